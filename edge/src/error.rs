@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use matyan_proto::ERROR_DOMAIN;
 use matyan_proto::common::v1::Code as ProductCode;
+use matyan_wire::project_quota::QUOTA;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tonic::{Code, Status};
@@ -21,6 +22,10 @@ pub(crate) const INVALID_JSON: &str = "JSON decode error";
 
 /// Name of query errors in the UIs.
 const SYNTAX_ERROR: &str = "SyntaxError";
+
+/// Time in seconds after which a client that a quota has refused should try again. A frontier asks as often whether
+/// the project accepts data.
+const QUOTA_RETRY_S: u64 = 30;
 
 /// The outcome of a call.
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
@@ -55,6 +60,8 @@ struct ErrorExtras {
     title: Option<&'static str>,
     /// Methods that the path supports.
     allow: Option<String>,
+    /// Time in seconds after which to try again.
+    retry_after_s: Option<u64>,
 }
 
 impl ApiError {
@@ -210,6 +217,9 @@ impl IntoResponse for ApiError {
             let allow = HeaderValue::from_str(&allow).expect("methods are tokens");
             response.headers_mut().insert(header::ALLOW, allow);
         }
+        if let Some(seconds) = extra.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         response
     }
 }
@@ -218,6 +228,11 @@ impl IntoResponse for ApiError {
 /// status.
 pub(crate) fn product_code(status: &Status) -> Option<ProductCode> {
     parse_reason(&error_info(status)?)
+}
+
+/// Whether a call was refused because its project has used up a quota.
+pub(crate) fn is_over_quota(status: &Status) -> bool {
+    error_info(status).is_some_and(|info| info.metadata.contains_key(QUOTA))
 }
 
 /// The field that a failed call names as the cause.
@@ -266,6 +281,10 @@ impl From<Status> for ApiError {
             StatusCode::INTERNAL_SERVER_ERROR => {
                 tracing::error!(code = ?status.code(), message = status.message(), "internal error in service call");
                 Self::new(http, "Internal server error")
+            }
+            StatusCode::SERVICE_UNAVAILABLE if get(QUOTA).is_some() => {
+                let extra = ErrorExtras { retry_after_s: Some(QUOTA_RETRY_S), ..Default::default() };
+                Self::new(http, status.message()).with_extras(extra)
             }
             StatusCode::CONFLICT => match (get("resource"), get("name")) {
                 (Some(resource), Some(name)) => {
@@ -316,7 +335,7 @@ fn syntax_error<'a>(http: StatusCode, message: &str, get: impl Fn(&str) -> Optio
         end_column: number("end_column"),
         expected: get("expected").map(str::to_owned),
     });
-    let extra = ErrorExtras { detail: Some(detail), title: Some(SYNTAX_ERROR), allow: None };
+    let extra = ErrorExtras { detail: Some(detail), title: Some(SYNTAX_ERROR), ..Default::default() };
     ApiError::new(http, format!("Invalid query syntax: {message}")).with_extras(extra)
 }
 
@@ -418,6 +437,18 @@ mod tests {
         let short = [("statement", "run.")];
         let error = ApiError::for_query(status(ProductCode::InvalidQuery, "", &short), &query);
         assert_eq!(answer(error).await.1["detail"]["statement"], "run.");
+    }
+
+    #[tokio::test]
+    async fn rule_132_a_call_that_a_quota_refuses_says_when_to_try_again() {
+        let refused = status(ProductCode::Unavailable, "used up", &[(QUOTA, "runs"), ("limit", "2")]);
+        assert!(is_over_quota(&refused));
+        let response = ApiError::from(refused).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["retry-after"], "30");
+        let other = status(ProductCode::Unavailable, "gone", &[]);
+        assert!(!is_over_quota(&other));
+        assert!(!ApiError::from(other).into_response().headers().contains_key("retry-after"));
     }
 
     #[tokio::test]

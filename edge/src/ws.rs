@@ -1,7 +1,7 @@
 //! WebSockets for ingestion: each socket is a client of `IngestService.Stream`, in JSON or in
 //! protobuf.
-//! The handshake does not look up the run: it is accepted immediately, or refused with 503, the
-//! only refusal after which clients reconnect.
+//! The handshake is accepted, or refused with 503, the only refusal after which clients reconnect. It asks
+//! the frontier whether data of the run is accepted, because a client that is refused later may lose a frame.
 
 pub mod batch;
 mod binary;
@@ -25,6 +25,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, head
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use matyan_proto::common::v1::Access;
+use matyan_proto::ingest::v1::AdmitRequest;
 use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::system::v1::ReadinessRequest;
 use matyan_proto::system::v1::system_service_client::SystemServiceClient;
@@ -127,16 +128,18 @@ impl Sockets {
         let caller = scope.check(Access::Ingest).await?;
         let client = Client::of(caller.as_deref(), request.extensions().get().copied());
         let permit = self.admit(client.clone()).await?;
+        let ingest = client!(IngestServiceClient<Transport>, self.ingest.in_scope(scope.clone()));
+        self.check_run(&ingest, &run_id).await?;
         let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
             return Err(ApiError::new(
                 StatusCode::BAD_REQUEST,
                 "this connection cannot be upgraded to a WebSocket",
             ));
         };
-        let revoked = revoked(scope.clone());
+        let revoked = revoked(scope);
         let deps = ConnectionDeps {
             run_id,
-            ingest: client!(IngestServiceClient<Transport>, self.ingest.in_scope(scope)),
+            ingest,
             metrics: self.metrics.clone(),
             budget: self.budget.of_client(client),
             dictionaries: self.dictionaries.clone(),
@@ -161,6 +164,19 @@ impl Sockets {
         };
         self.metrics.ws_refused.inc();
         Err(call_limit::refused(refusal, client.as_ref(), WEBSOCKETS).into())
+    }
+
+    /// Refuses a run whose data the frontier does not accept at present. Errors that are not temporary are those of
+    /// the first frame.
+    async fn check_run(&self, ingest: &IngestClient, run_id: &str) -> Result<(), ApiError> {
+        let request = AdmitRequest { run_id: run_id.to_owned() };
+        match ingest.clone().admit(request).await {
+            Err(status) if status.code() == Code::Unavailable => {
+                self.metrics.ws_refused.inc();
+                Err(status.into())
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Returns whether the frontier can accept data. Checked at most once per second.

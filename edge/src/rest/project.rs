@@ -111,8 +111,8 @@ impl TryFrom<Vec<SeriesKey>> for PinnedSequences {
 }
 
 async fn project(call: Call) -> ApiResult<WithETag<Project>> {
-    let pb::GetResponse { name, description, updated_us } =
-        call.services.backend().project().get(pb::GetRequest {}).await?.into_inner();
+    let pb::GetResponse { name, description, updated_us, .. } =
+        call.services.backend().project().get(pb::GetRequest::default()).await?.into_inner();
     Ok(WithETag::of_version(updated_us, Json(Project { name, description, ..Default::default() })))
 }
 

@@ -30,6 +30,7 @@ use super::item_index::ItemIndex;
 use super::producer::Producer;
 use super::session::{MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
 use super::socket::{self, IncomingFrame, Socket, SocketEnd};
+use crate::error::is_over_quota;
 use crate::permission::RefusedCall;
 
 /// Additional time after `hold` before an unresponsive frontier counts as failed. The frontier
@@ -136,7 +137,7 @@ impl Connection {
                     Ok(answer) => self.on_acknowledgement(&answer).await,
                     Err(status) => self.on_stream_failure(&status),
                 },
-                status = &mut revoked, if self.ending.is_none() => self.on_refusal(&status),
+                status = &mut revoked, if self.ending.is_none() => self.on_refusal(&status, CloseCode::Policy),
                 () = sleep_until(deadline), if !self.waiting.is_empty() => self.on_deadline().await,
                 () = stop.cancelled(), if self.ending.is_none() => self.on_stop(&mut socket).await,
                 () = self.dictionary_share.reclaimed() => {
@@ -318,7 +319,12 @@ impl Connection {
         self.producer.close();
         // The server answers "no such project" to a client that has lost its last role in the project.
         if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied | Code::NotFound) {
-            return self.on_refusal(status);
+            return self.on_refusal(status, CloseCode::Policy);
+        }
+        // The next handshake is refused with 503 until the project has room, which may take longer than any frame
+        // is held.
+        if is_over_quota(status) {
+            return self.on_refusal(status, CloseCode::Again);
         }
         if self.waiting.iter().all(PendingFrame::is_done) {
             return;
@@ -341,10 +347,10 @@ impl Connection {
 
     /// Ends the connection of a client that may no longer send data. A rejection would make it drop the frames; without
     /// an answer it keeps them until it may send them again.
-    fn on_refusal(&mut self, status: &Status) {
+    fn on_refusal(&mut self, status: &Status, code: CloseCode) {
         self.waiting.clear();
         self.waiting_bytes = 0;
-        self.ending = Some(ConnectionEnd::Close(CloseCode::Policy, status.message().to_owned().into()));
+        self.ending = Some(ConnectionEnd::Close(code, status.message().to_owned().into()));
     }
 
     /// Rejects the oldest frame, which the frontier can never accept, and resends the frames after it. The

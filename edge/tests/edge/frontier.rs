@@ -42,6 +42,8 @@ pub(crate) struct Behavior {
     /// Rejections of the next batch.
     pub(crate) reject_next: Vec<Rejection>,
     pub(crate) not_ready: bool,
+    /// Refuses all runs with this status.
+    pub(crate) refusal: Option<Status>,
 }
 
 /// Opening message, sizes of the chunks, content, and whether the upload was complete.
@@ -133,6 +135,11 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl IngestService for Frontier {
     type StreamStream = Answers<StreamResponse>;
+
+    async fn admit(&self, _: Request<AdmitRequest>) -> Result<Response<AdmitResponse>, Status> {
+        let refusal = self.0.behavior.borrow().refusal.clone();
+        refusal.map_or_else(|| Ok(Response::new(AdmitResponse {})), Err)
+    }
 
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
         self.record_project(&request);

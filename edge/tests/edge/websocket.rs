@@ -1,6 +1,6 @@
 //! The JSON protocol: acks, repeats, holding, invalid input, limits, keep-alive, and shutdown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::frontier::Received;
 use super::server::{Client, Server};
@@ -632,6 +633,40 @@ async fn load_is_shed_with_503() {
     server.frontier.change(|it| it.not_ready = true);
     assert_eq!(refusal(&server).await, 503);
     assert_eq!(server.metric("matyan_ws_refused_total").await, "1");
+}
+
+/// The refusal of a project that has used up a quota.
+fn used_up() -> Status {
+    let metadata =
+        [("quota", "bytes"), ("limit", "1")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let details = ErrorDetails::with_error_info("UNAVAILABLE", "matyan", HashMap::from(metadata));
+    Status::with_error_details(tonic::Code::Unavailable, "the quota is used up", details)
+}
+
+#[tokio::test]
+async fn rule_132_a_socket_is_refused_with_503_while_a_quota_is_used_up() {
+    let server = Server::start().await;
+    server.frontier.change(|it| it.refusal = Some(used_up()));
+    let refused = server.connect_to("/api/v1/ws/runs/r").await.map(drop);
+    let Err(Error::Http(answer)) = refused else { panic!("expected an HTTP error, found {refused:?}") };
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["retry-after"], "30");
+    let text = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
+    assert!(text.contains("the quota is used up"), "{text}");
+    // The first frame gets every other error.
+    server.frontier.change(|it| it.refusal = Some(Status::not_found("no such project")));
+    server.connect("r").await;
+}
+
+/// An error ack would make the client drop the frame, and so would holding the frame for longer than the hold time.
+#[tokio::test]
+async fn rule_132_a_socket_ends_without_a_rejection_when_a_quota_is_used_up() {
+    let server = Server::start().await;
+    let mut client = server.connect("r").await;
+    server.frontier.change(|it| it.fail_next = [used_up()].into());
+    client.send(&tag("a")).await;
+    let (code, reason) = client.closed().await;
+    assert_eq!((code, reason.as_str()), (CloseCode::Again, "the quota is used up"));
 }
 
 #[tokio::test]

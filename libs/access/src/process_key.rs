@@ -17,6 +17,8 @@ pub enum Question<'a> {
     Caller(Option<&'a TokenDigest>),
     /// Whether there is a project with this name.
     Project(&'a str),
+    /// Whether a project with this name has a run with this id.
+    Run { project: &'a str, run_id: &'a str },
 }
 
 impl ProcessKey {
@@ -41,8 +43,15 @@ impl ProcessKey {
             Question::Caller(None) => (0, &[][..]),
             Question::Caller(Some(digest)) => (1, &digest.0[..]),
             Question::Project(name) => (2, name.as_bytes()),
+            Question::Run { project, .. } => (3, project.as_bytes()),
         };
-        blake3::Hasher::new_keyed(&self.0).update(&[kind]).update(content).finalize()
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(&[kind]).update(content);
+        if let Question::Run { run_id, .. } = question {
+            // No name of a project contains the separator.
+            hasher.update(&[0]).update(run_id.as_bytes());
+        }
+        hasher.finalize()
     }
 }
 
@@ -61,6 +70,10 @@ mod tests {
             Question::Project(""),
             Question::Project("speech"),
             Question::Project("vision"),
+            Question::Run { project: "speech", run_id: "r" },
+            Question::Run { project: "speech", run_id: "s" },
+            Question::Run { project: "speechr", run_id: "" },
+            Question::Run { project: "", run_id: "speechr" },
         ];
         for signed in questions {
             let signature = key.sign(signed);

@@ -43,6 +43,7 @@ pub mod object;
 
 pub mod entity;
 pub mod project;
+pub mod project_quota;
 
 pub mod parked;
 pub mod pending_payload;

@@ -16,6 +16,7 @@ pub mod headers;
 pub mod ingestion;
 pub mod legacy_json;
 pub mod loopback;
+pub mod project_quota;
 pub mod search_stream;
 pub mod server_version;
 

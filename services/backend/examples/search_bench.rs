@@ -137,6 +137,7 @@ async fn main() -> Result<()> {
         new_secret: Arc::new(|kind| matyan_access::BrowserSecret::generate(kind, &mut rand::rng())),
         providers: Arc::default(),
         params_cache_ttl: Duration::from_secs(30),
+        quotas: Arc::default(),
         run_samples: matyan_backend::RunSamples::default(),
         evaluation: matyan_backend::Evaluation::start(2)?,
         metrics: Metrics::new(&prometheus::Registry::new())?,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use matyan_blob::{LimitedBlobs, UrlSigner};
 use matyan_log::LogWriter;
 
-use crate::{metrics::Metrics, project_names::ProjectNames};
+use crate::{metrics::Metrics, project_lookup::ProjectLookup};
 
 /// Microseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -17,8 +17,8 @@ pub type NewId = Arc<dyn Fn() -> [u8; 16] + Send + Sync>;
 pub struct Deps {
     pub log: Arc<dyn LogWriter>,
     /// `None` if this process cannot look up projects; then it accepts data of the default
-    /// one only.
-    pub projects: Option<Arc<dyn ProjectNames>>,
+    /// one only, without quotas.
+    pub projects: Option<Arc<dyn ProjectLookup>>,
     pub blobs: Arc<LimitedBlobs>,
     /// Signer of upload URLs, if uploads go through this server because the blob store has no network
     /// address.

@@ -5,6 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use matyan_proto::{ERROR_DOMAIN, common::v1::Code};
+use matyan_wire::project_quota::QuotaExceeded;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -44,6 +45,8 @@ pub(crate) enum Error {
     NoProject(String),
     #[error("failed to look up the project: retry")]
     Projects(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    QuotaExceeded(QuotaExceeded),
     #[error("the server is stopping: reconnect")]
     Stopping,
     #[error(
@@ -81,6 +84,7 @@ impl Error {
             Self::NoUploads => Code::Unimplemented,
             Self::NoUpload | Self::NoProject(_) => Code::NotFound,
             Self::Stopping
+            | Self::QuotaExceeded(_)
             | Self::DictionariesFull
             | Self::Projects(_)
             | Self::Log(_)
@@ -104,6 +108,9 @@ impl Error {
             }
             Self::NoProject(name) => {
                 HashMap::from([("resource".into(), "project".into()), ("id".into(), name.clone())])
+            }
+            Self::QuotaExceeded(exceeded) => {
+                exceeded.metadata().into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
             }
             Self::UploadLimit(limit) => {
                 limit.limit().map(|limit| ("limit".into(), limit.to_string())).into_iter().collect()

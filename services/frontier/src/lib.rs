@@ -22,7 +22,7 @@ mod ingestion;
 mod log_health;
 mod memory_budget;
 mod pipeline;
-mod project_names;
+mod project_lookup;
 mod throttle;
 
 mod publish;
@@ -42,7 +42,7 @@ mod settings;
 
 pub use deps::{Clock, Deps, NewId};
 pub use metrics::Metrics;
-pub use project_names::ProjectNames;
+pub use project_lookup::ProjectLookup;
 pub use settings::Settings;
 
 use std::sync::Arc;
@@ -54,7 +54,7 @@ use matyan_proto::{
 
 use calls::Calls;
 use ingestion::Ingestion;
-use project_names::KnownProjects;
+use project_lookup::KnownProjects;
 use upload::Uploads;
 
 /// The services of one frontier. Clones share their state.

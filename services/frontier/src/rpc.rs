@@ -8,14 +8,24 @@ use tonic::{Request, Response, Result, Streaming};
 use crate::{
     Frontier,
     convert::{PublishCommand, UploadExtent, UploadTarget, parted_upload},
-    multipart, presign, publish, stream, upload,
+    multipart, presign, publish,
+    run_id::RunId,
+    stream, upload,
 };
 
 #[async_trait]
 impl IngestService for Frontier {
+    async fn admit(&self, request: Request<pb::AdmitRequest>) -> Result<Response<pb::AdmitResponse>> {
+        let caller = self.projects.caller(request.metadata()).await?;
+        let run = RunId::from_field(request.into_inner().run_id)?;
+        self.projects.admit(&caller.project, &run).await?;
+        Ok(Response::new(pb::AdmitResponse {}))
+    }
+
     async fn publish(&self, request: Request<pb::PublishRequest>) -> Result<Response<pb::PublishResponse>> {
         let caller = self.projects.caller(request.metadata()).await?;
         let publish = PublishCommand::parse(request.into_inner(), || (self.ingestion.new_id)())?;
+        self.projects.admit(&caller.project, &publish.run).await?;
         Ok(Response::new(self.calls.run(publish::publish(&self.ingestion, caller, publish)).await?))
     }
 

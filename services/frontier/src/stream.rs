@@ -3,8 +3,8 @@
 //! stops reading while too much is in flight, which is the backpressure.
 //!
 //! The stream ends when the client ends it or disconnects, when the client violates the
-//! protocol, when the server stops, when its project is deleted, when the log cannot be written
-//! for the hold time, or when the client does not read its responses. Except in the last three
+//! protocol, when the server stops, when its project has used up a quota, when its project is deleted, when the log
+//! cannot be written for the hold time, or when the client does not read its responses. Except in the last three
 //! cases, everything that was read is appended and acknowledged first, even if the client has
 //! disconnected: a client that will not resend loses as little as possible.
 
@@ -32,7 +32,7 @@ use crate::{
     error::{Error, Result},
     ingestion::Ingestion,
     pipeline::{AppendedBatch, Pipeline},
-    project_names::KnownProjects,
+    project_lookup::KnownProjects,
     record::Author,
 };
 
@@ -49,7 +49,7 @@ const WAITING_ANSWERS: usize = 16;
 /// connections need.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Interval at which a stream checks that its project still exists.
+/// Interval at which a stream checks that its project still exists and accepts data.
 const PROJECT_INTERVAL: Duration = Duration::from_secs(30);
 
 type Answer = Result<pb::StreamResponse, Status>;
@@ -79,7 +79,7 @@ async fn run(
 ) {
     let _counted = OpenStreamGauge::new(ingestion.metrics.streams.clone());
     let ended = match open(&ingestion, &calls, &mut requests).await {
-        Ok(Some(open)) => match Session::new(ingestion, projects, caller, open) {
+        Ok(Some(open)) => match start(ingestion, projects, caller, open).await {
             Ok(session) => session.run(requests, &calls, &answers).await,
             Err(error) => Err(error),
         },
@@ -89,6 +89,17 @@ async fn run(
     if let Err(error) = ended {
         end.send(Err(error.into()));
     }
+}
+
+/// Starts the session of a stream whose project accepts data of the run.
+async fn start(
+    ingestion: Arc<Ingestion>,
+    projects: KnownProjects,
+    caller: Caller,
+    open: OpenCommand,
+) -> Result<Session> {
+    projects.admit(&caller.project, &open.run).await?;
+    Session::new(ingestion, projects, caller, open)
 }
 
 /// Counts an open stream until it is dropped.
@@ -176,7 +187,7 @@ impl ProjectCheck {
         Self { projects, name: name.to_owned(), timer, lookup: None }
     }
 
-    /// Waits for the next check, and returns an error if the project does not exist any more.
+    /// Waits for the next check, and returns an error if the project does not exist any more, or accepts no data.
     /// Cancel-safe.
     async fn next(&mut self) -> Result<()> {
         let checked = match &mut self.lookup {
@@ -185,12 +196,12 @@ impl ProjectCheck {
                 self.timer.tick().await;
                 let projects = self.projects.clone();
                 let name = self.name.clone();
-                self.lookup.insert(Box::pin(async move { projects.check(&name).await })).await
+                self.lookup.insert(Box::pin(async move { projects.check_admitted(&name).await })).await
             }
         };
         self.lookup = None;
         match checked {
-            Err(error @ Error::NoProject(_)) => Err(error),
+            Err(error @ (Error::NoProject(_) | Error::QuotaExceeded(_))) => Err(error),
             Err(error) => {
                 tracing::warn!(project = self.name, %error, "failed to look up the project of a stream; will retry");
                 Ok(())
@@ -241,8 +252,11 @@ impl Session {
             tokio::select! {
                 // Sending and acknowledging take precedence over reading more.
                 biased;
-                checked = self.project.next(), if self.end.is_none() => if let Err(error) = checked {
-                    self.fail(error);
+                checked = self.project.next(), if self.end.is_none() => match checked {
+                    Ok(()) => {}
+                    // The project has room for the batches that were read.
+                    Err(error @ Error::QuotaExceeded(_)) => self.end = Some(Err(error)),
+                    Err(error) => self.fail(error),
                 },
                 permit = answers.reserve(), if !self.outbox.answers.is_empty() => match permit {
                     Ok(permit) => permit.send(Ok(self.outbox.answers.pop_front().expect("the branch requires an answer"))),

@@ -7,6 +7,7 @@ mod drain;
 mod envelopes;
 mod faults;
 mod publish;
+mod quotas;
 mod stream;
 mod system;
 mod uploads;

@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     field_checks::content_type_check,
     metrics::UploadMetrics,
-    project_names::KnownProjects,
+    project_lookup::KnownProjects,
 };
 
 /// The blob store that clients upload to.

@@ -29,7 +29,7 @@ mod violations;
 #[cfg(feature = "full")]
 mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub(crate) use access::{AccessSettings, ProviderSettings};
 pub(crate) use access_file::{AccessFile, DeclaredRole, DeclaredToken};
@@ -47,6 +47,7 @@ pub(crate) use violations::Violations;
 
 use matyan_blob::UploadLimits;
 use matyan_edge::{Protocol, UiSettings};
+use matyan_model::project_quota::{ProjectQuotas, Quota};
 use matyan_wire::ingestion::RecordFormat;
 use matyan_worker::{ControlSettings, IngestSettings};
 
@@ -67,6 +68,7 @@ pub(crate) struct Settings {
     pub(crate) upload_limits: UploadLimits,
     /// Maximum bytes of the blobs of projects with limits of their own; 0: no limit.
     pub(crate) project_upload_bytes: BTreeMap<String, u64>,
+    pub(crate) project_quotas: Arc<ProjectQuotas>,
     pub(crate) backend: BackendSettings,
     pub(crate) control: ControlSettings,
     pub(crate) ingestion: IngestSettings,
@@ -211,6 +213,7 @@ impl Settings {
                 max_project_bytes: reader.read(&table::MAX_PROJECT_UPLOAD_BYTES),
             },
             project_upload_bytes: reader.read(&table::PROJECT_UPLOAD_BYTES),
+            project_quotas: Arc::new(read_quotas(reader)),
             backend: BackendSettings {
                 url: reader.optional(&table::BACKEND_URL),
                 params_cache_ttl: reader.read(&table::PROJECT_PARAMS_CACHE_TTL),
@@ -297,6 +300,22 @@ fn read_edge(host: IpAddr, reader: &mut Reader) -> matyan_edge::Settings {
         metrics_enabled: reader.read(&table::METRICS_ENABLED),
         ..defaults
     }
+}
+
+fn read_quotas(reader: &mut Reader) -> ProjectQuotas {
+    let runs = Quota {
+        limit: reader.read(&table::MAX_PROJECT_RUNS),
+        project_limits: reader.read(&table::PROJECT_RUNS),
+    };
+    let series = Quota {
+        limit: reader.read(&table::MAX_PROJECT_SERIES),
+        project_limits: reader.read(&table::PROJECT_SERIES),
+    };
+    let bytes = Quota {
+        limit: reader.read(&table::MAX_PROJECT_BYTES),
+        project_limits: reader.read(&table::PROJECT_BYTES),
+    };
+    ProjectQuotas { runs, series, bytes }
 }
 
 fn read_logdir(reader: &mut Reader) -> Option<PathBuf> {

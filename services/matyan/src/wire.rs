@@ -12,7 +12,7 @@ mod health;
 mod listeners;
 #[cfg(feature = "tensorboard")]
 mod logdir;
-mod project_names;
+mod project_lookup;
 mod resolver;
 mod services;
 mod signals;

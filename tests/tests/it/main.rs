@@ -19,6 +19,7 @@ mod kill;
 mod large_samples;
 mod log_number;
 mod old_store;
+mod quotas;
 mod rest_pages;
 mod roles;
 mod run_hashes;

@@ -3,15 +3,19 @@
 use matyan_access::{Question, TokenDigest};
 use matyan_model::{
     access::{ANONYMOUS, access_find, anonymous_grants},
+    ids::NamedProject,
     project::project_find,
 };
 use matyan_proto::access::v1::{self as pb, Role, resolve_service_server::ResolveService};
 use tonic::{Request, Response};
 
 use super::grants;
-use crate::server::{
-    RpcResult, Server,
-    error::{Error, Result},
+use crate::{
+    server::{
+        RpcResult, Server,
+        error::{Error, Result},
+    },
+    view::run_lookup::has_run,
 };
 
 /// The service that says who callers are.
@@ -46,6 +50,20 @@ impl ResolveApi {
             role: credential.role.unwrap_or(Role::Unspecified).into(),
         }))
     }
+
+    async fn project(&self, name: String, run_id: &str) -> Result<pb::ResolveProjectResponse> {
+        let deps = &self.server.deps;
+        let snapshot = deps.store.snapshot().await?;
+        let Some(number) = project_find(snapshot.as_ref(), &name).await? else {
+            return Ok(pb::ResolveProjectResponse::default());
+        };
+        let project = NamedProject { number, name };
+        Ok(pb::ResolveProjectResponse {
+            exists: true,
+            exceeded_quota: deps.quotas.exceeded(snapshot.as_ref(), &project).await?,
+            has_run: has_run(snapshot.as_ref(), number, run_id).await?,
+        })
+    }
 }
 
 #[tonic::async_trait]
@@ -66,10 +84,12 @@ impl ResolveService for ResolveApi {
         &self,
         request: Request<pb::ResolveProjectRequest>,
     ) -> RpcResult<pb::ResolveProjectResponse> {
-        let pb::ResolveProjectRequest { name, signature } = request.into_inner();
-        self.check(Question::Project(&name), &signature)?;
-        let snapshot = self.server.deps.store.snapshot().await.map_err(Error::from)?;
-        let found = project_find(snapshot.as_ref(), &name).await.map_err(Error::from)?;
-        Ok(Response::new(pb::ResolveProjectResponse { exists: found.is_some() }))
+        let pb::ResolveProjectRequest { name, signature, run_id } = request.into_inner();
+        let question = match run_id.as_str() {
+            "" => Question::Project(&name),
+            run_id => Question::Run { project: &name, run_id },
+        };
+        self.check(question, &signature)?;
+        Ok(Response::new(self.project(name, &run_id).await?))
     }
 }

@@ -1,13 +1,14 @@
-//! Storage used by a project: its own counters, and the counters of its largest runs.
+//! Storage used by a project: its own counters with its quotas, and the counters of its largest runs.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use matyan_model::{
     keys::{self, Counter},
     project::project_count,
+    project_quota::ProjectQuotas,
     run::{WritingState, runs_list, writing_get},
 };
-use matyan_proto::admin::v1::{RunUsage, Usage, UsageResponse};
+use matyan_proto::admin::v1::{Quotas, RunUsage, Usage, UsageResponse};
 use matyan_store::Scan;
 
 use crate::server::{
@@ -37,7 +38,15 @@ pub(super) async fn usage(deps: &Deps, call: &Call, largest: u32) -> Result<Usag
         *field = u64::try_from(count).unwrap_or_default();
     }
     drop(snapshot);
-    Ok(UsageResponse { total: Some(total), runs: largest_runs(deps, call, largest as usize).await? })
+    let quotas = quotas(deps, call);
+    let runs = largest_runs(deps, call, largest as usize).await?;
+    Ok(UsageResponse { total: Some(total), runs, quotas: Some(quotas) })
+}
+
+fn quotas(deps: &Deps, call: &Call) -> Quotas {
+    let ProjectQuotas { runs, series, bytes } = &*deps.quotas;
+    let name = &call.project_name;
+    Quotas { runs: runs.of_project(name), series: series.of_project(name), bytes: bytes.of_project(name) }
 }
 
 /// The runs with the most bytes, largest first.

@@ -28,9 +28,11 @@ use crate::{
         audit::audit_resource,
         call::{Call, known_projects},
         convert::{self, set_text},
+        deps::Deps,
         error::{Error, Result},
         stream::ResponseStream,
     },
+    view::run_lookup::has_run,
 };
 
 /// The name of the pinned sequences in errors.
@@ -59,6 +61,19 @@ fn new_version(
 ) -> Result<i64> {
     check_unchanged(resource, &call.project_name, last_us, if_updated_us)?;
     Ok(now_us.max(last_us.saturating_add(1)))
+}
+
+async fn get(deps: &Deps, call: &Call, run_id: &str) -> Result<pb::GetResponse> {
+    let snapshot = deps.store.snapshot().await?;
+    let snapshot = snapshot.as_ref();
+    let ProjectInfo { name, description, updated_us, .. } = project_info_get(snapshot, call.project).await?;
+    Ok(pb::GetResponse {
+        name,
+        description,
+        updated_us,
+        exceeded_quota: deps.quotas.exceeded(snapshot, &call.named_project()).await?,
+        has_run: has_run(snapshot, call.project, run_id).await?,
+    })
 }
 
 /// The service of projects.
@@ -101,11 +116,8 @@ impl ProjectService for ProjectApi {
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
-        let (call, _) = self.server.start_call(request).await?;
-        let snapshot = self.server.deps.store.snapshot().await.map_err(Error::from)?;
-        let info = project_info_get(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
-        let ProjectInfo { name, description, updated_us, .. } = info;
-        Ok(Response::new(pb::GetResponse { name, description, updated_us }))
+        let (call, pb::GetRequest { run_id }) = self.server.start_call(request).await?;
+        Ok(Response::new(get(&self.server.deps, &call, &run_id).await?))
     }
 
     async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {

@@ -11,6 +11,7 @@ use matyan_model::{
     ids::{Project, RunId},
     keys::{self, LogTopic},
     position::{LogPosition, applied_get, applied_wait, cursor_get, cursor_wait, log_get, partition_log},
+    project_quota::ProjectQuotas,
 };
 use matyan_proto::common::v1 as common;
 use matyan_sign_in::{Providers, SignInKey};
@@ -53,6 +54,8 @@ pub struct Deps {
     pub providers: Arc<Providers>,
     /// Lifetime of cached params of a project.
     pub params_cache_ttl: Duration,
+    /// Limits on what projects store.
+    pub quotas: Arc<ProjectQuotas>,
     /// Samples of projects, for the planner.
     pub run_samples: RunSamples,
     pub evaluation: Evaluation,

@@ -8,6 +8,7 @@ use matyan_model::{
 };
 use matyan_proto::{ERROR_DOMAIN, common::v1::Code};
 use matyan_value::datetime::UtcTime;
+use matyan_wire::project_quota::QuotaExceeded;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -109,6 +110,8 @@ pub(crate) enum Error {
     UploadIncomplete(String),
     #[error(transparent)]
     UploadLimit(matyan_blob::LimitReached),
+    #[error(transparent)]
+    QuotaExceeded(QuotaExceeded),
     #[error("the resume position has expired: start again without one")]
     PositionExpired,
     #[error(
@@ -177,6 +180,7 @@ impl Error {
             Self::NotFound { .. } | Self::NoSuchReference { .. } => Code::NotFound,
             Self::NotYetApplied(_) => Code::NotYetApplied,
             Self::Waiting(_)
+            | Self::QuotaExceeded(_)
             | Self::TooManyWatched
             | Self::Store(_)
             | Self::Log(_)
@@ -232,6 +236,9 @@ impl Error {
             Self::SortTooLarge { limit } => pairs(&[("limit", &limit.to_string())]),
             Self::UploadLimit(limit) => {
                 limit.limit().map(|limit| ("limit".to_owned(), limit.to_string())).into_iter().collect()
+            }
+            Self::QuotaExceeded(exceeded) => {
+                exceeded.metadata().into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
             }
             Self::NotFound { resource, id } => pairs(&[("resource", resource), ("id", id)]),
             Self::NoSuchReference { field, resource, id } => {

@@ -2,16 +2,20 @@
 //! Python package has them, and the rest is `optuna.*`. Values that are too large to be shown stay with the study
 //! only.
 
+use std::sync::Arc;
+
 use matyan_model::{
     change::change_put,
     entity::{EntityError, Experiment, entity_find_or_create, entity_load},
     ids::{Project, RunId, RunNumber},
     keys::{self, AttributeKind},
+    project_quota::ProjectQuotas,
     run::{Outcome, OutcomeKind, RunEdit, run_create},
     study::{Study, Trial, TrialRun, TrialState, study_put},
 };
 use matyan_store::{Result as StoreResult, Transaction};
 use matyan_value::{Map, Value, cbor, json};
+use matyan_wire::project_quota::QuotaExceeded;
 
 use super::{convert::TrialContent, distribution::Distribution};
 use crate::server::{
@@ -37,6 +41,7 @@ pub(super) struct CallValues {
     /// Ids for a new experiment and a new run.
     pub(super) new_experiment: String,
     pub(super) new_run: String,
+    pub(super) quotas: Arc<ProjectQuotas>,
 }
 
 /// The id of the experiment with the name of a study. The experiment is created if it does not exist.
@@ -80,6 +85,10 @@ pub(super) async fn create(
     (number, trial, content): (u32, &Trial, &TrialContent),
     values: &CallValues,
 ) -> Result<TrialRun> {
+    let exceeded = values.quotas.exceeded(transaction.unchecked(), &call.named_project()).await?;
+    if let Some(exceeded) = exceeded {
+        return Err(Error::QuotaExceeded(QuotaExceeded::new(&call.project_name, exceeded)));
+    }
     let experiment = experiment_of_study(transaction, call.project, (study_number, study), values).await?;
     let id = RunId::new(values.new_run.as_str());
     if transaction.get(&keys::head(call.project, &id)).await?.is_some() {
@@ -326,7 +335,8 @@ mod tests {
             created_us: 1,
             experiment: "e".into(),
         };
-        let values = CallValues { now: 1, new_experiment: "new".into(), new_run: "r".into() };
+        let values =
+            CallValues { now: 1, new_experiment: "new".into(), new_run: "r".into(), quotas: Arc::default() };
         let mut transaction = Transaction::new(store.snapshot().await.unwrap());
         let found = experiment_of_study(&mut transaction, P, (1, &study), &values).await.unwrap();
         assert_eq!(found, "e");

@@ -1,7 +1,7 @@
 //! Lookup of runs by id, which waits for records that may still create them.
 
 use matyan_model::{
-    ids::{RunId, RunNumber},
+    ids::{Project, RunId, RunNumber},
     run::{Document, Head, head_get, run_find},
 };
 use matyan_proto::limits;
@@ -99,4 +99,9 @@ impl Deps {
 /// Whether a run can have this id: it is not empty and fits in a key.
 pub(crate) fn is_run_id(run_id: &str) -> bool {
     !run_id.is_empty() && run_id.len() <= limits::RUN_ID_BYTES
+}
+
+/// Whether a project has a run with this id in any state, ignoring records still in the log.
+pub(crate) async fn has_run(snapshot: &dyn Snapshot, project: Project, run_id: &str) -> Result<bool> {
+    Ok(is_run_id(run_id) && head_get(snapshot, project, &RunId::new(run_id)).await?.is_some())
 }

@@ -22,8 +22,10 @@ use matyan_proto::{
         ingest_service_server::IngestServiceServer, stream_request::Message,
     },
     log::v1::LogEntry,
+    project::v1::ExceededQuota,
 };
 use matyan_wire::ingestion::RecordFormat;
+use parking_lot::Mutex;
 use prometheus::Registry;
 use prost::Message as _;
 use tempfile::TempDir;
@@ -31,7 +33,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-use crate::{Deps, Frontier, Metrics, ProjectNames, Settings};
+use crate::{Deps, Frontier, Metrics, ProjectLookup, Settings};
 
 pub(super) const NOW_US: i64 = 1_767_323_045_678_901;
 
@@ -47,19 +49,48 @@ pub(super) struct TestEnv {
     pub(super) blobs: Arc<FsBlobs>,
     pub(super) now_us: Arc<AtomicI64>,
     pub(super) has_team: Arc<AtomicBool>,
+    pub(super) quotas: Arc<Mutex<Quotas>>,
     pub(super) registry: Registry,
     _directory: TempDir,
 }
 
-/// A directory of the project `team`, while it exists. It cannot look up `unreadable`.
-struct OneProject(Arc<AtomicBool>);
+type LookupResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The quota that all projects have used up, and their runs.
+#[derive(Default)]
+pub(super) struct Quotas {
+    pub(super) exceeded: Option<ExceededQuota>,
+    pub(super) runs: Vec<&'static str>,
+    /// Fails every question.
+    pub(super) is_away: bool,
+}
+
+/// A directory of the default project and the project `team`, while it exists. It cannot look up `unreadable`.
+struct OneProject {
+    has_team: Arc<AtomicBool>,
+    quotas: Arc<Mutex<Quotas>>,
+}
 
 #[async_trait::async_trait]
-impl ProjectNames for OneProject {
-    async fn contains(&self, name: &str) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+impl ProjectLookup for OneProject {
+    async fn contains(&self, name: &str) -> LookupResult<bool> {
         match name {
             "unreadable" => Err("the store is unavailable".into()),
-            name => Ok(name == "team" && self.0.load(Ordering::Relaxed)),
+            name => Ok(name == "team" && self.has_team.load(Ordering::Relaxed)),
+        }
+    }
+
+    async fn exceeded_quota(&self, _: &str) -> LookupResult<Option<ExceededQuota>> {
+        let quotas = self.quotas.lock();
+        if quotas.is_away { Err("the store is unavailable".into()) } else { Ok(quotas.exceeded) }
+    }
+
+    async fn has_run(&self, _: &str, run_id: &str) -> LookupResult<bool> {
+        let quotas = self.quotas.lock();
+        if quotas.is_away {
+            Err("the store is unavailable".into())
+        } else {
+            Ok(quotas.runs.contains(&run_id))
         }
     }
 }
@@ -105,10 +136,11 @@ impl TestEnv {
             Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer.clone(), clock.clone()).unwrap());
         let next_id = AtomicU8::new(1);
         let has_team = Arc::new(AtomicBool::new(true));
+        let quotas = Arc::<Mutex<Quotas>>::default();
         let registry = Registry::new();
         let deps = Deps {
             log: Arc::new(FaultyWriter::new(log.clone(), faults.clone())),
-            projects: Some(Arc::new(OneProject(has_team.clone()))),
+            projects: Some(Arc::new(OneProject { has_team: has_team.clone(), quotas: quotas.clone() })),
             blobs: Arc::new(LimitedBlobs::directory(blobs.clone(), limits)),
             upload_signer: takes_uploads.then_some(signer),
             clock,
@@ -116,7 +148,7 @@ impl TestEnv {
             metrics: Metrics::new(&registry).unwrap(),
         };
         let frontier = Frontier::new(deps, settings);
-        Self { frontier, faults, log, blobs, now_us, has_team, registry, _directory: directory }
+        Self { frontier, faults, log, blobs, now_us, has_team, quotas, registry, _directory: directory }
     }
 
     /// Creates another frontier with this blob store, to which clients upload directly.

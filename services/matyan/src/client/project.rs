@@ -46,7 +46,7 @@ pub(super) async fn run(flags: ProjectFlags) -> Result<(), Error> {
     let mut project = client!(ProjectServiceClient, flags.client.connect().await?);
     let (name, description) = match flags.command {
         ProjectCommand::Show => {
-            let shown = project.get(GetRequest {}).await?.into_inner();
+            let shown = project.get(GetRequest::default()).await?.into_inner();
             (shown.name, shown.description)
         }
         ProjectCommand::Set { name, description } => {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use matyan_proto::{
-    admin::v1::{Usage, UsageRequest, admin_service_client::AdminServiceClient},
+    admin::v1::{Quotas, Usage, UsageRequest, UsageResponse, admin_service_client::AdminServiceClient},
     project::v1::{
         CreateRequest, DeleteRequest, ListRequest, Project, ProjectState, UpdateRequest,
         project_service_client::ProjectServiceClient,
@@ -21,7 +21,7 @@ const PROJECTS_EXAMPLES: &str = "\
 Examples:
   matyan projects create speech-models --display-name 'Speech models'
   matyan projects list
-  matyan projects usage                                runs, points and bytes of every project
+  matyan projects usage                                runs, points and bytes of every project, and its quotas
   matyan projects rename speech-models 'Speech'        only the name shown to people; the other one never changes
   matyan projects delete speech-models --yes
   matyan runs ls --project speech-models
@@ -173,19 +173,22 @@ async fn usage(client: &ConnectionFlags, names: Vec<String>, out: &mut Output) -
     for name in names {
         let mut admin = client!(AdminServiceClient, client.connect_to(&name).await?);
         let request = UsageRequest { largest_runs: 0 };
-        let total = admin.usage(request).await?.into_inner().total.unwrap_or_default();
-        let Usage { runs, series, points, bytes } = total;
+        let UsageResponse { total, quotas, .. } = admin.usage(request).await?.into_inner();
+        let Usage { runs, series, points, bytes } = total.unwrap_or_default();
+        let quotas = quotas.unwrap_or_default();
         if out.json {
-            out.object(
-                &json!({"name": name, "runs": runs, "series": series, "points": points, "bytes": bytes}),
-            )?;
+            let quotas = json!({"runs": quotas.runs, "series": quotas.series, "bytes": quotas.bytes});
+            out.object(&json!({
+                "name": name, "runs": runs, "series": series, "points": points, "bytes": bytes, "quotas": quotas,
+            }))?;
         } else {
+            let Quotas { runs: most_runs, series: most_series, bytes: most_bytes } = quotas;
             rows.push([
                 shown_name(&name),
-                runs.to_string(),
-                series.to_string(),
+                used_of(runs, most_runs),
+                used_of(series, most_series),
                 points.to_string(),
-                bytes.to_string(),
+                used_of(bytes, most_bytes),
             ]);
         }
     }
@@ -193,4 +196,9 @@ async fn usage(client: &ConnectionFlags, names: Vec<String>, out: &mut Output) -
         out.table(["NAME", "RUNS", "SERIES", "POINTS", "BYTES"], &rows)?;
     }
     Ok(())
+}
+
+/// A number with its limit, if there is one.
+fn used_of(used: u64, limit: u64) -> String {
+    if limit == 0 { used.to_string() } else { format!("{used} of {limit}") }
 }

@@ -63,7 +63,7 @@ pub(super) async fn run(flags: StatusFlags) -> Result<(), Error> {
     }
     let Some(project) = project_of_url(server)? else { return Ok(()) };
     let mut projects = client!(ProjectServiceClient, flags.client.connect_to(project).await?);
-    match projects.get(GetRequest {}).await {
+    match projects.get(GetRequest::default()).await {
         // Frontiers and workers have no list of the projects.
         Err(status) if status.code() != Code::Unimplemented => Err(status.into()),
         _ => Ok(()),

@@ -209,6 +209,25 @@ settings! {
     /// default project is `default`
     PROJECT_UPLOAD_BYTES: BTreeMap<String, u64> = Setting::new("project_upload_bytes", &["MATYAN_PROJECT_UPLOAD_BYTES"], parse::project_quotas)
         .default("");
+    /// Maximum number of runs of a project, including those in the bin; with as many, new runs are refused; 0: no limit
+    MAX_PROJECT_RUNS: u64 = Setting::new("max_project_runs", &["MATYAN_MAX_PROJECT_RUNS"], parse::quota_count)
+        .default("0");
+    /// The same for projects with limits of their own, by name, separated by commas: `speech = 50000, demo = 0`
+    PROJECT_RUNS: BTreeMap<String, u64> = Setting::new("project_runs", &["MATYAN_PROJECT_RUNS"], parse::project_counts)
+        .default("");
+    /// Maximum number of series of all runs of a project; with as many, further data is refused; 0: no limit
+    MAX_PROJECT_SERIES: u64 = Setting::new("max_project_series", &["MATYAN_MAX_PROJECT_SERIES"], parse::quota_count)
+        .default("0");
+    /// The same for projects with limits of their own, by name, separated by commas: `speech = 5000000, demo = 0`
+    PROJECT_SERIES: BTreeMap<String, u64> = Setting::new("project_series", &["MATYAN_PROJECT_SERIES"], parse::project_counts)
+        .default("");
+    /// Maximum bytes of the points, objects and logs of all runs of a project; with as many, further data is refused; 0: no
+    /// limit
+    MAX_PROJECT_BYTES: u64 = Setting::new("max_project_bytes", &["MATYAN_MAX_PROJECT_BYTES"], parse::quota_bytes)
+        .default("0");
+    /// The same for projects with limits of their own, by name, separated by commas: `speech = 536870912000, demo = 0`
+    PROJECT_BYTES: BTreeMap<String, u64> = Setting::new("project_bytes", &["MATYAN_PROJECT_BYTES"], parse::project_quotas)
+        .default("");
     /// Host names under which browsers and clients reach this server: `matyan.example`,
     /// `*.example`, or `*` for any; separated by commas. IP addresses and `localhost` always work;
     /// if other machines can connect, so do this machine's name, names without a dot, and those

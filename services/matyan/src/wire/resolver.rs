@@ -7,8 +7,8 @@ use matyan_access::{
     Caller, CallerRights, CallerSource, LookupError, ProcessKey, Question, Role, TokenDigest, TokenLimits,
 };
 use matyan_proto::access::v1::{
-    PrincipalRole, ResolveCallerRequest, ResolveProjectRequest, ResolvedCaller, Role as ProtoRole,
-    resolve_service_client::ResolveServiceClient,
+    PrincipalRole, ResolveCallerRequest, ResolveProjectRequest, ResolveProjectResponse, ResolvedCaller,
+    Role as ProtoRole, resolve_service_client::ResolveServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -44,11 +44,24 @@ impl Resolver {
         Self { backend: ResolveServiceClient::new(channel), key: ProcessKey::new(secret.reveal()) }
     }
 
-    pub(crate) async fn has_project(&self, name: &str) -> Result<bool, Status> {
-        let signature = self.key.sign(Question::Project(name)).into();
-        let mut request = Request::new(ResolveProjectRequest { name: name.to_owned(), signature });
+    /// Asks about a project, and about one of its runs if the id is not empty.
+    pub(crate) async fn find_project(
+        &self,
+        name: &str,
+        run_id: &str,
+    ) -> Result<ResolveProjectResponse, Status> {
+        let question = match run_id {
+            "" => Question::Project(name),
+            run_id => Question::Run { project: name, run_id },
+        };
+        let signature = self.key.sign(question).into();
+        let mut request = Request::new(ResolveProjectRequest {
+            name: name.to_owned(),
+            signature,
+            run_id: run_id.to_owned(),
+        });
         request.set_timeout(CALL_TIMEOUT);
-        Ok(self.backend.clone().resolve_project(request).await?.into_inner().exists)
+        Ok(self.backend.clone().resolve_project(request).await?.into_inner())
     }
 }
 

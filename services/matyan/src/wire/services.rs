@@ -9,7 +9,7 @@ use matyan_access::{AccessObserver, CallerCache, FilePermits, ProcessKey};
 use matyan_backend::{AuditLog, Backend, Evaluation, UriKey};
 use matyan_blob::LimitedBlobs;
 use matyan_edge::{Edge, Tls, Transport, Ui};
-use matyan_frontier::{Frontier, ProjectNames};
+use matyan_frontier::{Frontier, ProjectLookup};
 use matyan_sign_in::SignInKey;
 #[cfg(feature = "tensorboard")]
 use matyan_tensorboard::FollowSettings;
@@ -26,7 +26,7 @@ use super::{
     access_event_log::{AccessEventEntries, AccessEventLines},
     clock, health,
     listeners::{Listener, Listeners},
-    project_names::{RemoteProjects, StoredProjects},
+    project_lookup::{RemoteProjects, StoredProjects},
     resolver::Resolver,
     substrates::{Store, Substrates},
     tasks::Tasks,
@@ -260,7 +260,7 @@ async fn frontier(
     let log_number = workers::log_number(substrates).await?;
     let components = matyan_frontier::Deps {
         log: substrates.log.writer(),
-        projects: project_names(settings, substrates, secret)?,
+        projects: project_lookup(settings, substrates, secret)?,
         blobs: substrates.limited_blobs.clone(),
         upload_signer: substrates.upload_signer.clone(),
         clock: clock::now_us(),
@@ -272,13 +272,14 @@ async fn frontier(
 }
 
 /// The projects that exist, if this process can know them.
-fn project_names(
+fn project_lookup(
     settings: &Settings,
     substrates: &Substrates,
     secret: &Secret,
-) -> Result<Option<Arc<dyn ProjectNames>>, Error> {
+) -> Result<Option<Arc<dyn ProjectLookup>>, Error> {
     if let Some(store) = &substrates.store {
-        return Ok(Some(Arc::new(StoredProjects(store.shared()))));
+        let quotas = Arc::clone(&settings.project_quotas);
+        return Ok(Some(Arc::new(StoredProjects { store: store.shared(), quotas })));
     }
     let Some(backend) = &settings.backend.url else { return Ok(None) };
     let projects = match Resolver::of_process(settings, secret)? {
@@ -315,6 +316,7 @@ fn backend(
         new_secret: clock::new_secret(),
         providers: Arc::new(settings.access.providers.open()?),
         params_cache_ttl: settings.backend.params_cache_ttl,
+        quotas: Arc::clone(&settings.project_quotas),
         run_samples: matyan_backend::RunSamples::default(),
         evaluation: available_parallelism()
             .and_then(|cores| Evaluation::start(cores.get()))

@@ -137,11 +137,21 @@ fn numbered_ids(numbers: Arc<AtomicU64>) -> Arc<dyn Fn() -> String + Send + Sync
 /// The projects of the store, as in `matyan up`.
 struct StoredProjects(Arc<EmbeddedStore>);
 
+type LookupResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
 #[async_trait::async_trait]
-impl matyan_frontier::ProjectNames for StoredProjects {
-    async fn contains(&self, name: &str) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+impl matyan_frontier::ProjectLookup for StoredProjects {
+    async fn contains(&self, name: &str) -> LookupResult<bool> {
         let snapshot = self.0.snapshot().await?;
         Ok(matyan_model::project::project_find(snapshot.as_ref(), name).await?.is_some())
+    }
+
+    async fn exceeded_quota(&self, _: &str) -> LookupResult<Option<project::ExceededQuota>> {
+        Ok(None)
+    }
+
+    async fn has_run(&self, _: &str, _: &str) -> LookupResult<bool> {
+        Ok(true)
     }
 }
 
@@ -256,6 +266,7 @@ impl Harness {
             new_secret: Arc::new(|kind| matyan_access::BrowserSecret::generate(kind, &mut rand::rng())),
             providers: Arc::new(providers()),
             params_cache_ttl: Duration::from_secs(30),
+            quotas: Arc::default(),
             run_samples: matyan_backend::RunSamples::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: matyan_backend::Metrics::new(&registry).unwrap(),

@@ -41,7 +41,7 @@ async fn merged(client: &mut Client, request: ParamsRequest) -> ParamsResponse {
 async fn a_project_has_a_name_and_pinned_sequences() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes());
-    let info = client.get(GetRequest {}).await.unwrap().into_inner();
+    let info = client.get(GetRequest::default()).await.unwrap().into_inner();
     assert_eq!((info.name.as_str(), info.description.as_str()), ("My project", ""));
     let update = UpdateRequest { name: Some("ours".into()), ..Default::default() };
     client.update(update).await.unwrap();

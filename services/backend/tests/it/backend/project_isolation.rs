@@ -137,6 +137,8 @@ async fn call_all(harness: &Harness, own: &str, other: &str, word: &str) -> (Vec
     }
     assert_eq!(acknowledged, 1);
 
+    client.admit(of(own, pb::AdmitRequest { run_id: run_id() })).await.unwrap();
+
     let artifact_path = format!("presigned-{word}");
     let request = pb::PresignRequest { run_id: run_id(), artifact_path, ..Default::default() };
     let presigned = client.presign(of(own, request)).await.unwrap().into_inner();
@@ -158,6 +160,7 @@ async fn call_all(harness: &Harness, own: &str, other: &str, word: &str) -> (Vec
 
     stored.extend(upload_in_parts(harness, own, other, word).await);
     let called = vec![
+        "Admit",
         "Publish",
         "Stream",
         "Presign",

@@ -119,7 +119,7 @@ async fn a_deleted_project_does_not_exist_for_any_call() {
     assert_eq!(client.delete(delete()).await.unwrap().into_inner().project.unwrap(), deleted);
     assert_eq!(list(&mut client).await[1], deleted);
     not_found(runs.get(get()).await, "project", "gone");
-    not_found(client.get(of("gone", GetRequest {})).await, "project", "gone");
+    not_found(client.get(of("gone", GetRequest::default())).await, "project", "gone");
     wrong_field(client.create(CreateRequest { name: "gone".into(), ..Default::default() }).await, "name");
 
     // A watch that began before ends.

@@ -8,7 +8,10 @@ use matyan_proto::access::v1::{
 };
 use tonic::{Code, Request, Status};
 
-use crate::backend::{harness::Harness, projects::of};
+use crate::backend::{
+    harness::{Harness, create},
+    projects::of,
+};
 
 /// A request of the operator in a project, as an edge with access control passes it on.
 fn of_operator<T>(project: &str, message: T) -> Request<T> {
@@ -29,7 +32,11 @@ async fn caller(
 }
 
 async fn project(harness: &Harness, name: &str, signature: Vec<u8>) -> Result<bool, Status> {
-    let request = ResolveProjectRequest { name: name.to_owned(), signature: signature.into() };
+    let request = ResolveProjectRequest {
+        name: name.to_owned(),
+        signature: signature.into(),
+        ..ResolveProjectRequest::default()
+    };
     let answer = ResolveServiceClient::new(harness.routes()).resolve_project(request).await?;
     Ok(answer.into_inner().exists)
 }
@@ -78,6 +85,32 @@ async fn rule_78_a_process_of_the_deployment_learns_who_has_a_token() {
     let mut access = AccessServiceClient::new(harness.routes());
     access.revoke_token(of_operator("speech", RevokeTokenRequest { id })).await.unwrap();
     assert_eq!(ask(Some(&digest)).await, None, "the token is revoked");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_78_a_process_of_the_deployment_learns_which_runs_exist() {
+    let harness = Harness::new().await;
+    harness.create_project("speech").await;
+    harness.log_in("speech", "r", [create()]).await;
+    harness.applied().await;
+    let key = ProcessKey::new(b"secret");
+    let ask = async |run_id: &str, question: Question<'_>| {
+        let request = ResolveProjectRequest {
+            name: "speech".to_owned(),
+            run_id: run_id.to_owned(),
+            signature: key.sign(question).into(),
+        };
+        let answer = ResolveServiceClient::new(harness.routes()).resolve_project(request).await;
+        answer.map(|answer| answer.into_inner())
+    };
+    for (run_id, exists) in [("r", true), ("s", false)] {
+        let answer = ask(run_id, Question::Run { project: "speech", run_id }).await.unwrap();
+        assert_eq!((answer.exists, answer.has_run), (true, exists), "{run_id}");
+        assert_eq!(answer.exceeded_quota, None);
+        let about_project = ask(run_id, Question::Project("speech")).await.unwrap_err();
+        assert_eq!(about_project.code(), Code::PermissionDenied, "{run_id}");
+    }
     harness.end().await;
 }
 

@@ -237,12 +237,13 @@ async fn two_tabs_do_not_overwrite_the_project_or_its_pinned_sequences() {
         let update = |name: &str, if_updated_us| {
             of(project, project::UpdateRequest { name: Some(name.into()), description: None, if_updated_us })
         };
-        let read = client.get(of(project, project::GetRequest {})).await.unwrap().into_inner().updated_us;
+        let read =
+            client.get(of(project, project::GetRequest::default())).await.unwrap().into_inner().updated_us;
         harness.advance_clock(-60);
         let first = client.update(update("first", Some(read))).await.unwrap().into_inner().updated_us;
         assert!(first > read);
         changed(client.update(update("second", Some(read))).await, "project", project, first);
-        let shown = client.get(of(project, project::GetRequest {})).await.unwrap().into_inner();
+        let shown = client.get(of(project, project::GetRequest::default())).await.unwrap().into_inner();
         assert_eq!((shown.name.as_str(), shown.updated_us), ("first", first));
 
         let pin = |name: &str, if_updated_us| {

@@ -158,6 +158,7 @@ impl Harness {
             new_secret: Arc::new(|kind| matyan_access::BrowserSecret::generate(kind, &mut rand::rng())),
             providers: Arc::default(),
             params_cache_ttl: Duration::from_secs(30),
+            quotas: Arc::default(),
             run_samples: matyan_backend::RunSamples::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: Metrics::new(&registry).unwrap(),

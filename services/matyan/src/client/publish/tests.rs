@@ -53,6 +53,7 @@ async fn backend(directory: &Path, store: Arc<EmbeddedStore>) -> Backend {
         new_secret: clock::new_secret(),
         providers: Arc::default(),
         params_cache_ttl: Duration::ZERO,
+        quotas: Arc::default(),
         run_samples: matyan_backend::RunSamples::default(),
         evaluation: matyan_backend::Evaluation::start(1).unwrap(),
         metrics: matyan_backend::Metrics::new(&registry).unwrap(),

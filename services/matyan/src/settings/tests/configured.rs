@@ -1,5 +1,7 @@
 //! Settings that configure projects and people one by one.
 
+use matyan_model::project_quota::ProjectQuotas;
+
 use super::*;
 
 #[test]
@@ -17,6 +19,32 @@ fn projects_may_have_limits_of_their_own() {
     ] {
         let problem = quotas(wrong).unwrap_err().to_string();
         assert!(problem.contains(expected), "{wrong}: {problem}");
+    }
+}
+
+#[test]
+fn projects_have_quotas_of_runs_series_and_bytes() {
+    assert_eq!(*resolve(Role::Up, &[], &[]).unwrap().project_quotas, ProjectQuotas::default());
+    let variables = [
+        ("MATYAN_MAX_PROJECT_RUNS", "10"),
+        ("MATYAN_PROJECT_RUNS", "speech = 20, demo = 0"),
+        ("MATYAN_MAX_PROJECT_SERIES", "1000"),
+        ("MATYAN_PROJECT_BYTES", "default = 5"),
+    ];
+    let quotas = resolve(Role::Up, &[], &variables).unwrap().project_quotas;
+    let of_project = |name: &str| {
+        [quotas.runs.of_project(name), quotas.series.of_project(name), quotas.bytes.of_project(name)]
+    };
+    assert_eq!(of_project(""), [10, 1_000, 5]);
+    assert_eq!(of_project("speech"), [20, 1_000, 0]);
+    assert_eq!(of_project("demo"), [0, 1_000, 0]);
+    for (variable, wrong, expected) in [
+        ("MATYAN_MAX_PROJECT_RUNS", "many", "is not a number"),
+        ("MATYAN_PROJECT_SERIES", "speech = many", "a limit of `speech` that is not a number"),
+        ("MATYAN_MAX_PROJECT_BYTES", "-1", "is not a size"),
+    ] {
+        let problem = resolve(Role::Up, &[], &[(variable, wrong)]).unwrap_err().to_string();
+        assert!(problem.contains(variable) && problem.contains(expected), "{problem}");
     }
 }
 

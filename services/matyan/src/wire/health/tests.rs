@@ -81,6 +81,7 @@ impl TestSystem {
             new_secret: clock::new_secret(),
             providers: Arc::default(),
             params_cache_ttl: Duration::ZERO,
+            quotas: Arc::default(),
             run_samples: matyan_backend::RunSamples::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: matyan_backend::Metrics::new(&Registry::new()).unwrap(),

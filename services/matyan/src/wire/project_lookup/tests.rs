@@ -22,6 +22,7 @@ use matyan_proto::{
         AddTag, Event, IngestionBatch, PublishRequest, event::Kind,
         ingest_service_client::IngestServiceClient,
     },
+    project::v1::QuotaKind,
 };
 use prometheus::Registry;
 use prost::Message as _;
@@ -71,9 +72,9 @@ impl ResolveService for OneNode {
         &self,
         request: Request<ResolveProjectRequest>,
     ) -> Result<Response<ResolveProjectResponse>, Status> {
-        let ResolveProjectRequest { name, signature } = request.into_inner();
+        let ResolveProjectRequest { name, signature, .. } = request.into_inner();
         assert!(ProcessKey::new(SECRET).verify(Question::Project(&name), &signature));
-        Ok(Response::new(ResolveProjectResponse { exists: name == SPEECH }))
+        Ok(Response::new(ResolveProjectResponse { exists: name == SPEECH, ..Default::default() }))
     }
 }
 
@@ -177,6 +178,10 @@ fn resolver(backend: &str) -> Resolver {
     Resolver::new(&Endpoint::from_shared(backend.to_owned()).unwrap(), &Secret::new(SECRET))
 }
 
+fn answer(exists: bool, at: Instant) -> Answer {
+    Answer { exists, exceeded_quota: None, at }
+}
+
 async fn pass(time: Duration) {
     pause();
     advance(time).await;
@@ -229,7 +234,7 @@ async fn rule_55_a_frontier_refuses_a_token_that_its_backend_has_forgotten() {
 
 #[tokio::test]
 async fn rule_56_without_its_backend_a_frontier_knows_projects_no_longer_than_callers() {
-    let known = || Answer { exists: true, at: Instant::now() };
+    let known = || answer(true, Instant::now());
     let closed = RemoteProjects::closed(resolver(NOWHERE));
     let open = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
     for names in [&closed, &open] {
@@ -247,9 +252,9 @@ async fn rule_56_without_its_backend_a_frontier_knows_projects_no_longer_than_ca
 async fn without_its_backend_a_frontier_accepts_the_projects_that_it_knows() {
     let names = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
     let long_ago = Instant::now() - 2 * LIFETIME;
-    names.keep("known", Answer { exists: true, at: long_ago });
-    names.keep("deleted", Answer { exists: false, at: long_ago });
-    names.keep("recently deleted", Answer { exists: false, at: Instant::now() });
+    names.keep("known", answer(true, long_ago));
+    names.keep("deleted", answer(false, long_ago));
+    names.keep("recently deleted", answer(false, Instant::now()));
     assert!(names.contains("known").await.unwrap());
     assert!(!names.contains("recently deleted").await.unwrap());
     for unknown in ["deleted", "never seen"] {
@@ -259,13 +264,26 @@ async fn without_its_backend_a_frontier_accepts_the_projects_that_it_knows() {
 }
 
 #[tokio::test]
+async fn rule_132_without_its_backend_a_frontier_uses_the_quotas_that_it_knows() {
+    let names = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
+    let exceeded = ExceededQuota { kind: QuotaKind::Bytes.into(), limit: 1, used: 1 };
+    let at = Instant::now() - 2 * LIFETIME;
+    names.keep("full", Answer { exists: true, exceeded_quota: Some(exceeded), at });
+    assert_eq!(names.exceeded_quota("full").await.unwrap(), Some(exceeded));
+    // A frontier that starts before its backend accepts data of the default project.
+    assert_eq!(names.exceeded_quota("").await.unwrap(), None);
+    assert!(names.answer("").is_some(), "not everyone waits for the backend");
+    names.has_run("full", "r").await.unwrap_err();
+}
+
+#[tokio::test]
 async fn answers_about_many_names_are_forgotten() {
     let names = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
-    let at = Instant::now();
-    names.keep("kept", Answer { exists: true, at });
+    let kept = answer(true, Instant::now());
+    names.keep("kept", kept);
     for number in 0..2 * MAX_ANSWERS {
-        names.keep(&number.to_string(), Answer { exists: false, at });
+        names.keep(&number.to_string(), answer(false, kept.at));
     }
-    assert_eq!(names.answer("kept"), Some(Answer { exists: true, at }));
+    assert_eq!(names.answer("kept"), Some(kept));
     assert!(names.answers.lock().len() <= MAX_ANSWERS);
 }

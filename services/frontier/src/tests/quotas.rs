@@ -1,0 +1,113 @@
+//! Projects that have used up a quota.
+
+use std::time::Duration;
+
+use matyan_proto::{
+    ingest::v1 as pb,
+    project::v1::{ExceededQuota, QuotaKind},
+};
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::harness::*;
+
+fn exceed(env: &TestEnv, kind: QuotaKind) {
+    env.quotas.lock().exceeded = Some(ExceededQuota { kind: kind.into(), limit: 2, used: 3 });
+}
+
+/// Asks whether data of a run is accepted.
+async fn admit(env: &TestEnv, run_id: &str) -> Result<(), Status> {
+    env.client().admit(pb::AdmitRequest { run_id: run_id.to_owned() }).await.map(drop)
+}
+
+async fn publish(env: &TestEnv, run_id: &str) -> Result<(), Status> {
+    let batch = tag("t").encode_to_vec().into();
+    let request = pb::PublishRequest { run_id: run_id.to_owned(), batch, ..Default::default() };
+    env.client().publish(request).await.map(drop)
+}
+
+/// Opens a stream, and sends a batch.
+async fn send(env: &TestEnv, run_id: &str) -> Result<(), Status> {
+    let open = pb::StreamOpen { run_id: run_id.to_owned(), ..Default::default() };
+    let stream = env.stream_open(open, &[]).await;
+    // A refused stream may have ended before.
+    let batch = pb::StreamBatch { sequence: 1, batch: tag("t").encode_to_vec().into(), ..Default::default() };
+    let message = Some(pb::stream_request::Message::Batch(batch));
+    stream.sender().send(pb::StreamRequest { message }).await.ok();
+    stream.finish().await.1
+}
+
+fn check_refusal(refused: Status, quota: &str) {
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unavailable, "UNAVAILABLE"),
+        "{refused:?}"
+    );
+    let metadata = refused.get_details_error_info().unwrap().metadata;
+    assert_eq!((metadata["quota"].as_str(), metadata["limit"].as_str()), (quota, "2"));
+    let words = [format!("quota of {quota} (3 of 2)"), format!("`max_project_{quota}`")];
+    assert!(words.iter().all(|words| refused.message().contains(words)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn rule_132_a_used_up_quota_of_runs_refuses_only_new_runs() {
+    let env = TestEnv::new().await;
+    env.quotas.lock().runs = vec!["old"];
+    exceed(&env, QuotaKind::Runs);
+    for refused in [admit(&env, "new").await, publish(&env, "new").await, send(&env, "new").await] {
+        check_refusal(refused.unwrap_err(), "runs");
+    }
+    assert_eq!(env.record_count().await, 0);
+    for accepted in [admit(&env, "old").await, publish(&env, "old").await, send(&env, "old").await] {
+        accepted.unwrap();
+    }
+    assert_eq!(env.record_count().await, 2);
+    env.quotas.lock().exceeded = None;
+    send(&env, "new").await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_132_a_used_up_quota_of_series_or_bytes_refuses_all_data() {
+    for (kind, quota) in [(QuotaKind::Series, "series"), (QuotaKind::Bytes, "bytes")] {
+        let env = TestEnv::new().await;
+        env.quotas.lock().runs = vec!["old"];
+        exceed(&env, kind);
+        for refused in [admit(&env, "old").await, publish(&env, "old").await, send(&env, "old").await] {
+            check_refusal(refused.unwrap_err(), quota);
+        }
+        assert_eq!(env.record_count().await, 0);
+    }
+}
+
+#[tokio::test]
+async fn rule_132_an_open_stream_ends_after_what_it_has_read() {
+    let env = TestEnv::new().await;
+    let mut stream = env.stream().await;
+    stream.send(1, &tag("t")).await;
+    stream.acknowledged(1).await;
+    let next_check = async || {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(31)).await;
+        tokio::time::resume();
+    };
+    // The run of an open stream is not a new run, even if no worker has created it yet.
+    exceed(&env, QuotaKind::Runs);
+    next_check().await;
+    stream.send(2, &tag("t")).await;
+    stream.acknowledged(2).await;
+    exceed(&env, QuotaKind::Bytes);
+    next_check().await;
+    check_refusal(stream.answer().await.unwrap_err(), "bytes");
+    assert_eq!(env.record_count().await, 2);
+}
+
+#[tokio::test]
+async fn a_quota_that_cannot_be_looked_up_refuses_nothing() {
+    let env = TestEnv::new().await;
+    exceed(&env, QuotaKind::Bytes);
+    env.quotas.lock().is_away = true;
+    for accepted in [admit(&env, "r").await, publish(&env, "r").await, send(&env, "r").await] {
+        accepted.unwrap();
+    }
+}
