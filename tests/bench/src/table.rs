@@ -63,7 +63,12 @@ impl Table {
 
     /// Prints why a row cannot be measured here.
     pub(crate) fn skip(&self, work: &str, reason: &str) {
-        println!("{work:<74} not measured: {reason}");
+        self.remark(work, &format!("not measured: {reason}"));
+    }
+
+    /// Prints a text about rows.
+    pub(crate) fn remark(&self, work: &str, text: &str) {
+        println!("{work:<74} {text}");
     }
 
     /// Prints figures that were measured together with the figures of other rows.

@@ -1,6 +1,8 @@
 //! Searches by twenty clients: crafted ones, which take as much as a query may, and ones for everything
 //! that a project has.
 
+use std::sync::Arc;
+
 use matyan_proto::{
     runs::v1::RunParts,
     search::v1::{Query, RunsRequest, RunsResponse},
@@ -13,7 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 use tonic::{Code, Status, Streaming};
 
-use super::clients::{Begun, Clients, FirstAttempt, PAUSE, search_client};
+use super::clients::{Begun, Clients, FirstAttempt, Outcomes, PAUSE, search_client};
 use crate::search::{ALL, Client, expensive};
 
 const CLIENTS: usize = 20;
@@ -70,27 +72,37 @@ pub(super) async fn create_run_with(server: &Server, run: &str, params: &Value) 
 /// Repeats the requests, each by some of the clients, and waits until the server has accepted or refused a
 /// search of every client.
 async fn repeat(server: &Server, requests: &[RunsRequest]) -> Clients {
+    let outcomes = Arc::new(Outcomes::default());
     let begun = Begun::default();
     let mut tasks = JoinSet::new();
     for request in requests.iter().cycle().take(CLIENTS) {
         let client = search_client(server).await;
-        tasks.spawn(search_repeatedly(client, request.clone(), begun.first_attempt()));
+        tasks.spawn(search_repeatedly(client, request.clone(), begun.first_attempt(), outcomes.clone()));
     }
     begun.wait_for(CLIENTS).await;
-    Clients::new(tasks)
+    Clients::new(tasks, outcomes)
 }
 
-async fn search_repeatedly(mut client: Client, request: RunsRequest, mut first: FirstAttempt) {
+async fn search_repeatedly(
+    mut client: Client,
+    request: RunsRequest,
+    mut first: FirstAttempt,
+    outcomes: Arc<Outcomes>,
+) {
     loop {
+        let held = outcomes.hold();
         let accepted = client.runs(request.clone()).await;
         first.end();
         match accepted {
             Ok(response) => {
+                outcomes.accept();
                 if let Err(status) = read_all(response.into_inner()).await {
                     check(&status);
                 }
             }
             Err(status) => {
+                drop(held);
+                outcomes.refuse();
                 check(&status);
                 tokio::time::sleep(PAUSE).await;
             }

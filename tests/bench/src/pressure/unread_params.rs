@@ -1,19 +1,13 @@
 //! Two hundred requests for the merged params of a project, whose answers nobody reads.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use matyan_tests::{Server, eventually};
 use serde_json::{Map, Value, json};
 use tokio::{io::AsyncWriteExt, task::JoinSet, time::timeout};
 
 use super::{
-    clients::{Clients, PAUSE, authority, connect, http_client},
+    clients::{ADDRESS, Clients, Outcomes, PAUSE, authority, connect, http_client},
     queries::create_run_with,
 };
 
@@ -47,18 +41,18 @@ pub(super) async fn start(server: &Server) -> Clients {
         if body.len() >= ANSWER_BYTES { Ok(()) } else { Err(format!("{} bytes", body.len())) }
     })
     .await;
-    let answered = Arc::new(AtomicUsize::new(0));
+    let outcomes = Arc::new(Outcomes::default());
     let mut tasks = JoinSet::new();
     for _ in 0..CALLS {
-        tasks.spawn(ask_repeatedly(server.query.clone(), answered.clone()));
+        tasks.spawn(ask_repeatedly(server.query.clone(), outcomes.clone()));
     }
     // The others may wait until the server has memory for them.
-    eventually("an answer begins", async || match answered.load(Ordering::Relaxed) {
+    eventually("an answer begins", async || match outcomes.accepted() {
         0 => Err("none has begun"),
         _ => Ok(()),
     })
     .await;
-    Clients::new(tasks)
+    Clients::new(tasks, outcomes)
 }
 
 /// Params with names that no other run has.
@@ -69,17 +63,19 @@ fn params(run: usize) -> Value {
 }
 
 /// Asks, lets the answer wait, and begins again.
-async fn ask_repeatedly(base: String, answered: Arc<AtomicUsize>) {
+async fn ask_repeatedly(base: String, outcomes: Arc<Outcomes>) {
     let request = format!("GET {PATH} HTTP/1.1\r\nhost: {}\r\n\r\n", authority(&base));
     loop {
         // A server without room for the connection may refuse or end it.
-        if let Ok(mut socket) = connect(&base, Some(RECEIVE_BYTES)).await
+        if let Ok(mut socket) = connect(ADDRESS, &base, Some(RECEIVE_BYTES)).await
             && socket.write_all(request.as_bytes()).await.is_ok()
             && timeout(PATIENCE, socket.readable()).await.is_ok()
         {
-            answered.fetch_add(1, Ordering::Relaxed);
+            outcomes.accept();
+            let _held = outcomes.hold();
             tokio::time::sleep(PATIENCE).await;
         } else {
+            outcomes.refuse();
             tokio::time::sleep(PAUSE).await;
         }
     }
