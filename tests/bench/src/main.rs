@@ -6,6 +6,7 @@
 
 mod chart;
 mod charts;
+mod crafted_run;
 mod deleted;
 mod disk;
 mod ingest;

@@ -8,7 +8,7 @@
 mod clients;
 mod figures;
 mod queries;
-mod unread_params;
+mod unread_answers;
 mod uploads;
 
 use std::path::Path;
@@ -33,19 +33,27 @@ const MEMORY: f64 = 512.0;
 enum Load {
     CraftedQueries,
     UnreadParams,
+    UnreadInfo,
     StalledUploads,
     SlowBlobs,
     Everything,
 }
 
 impl Load {
-    const ALL: [Self; 5] =
-        [Self::CraftedQueries, Self::UnreadParams, Self::StalledUploads, Self::SlowBlobs, Self::Everything];
+    const ALL: [Self; 6] = [
+        Self::CraftedQueries,
+        Self::UnreadParams,
+        Self::UnreadInfo,
+        Self::StalledUploads,
+        Self::SlowBlobs,
+        Self::Everything,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::CraftedQueries => "20 crafted queries",
             Self::UnreadParams => "200 unread answers of merged params",
+            Self::UnreadInfo => "200 unread answers of a run with 6 MB of params",
             Self::StalledUploads => "20,000 stalled uploads, 4,096 files",
             Self::SlowBlobs => "64 uploads, each sync of a blob takes 2 s",
             Self::Everything => "20 clients that search everything",
@@ -55,7 +63,7 @@ impl Load {
     /// Starts the server for this load, or says why this machine cannot.
     async fn server(self, directory: &Path) -> Result<Server, String> {
         match self {
-            Self::CraftedQueries | Self::UnreadParams | Self::Everything => {
+            Self::CraftedQueries | Self::UnreadParams | Self::UnreadInfo | Self::Everything => {
                 Ok(Server::up_on(directory).await)
             }
             Self::StalledUploads => Ok(uploads::stalled::server_of_few_files(directory).await),
@@ -67,7 +75,8 @@ impl Load {
     async fn start(self, server: &Server) -> Clients {
         match self {
             Self::CraftedQueries => queries::crafted(server).await,
-            Self::UnreadParams => unread_params::start(server).await,
+            Self::UnreadParams => unread_answers::of_merged_params(server).await,
+            Self::UnreadInfo => unread_answers::of_run_info(server).await,
             Self::StalledUploads => uploads::stalled::start(server).await,
             Self::SlowBlobs => uploads::slow_blobs::start(server).await,
             Self::Everything => queries::of_everything(server).await,
