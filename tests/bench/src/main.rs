@@ -84,6 +84,8 @@ async fn main() {
     latency::rows(&mut table, &machine, scale).await;
     wide::rows(&mut table, scale).await;
     neighbor::rows(&mut table, scale).await;
+    neighbor::second_run::rows(&mut table, scale).await;
+    neighbor::chart_readers::rows(&mut table, scale).await;
     runs::rows(&mut table, scale as u64).await;
     storage::rows(&mut table, scale).await;
     disk::rows(&mut table, scale).await;
