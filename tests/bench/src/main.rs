@@ -95,6 +95,7 @@ async fn main() {
     search::rows(&mut table, scale as u64).await;
     search::loaded::rows(&mut table, scale as u64).await;
     search::expensive::rows(&mut table, scale as u64).await;
+    search::steps::rows(&mut table).await;
     search::slow_reader(&mut table, scale as u64).await;
     pressure::rows(&mut table, scale).await;
     process::rows(&mut table, scale).await;

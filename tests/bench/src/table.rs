@@ -14,6 +14,7 @@ pub(crate) enum Budget {
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
     PerSecond(&'static str),
+    Nanoseconds,
     Milliseconds,
     Seconds,
     Megabytes,
@@ -105,6 +106,7 @@ impl Unit {
             Self::PerSecond(what) if figure >= 1e6 => format!("{:.2}M {what}/s", figure / 1e6),
             Self::PerSecond(what) if figure >= 1e4 => format!("{:.0}k {what}/s", figure / 1e3),
             Self::PerSecond(what) => format!("{figure:.0} {what}/s"),
+            Self::Nanoseconds => format!("{figure:.1} ns"),
             Self::Milliseconds => format!("{figure:.2} ms"),
             Self::Seconds => format!("{figure:.3} s"),
             Self::Megabytes => format!("{figure:.0} MB"),
