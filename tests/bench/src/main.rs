@@ -7,6 +7,7 @@
 mod access;
 mod chart;
 mod charts;
+mod crafted_run;
 mod deleted;
 mod disk;
 mod ingest;
@@ -85,6 +86,8 @@ async fn main() {
     access::rows(&mut table, scale).await;
     wide::rows(&mut table, scale).await;
     neighbor::rows(&mut table, scale).await;
+    neighbor::second_run::rows(&mut table, scale).await;
+    neighbor::chart_readers::rows(&mut table, scale).await;
     runs::rows(&mut table, scale as u64).await;
     storage::rows(&mut table, scale).await;
     disk::rows(&mut table, scale).await;
@@ -94,6 +97,7 @@ async fn main() {
     search::rows(&mut table, scale as u64).await;
     search::loaded::rows(&mut table, scale as u64).await;
     search::expensive::rows(&mut table, scale as u64).await;
+    search::steps::rows(&mut table).await;
     search::slow_reader(&mut table, scale as u64).await;
     pressure::rows(&mut table, scale).await;
     process::rows(&mut table, scale).await;

@@ -1,5 +1,8 @@
-//! Delay of a light run: from sending a point until it can be read, alone and next to a run of 10,000
-//! series at full speed.
+//! What others notice of a run of very many series at full speed, and of clients that ask for charts. First the delay
+//! of a light run: from sending a point until it can be read, alone and next to a run of 10,000 series.
+
+pub(crate) mod chart_readers;
+pub(crate) mod second_run;
 
 use std::{
     sync::{
@@ -15,6 +18,7 @@ use matyan_tests::{
     eventually,
     json::{Ack, JsonWriter, metric},
 };
+use tokio::task::JoinHandle;
 
 use crate::{
     load,
@@ -51,18 +55,35 @@ async fn alone(points: usize) -> Vec<f64> {
 
 async fn next_to_a_wide_run(points: usize) -> Vec<f64> {
     let server = Server::up().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let wide = tokio::spawn(record_wide_run(server.ingest.clone(), stop.clone()));
+    let wide = WideRun::start(&server, SERIES);
     let delays = delays(&server, points).await;
-    stop.store(true, Ordering::Relaxed);
-    wide.await.expect("a writer does not panic");
+    wide.stop().await;
     delays
 }
 
+/// A run of many series that is recorded at full speed.
+struct WideRun {
+    stop: Arc<AtomicBool>,
+    writer: JoinHandle<()>,
+}
+
+impl WideRun {
+    fn start(server: &Server, series: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = tokio::spawn(record_wide_run(server.ingest.clone(), series, stop.clone()));
+        Self { stop, writer }
+    }
+
+    async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.writer.await.expect("a writer does not panic");
+    }
+}
+
 /// Records a point of each series at every step until it is stopped.
-async fn record_wide_run(ingest: String, stop: Arc<AtomicBool>) {
+async fn record_wide_run(ingest: String, series: usize, stop: Arc<AtomicBool>) {
     const OUTSTANDING: usize = 8;
-    let mut batches = load::wide_batches(1, SERIES);
+    let mut batches = load::wide_batches(1, series);
     let mut batch = batches.remove(0);
     let mut writer = BinaryWriter::new("wide");
     writer.connect(&ingest).await.expect("the server listens");

@@ -2,13 +2,13 @@
 //! acknowledgement, the time until a point is readable, the time of an ordinary search, and the peak memory
 //! of the server. Each load has a server of its own, on a project of 10,000 runs.
 //!
-//! The clients of a load connect from an address of their own, because `localhost` identifies no client and
+//! The clients of a load connect from addresses of their own, because `localhost` identifies no client and
 //! has no share of the server's limits.
 
 mod clients;
 mod figures;
 mod queries;
-mod unread_params;
+mod unread_answers;
 mod uploads;
 
 use std::path::Path;
@@ -33,21 +33,29 @@ const MEMORY: f64 = 512.0;
 enum Load {
     CraftedQueries,
     UnreadParams,
+    UnreadInfo,
     StalledUploads,
     SlowBlobs,
     Everything,
 }
 
 impl Load {
-    const ALL: [Self; 5] =
-        [Self::CraftedQueries, Self::UnreadParams, Self::StalledUploads, Self::SlowBlobs, Self::Everything];
+    const ALL: [Self; 6] = [
+        Self::CraftedQueries,
+        Self::UnreadParams,
+        Self::UnreadInfo,
+        Self::StalledUploads,
+        Self::SlowBlobs,
+        Self::Everything,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::CraftedQueries => "20 crafted queries",
             Self::UnreadParams => "200 unread answers of merged params",
+            Self::UnreadInfo => "200 unread answers of a run with 6 MB of params",
             Self::StalledUploads => "20,000 stalled uploads, 4,096 files",
-            Self::SlowBlobs => "64 uploads to a blob disk that syncs in 2 s",
+            Self::SlowBlobs => "64 uploads, each sync of a blob takes 2 s",
             Self::Everything => "20 clients that search everything",
         }
     }
@@ -55,11 +63,11 @@ impl Load {
     /// Starts the server for this load, or says why this machine cannot.
     async fn server(self, directory: &Path) -> Result<Server, String> {
         match self {
-            Self::CraftedQueries | Self::UnreadParams | Self::Everything => {
+            Self::CraftedQueries | Self::UnreadParams | Self::UnreadInfo | Self::Everything => {
                 Ok(Server::up_on(directory).await)
             }
-            Self::StalledUploads => uploads::server_of_few_files(directory).await,
-            Self::SlowBlobs => uploads::server_with_slow_blobs(directory).await,
+            Self::StalledUploads => Ok(uploads::stalled::server_of_few_files(directory).await),
+            Self::SlowBlobs => uploads::slow_blobs::server(directory).await,
         }
     }
 
@@ -67,9 +75,10 @@ impl Load {
     async fn start(self, server: &Server) -> Clients {
         match self {
             Self::CraftedQueries => queries::crafted(server).await,
-            Self::UnreadParams => unread_params::start(server).await,
-            Self::StalledUploads => uploads::stalled(server).await,
-            Self::SlowBlobs => uploads::to_slow_blobs(server).await,
+            Self::UnreadParams => unread_answers::of_merged_params(server).await,
+            Self::UnreadInfo => unread_answers::of_run_info(server).await,
+            Self::StalledUploads => uploads::stalled::start(server).await,
+            Self::SlowBlobs => uploads::slow_blobs::start(server).await,
             Self::Everything => queries::of_everything(server).await,
         }
     }
@@ -101,7 +110,7 @@ async fn measure(table: &mut Table, load: Load, rows: &Rows, directory: &Path, f
         let quiet = Figures::measure(&server, "quiet", frames).await;
         let clients = load.start(&server).await;
         let loaded = Figures::measure(&server, "loaded", frames).await;
-        clients.stop().await;
+        columns.achieved.push(clients.stop().await);
         columns.memory.push(server.memory("VmHWM") as f64 / 1e6);
         server.check_alive();
         columns.ratio.push(loaded.acknowledgement / quiet.acknowledgement);
@@ -109,6 +118,9 @@ async fn measure(table: &mut Table, load: Load, rows: &Rows, directory: &Path, f
         columns.loaded.push(loaded);
     }
     columns.print(table, rows);
+    for achieved in columns.achieved {
+        table.remark(load.name(), &achieved);
+    }
 }
 
 /// Names of the rows of a load.
@@ -147,6 +159,8 @@ struct Columns {
     loaded: Vec<Figures>,
     ratio: Vec<f64>,
     memory: Vec<f64>,
+    /// What the clients of the load have achieved in each measurement.
+    achieved: Vec<String>,
 }
 
 impl Columns {

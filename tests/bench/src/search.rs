@@ -4,6 +4,7 @@
 
 pub(crate) mod expensive;
 pub(crate) mod loaded;
+pub(crate) mod steps;
 
 use std::time::{Duration, Instant};
 

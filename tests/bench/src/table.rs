@@ -14,6 +14,7 @@ pub(crate) enum Budget {
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
     PerSecond(&'static str),
+    Nanoseconds,
     Microseconds,
     Milliseconds,
     Seconds,
@@ -64,7 +65,12 @@ impl Table {
 
     /// Prints why a row cannot be measured here.
     pub(crate) fn skip(&self, work: &str, reason: &str) {
-        println!("{work:<74} not measured: {reason}");
+        self.remark(work, &format!("not measured: {reason}"));
+    }
+
+    /// Prints a text about rows.
+    pub(crate) fn remark(&self, work: &str, text: &str) {
+        println!("{work:<74} {text}");
     }
 
     /// Prints figures that were measured together with the figures of other rows.
@@ -101,6 +107,7 @@ impl Unit {
             Self::PerSecond(what) if figure >= 1e6 => format!("{:.2}M {what}/s", figure / 1e6),
             Self::PerSecond(what) if figure >= 1e4 => format!("{:.0}k {what}/s", figure / 1e3),
             Self::PerSecond(what) => format!("{figure:.0} {what}/s"),
+            Self::Nanoseconds => format!("{figure:.1} ns"),
             Self::Microseconds => format!("{figure:.2} µs"),
             Self::Milliseconds => format!("{figure:.2} ms"),
             Self::Seconds => format!("{figure:.3} s"),

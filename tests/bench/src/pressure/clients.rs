@@ -1,6 +1,7 @@
 //! The clients of a load, which repeat what they do until they are stopped.
 
 use std::{
+    fmt::{self, Display},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
@@ -19,24 +20,85 @@ use tonic::transport::Channel;
 
 use crate::search::Client;
 
-/// The address from which the clients of a load connect. All of `127.0.0.0/8` is this machine.
-pub(super) const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+/// The address from which the clients of a load connect, unless they need several.
+pub(super) const ADDRESS: IpAddr = address(0);
 
 /// Time between an attempt that the server refused and the next. Clients that ask again at once would take the
 /// processors on which the figures are measured.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
-pub(super) struct Clients(JoinSet<()>);
+/// An address of this machine, as all of `127.0.0.0/8` are. `localhost` is not among them.
+pub(super) const fn address(number: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + number))
+}
+
+pub(super) struct Clients {
+    tasks: JoinSet<()>,
+    outcomes: Arc<Outcomes>,
+}
 
 impl Clients {
-    pub(super) fn new(tasks: JoinSet<()>) -> Self {
-        Self(tasks)
+    pub(super) fn new(tasks: JoinSet<()>, outcomes: Arc<Outcomes>) -> Self {
+        Self { tasks, outcomes }
     }
 
-    /// Stops the clients, and fails if one has ended by itself.
-    pub(super) async fn stop(mut self) {
-        assert!(self.0.try_join_next().is_none(), "a client of the load ends only when it is stopped");
-        self.0.shutdown().await;
+    /// Stops the clients, and fails if one has ended by itself. Returns what they have achieved.
+    pub(super) async fn stop(mut self) -> String {
+        assert!(self.tasks.try_join_next().is_none(), "a client of the load ends only when it is stopped");
+        let achieved = self.outcomes.to_string();
+        self.tasks.shutdown().await;
+        achieved
+    }
+}
+
+/// What the server has done with the attempts of the clients.
+#[derive(Default)]
+pub(super) struct Outcomes {
+    /// Attempts that the server has neither refused nor ended.
+    held: AtomicUsize,
+    accepted: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl Outcomes {
+    /// An attempt that the server holds until the returned value is dropped.
+    pub(super) fn hold(&self) -> HeldAttempt<'_> {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        HeldAttempt(self)
+    }
+
+    /// The number of attempts that the server holds now.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// The number of attempts that the server has accepted.
+    pub(super) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn accept(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Display for Outcomes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [held, accepted, refused] =
+            [&self.held, &self.accepted, &self.refused].map(|count| count.load(Ordering::Relaxed));
+        write!(formatter, "at the end {held} in progress; {accepted} accepted, {refused} refused or ended")
+    }
+}
+
+pub(super) struct HeldAttempt<'a>(&'a Outcomes);
+
+impl Drop for HeldAttempt<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -94,14 +156,14 @@ pub(super) fn http_client() -> reqwest::Client {
         .expect("the settings are valid")
 }
 
-/// Connects to the host of an `http://` base from the address of the load. `receive_bytes` is the size of
-/// the buffer for what the server sends, if it is not the system's default.
-pub(super) async fn connect(base: &str, receive_bytes: Option<u32>) -> io::Result<TcpStream> {
+/// Connects to the host of an `http://` base from an address. `receive_bytes` is the size of the buffer for
+/// what the server sends, if it is not the system's default.
+pub(super) async fn connect(from: IpAddr, base: &str, receive_bytes: Option<u32>) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if let Some(bytes) = receive_bytes {
         socket.set_recv_buffer_size(bytes)?;
     }
-    socket.bind(SocketAddr::new(ADDRESS, 0))?;
+    socket.bind(SocketAddr::new(from, 0))?;
     socket.connect(authority(base).parse().expect("the server has an address and a port")).await
 }
 

@@ -1,0 +1,101 @@
+//! Acknowledgement latency of writers on an otherwise idle server, and next to clients that ask for charts again and
+//! again.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use matyan_proto::series::v1::{BucketsRequest, RunSelection, series_service_client::SeriesServiceClient};
+use matyan_tests::{Server, eventually};
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use crate::{
+    latency,
+    project::{self, Content, SERIES, run_id},
+    table::{Budget, Table, Unit},
+};
+
+const CLIENTS: usize = 8;
+const PIXELS: u32 = 500;
+
+pub(crate) async fn rows(table: &mut Table, scale: usize) {
+    let names = ["alone", "next to 8 clients of charts", "ratio of charts to alone"]
+        .map(|how| format!("acknowledgement p99 in a project of charts, {how}"));
+    if !names.iter().any(|name| table.wants(name)) {
+        return;
+    }
+    // A separate project: the writers add runs to it.
+    let directory = tempfile::tempdir().expect("there is room for a project");
+    let content = Content::of_charts();
+    project::generate(content, directory.path()).await;
+    let server = Server::up_on(directory.path()).await;
+    let frames = 1_000 / scale;
+    let mut quiet = Vec::new();
+    let mut loaded = Vec::new();
+    let mut ratios = Vec::new();
+    for _ in 0..table.runs() {
+        let alone = latency::light_acks(&server, frames).await;
+        let readers = ChartReaders::start(&server, content.runs).await;
+        let during = latency::light_acks(&server, frames).await;
+        readers.stop().await;
+        quiet.push(alone);
+        loaded.push(during);
+        ratios.push(during / alone);
+    }
+    let [alone, during, ratio] = names;
+    table.print(&alone, Budget::None, Unit::Milliseconds, quiet);
+    table.print(&during, Budget::None, Unit::Milliseconds, loaded);
+    table.print(&ratio, Budget::AtMost(2.0), Unit::Times, ratios);
+}
+
+/// Clients that each ask for the charts of all series, until this value is dropped.
+struct ChartReaders(JoinSet<()>);
+
+impl ChartReaders {
+    /// Starts the clients, and waits until each has got its charts once.
+    async fn start(server: &Server, runs: u64) -> Self {
+        let done = Arc::new(AtomicUsize::new(0));
+        let mut tasks = JoinSet::new();
+        for _ in 0..CLIENTS {
+            let endpoint = Channel::from_shared(server.query.clone()).expect("the base is a URL");
+            let channel = endpoint.connect().await.expect("the server listens");
+            tasks.spawn(read_repeatedly(channel, request(runs), done.clone()));
+        }
+        eventually("all clients have charts", async || match done.load(Ordering::Relaxed) {
+            enough if enough >= CLIENTS => Ok(()),
+            few => Err(few),
+        })
+        .await;
+        Self(tasks)
+    }
+
+    /// Stops the clients, and fails if one has ended by itself.
+    async fn stop(mut self) {
+        assert!(self.0.try_join_next().is_none(), "a client ends only when it is stopped");
+        self.0.shutdown().await;
+    }
+}
+
+fn request(runs: u64) -> BucketsRequest {
+    let selection = |index| RunSelection {
+        run_id: run_id(index),
+        numbers: (0..SERIES).collect(),
+        ..RunSelection::default()
+    };
+    BucketsRequest { runs: (0..runs).map(selection).collect(), pixels: PIXELS, ..BucketsRequest::default() }
+}
+
+/// Counts in `done` once it has its first charts.
+async fn read_repeatedly(channel: Channel, request: BucketsRequest, done: Arc<AtomicUsize>) {
+    let mut client = SeriesServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+    let mut is_first = true;
+    loop {
+        let mut pieces = client.buckets(request.clone()).await.expect("the stream starts").into_inner();
+        while pieces.message().await.expect("the stream continues").is_some() {}
+        if std::mem::take(&mut is_first) {
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
