@@ -376,6 +376,34 @@ fn track_slowly(run: &Run, points: u32) {
     }
 }
 
+/// The first batch as if it were the last of all, and later ones among sequences that are acknowledged already.
+fn wrong_acknowledgements(sequence: u64) -> Vec<u64> {
+    if sequence == 1 { vec![u64::MAX, 0, 1] } else { vec![0, sequence - 1, sequence, 1, sequence] }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_93_wrong_acknowledgements_neither_skip_nor_repeat_a_batch() {
+    let recorder = Recorder::start().await;
+    recorder.acknowledge_as(wrong_acknowledgements);
+    let root = SpoolRoot::new();
+    let run = Arc::new(root.run(&recorder.url));
+    // Only the first batch is on its way now.
+    let flushing = run.clone();
+    assert!(blocking(move || flushing.flush(GUARD)).await, "{:?}", run.health());
+    let loss = series(&run, "loss");
+    for step in 0..2_000_i32 {
+        run.track(&loss, f64::from(step), Some(step.into()), None);
+        if step % 100 == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    let closing = run.clone();
+    let report = blocking(move || closing.close(PATIENT, |_| true)).await;
+    assert_eq!((report.pending, report.dropped), (0, 0), "{:?}", run.health());
+    assert_eq!(recorder.connections(), 1);
+    assert!(recorder.steps(&recorder.first_producer()).into_iter().eq(0..2_000));
+}
+
 /// Attempts after which the pauses are seconds long.
 const FIRST_ATTEMPTS: usize = 6;
 /// Attempts that a caller waits for.
