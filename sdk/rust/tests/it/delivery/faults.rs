@@ -455,7 +455,7 @@ async fn flush_and_close_do_not_wait_for_the_pause_between_attempts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_project_is_reported_at_once() {
+async fn rule_46_an_unknown_project_is_reported_at_once() {
     let server = Server::up().await;
     let root = SpoolRoot::new();
     let run = root.run(&format!("{}/p/absent", server.ingest));
