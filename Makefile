@@ -423,7 +423,7 @@ install-test: wheel $(SDK_STAMP) ## Install the wheels into an empty environment
 # and so is torch from its own index, whose builds have other hashes than those of PyPI: only their
 # versions are pinned.
 ADAPTERS ?= boosting tensorflow torch
-ADAPTER_TESTS := tests/adapters tests/test_loaders.py tests/test_documents.py
+ADAPTER_TESTS := tests/adapters tests/test_loaders.py tests/test_documents.py tests/test_cuda_values.py
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 ADAPTER_LIST = $(SDK)/tests/adapters/requirements/$(1).txt
 ADAPTER_ENV = $(CACHE)/adapters-$(1)-$(call sum,$(ADAPTER_LIST) $(LOCKS)/adapters-$(1).txt)
