@@ -73,10 +73,11 @@ async fn deliver(
     Ok(())
 }
 
-/// Holds the end of a run back until it is the last message: it is appended to the spool again if anything follows it,
-/// and otherwise waits until no file is left to upload, because uploads announce themselves with events. Returns
-/// whether the end was appended again. In a full spool, neither it nor those events have a place before the batch of
-/// the end is acknowledged, so the end is sent at once.
+/// Holds the end of a run back until it is the last message. An end that is not alone in its batch, or that something
+/// follows, is appended to the spool again, so that what came with it is acknowledged and not sent again. An end that
+/// is alone waits until no file is left to upload, because uploads announce themselves with events. Returns whether
+/// the end was appended again. In a full spool, neither it nor those events have a place before the batch of the end
+/// is acknowledged, so the end is sent at once.
 async fn postpone_end(
     session: &mut JsonSession<Socket>,
     outbox: &Outbox,
@@ -84,19 +85,20 @@ async fn postpone_end(
     batch: &IngestionBatch,
     end: &Event,
 ) -> Result<bool, String> {
-    // What a batch contains besides is not sent again because the end waits.
     let is_alone = batch.points.is_empty() && batch.events.iter().all(json::is_end);
     loop {
         // The number of uploads comes first: the last one appends its event before it is done.
         let is_uploading = uploads() > 0;
         let has_more = outbox.has_more();
-        let is_full = outbox.spool().with_writer(|writer| writer.is_full());
-        if is_full || (!is_uploading && !has_more) {
+        if outbox.spool().with_writer(|writer| writer.is_full()) {
             return Ok(false);
         }
         if has_more || !is_alone {
             let result = outbox.spool().try_append_end_again(&end.encode_to_vec());
             return Ok(result == AppendResult::Appended);
+        }
+        if !is_uploading {
+            return Ok(false);
         }
         wait(session, outbox).await?;
     }
