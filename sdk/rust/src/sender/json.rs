@@ -21,10 +21,11 @@ mod frame;
 use std::time::Duration;
 
 use futures::{Sink, SinkExt, Stream, StreamExt};
-use matyan_proto::ingest::v1::{Event, IngestionBatch, Rejection, SeriesDef, event::Kind};
+use matyan_proto::ingest::v1::{Event, IngestionBatch, Rejection, SeriesDef};
 use matyan_wire::client_json::ack::{Ack, RefusedItem, refused_items};
 use tokio_tungstenite::tungstenite::{self, Message};
 
+pub(crate) use frame::is_end;
 use frame::{FrameWriter, JsonFrame};
 
 /// Time to wait for an ack. Servers hold a frame for up to 40 s while their log is away; one that
@@ -164,11 +165,6 @@ where
         // Everything that was sent is acknowledged, so a failure loses nothing.
         drop(self.socket.close().await);
     }
-}
-
-/// Whether an event is the end of the run.
-pub(crate) fn is_end(event: &Event) -> bool {
-    matches!(event.kind, Some(Kind::FinishRun(_)))
 }
 
 fn lost(error: tungstenite::Error) -> SessionError {

@@ -1,9 +1,7 @@
 //! A batch as frames of JSON messages.
 
-use matyan_proto::ingest::v1::{Event, IngestionBatch, Rejection, SeriesDef};
+use matyan_proto::ingest::v1::{Event, IngestionBatch, Rejection, SeriesDef, event::Kind};
 use matyan_wire::client_json::{Unwritable, event_messages, point_message};
-
-use super::is_end;
 
 /// Most items in a frame, as the published client sends it. A Matyan 0.3 frontier publishes them one
 /// by one, and has to answer in time.
@@ -120,4 +118,9 @@ impl FrameWriter {
     fn reject(&mut self, number: u32, field: &str, reason: &str) {
         self.rejections.push(super::rejection(number, 1, field, reason));
     }
+}
+
+/// Whether an event is the end of the run.
+pub(crate) fn is_end(event: &Event) -> bool {
+    matches!(event.kind, Some(Kind::FinishRun(_)))
 }
