@@ -423,7 +423,7 @@ install-test: wheel $(SDK_STAMP) ## Install the wheels into an empty environment
 # and so is torch from its own index, whose builds have other hashes than those of PyPI: only their
 # versions are pinned.
 ADAPTERS ?= boosting tensorflow torch
-ADAPTER_TESTS := tests/adapters tests/test_loaders.py tests/test_documents.py
+ADAPTER_TESTS := tests/adapters tests/test_loaders.py tests/test_documents.py tests/test_cuda_values.py
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 ADAPTER_LIST = $(SDK)/tests/adapters/requirements/$(1).txt
 ADAPTER_ENV = $(CACHE)/adapters-$(1)-$(call sum,$(ADAPTER_LIST) $(LOCKS)/adapters-$(1).txt)
@@ -772,8 +772,9 @@ soak-kafka: kafka
 	MATYAN_KAFKA_ROUNDS=$(KAFKA_ROUNDS) MATYAN_KAFKA_PAUSE_SECONDS=$(KAFKA_PAUSE_SECONDS) MATYAN_BIN=$(RELEASE_BIN) \
 		cargo test --quiet -p matyan-tests --test kafka_system -- --nocapture
 
-# Findings are stored in $(FUZZ_DIR)/found, and the corpus is kept for the next run.
-soak-fuzz:
+# Findings are stored in $(FUZZ_DIR)/found, and the corpus is kept for the next run. The readers of the importers are
+# in Python, so their sources are damaged at random, without guidance.
+soak-fuzz: build $(SDK_STAMP)
 	CARGO_TARGET_DIR=$(FUZZ_TARGET_DIR) RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_PROFILE_RELEASE_LTO=off \
 		CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true \
 		cargo build --release --quiet --target $(HOST) -p matyan-fuzz --features libfuzzer --bin fuzz
@@ -783,6 +784,7 @@ soak-fuzz:
 		-print_final_stats=1 -artifact_prefix=$(FUZZ_DIR)/found/{}/ $(FUZZ_DIR)/corpus/{} > $(FUZZ_DIR)/{}.log 2>&1 \
 		|| { tail -n 40 $(FUZZ_DIR)/{}.log; exit 255; }; \
 		echo "{}: $$(grep -E "DONE|^Done|stat::peak" $(FUZZ_DIR)/{}.log | tr "\n" " ")"'
+	cd $(SDK) && MATYAN_FUZZ_SECONDS=$(FUZZ_SECONDS) $(SDK_PYTHON) -m pytest -rfEs -p no:cacheprovider tests/importing/test_reader_mutations.py
 
 # Growth of a project up to a billion points, and of another one up to a million runs, as tables and a
 # plot; takes half an hour and 10 GB.

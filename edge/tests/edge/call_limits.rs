@@ -191,7 +191,7 @@ async fn a_call_counts_until_its_response_ends() {
 }
 
 #[tokio::test]
-async fn calls_that_hold_blobs_have_a_limit_of_their_own() {
+async fn rule_45_calls_that_hold_blobs_have_a_limit_of_their_own() {
     let backend = Backend::default();
     let edge = edge(&backend, Settings { max_blob_calls: 1, ..Settings::default() });
     let _gone = backend.answers_and_holds(WATCH, [WatchResponse::default()]);

@@ -472,7 +472,7 @@ async fn rule_92_a_close_after_a_large_body_that_was_not_read_is_announced() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_announced_as_too_large_is_refused_before_it_arrives() {
+async fn rule_92_a_body_that_is_announced_as_too_large_is_refused_before_it_arrives() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(&server.address).await.unwrap();
     let request =
@@ -502,7 +502,7 @@ async fn read_frame(stream: &mut TcpStream) -> Frame {
 
 /// Otherwise the client would send the rest of the body, or wait for room to send it.
 #[tokio::test]
-async fn a_stream_of_http2_that_is_answered_early_is_reset_without_an_error() {
+async fn rule_92_a_stream_of_http2_that_is_answered_early_is_reset_without_an_error() {
     const HEADERS: u8 = 1;
     const RST_STREAM: u8 = 3;
     const NO_ERROR: [u8; 4] = [0; 4];

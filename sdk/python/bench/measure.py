@@ -128,6 +128,14 @@ def calls(tracker: Any, kind: str) -> Callable[[int], None]:
 
         value = np.float32(0.5)
         return lambda step: tracker.one(value, step)
+    if kind in {"cuda", "cuda-dict"}:
+        import torch
+
+        tensors = {key: torch.full((), 0.5, device="cuda") for key in KEYS[:10]}
+        if kind == "cuda-dict":
+            return lambda step: tracker.many(tensors, step)
+        tensor = tensors[KEYS[0]]
+        return lambda step: tracker.one(tensor, step)
     message = f"unknown kind of call `{kind}`"
     raise SystemExit(message)
 

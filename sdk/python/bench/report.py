@@ -3,7 +3,8 @@
 Every figure is measured in a process of its own, all trackers in turns, so that their ratios hold
 on a noisy machine. Prints medians over the turns. Environment: `MATYAN_BIN` is the server,
 `MATYAN_SDK_PYTHON`, `MATYAN_PUBLISHED_PYTHON` and `MATYAN_PEERS_PYTHON` are interpreters with our
-package, the published one, and the others.
+package, the published one, and the others. `MATYAN_CUDA_PYTHON` has our package and PyTorch, for
+values on a device; without it, the first one is asked for a device.
 """
 
 import argparse
@@ -29,11 +30,17 @@ TRACKERS = [
     ("wandb offline", "wandb", "MATYAN_PEERS_PYTHON", 50),
 ]
 CALLS = {"documented": "the documented call", "dict": "a dict of 20", "numpy": "a numpy scalar"}
+# The same for values on an idle device.
+CUDA_CALLS = {"cuda": "a tensor of CUDA", "cuda-dict": "a dict of 10 tensors of CUDA"}
+# Interpreters with our package and perhaps PyTorch: the first one that is named is used.
+CUDA_PYTHONS = ("MATYAN_CUDA_PYTHON", "MATYAN_SDK_PYTHON")
 # Limits of our figures, by measurement and figure. A figure over its limit is marked.
 BUDGETS = {
     ("life", "import"): 30,
     ("life", "Run()"): 5,
     ("documented", "median"): 0.3,
+    ("cuda", "median"): 15,
+    ("cuda-dict", "median"): 40,
 }
 THROUGHPUT_BUDGET = 1_000_000
 WHEEL_BUDGET = 5_000_000
@@ -141,12 +148,29 @@ def figures_of(process: subprocess.Popen[bytes] | None) -> dict[str, float] | No
     return json.loads(printed) if process.returncode == 0 and printed else None
 
 
+def cuda_python() -> str | None:
+    """The variable of an interpreter with PyTorch and a device of CUDA, or None."""
+    python = next((variable for variable in CUDA_PYTHONS if variable in os.environ), None)
+    if python is None:
+        return None
+    command = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    answer = subprocess.run(
+        [os.environ[python], "-c", command], stderr=subprocess.DEVNULL, check=False
+    )
+    return python if answer.returncode == 0 else None
+
+
 def judged(figure: float, limit: float | None) -> str:
     """The limit of a figure, and whether it is kept. Negative ones are minima."""
     if limit is None:
         return ""
     sign = "≤" if limit > 0 else "≥"
     return f" ({sign} {abs(limit):,}{'' if figure <= limit else ': MISSED'})"
+
+
+def limits_of(measurement: str) -> dict[str, float]:
+    """The limits of our figures of a measurement."""
+    return {key: limit for (kind, key), limit in BUDGETS.items() if kind == measurement}
 
 
 class Report:
@@ -166,9 +190,24 @@ class Report:
                 if figures is not None:
                     turns[name].append(figures)
         for name, measured in turns.items():
-            budgets = BUDGETS if name == "matyan" else {}
-            limits = {key: limit for (kind, key), limit in budgets.items() if kind == measurement}
+            limits = limits_of(measurement) if name == "matyan" else {}
             print(f"{work:<44} {name:<16} {self.text(measured, limits)}", flush=True)
+
+    def cuda(self, url: str) -> None:
+        """Rows for values on a device, of our client alone, if there is one."""
+        python = cuda_python()
+        if python is None:
+            work = "µs of values of CUDA"
+            print(f"{work:<44} {'matyan':<16} no device, or no PyTorch", flush=True)
+            return
+        for kind, work in CUDA_CALLS.items():
+            measured = []
+            for _ in range(self.runs):
+                figures = figures_of(start("matyan", python, url, kind, 20_000 // self.scale))
+                if figures is not None:
+                    measured.append(figures)
+            text = self.text(measured, limits_of(kind))
+            print(f"µs of {work:<38} {'matyan':<16} {text}", flush=True)
 
     @staticmethod
     def text(measured: list[dict[str, float]], limits: dict[str, float]) -> str:
@@ -221,6 +260,7 @@ def main() -> None:
                 for kind, work in CALLS.items():
                     count = 50_000 if kind == "dict" else 1_000_000
                     report.row(f"µs of {work}, server {state}", target, kind, count)
+        report.cuda(url)
         report.throughput(url, 1, 5_000_000)
         report.throughput(url, 8, 8_000_000)
         count = 10_000_000 // report.scale

@@ -40,6 +40,8 @@ use error::{failure, refusal};
 const ERROR_BYTES: usize = 64 << 10;
 /// Longest answer that is kept as one text. Servers send what may be longer in pieces.
 const TEXT_BYTES: usize = 256 << 20;
+/// The same for answers that describe an upload: several are in progress while a script runs.
+const SHORT_TEXT_BYTES: usize = 1 << 20;
 
 /// Most redirects of one request.
 const MAX_REDIRECTS: usize = 10;
@@ -155,10 +157,14 @@ impl HttpClient {
 
     /// Sends a request and returns its whole answer as text.
     pub async fn text(&self, request: &RestRequest) -> Result<String, HttpError> {
+        self.text_up_to(request, TEXT_BYTES).await
+    }
+
+    async fn text_up_to(&self, request: &RestRequest, most: usize) -> Result<String, HttpError> {
         let url = self.url(request);
         let answer = async {
             let body = self.open(request).await?;
-            body.into_text(TEXT_BYTES).await
+            body.into_text(most).await
         };
         let limit = if request.is_slow { self.timeouts.silence } else { self.timeouts.request };
         let late = || HttpError::TimedOut { url: url.clone(), after: limit };
@@ -168,6 +174,11 @@ impl HttpClient {
     /// Sends a request and returns its JSON answer.
     pub async fn json(&self, request: &RestRequest) -> Result<JsonText, HttpError> {
         self.text(request).await.map(JsonText)
+    }
+
+    /// The same for an answer that is known to be short.
+    pub(crate) async fn short_json(&self, request: &RestRequest) -> Result<JsonText, HttpError> {
+        self.text_up_to(request, SHORT_TEXT_BYTES).await.map(JsonText)
     }
 
     /// Sends a request and returns its body as a stream, once the server has answered with

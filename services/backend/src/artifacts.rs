@@ -1,6 +1,7 @@
 //! Artifacts: files uploaded by a run, and their bytes. Bytes are streamed in chunks and never
 //! held whole.
 
+mod image_slots;
 mod payload;
 mod zip;
 
@@ -29,7 +30,7 @@ use crate::{
     },
     view,
 };
-use payload::ImageSlots;
+use image_slots::ImageSlots;
 
 /// The service of artifacts.
 pub(crate) struct ArtifactApi {

@@ -18,7 +18,7 @@ use std::{
 };
 
 use matyan_tests::{
-    Server, eventually,
+    Reader, Server, Service, eventually,
     json::{JsonWriter, create_run, finish_run, log_record, metric},
     server::binary,
 };
@@ -435,6 +435,82 @@ async fn rule_53_runs_that_are_others_than_those_of_the_archive_are_named() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["runs_restored"], &report["runs_recreated"]), (&json!(1), &json!(["half"])));
     assert!(text(&output.stderr).contains("half"), "{}", text(&output.stderr));
+}
+
+/// Waits until a run has this many points, and checks that these are all of its steps from the first one on, once each.
+async fn expect_steps(server: &Server, run_id: &str, steps: std::ops::Range<i64>) {
+    let reader = Reader::connect(&server.query).await;
+    let wanted = steps.clone().count();
+    let points = eventually("the points can be read", async || {
+        let points = reader.points(run_id, "loss", "").await.map_err(|status| status.to_string())?;
+        if points.len() >= wanted { Ok(points) } else { Err(format!("{} of {wanted} points", points.len())) }
+    })
+    .await;
+    assert!(points.iter().map(|point| point.step).eq(steps), "{points:?}");
+}
+
+/// The store is lost, and the log has only what came after the last trim.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_70_a_worker_waits_for_a_restore_if_its_store_was_lost() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let mut server = Server::up_on(&data).await;
+    log_run(&server, "r", 100).await;
+    eventually("all of the log is trimmed", async || {
+        let partition = json_of(&server.query, &["partitions", "ls"]).await;
+        let is_trimmed = partition["end"].as_u64() > Some(0) && partition["first"] == partition["end"];
+        if is_trimmed { Ok(()) } else { Err(partition) }
+    })
+    .await;
+    let archive = backup(&server.query, &folder.path().join("backups")).await;
+    let restore = ["restore", archive.to_str().unwrap()];
+    server.kill();
+    fs::remove_dir_all(data.join("store")).unwrap();
+
+    server.start().await;
+    eventually("the worker waits", async || {
+        let partition = json_of(&server.query, &["partitions", "ls"]).await;
+        let has_stopped = server.log().contains("the log has lost its first records; stopped partition");
+        if has_stopped && partition["is_headless"] == true { Ok(()) } else { Err(partition) }
+    })
+    .await;
+    // Clients go on, and their data is acknowledged.
+    let later: Vec<Value> = (100..150).map(|step| metric("loss", (step as f64).sin(), Some(step))).collect();
+    log(&server, "r", &[json!(later)]).await;
+    let listed = command(&server.query, &["runs", "ls"]).await;
+    assert!(listed.status.success(), "{}", text(&listed.stderr));
+    assert_eq!(text(&listed.stdout), "", "no run is created");
+    server.kill();
+    let other = folder.path().join("other");
+    copy(&data, &other);
+
+    // As the documentation advises, only the query side runs during the restore.
+    let mut backend = Service::new("backend", folder.path())
+        .flag("store", "embedded:")
+        .flag("log", "embedded:")
+        .flag("blobs", "embedded:")
+        .flag("data-dir", data.to_str().unwrap());
+    backend.start().await;
+    let report = json_of(backend.address("query"), &restore).await;
+    assert_eq!((&report["runs_restored"], &report["runs_recreated"]), (&json!(1), &json!([])), "{report}");
+    assert_eq!(
+        (&report["log_positions_taken"], &report["log_records_lost"]),
+        (&json!(true), &json!(0)),
+        "{report}"
+    );
+    assert!(backend.terminate().await.success(), "{}", backend.log());
+    server.start().await;
+    expect_steps(&server, "r", 0..150).await;
+
+    // Here, the operator gives up the first records, so the run is created from the others.
+    let server = Server::up_on(&other).await;
+    json_of(&server.query, &["partitions", "skip", "0"]).await;
+    expect_steps(&server, "r", 100..150).await;
+    let output = command(&server.query, &restore).await;
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["runs_restored"], &report["runs_recreated"]), (&json!(0), &json!(["r"])), "{report}");
+    expect_steps(&server, "r", 100..150).await;
 }
 
 /// Removes the file of a blob from the embedded blob store. Exactly one path must contain `ending`.

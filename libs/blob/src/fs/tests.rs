@@ -164,7 +164,7 @@ fn observed_content(root: &Path) -> (Content, Arc<Mutex<Vec<usize>>>) {
 }
 
 #[tokio::test]
-async fn an_upload_opens_one_file_with_its_first_bytes() {
+async fn rule_45_an_upload_opens_one_file_with_its_first_bytes() {
     let root = tempfile::tempdir().unwrap();
     let blobs = open(root.path()).unwrap();
     let idle = open_files(root.path());

@@ -59,7 +59,7 @@ fn check_full<T: std::fmt::Debug>(answer: Result<T>, used: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upload_ends_after_a_minute_without_data() {
+async fn rule_57_an_upload_ends_after_a_minute_without_data() {
     let root = tempfile::tempdir().unwrap();
     let blobs = open(root.path(), UploadLimits::default());
     let stalled = || stream::iter([Ok(Bytes::from_static(b"x"))]).chain(stream::pending()).boxed();
@@ -227,7 +227,7 @@ async fn an_upload_that_ends_during_a_sweep_does_not_return() {
 }
 
 #[tokio::test]
-async fn open_uploads_of_a_project_are_limited() {
+async fn rule_57_open_uploads_of_a_project_are_limited() {
     let root = tempfile::tempdir().unwrap();
     let blobs = open(root.path(), UploadLimits::default());
     let begin = async |at: &str| blobs.begin(&key(at), "", 4).await;

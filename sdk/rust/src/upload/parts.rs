@@ -40,6 +40,9 @@ const INCOMPLETE: &str = "UPLOAD_INCOMPLETE";
 /// Smallest size of a file that is sent in parts.
 const MIN_BYTES: u64 = 64 << 20;
 
+/// Most parts of an upload, as in S3. The record of parts is written again after each of them.
+const MAX_PARTS: u64 = 10_000;
+
 /// Parts that are sent at the same time.
 const PARALLEL: usize = 4;
 
@@ -194,9 +197,12 @@ impl PartedUpload<'_> {
         if !part_bytes.is_power_of_two() || part_bytes < 1 << 20 || part_bytes >= self.size {
             return Err(unexpected());
         }
+        let count = self.size.div_ceil(part_bytes);
+        if count > MAX_PARTS {
+            return Err(unexpected());
+        }
         let is_sequential = answer.get("is_sequential") == Some(&Value::Bool(true));
-        let count = usize::try_from(self.size.div_ceil(part_bytes)).map_err(|_| unexpected())?;
-        let parts = vec![None; count];
+        let parts = vec![None; count as usize];
         let progress = Progress { format: FORMAT, file, upload_id, part_bytes, is_sequential, parts };
         self.save(&progress)?;
         Ok(Some(progress))
@@ -281,7 +287,7 @@ impl PartedUpload<'_> {
         }
         members.extend(more.map(|(name, value)| (name.to_owned(), value)));
         let request = RestRequest::json(Method::POST, path, json::map_text(&members, JsonStyle::STRICT));
-        match self.gateway.json(&request).await?.parse() {
+        match self.gateway.short_json(&request).await?.parse() {
             Ok(Value::Map(answer)) => Ok(answer),
             _ => Err(malformed(path, "an answer that is not a JSON object")),
         }

@@ -94,7 +94,7 @@ async fn presign(gateway: &HttpClient, artifact: &Artifact<'_>) -> Result<Upload
     let size = i64::try_from(artifact.version.size).unwrap_or(i64::MAX);
     members.insert("size".to_owned(), Value::Integer(size));
     let body = json::map_text(&members, JsonStyle::STRICT);
-    let answer = gateway.json(&RestRequest::json(Method::POST, PRESIGN, body)).await?;
+    let answer = gateway.short_json(&RestRequest::json(Method::POST, PRESIGN, body)).await?;
     let Ok(Value::Map(answer)) = answer.parse() else {
         return Err(malformed(PRESIGN, "an answer that is not a JSON object"));
     };

@@ -2,24 +2,27 @@
 //! and neither the tokens of other servers, nor the memory of this process, nor its terminal.
 
 use std::{
+    fs::File,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
 
 use matyan_sdk::{
-    AccessToken,
+    AccessToken, Config, Content, Run, RunOptions,
     http::{RestRequest, Timeouts},
     reading::{AskedToken, BackendClient, BackendOptions},
 };
+use matyan_tests::eventually_blocking;
 
 /// The heads of the requests that a server has got.
 type Heads = Arc<Mutex<Vec<String>>>;
 
-/// A server that answers every request in the same way, until it cannot write any more. Returns its URL.
-fn server(answer: impl Fn(&mut TcpStream) + Send + 'static) -> (String, Heads) {
+/// A server that answers requests by their heads, in lower case, until it cannot write any more. Returns its URL.
+fn server(answer: impl Fn(&str, &mut TcpStream) + Send + 'static) -> (String, Heads) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("the listener has an address"));
     let heads = Heads::default();
@@ -27,21 +30,32 @@ fn server(answer: impl Fn(&mut TcpStream) + Send + 'static) -> (String, Heads) {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a client connects");
-            let mut head = Vec::new();
-            let mut byte = [0];
-            while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
-                head.push(byte[0]);
-            }
-            seen.lock().expect("no test has panicked").push(String::from_utf8_lossy(&head).to_lowercase());
-            answer(&mut stream);
+            let head = read_request(&mut stream);
+            seen.lock().expect("no test has panicked").push(head.clone());
+            answer(&head, &mut stream);
         }
     });
     (url, heads)
 }
 
+/// Reads a request with its body. Returns its head in lower case.
+fn read_request(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let mut body = std::io::Read::take(stream, length.unwrap_or(0));
+    // A client that has left is noticed when the answer is written.
+    let _left = std::io::copy(&mut body, &mut std::io::sink());
+    head
+}
+
 /// A server that sends this text.
 fn server_with(answer: String) -> (String, Heads) {
-    server(move |stream| {
+    server(move |_, stream| {
         // A client that has seen enough closes the connection.
         let _closed = stream.write_all(answer.as_bytes());
     })
@@ -94,16 +108,19 @@ fn rule_74_a_server_does_not_get_the_token_of_another_one() {
     assert!(seen.iter().all(|head| !head.contains("authorization")), "{seen:?}");
 }
 
+/// Answers with a body that ends when the client leaves.
+fn write_without_end(stream: &mut TcpStream, status: &str) {
+    let head = format!("HTTP/1.1 {status}\r\ntransfer-encoding: chunked\r\n\r\n");
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let mut is_open = stream.write_all(head.as_bytes()).is_ok();
+    while is_open {
+        is_open = stream.write_all(chunk.as_bytes()).is_ok();
+    }
+}
+
 #[test]
 fn rule_74_an_endless_error_is_read_in_part() {
-    let (url, _) = server(|stream| {
-        let head = "HTTP/1.1 500 Internal Server Error\r\ntransfer-encoding: chunked\r\n\r\n";
-        let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
-        let mut is_open = stream.write_all(head.as_bytes()).is_ok();
-        while is_open {
-            is_open = stream.write_all(chunk.as_bytes()).is_ok();
-        }
-    });
+    let (url, _) = server(|_, stream| write_without_end(stream, "500 Internal Server Error"));
     let error = error_of(&url);
     assert!(error.contains("500"), "{}", &error[..error.len().min(200)]);
     assert!(error.len() <= 128 << 10, "the error has {} bytes", error.len());
@@ -111,7 +128,7 @@ fn rule_74_an_endless_error_is_read_in_part() {
 
 #[test]
 fn rule_74_a_frame_that_is_announced_too_large_is_refused_before_it_arrives() {
-    let (url, _) = server(|stream| {
+    let (url, _) = server(|_, stream| {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: application/grpc-web+proto\r\ntransfer-encoding: chunked\r\n\r\n";
         let frame: &[u8] = b"5\r\n\x00\xff\xff\xff\xff\r\n";
         let _closed = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(frame));
@@ -139,4 +156,127 @@ fn rule_74_a_login_that_is_no_login_keeps_nothing() {
     let (url, _) = server_with(answer("200 OK", denied, ""));
     drop(client(&url).keep_login("mtk_pasted", &file).unwrap_err());
     assert!(!file.exists());
+}
+
+/// A gateway that refuses sockets, and answers the calls of uploads with the text for their path.
+fn gateway(answer_to: impl Fn(&str) -> String + Send + 'static) -> (String, Heads) {
+    server(move |head, stream| {
+        let text = match head.split(' ').nth(1).unwrap_or_default() {
+            path if path.contains("/ws/") => answer("404 Not Found", "", ""),
+            path => answer("200 OK", "content-type: application/json\r\n", &answer_to(path)),
+        };
+        // A client that has seen enough closes the connection.
+        let _closed = stream.write_all(text.as_bytes());
+    })
+}
+
+/// A run that keeps its data in this directory.
+fn run(gateway_url: &str, spools: &Path) -> Run {
+    let gateway_url = gateway_url.to_owned();
+    let config = Config { gateway_url, spool_dirs: vec![spools.to_owned()], ..Config::default() };
+    Run::new(RunOptions { config, ..RunOptions::default() }).expect("the options are valid")
+}
+
+/// Logs content as an artifact, and waits until a notice says why it is not uploaded. It stays in the spool.
+fn expect_refusal(gateway_url: &str, content: Content<'_>, reason: &str) {
+    let spools = tempfile::tempdir().expect("the temporary directory is writable");
+    let run = run(gateway_url, spools.path());
+    run.log_artifact(content, "a.bin", None).expect("the path is valid");
+    let mut messages = Vec::new();
+    eventually_blocking("a notice", || {
+        messages.extend(run.notices().into_iter().map(|notice| notice.message));
+        let is_named = |message: &String| message.contains("a.bin") && message.contains(reason);
+        if messages.iter().any(is_named) { Ok(()) } else { Err(format!("{reason}: {messages:?}")) }
+    });
+    assert_eq!(run.health().pending_uploads, 1, "{reason}");
+}
+
+fn assert_nothing_was_put(heads: &Heads) {
+    let heads = heads.lock().expect("no test has panicked");
+    assert!(heads.iter().all(|head| !head.starts_with("put ")), "{heads:?}");
+}
+
+#[test]
+fn rule_74_a_run_uploads_nothing_to_places_that_are_no_places_of_uploads() {
+    for (answer, reason) in [
+        (r#"{"upload_url": "file:///etc/passwd"}"#, "an `upload_url` with an unknown scheme"),
+        (r#"{"upload_url": "gopher://192.0.2.1/x"}"#, "an `upload_url` with an unknown scheme"),
+        (r#"{"upload_url": "/relative"}"#, "an `upload_url` that is not valid"),
+        (r#"{"upload_url": 7}"#, "without a usable `upload_url`"),
+        (
+            r#"{"upload_url": "http://127.0.0.1:9/x", "headers": {"Metadata-Flavor": "Google"}}"#,
+            "no upload needs",
+        ),
+        ("[]", "not a JSON object"),
+        ("", "not a JSON object"),
+    ] {
+        let (url, heads) = gateway(move |_| answer.to_owned());
+        expect_refusal(&url, Content::Bytes(b"secret"), reason);
+        assert_nothing_was_put(&heads);
+    }
+}
+
+#[test]
+fn rule_74_the_token_of_a_gateway_does_not_go_where_it_sends_content() {
+    let (store, of_store) = server_with(answer("200 OK", "", ""));
+    let (url, own) = gateway(move |_| format!(r#"{{"upload_url": "{store}/x", "headers": null}}"#));
+    AccessToken::new("mtk_of-the-gateway").unwrap().use_for(&url);
+    let spools = tempfile::tempdir().unwrap();
+    let run = run(&url, spools.path());
+    run.log_artifact(Content::Bytes(b"content"), "a.bin", None).unwrap();
+    let put = eventually_blocking("the content arrives", || {
+        of_store.lock().unwrap().first().cloned().ok_or_else(|| run.health())
+    });
+    assert!(put.starts_with("put /x ") && !put.contains("mtk_of-the-gateway"), "{put}");
+    assert!(own.lock().unwrap().iter().any(|head| head.contains("bearer mtk_of-the-gateway")));
+}
+
+#[test]
+fn rule_74_an_endless_answer_about_an_upload_is_read_in_part() {
+    let (url, heads) = server(|head, stream| {
+        if head.contains("/ws/") {
+            drop(stream.write_all(answer("404 Not Found", "", "").as_bytes()));
+        } else {
+            write_without_end(stream, "200 OK");
+        }
+    });
+    expect_refusal(&url, Content::Bytes(b"x"), "a text of more than 1048576 bytes");
+    assert_nothing_was_put(&heads);
+}
+
+/// Parts of 1 MiB would be more than any server has for a file of this size.
+const MANY_PARTS: u64 = 10_001 << 20;
+
+/// A file of many parts, of which no byte is on the disk.
+fn large_file(folder: &Path) -> PathBuf {
+    let path = folder.join("large.bin");
+    File::create(&path).and_then(|file| file.set_len(MANY_PARTS)).expect("the file can be created");
+    path
+}
+
+#[test]
+fn rule_74_an_upload_has_neither_too_many_parts_nor_parts_of_a_senseless_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = large_file(folder.path());
+    for part_bytes in ["1048576", "0", "-1", "3", "1024", "4611686018427387904", "\"x\"", "null"] {
+        let (url, heads) = gateway(move |_| format!(r#"{{"upload_id": "u", "part_bytes": {part_bytes}}}"#));
+        expect_refusal(&url, Content::File(&file), "an answer that does not describe an upload");
+        assert_nothing_was_put(&heads);
+    }
+}
+
+#[test]
+fn rule_74_no_part_is_sent_to_a_place_that_is_no_place_of_uploads() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = large_file(folder.path());
+    let (url, heads) = gateway(|path| {
+        let answer = match path {
+            "/api/v1/rest/artifacts/uploads" => r#"{"upload_id": "u", "part_bytes": 1073741824}"#,
+            "/api/v1/rest/artifacts/uploads/part" => r#"{"upload_url": "file:///etc/passwd"}"#,
+            _ => "{}",
+        };
+        answer.to_owned()
+    });
+    expect_refusal(&url, Content::File(&file), "an `upload_url` with an unknown scheme");
+    assert_nothing_was_put(&heads);
 }

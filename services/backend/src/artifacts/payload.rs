@@ -1,14 +1,15 @@
 //! Single payloads of objects, for browsers: described, in parts, and reduced.
 
-use std::{io::Cursor, sync::Arc, time::Duration};
+use std::{io::Cursor, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use image::{DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
 use matyan_blob::{BlobKey, BlobMeta, Content};
 use matyan_proto::artifacts::v1::{PayloadInfo, PayloadRequest, ThumbnailRequest, ThumbnailResponse};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
+use super::image_slots::ImageSlots;
 use crate::server::{
     call::Call,
     convert,
@@ -36,18 +37,6 @@ const MAX_SCANNED_PIXELS: u64 = 1 << 28;
 const DECODING_TIMEOUT: Duration = Duration::from_secs(20);
 
 const SIZES: std::ops::RangeInclusive<u32> = 16..=1_024;
-
-/// Number of images that are decoded at a time, in this process.
-const DECODED_AT_A_TIME: usize = 2;
-
-/// Permits to decode images.
-pub(super) struct ImageSlots(Arc<Semaphore>);
-
-impl Default for ImageSlots {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(DECODED_AT_A_TIME)))
-    }
-}
 
 /// A URI of another project is as unknown as a forged one.
 fn blob_key(deps: &Deps, call: &Call, uri: &str) -> Result<BlobKey> {
@@ -119,14 +108,14 @@ pub(super) async fn thumbnail(
     }
     let key = blob_key(deps, call, &request.uri)?;
     // Taken before the image is read, so that only a few are in memory.
-    let permit = slots.0.clone().acquire_owned().await.map_err(|_| Error::Stopping)?;
+    let slot = slots.take(&call.caller).await?;
     let found = deps.blobs.read(&key, None).await?;
     let (meta, content) = found.ok_or_else(|| Error::not_found("payload", &request.uri))?;
     check_size(meta.size, MAX_IMAGE_BYTES)?;
     let bytes = collected(content, MAX_IMAGE_BYTES).await?;
     let png = in_time(&deps.evaluation, move || {
         let reduced = reduced(&bytes, request.size);
-        drop(permit);
+        drop(slot);
         reduced
     });
     Ok(ThumbnailResponse { png: png.await??, version: meta.version })

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn kept_merges_make_room_for_others_the_oldest_first() {
+    async fn rule_45_kept_merges_make_room_for_others_the_oldest_first() {
         let memory = MergeMemory::new();
         let mut merges = HashMap::new();
         let mut small = memory.reserve().await.unwrap();

@@ -9,7 +9,7 @@ use matyan_proto::{
         series_service_client::SeriesServiceClient,
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     output::{Output, cell, number},
     plot::{Column, Plot},
     run_error, run_ids,
-    runs::{series_json, series_row},
+    runs::{json_number, series_json, series_row},
 };
 
 const METRICS_EXAMPLES: &str = "\
@@ -164,11 +164,7 @@ async fn points(
             let info = found.info.unwrap_or_default();
             shown += 1;
             if out.json {
-                let mut object = series_json(&info);
-                object["steps"] = json!(found.steps);
-                // JSON has no NaN: it is written as null.
-                object["values"] = json!(found.values);
-                out.object(&object)?;
+                out.object(&points_json(&info, &found.steps, &found.values))?;
                 continue;
             }
             out.line(title(&info))?;
@@ -178,6 +174,13 @@ async fn points(
         }
     }
     Ok(shown)
+}
+
+fn points_json(info: &SeriesInfo, steps: &[i64], values: &[f64]) -> Value {
+    let mut object = series_json(info);
+    object["steps"] = json!(steps);
+    object["values"] = values.iter().copied().map(json_number).collect();
+    object
 }
 
 fn title(info: &SeriesInfo) -> String {
@@ -227,4 +230,16 @@ async fn plot(
         }
     }
     Ok(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_that_json_does_not_have_are_texts() {
+        let values = [0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        let shown = points_json(&SeriesInfo::default(), &[0, 1, 2, 3], &values);
+        assert_eq!(shown["values"], json!([0.5, "NaN", "inf", "-inf"]));
+    }
 }

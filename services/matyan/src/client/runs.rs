@@ -442,7 +442,10 @@ pub(super) fn series_json(series: &SeriesInfo) -> Value {
 }
 
 /// A number, or the text of one that JSON does not have.
-fn json_number(value: f64) -> Value {
+pub(super) fn json_number(value: f64) -> Value {
+    if value.is_finite() {
+        return Value::from(value);
+    }
     let mut text = String::new();
     json::write_float(&mut text, value, JsonStyle::AIM);
     serde_json::from_str(&text).expect("the writer writes JSON")

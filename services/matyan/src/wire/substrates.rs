@@ -189,6 +189,10 @@ mod tests {
         assert_eq!(log.await, "the writer thread of the log ended unexpectedly");
         let store = reason(async |substrates| substrates.store.as_ref().unwrap().close().await.unwrap());
         assert_eq!(store.await, "the writer thread of the store ended unexpectedly");
+    }
+
+    #[tokio::test]
+    async fn rule_44_a_process_whose_store_was_raised_ends_with_the_reason() {
         let raised = reason(async |substrates| {
             let store = substrates.store.as_ref().unwrap().shared();
             let key = keys::format();

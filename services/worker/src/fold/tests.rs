@@ -88,7 +88,7 @@ async fn blocks(env: &TestEnv, run: &str) -> usize {
 
 /// A fold that ends counts all blocks in the store. Notices about some of them still wait.
 #[tokio::test]
-async fn a_block_is_counted_once() {
+async fn rule_09_a_block_is_counted_once() {
     let env = TestEnv::new().await;
     let mut worker = Worker::new(&env);
     let mut writer = env.writer("run");

@@ -72,7 +72,7 @@ async fn a_torn_last_write_costs_only_that_write() {
 }
 
 #[tokio::test]
-async fn rule_1_damage_of_a_synced_record_is_reported() {
+async fn rule_30_damage_of_a_synced_record_is_reported() {
     let directory = killed_log().await;
     let path = segment(&directory, 0);
     // The value of the second record: the large ones were written after its sync.

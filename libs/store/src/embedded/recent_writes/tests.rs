@@ -32,7 +32,7 @@ fn only_writes_after_the_given_version_count() {
 
 /// As many keys as new runs with many params write in two seconds.
 #[test]
-fn the_window_lasts_under_a_load_of_new_runs() {
+fn rule_40_the_window_lasts_under_a_load_of_new_runs() {
     let now = Instant::now();
     let mut window = RecentWrites::new(START);
     let keys = (0..1_000).map(|number| format!("index/params/{number:032}"));

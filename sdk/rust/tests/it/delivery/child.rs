@@ -87,7 +87,10 @@ fn a_script() {
         "count" => super::kill::count_forever(&run, Path::new(&output), |_| Duration::ZERO),
         "count slowly" => super::kill::count_forever(&run, Path::new(&output), |_| Duration::from_millis(1)),
         "count in a rush" => {
-            super::kill::count_forever(&run, Path::new(&output), super::power_failure::pause_of_rush);
+            super::kill::count_forever(&run, Path::new(&output), |step| {
+                super::power_failure::log_artifact_after(&run, step);
+                super::power_failure::pause_of_rush(step)
+            });
         }
         "outage" => super::faults::outlast_an_outage(&run, Path::new(&output)),
         "fill" => super::space::fill(&run, Path::new(&output)),

@@ -376,8 +376,86 @@ fn track_slowly(run: &Run, points: u32) {
     }
 }
 
+/// The first batch as if it were the last of all, and later ones among sequences that are acknowledged already.
+fn wrong_acknowledgements(sequence: u64) -> Vec<u64> {
+    if sequence == 1 { vec![u64::MAX, 0, 1] } else { vec![0, sequence - 1, sequence, 1, sequence] }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_project_is_reported_at_once() {
+async fn rule_93_wrong_acknowledgements_neither_skip_nor_repeat_a_batch() {
+    let recorder = Recorder::start().await;
+    recorder.acknowledge_as(wrong_acknowledgements);
+    let root = SpoolRoot::new();
+    let run = Arc::new(root.run(&recorder.url));
+    // Only the first batch is on its way now.
+    let flushing = run.clone();
+    assert!(blocking(move || flushing.flush(GUARD)).await, "{:?}", run.health());
+    let loss = series(&run, "loss");
+    for step in 0..2_000_i32 {
+        run.track(&loss, f64::from(step), Some(step.into()), None);
+        if step % 100 == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    let closing = run.clone();
+    let report = blocking(move || closing.close(PATIENT, |_| true)).await;
+    assert_eq!((report.pending, report.dropped), (0, 0), "{:?}", run.health());
+    assert_eq!(recorder.connections(), 1);
+    assert!(recorder.steps(&recorder.first_producer()).into_iter().eq(0..2_000));
+}
+
+/// Attempts after which the pauses are seconds long.
+const FIRST_ATTEMPTS: usize = 6;
+/// Attempts that a caller waits for.
+const AWAITED_ATTEMPTS: usize = 8;
+
+/// A call that waits for the server for as long as the function returns true.
+type Wait = fn(&Run, &mut dyn FnMut() -> bool);
+
+fn flush_while(run: &Run, keep_waiting: &mut dyn FnMut() -> bool) {
+    run.flush_while(GUARD, keep_waiting);
+}
+
+fn close_while(run: &Run, keep_waiting: &mut dyn FnMut() -> bool) {
+    run.close(PATIENT, |_| keep_waiting());
+}
+
+/// A server that is back gets the data at once if a caller waits. Attempts are compared with the attempts of a run for
+/// which no caller waits, because a limit in seconds would depend on the machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn flush_and_close_do_not_wait_for_the_pause_between_attempts() {
+    let server = Server::up().await;
+    let waits: [Wait; 2] = [flush_while, close_while];
+    for wait in waits {
+        let root = SpoolRoot::new();
+        let proxy = Arc::new(Proxy::start().await);
+        let other_proxy = Proxy::start().await;
+        let run = Arc::new(root.run(&proxy.url));
+        let other_run = root.run(&other_proxy.url);
+        run.track(&series(&run, "loss"), 0.0, Some(0), None);
+        other_run.track(&series(&other_run, "loss"), 0.0, Some(0), None);
+        let (before, other_before) = eventually("both runs pause for long", async || {
+            let attempts = (proxy.attempts(), other_proxy.attempts());
+            if attempts.0.min(attempts.1) >= FIRST_ATTEMPTS { Ok(attempts) } else { Err(attempts) }
+        })
+        .await;
+        let waiting = run.clone();
+        let counted = proxy.clone();
+        blocking(move || wait(&waiting, &mut || counted.attempts() < before + AWAITED_ATTEMPTS)).await;
+        let attempts = proxy.attempts() - before;
+        let other_attempts = other_proxy.attempts() - other_before;
+        assert!(attempts >= AWAITED_ATTEMPTS, "{attempts}");
+        assert!(other_attempts * 2 < attempts, "{other_attempts} attempts, and {attempts} for a caller");
+        // Now the server is back.
+        proxy.set_target(&server.ingest);
+        let closing = run.clone();
+        let report = blocking(move || closing.close(PATIENT, |_| true)).await;
+        assert_eq!((report.pending, report.dropped), (0, 0), "{:?}", run.health());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_46_an_unknown_project_is_reported_at_once() {
     let server = Server::up().await;
     let root = SpoolRoot::new();
     let run = root.run(&format!("{}/p/absent", server.ingest));

@@ -7,9 +7,14 @@ use std::{
     time::Duration,
 };
 
-use matyan_sdk::{Run, RunOptions, SyncOptions};
+use matyan_sdk::{
+    Content, Notice, Run, RunOptions, SyncOptions,
+    http::{HttpError, Timeouts},
+    reading::{BackendClient, BackendOptions},
+};
 use matyan_tests::{Reader, Server, eventually};
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::Value;
 
 use crate::delivery::{
     child::Script,
@@ -37,6 +42,31 @@ const RUSH_STEPS: u64 = 180_000;
 pub(crate) fn pause_of_rush(step: u64) -> Duration {
     let is_rush = (SLOW_STEPS..SLOW_STEPS + RUSH_STEPS).contains(&step);
     if is_rush { Duration::ZERO } else { Duration::from_millis(1) }
+}
+
+/// Steps between the artifacts of the script before the rush, and afterwards.
+const SLOW_ARTIFACTS: u64 = 200;
+const RUSH_ARTIFACTS: u64 = 20_000;
+
+fn is_artifact(step: u64) -> bool {
+    step.is_multiple_of(if step < SLOW_STEPS { SLOW_ARTIFACTS } else { RUSH_ARTIFACTS })
+}
+
+fn artifact_path(step: u64) -> String {
+    format!("artifacts/{step}")
+}
+
+/// Several pages of content, of which no two artifacts have the same.
+fn artifact_content(step: u64) -> Vec<u8> {
+    (0..5 * PAGE as u64 + 7).map(|at| ((at * 31 + step / SLOW_ARTIFACTS) % 251) as u8).collect()
+}
+
+/// Logs an artifact after some steps of the script.
+pub(crate) fn log_artifact_after(run: &Run, step: u64) {
+    if is_artifact(step) {
+        let content = artifact_content(step);
+        run.log_artifact(Content::Bytes(&content), &artifact_path(step), None).expect("the path is valid");
+    }
 }
 
 /// Returns the journal of the only spool once a sequence is acknowledged.
@@ -117,9 +147,14 @@ fn seeds() -> u32 {
     asked.map_or(3, |seeds| seeds.parse().expect("MATYAN_POWER_FAILURES is a number"))
 }
 
-/// The files of a spool that says nothing of uploads.
+fn uploads_of(spool: &Path) -> PathBuf {
+    spool.join("uploads")
+}
+
+/// The files of a spool, with those of its uploads.
 fn files_of(spool: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = fs::read_dir(spool).expect("the spool exists").filter_map(Result::ok);
+    let folders = [spool.to_owned(), uploads_of(spool)].into_iter().filter_map(|it| fs::read_dir(it).ok());
+    let entries = folders.flatten().filter_map(Result::ok);
     let paths = entries.map(|entry| entry.path()).filter(|path| path.is_file());
     paths.filter_map(|path| Some((path.clone(), fs::read(path).ok()?))).collect()
 }
@@ -159,8 +194,74 @@ fn steps_in(path: &Path, content: &[u8]) -> BTreeSet<i64> {
     complete.filter_map(|(_, record)| Some(i64::from_le_bytes(*record[16..].first_chunk()?))).collect()
 }
 
+/// What a power failure has left of a spool.
+#[derive(Default)]
+struct Remains {
+    /// Steps of points whose records are complete.
+    steps: BTreeSet<i64>,
+    /// Paths of artifacts whose manifests are complete.
+    artifacts: BTreeSet<String>,
+    has_damaged_manifest: bool,
+}
+
+/// Writes every file of a spool to disk in part, and leaves some deletions out, as a power failure does.
+fn damage(spool: &Path, older: &BTreeMap<PathBuf, Vec<u8>>, random: &mut StdRng) -> Remains {
+    let mut remains = Remains::default();
+    for (path, new) in files_of(spool) {
+        let old = older.get(&path).map(Vec::as_slice).unwrap_or_default();
+        let mut content = mixed(old, &new, random);
+        if path == journal_path(spool) {
+            age(&mut content);
+        }
+        if old.is_empty() && !random.random_bool(0.8) {
+            fs::remove_file(&path).expect("the file exists");
+            continue;
+        }
+        remains.steps.append(&mut steps_in(&path, &content));
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let manifest: Value = serde_json::from_slice(&new).expect("a manifest appears in one step");
+            let artifact = manifest["path"].as_str().expect("a manifest has a path").to_owned();
+            if content == new {
+                remains.artifacts.insert(artifact);
+            } else {
+                remains.has_damaged_manifest = true;
+            }
+        }
+        fs::write(&path, content).expect("the spool can be written");
+    }
+    for (path, old) in older {
+        if path.starts_with(uploads_of(spool)) && !path.exists() && random.random_bool(0.5) {
+            fs::write(path, old).expect("the spool can be written");
+        }
+    }
+    remains
+}
+
+/// Checks that every artifact is stored as it was logged, or is missing with a notice if its manifest was left.
+fn check_artifacts(query: &str, steps: u64, remains: &Remains, notices: &[Notice]) {
+    let is_named = |loss: &str| notices.iter().any(|notice| notice.message.contains(loss));
+    let options = BackendOptions {
+        timeouts: Timeouts::default(),
+        interrupted: || false,
+        runtime: matyan_sdk::io_runtime,
+    };
+    let backend = BackendClient::new(query, options).expect("the options are valid");
+    for step in (0..=steps).filter(|step| is_artifact(*step)) {
+        let path = artifact_path(step);
+        match backend.artifact("failed", &path).and_then(|body| body.into_bytes()) {
+            Ok(content) => assert!(content == artifact_content(step), "{path} has other content"),
+            Err(HttpError::NotFound { .. }) => assert!(
+                !remains.artifacts.contains(&path) || is_named(&format!("{path} was not uploaded")),
+                "{path} is lost: {notices:?}"
+            ),
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+    assert!(!remains.has_damaged_manifest || is_named("the description of a file is damaged"), "{notices:?}");
+}
+
 /// Every file of the spool is written to disk in part. What is stored afterwards was tracked, once each; all that the
-/// server had acknowledged is still there, and a loss has a notice.
+/// server had acknowledged is still there, and a loss has a notice. Artifacts are complete, or missing.
 async fn lose_pages_of_a_spool(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let server = Server::up().await;
@@ -196,20 +297,7 @@ async fn lose_pages_of_a_spool(seed: u64) {
     child.kill().expect("a child can be killed");
     child.wait().expect("a killed child can be waited for");
     let all = counted(&output);
-    let mut left = BTreeSet::new();
-    for (path, new) in files_of(&spool) {
-        let old = older.get(&path).map(Vec::as_slice).unwrap_or_default();
-        let mut content = mixed(old, &new, &mut random);
-        if path == journal_path(&spool) {
-            age(&mut content);
-        }
-        if !old.is_empty() || random.random_bool(0.8) {
-            left.append(&mut steps_in(&path, &content));
-            fs::write(&path, content).expect("the spool can be written");
-        } else {
-            fs::remove_file(&path).expect("the file exists");
-        }
-    }
+    let remains = damage(&spool, &older, &mut random);
     proxy.set_fault(Fault::None);
     let config = root.config(&server.ingest);
     let (progress, notices) =
@@ -224,13 +312,15 @@ async fn lose_pages_of_a_spool(seed: u64) {
     assert!(points.len() >= all || is_named("the last data may be missing"), "seed {seed}: {notices:?}");
     let stored: BTreeSet<_> = points.iter().map(|point| point.step).collect();
     // Records are on the disk that follow a lost one.
-    let unsent = left.difference(&stored).count();
+    let unsent = remains.steps.difference(&stored).count();
     assert!(unsent == 0 || is_named(".seg is damaged"), "seed {seed}: {unsent} points, {notices:?}");
     for point in points {
         // The call that was interrupted may have happened.
         assert!((0..=all as i64).contains(&point.step), "seed {seed}: {}", point.step);
         assert_eq!(point.value, point.step as f64, "seed {seed}");
     }
+    let query = server.query.clone();
+    blocking(move || check_artifacts(&query, all as u64, &remains, &notices)).await;
     fs::remove_file(output).expect("the file exists");
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,6 +36,7 @@ pub(crate) struct Proxy {
     pub(crate) url: String,
     target: Arc<Mutex<Option<SocketAddr>>>,
     fault: watch::Sender<Fault>,
+    attempts: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -42,8 +46,14 @@ impl Proxy {
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let target = Arc::new(Mutex::new(None));
         let (fault, faults) = watch::channel(Fault::None);
-        tokio::spawn(accept(listener, target.clone(), faults));
-        Self { url, target, fault }
+        let attempts = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(accept(listener, target.clone(), faults, attempts.clone()));
+        Self { url, target, fault, attempts }
+    }
+
+    /// Number of connections that clients have opened, whatever became of them.
+    pub(crate) fn attempts(&self) -> usize {
+        self.attempts.load(Ordering::Relaxed)
     }
 
     /// Passes connections from now on to the server with this URL.
@@ -98,9 +108,11 @@ async fn accept(
     listener: TcpListener,
     target: Arc<Mutex<Option<SocketAddr>>>,
     faults: watch::Receiver<Fault>,
+    attempts: Arc<AtomicUsize>,
 ) {
     loop {
         let Ok((client, _)) = listener.accept().await else { return };
+        attempts.fetch_add(1, Ordering::Relaxed);
         let target = *target.lock().expect("nothing panics with the lock");
         let Some(target) = target.filter(|_| *faults.borrow() != Fault::Cut) else { continue };
         let faults = faults.clone();

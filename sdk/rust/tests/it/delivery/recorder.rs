@@ -43,7 +43,15 @@ pub(crate) struct Recorder {
     connections: Arc<Mutex<Vec<Connection>>>,
     acknowledges: Arc<AtomicBool>,
     refuses_first: Arc<AtomicBool>,
+    acknowledgements: Arc<Mutex<Acknowledgements>>,
     version: &'static str,
+}
+
+/// Returns the sequences that are acknowledged after a batch with a sequence has arrived.
+type Acknowledgements = fn(u64) -> Vec<u64>;
+
+fn own_sequence(sequence: u64) -> Vec<u64> {
+    vec![sequence]
 }
 
 impl Recorder {
@@ -60,6 +68,7 @@ impl Recorder {
             connections: Arc::default(),
             acknowledges: Arc::default(),
             refuses_first: Arc::default(),
+            acknowledgements: Arc::new(Mutex::new(own_sequence as Acknowledgements)),
             version,
         };
         let server = recorder.clone();
@@ -79,6 +88,12 @@ impl Recorder {
     /// Acknowledges every batch from now on, on new connections too.
     pub(crate) fn acknowledge_all(&self) {
         self.acknowledges.store(true, Ordering::Release);
+    }
+
+    /// Acknowledges other sequences than those of the batches that arrive, from now on.
+    pub(crate) fn acknowledge_as(&self, acknowledgements: Acknowledgements) {
+        *self.acknowledgements.lock().expect("nothing panics with the lock") = acknowledgements;
+        self.acknowledge_all();
     }
 
     fn recorded(&self) -> Vec<Connection> {
@@ -200,9 +215,12 @@ async fn record(stream: TcpStream, server: Recorder) {
         server.with_connections(|connections| connections[at].batches.push((sequence, batch.batch)));
         batches += 1;
         if server.acknowledges.load(Ordering::Acquire) {
-            let response = StreamResponse { sequence, ..StreamResponse::default() };
-            if socket.send(Message::binary(response.encode_to_vec())).await.is_err() {
-                return;
+            let acknowledgements = *server.acknowledgements.lock().expect("nothing panics with the lock");
+            for sequence in acknowledgements(sequence) {
+                let response = StreamResponse { sequence, ..StreamResponse::default() };
+                if socket.send(Message::binary(response.encode_to_vec())).await.is_err() {
+                    return;
+                }
             }
         } else if batches == BATCHES_PER_CONNECTION {
             return;

@@ -169,7 +169,7 @@ async fn rule_40_the_worker_does_not_return_to_a_record_that_does_not_fit() {
 
 /// A run whose records were left in the log is kept, however much memory it takes. Others are not dropped instead.
 #[tokio::test]
-async fn idle_runs_are_kept_next_to_large_ones_that_cannot_be_dropped() {
+async fn rule_40_idle_runs_are_kept_next_to_large_ones_that_cannot_be_dropped() {
     let mut runs = Runs::new(1_000).await;
     for run in 0..8 {
         assert!(runs.is_queued(&format!("idle-{run}"), 100));

@@ -18,7 +18,7 @@ fn blob_of(size: u64) -> Vec<pb::WriteBlobRequest> {
 }
 
 #[tokio::test]
-async fn a_restored_blob_respects_the_limits_of_uploads() {
+async fn rule_57_a_restored_blob_respects_the_limits_of_uploads() {
     let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
     let empty = RunContent { head, pieces: Vec::new(), blobs: Vec::new() };
     let default = UploadLimits::default();
