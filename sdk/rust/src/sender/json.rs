@@ -12,20 +12,16 @@
 //!
 //! Data that was stored before an error is stored twice if it is sent again. That does no harm, except to
 //! log records, and to points for which the server assigns the steps.
-//!
-//! The end of a run is the last message of the published client, after the messages of its files. It is therefore
-//! no part of the frames of a batch, and is sent separately.
 
 mod frame;
 
 use std::time::Duration;
 
 use futures::{Sink, SinkExt, Stream, StreamExt};
-use matyan_proto::ingest::v1::{Event, IngestionBatch, Rejection, SeriesDef};
+use matyan_proto::ingest::v1::{IngestionBatch, Rejection, SeriesDef};
 use matyan_wire::client_json::ack::{Ack, RefusedItem, refused_items};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-pub(crate) use frame::is_end;
 use frame::{FrameWriter, JsonFrame};
 
 /// Time to wait for an ack. Servers hold a frame for up to 40 s while their log is away; one that
@@ -67,9 +63,9 @@ where
         Self { socket, ack_limit: ACK_LIMIT }
     }
 
-    /// Sends a batch, except the end of the run, and waits until it is stored. Returns the items that can
-    /// never be accepted, numbered as in the batch. `dictionary` holds all definitions up to and including the
-    /// definitions of the batch.
+    /// Sends a batch and waits until it is stored. Returns the items that can never be accepted,
+    /// numbered as in the batch. `dictionary` holds all definitions up to and including the definitions of the
+    /// batch.
     pub(crate) async fn deliver(
         &mut self,
         batch: &IngestionBatch,
@@ -77,17 +73,6 @@ where
     ) -> Result<Vec<Rejection>, SessionError> {
         let mut frames = FrameWriter::default();
         frames.write_batch(batch, dictionary);
-        self.deliver_frames(frames).await
-    }
-
-    /// Sends the end of the run and waits until it is stored. Returns it if it can never be accepted.
-    pub(crate) async fn deliver_end(&mut self, end: &Event) -> Result<Vec<Rejection>, SessionError> {
-        let mut frames = FrameWriter::default();
-        frames.write_event(end, 0);
-        self.deliver_frames(frames).await
-    }
-
-    async fn deliver_frames(&mut self, frames: FrameWriter) -> Result<Vec<Rejection>, SessionError> {
         let (frames, mut rejections) = frames.finish();
         for frame in &frames {
             self.deliver_frame(frame, &mut rejections).await?;

@@ -330,16 +330,8 @@ impl Outbox {
             && self.is_empty()
             && uploads() == 0
             && !self.reader.is_before_line
-            && !self.has_more()
-    }
-
-    /// Whether anything follows the batches that were sent on this connection.
-    pub(crate) fn has_more(&self) -> bool {
-        self.sent < self.frames.len()
-            || !self.recorded.is_empty()
-            || self.unrecorded.is_some()
-            || self.restart.is_some()
-            || self.spool.with_writer(|writer| writer.has_records_after(self.read_position()))
+            && self.restart.is_none()
+            && !self.spool.with_writer(|writer| writer.has_records_after(self.read_position()))
     }
 
     /// Position of the next record that will be read.

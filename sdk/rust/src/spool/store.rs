@@ -326,13 +326,6 @@ impl Spool {
         result
     }
 
-    /// Appends the event that ends the run again, because something follows it. It stays where it is if there
-    /// is no space.
-    pub(crate) fn try_append_end_again(&self, event: &[u8]) -> AppendResult {
-        // It belongs to no upload.
-        self.try_append_upload(clock::now_us(), 0, event)
-    }
-
     /// Appends the event that ends the run, which does not wait for space. If there is none for it,
     /// there is still some for the short form. Returns false if the spool is not used any more.
     pub(crate) fn append_end(&self, time_us: i64, event: &[u8], short: &[u8]) -> bool {

@@ -63,13 +63,16 @@ pub(super) struct FrameWriter {
 }
 
 impl FrameWriter {
-    /// Adds the items of a batch, except the end of the run: its events, and then its points. Items are
-    /// numbered as in the batch.
+    /// Adds the items of a batch: its events, then its points, and then the end of the run, which is
+    /// the last message of the published client. Items are numbered as in the batch.
     pub(super) fn write_batch(&mut self, batch: &IngestionBatch, dictionary: &[SeriesDef]) {
-        for (event, number) in batch.events.iter().zip(0..) {
-            if !is_end(event) {
-                self.write_event(event, number);
-            }
+        let is_end = |event: &Event| matches!(event.kind, Some(Kind::FinishRun(_)));
+        let (end, others) = match batch.events.split_last() {
+            Some((last, others)) if is_end(last) => (Some(last), others),
+            _ => (None, batch.events.as_slice()),
+        };
+        for (event, number) in others.iter().zip(0..) {
+            self.write_event(event, number);
         }
         let mut number = batch.events.len() as u32;
         for points in &batch.points {
@@ -81,6 +84,9 @@ impl FrameWriter {
                 number += 1;
             }
         }
+        if let Some(end) = end {
+            self.write_event(end, others.len() as u32);
+        }
     }
 
     /// Returns the frames, and the items that JSON cannot say.
@@ -91,8 +97,7 @@ impl FrameWriter {
         (self.complete, self.rejections)
     }
 
-    /// Adds one event.
-    pub(super) fn write_event(&mut self, event: &Event, number: u32) {
+    fn write_event(&mut self, event: &Event, number: u32) {
         match event_messages(event) {
             Ok(messages) => {
                 for message in messages {
@@ -118,9 +123,4 @@ impl FrameWriter {
     fn reject(&mut self, number: u32, field: &str, reason: &str) {
         self.rejections.push(super::rejection(number, 1, field, reason));
     }
-}
-
-/// Whether an event is the end of the run.
-pub(crate) fn is_end(event: &Event) -> bool {
-    matches!(event.kind, Some(Kind::FinishRun(_)))
 }

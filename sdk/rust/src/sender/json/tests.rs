@@ -55,9 +55,8 @@ fn of_points(points: Points) -> IngestionBatch {
 #[test]
 fn events_have_the_forms_of_the_published_client() {
     let check = |kind: Kind, expected: Json| {
-        let mut writer = FrameWriter::default();
-        writer.write_event(&event(kind), 0);
-        let (frames, rejections) = writer.finish();
+        let batch = IngestionBatch { events: vec![event(kind)], ..IngestionBatch::default() };
+        let (frames, rejections) = frames(&batch);
         assert_eq!(rejections, []);
         assert_eq!(serde_json::from_str::<Json>(&frames[0].text()).unwrap(), expected);
     };
@@ -142,15 +141,15 @@ fn a_point_has_every_member_that_matyan_03_requires() {
 }
 
 #[test]
-fn the_end_of_the_run_is_no_part_of_the_frames_of_its_batch() {
+fn the_end_of_the_run_comes_last() {
     let end = event(Kind::FinishRun(FinishRun::default()));
     let tag = event(Kind::AddTag(AddTag { name: "t".into() }));
-    let batch = IngestionBatch { events: vec![end, tag], ..of_points(points(1)) };
+    let batch = IngestionBatch { events: vec![tag, end], ..of_points(points(1)) };
     let (frames, _) = frames(&batch);
     let messages: Vec<Json> = serde_json::from_str(&frames[0].text()).unwrap();
     let types: Vec<_> = messages.iter().map(|message| message["type"].as_str().unwrap()).collect();
-    assert_eq!(types, ["add_tag", "log_metric"]);
-    assert_eq!([0, 1].map(|index| frames[0].item_number(index)), [1, 2]);
+    assert_eq!(types, ["add_tag", "log_metric", "finish_run"]);
+    assert_eq!([0, 1, 2].map(|index| frames[0].item_number(index)), [0, 2, 1]);
 }
 
 #[test]
