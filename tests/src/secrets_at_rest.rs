@@ -1,5 +1,6 @@
-//! A search for secrets in what a server has left: its log, the files of its data directory, and its metrics. Servers
-//! with access control are searched when their test drops them, so every test that starts one is a test of this.
+//! A search for secrets in what a server has left: its log and the files of its data directory, and the metrics of a
+//! server in one process that still answers. Servers with access control are searched when their test drops them, so
+//! every test that starts one is a test of this.
 
 use std::{
     fs::{self, File},

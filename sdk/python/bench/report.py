@@ -31,7 +31,7 @@ TRACKERS = [
 ]
 CALLS = {"documented": "the documented call", "dict": "a dict of 20", "numpy": "a numpy scalar"}
 # The same for values on an idle device.
-CUDA_CALLS = {"cuda": "a tensor of CUDA", "cuda-dict": "a dict of 10 tensors of CUDA"}
+CUDA_CALLS = {"cuda": "a CUDA tensor", "cuda-dict": "a dict of 10 CUDA tensors"}
 # Interpreters with our package and perhaps PyTorch: the first one that is named is used.
 CUDA_PYTHONS = ("MATYAN_CUDA_PYTHON", "MATYAN_SDK_PYTHON")
 # Limits of our figures, by measurement and figure. A figure over its limit is marked.
@@ -149,7 +149,7 @@ def figures_of(process: subprocess.Popen[bytes] | None) -> dict[str, float] | No
 
 
 def cuda_python() -> str | None:
-    """The variable of an interpreter with PyTorch and a device of CUDA, or None."""
+    """The variable of an interpreter with PyTorch and a CUDA device, or None."""
     python = next((variable for variable in CUDA_PYTHONS if variable in os.environ), None)
     if python is None:
         return None
@@ -197,7 +197,7 @@ class Report:
         """Rows for values on a device, of our client alone, if there is one."""
         python = cuda_python()
         if python is None:
-            work = "µs of values of CUDA"
+            work = "µs of CUDA values"
             print(f"{work:<44} {'matyan':<16} no device, or no PyTorch", flush=True)
             return
         for kind, work in CUDA_CALLS.items():

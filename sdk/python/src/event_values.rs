@@ -1,4 +1,4 @@
-//! Values in event files of TensorBoard that are not plain: tensors and histograms.
+//! Values in event files of TensorBoard that are more than a number: tensors and histograms.
 
 use matyan_tfrecord::{Bin, Distribution, Elements, Histogram, TensorProto};
 use prost::Message;

@@ -1,11 +1,11 @@
-"""Values on a real device of CUDA, which `test_devices.py` only imitates. Skipped without one."""
+"""Values on a real CUDA device, which `test_devices.py` only imitates. Skipped without one."""
 
 import pytest
 
 from matyan_client import Run
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a device of CUDA")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 NOWHERE = "http://127.0.0.1:1"
 # Work of about a second for any device: far longer than a call, and short enough for a test.

@@ -390,7 +390,7 @@ mod tests {
         assert!(futures::FutureExt::now_or_never(elsewhere.accept()).is_none());
     }
 
-    /// The URL of an upload is a credential itself, and its server, which a gateway has named, must not get another one.
+    /// The URL of an upload is a credential itself. A gateway has named its server, which must not get the token.
     #[tokio::test]
     async fn rule_74_no_upload_carries_a_token() {
         let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
