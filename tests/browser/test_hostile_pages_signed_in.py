@@ -198,6 +198,28 @@ def test_pages_of_other_origins_do_not_read_with_the_cookie(context, site, origi
     assert opened.value.status == 200
 
 
+def test_a_page_of_an_admitted_origin_reads_answers_and_has_no_session(context, site, origins):
+    sign_in(context, site, site.token)
+    page = context.new_page()
+    page.goto(origins[0])
+    status, text = page.evaluate(READ, f"{site.base}/api/v1/rest/experiments/")
+    assert status == 401, text
+    name = "of an admitted page"
+    page.evaluate(WRITE, [site.base, name])
+    # For a WebSocket, browsers name the origin, and no site.
+    assert page.evaluate(CONNECT, [site.base, "admitted-run"]) is False
+    assert name not in site.experiments()
+    assert not site.has_run("admitted-run")
+    for path, token in [("/sign-in/code", ""), ("/sign-out", ""), ("/sign-in", site.foreign_token)]:
+        page.goto(origins[0])
+        with page.expect_navigation() as answer:
+            page.evaluate(SUBMIT_SIGN_IN, [site.base + path, token])
+        assert answer.value.status == 403, path
+        # Another port of http is of the same site.
+        assert (site.cookie in sent_cookies(answer.value.request)) == (not site.is_https)
+    assert who(context, site) == "ana"
+
+
 def test_pages_of_other_origins_do_not_write_with_the_cookie(context, site, origins):
     own = sign_in(context, site, site.token)
     names = ["query", "form"]
