@@ -96,12 +96,21 @@ pub(crate) fn is_of_another_site<B>(request: &Request<B>) -> bool {
     matches!(site, Some(b"cross-site" | b"same-site"))
 }
 
-/// Returns whether the browser says which page sent a request that `check_origin` has admitted. Browsers say so in
-/// each request that does more than read.
+/// Returns whether a page of another origin sent the request, as far as the browser says. For a WebSocket, it names the
+/// origin of the page only.
+pub(crate) fn is_of_another_origin<B>(request: &Request<B>) -> bool {
+    let origin = request.headers().get(header::ORIGIN);
+    is_of_another_site(request) || origin.is_some_and(|origin| !is_same_origin(request, origin))
+}
+
+/// Returns whether the browser says that a page of this server sent the request. Browsers say so in each request that
+/// does more than read.
 pub(crate) fn names_own_page<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
-    headers.contains_key(header::ORIGIN)
-        || headers.get("sec-fetch-site").is_some_and(|it| it == "same-origin")
+    match headers.get(header::ORIGIN) {
+        Some(origin) => is_same_origin(request, origin),
+        None => headers.get("sec-fetch-site").is_some_and(|it| it == "same-origin"),
+    }
 }
 
 /// Returns whether the user follows a link or, if any other origin is permitted, the browser loads a frame.
@@ -221,6 +230,34 @@ mod tests {
         check("/", &[inner, origin, ("sec-fetch-site", "same-origin")], true);
         check("/", &[inner, origin, ("sec-fetch-site", "same-site")], false);
         check("http://here.example/", &[origin], true);
+    }
+
+    /// Also a page whose origin may use the API.
+    #[test]
+    fn rule_65_a_page_of_another_origin_is_not_one_of_this_server() {
+        let check = |headers: &[(&str, &str)], is_own: bool, is_other: bool| {
+            let request = Request::post("/").header("host", "here.example:1");
+            let request = headers.iter().fold(request, |it, (name, value)| it.header(*name, *value));
+            let request = request.body(()).unwrap();
+            assert_eq!(
+                (names_own_page(&request), is_of_another_origin(&request)),
+                (is_own, is_other),
+                "{headers:?}"
+            );
+        };
+        check(&[], false, false);
+        check(&[("origin", "http://here.example:1")], true, false);
+        check(&[("origin", "http://here.example:2")], false, true);
+        check(&[("origin", "http://ui.example")], false, true);
+        check(&[("origin", "null")], false, true);
+        for (site, is_own, is_other) in [
+            ("same-origin", true, false),
+            ("none", false, false),
+            ("same-site", false, true),
+            ("cross-site", false, true),
+        ] {
+            check(&[("sec-fetch-site", site)], is_own, is_other);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use http::uri::Authority;
 use http::{Method, Request, Uri, header};
 use matyan_access::{BrowserSecret, SecretKind};
 
-use crate::cors::is_of_another_site;
+use crate::cors::is_of_another_origin;
 use crate::tls::is_https_page;
 use crate::uri_path::{API, normalized};
 
@@ -22,9 +22,10 @@ const SIGN_IN: &str = "matyan-sign-in-";
 /// Digits of the id of a state.
 const STATE_DIGITS: usize = 16;
 
-/// The session of a browser that has signed in. A link of another site opens pages, and calls nothing.
+/// The session of a browser that has signed in. A link of another site opens pages, and calls nothing. A page of another
+/// origin has no session here, even if it may use the API.
 pub(crate) fn read_session<B>(request: &Request<B>, base_path: &str) -> Option<BrowserSecret> {
-    if is_of_another_site(request) && is_call(request.method(), &normalized(request.uri())) {
+    if is_of_another_origin(request) && is_call(request.method(), &normalized(request.uri())) {
         return None;
     }
     BrowserCookie::session(request, base_path)

@@ -26,7 +26,7 @@ use tonic::{Code, Status};
 
 use crate::access_reports::{SignInRefused, SignedIn, SignedOut};
 use crate::allowed_hosts::{browser_authority, host_names};
-use crate::cors::{is_of_another_site, is_same_host};
+use crate::cors::{is_of_another_origin, is_of_another_site, is_same_host};
 use crate::error::{ApiError, product_code, refused_principal};
 use crate::request_id;
 use crate::rest::table::PathTemplate;
@@ -74,6 +74,8 @@ const SESSION_LEFT: &str = "This browser is signed out. The server could not be 
 const LOOKUP_UNAVAILABLE: &str = "The token cannot be looked up at the moment: try again.";
 const UNAVAILABLE: &str = "Signing in is not possible at the moment: try again.";
 const CANCELED: &str = "The provider did not sign you in: sign in again.";
+const FOREIGN_FORM: &str =
+    "only pages of this server sign someone in or out: a proxy before the server must pass on Host";
 const TOO_SLOW: &str = "The form did not arrive in time: try again.";
 const TOO_LARGE: &str = "The form is too large: paste the token alone.";
 
@@ -152,6 +154,10 @@ impl<'a> SignIn<'a> {
         let mut response = match (self.callers, path.as_str()) {
             // No one has to sign in. The fragment of a link would be a part of the next address.
             (None, _) => redirect(&format!("{}#", self.place.destination(&next_of(query(&request)))), &[]),
+            // Not even pages that may use the API sign their readers in or out, or allow a program.
+            (Some(_), _) if is_writing && is_of_another_origin(&request) => {
+                ApiError::new(StatusCode::FORBIDDEN, FOREIGN_FORM).into_response()
+            }
             (Some(_), SIGN_IN) if is_reading => self.first_page(&request).await,
             (Some(callers), SIGN_IN) if is_writing => self.sign_in(callers, &request, body).await,
             (Some(_), SIGN_OUT) if is_writing => self.sign_out(&request).await,

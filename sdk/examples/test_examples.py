@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
-from exploring import PageChart, TerminalChart, assert_drawn, assert_exported, assert_table, served
+from exploring import PageChart, TerminalChart, assert_drawn, assert_exported, assert_table, exported_rows, served
 from generated_runs import PIECES, POINTS, GeneratedRun, RunWriter, generate
 from grpc_reading import series_points
 from grpc_stubs import generated
@@ -59,6 +59,9 @@ SOURCES = {
     "Java": "sdk/examples/java/src/main/java/com/example/track/Track.java",
     "Rust": "sdk/rust/examples/track.rs",
 }
+
+# Languages with a second example, a program that shows runs.
+EXPLORING = ["Python", "Go"]
 
 # A command that only downloads, or the message of one that failed to.
 DOWNLOAD = re.compile(r"pip install|npm ci|go mod download|Could not (find|transfer) artifact|could not be resolved")
@@ -225,6 +228,26 @@ def test_the_example_takes_a_token(closed_server, example):
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "1000 points" in finished.stdout
     assert token not in finished.stdout + finished.stderr
+    if example.language in EXPLORING:
+        assert_explored_with_token(server, token, example, RUN_ID.search(finished.stdout)[0])
+
+
+def assert_explored_with_token(server: Server, token: str, example: Example, run_id: str) -> None:
+    """Checks that the program that shows runs takes the token, too."""
+    for task, shown in [("table", "runs\tmean\tmin"), ("export", "clients.csv: ")]:
+        command = documented(example, task).replace('"sweep"', '"clients"').replace("sweep.parquet", "clients.csv")
+        program = replace(example, command=command)
+        refused = program.run(server.query, server.ingest, MATYAN_TOKEN="mtk_unknown")
+        assert refused.returncode != 0
+        assert not re.search(r"Traceback|panic:", refused.stderr), refused.stderr
+        finished = program.run(server.query, server.ingest, MATYAN_TOKEN=token)
+        assert finished.returncode == 0, finished.stderr
+        assert shown in finished.stdout
+        assert token not in finished.stdout + finished.stderr
+        if task == "table":
+            assert f"\t{run_id}\t" in finished.stdout, finished.stdout
+    exported = {row[0] for row in exported_rows(example.directory / "clients.csv")}
+    assert run_id in exported
 
 
 class CuttingProxy:
@@ -349,7 +372,7 @@ for run, content in search("{server.query}", "metric", "metric.name == 'loss'", 
     assert f"{run_id} 1000 points ({LOSSES[0]}, {LOSSES[-1]})" in finished.stdout
 
 
-PROGRAMS = pytest.mark.parametrize("example", ["Python", "Go"], indirect=True)
+PROGRAMS = pytest.mark.parametrize("example", EXPLORING, indirect=True)
 
 
 def documented(example: Example, task: str) -> str:

@@ -17,6 +17,7 @@ import { IngestionBatchSchema } from '../src/gen/matyan/ingest/v1/batch_pb.ts';
 import { IngestService } from '../src/gen/matyan/ingest/v1/ingest_pb.ts';
 import { ProjectService } from '../src/gen/matyan/project/v1/project_pb.ts';
 import { ReportService } from '../src/gen/matyan/reports/v1/reports_pb.ts';
+import { clientOf } from './client_of.ts';
 import {
   eventually,
   findings,
@@ -57,19 +58,7 @@ function api<S extends DescService>(
   path = '/p/speech',
   origin = server.addresses.query,
 ): Client<S> {
-  const baseUrl = origin + path;
-  return createClient(
-    service,
-    createGrpcWebTransport({
-      baseUrl,
-      interceptors: [
-        next => request => {
-          request.header.set('authorization', `Bearer ${token}`);
-          return next(request);
-        },
-      ],
-    }),
-  );
+  return clientOf(service, token, origin + path);
 }
 
 /** Gives someone a role in the project, and returns a token. */
@@ -302,7 +291,11 @@ test('a link signs a browser in once, after a click, and signing out ends the se
   // The address, and so the history, has the secret no more.
   expect(new URL(page.url()).hash).toBe('');
   expect(await page.getByLabel('Token').isVisible()).toBe(false);
-  expect(await findings(page)).toEqual([]);
+  for (const theme of ['dark', 'light'] as const) {
+    await page.emulateMedia({ colorScheme: theme });
+    expect(await findings(page)).toEqual([]);
+    await open.shot(`sign-in-link-${theme}`);
+  }
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.waitForURL(/\/p\/speech\/experiments$/);
   await account(page).getByText('lea').waitFor();

@@ -7,8 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { create, toBinary, type DescService } from '@bufbuild/protobuf';
-import { createClient, type Client } from '@connectrpc/connect';
-import { createGrpcWebTransport } from '@connectrpc/connect-web';
+import type { Client } from '@connectrpc/connect';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
@@ -17,6 +16,7 @@ import { AuditService } from '../src/gen/matyan/access/v1/audit_pb.ts';
 import { IngestionBatchSchema } from '../src/gen/matyan/ingest/v1/batch_pb.ts';
 import { IngestService } from '../src/gen/matyan/ingest/v1/ingest_pb.ts';
 import { ProjectService } from '../src/gen/matyan/project/v1/project_pb.ts';
+import { clientOf } from './client_of.ts';
 import { eventually, findings, launch, Server, Visit } from './harness.ts';
 import { CLIENT_ID, CLIENT_SECRET, OidcProvider, PACKAGE } from './oidc_provider.ts';
 
@@ -68,16 +68,7 @@ function api<S extends DescService>(
   path = '/p/speech',
   origin = server.addresses.query,
 ): Client<S> {
-  const transport = createGrpcWebTransport({
-    baseUrl: origin + path,
-    interceptors: [
-      next => request => {
-        request.header.set('authorization', `Bearer ${operator}`);
-        return next(request);
-      },
-    ],
-  });
-  return createClient(service, transport);
+  return clientOf(service, operator, origin + path);
 }
 
 /** Goes from the page for signing in to the provider, and tells it who it is. */
