@@ -74,6 +74,9 @@ KAFKA_VERSION := 4.1.0
 KAFKA := tests/peers/kafka/pom.xml
 KAFKA_JARS := $(CACHE)/kafka-$(KAFKA_VERSION)-$(call sum,$(KAFKA))
 export MATYAN_KAFKA_JARS := $(KAFKA_JARS)
+# Classes of a broker as Java has loaded them. Another version of Java ignores the archive.
+KAFKA_ARCHIVE := $(KAFKA_JARS).jsa
+export MATYAN_KAFKA_ARCHIVE := $(KAFKA_ARCHIVE)
 
 DATA_DIR ?= data
 DEBUG_BIN := $(CARGO_TARGET_DIR)/debug/matyan
@@ -344,12 +347,17 @@ $(OIDC_PROVIDER):
 # failure.
 kafka: ## Download Apache Kafka for the tests
 	@$(MAKE) --no-print-directory $(KAFKA_JARS) || echo 'make kafka: the download failed; tests that need Kafka will be skipped'
+	@$(MAKE) --no-print-directory $(KAFKA_ARCHIVE) || echo 'make kafka: no archive of classes was made; brokers will start more slowly'
 
 $(KAFKA_JARS):
 	rm -rf $@.part
 	mvn -q -B -f $(KAFKA) -Dkafka.version=$(KAFKA_VERSION) dependency:copy-dependencies \
 		-DoutputDirectory=$@.part
 	$(call check-jars,kafka,$@.part)
+	mv $@.part $@
+
+$(KAFKA_ARCHIVE): | $(KAFKA_JARS)
+	python3 tests/servers/kafka_archive.py $(KAFKA_JARS) $@.part
 	mv $@.part $@
 
 # Unit tests, the tests that run the program from Rust, and the examples in rustdoc.

@@ -254,6 +254,10 @@ fn java(memory: &str) -> Command {
     let mut java = Command::new("java");
     // Only the fast JIT compiler, because the processes are short-lived.
     java.args([format!("-Xmx{memory}"), "-XX:TieredStopAtLevel=1".to_owned()]);
+    // Classes that need not be read from the jars. Java goes on without an archive that does not fit.
+    if let Ok(archive) = installed_path("MATYAN_KAFKA_ARCHIVE", "kafka") {
+        java.arg(format!("-XX:SharedArchiveFile={}", archive.display()));
+    }
     java.args(["-cp".to_owned(), format!("{}/*", jars.display())]);
     java
 }
