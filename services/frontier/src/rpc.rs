@@ -7,7 +7,7 @@ use tonic::{Request, Response, Result, Streaming};
 
 use crate::{
     Frontier,
-    convert::{PublishCommand, UploadExtent, UploadTarget, parted_upload},
+    convert::{Caller, PublishCommand, UploadExtent, UploadTarget, parted_upload},
     multipart, presign, publish,
     run_id::RunId,
     stream, upload,
@@ -16,14 +16,15 @@ use crate::{
 #[async_trait]
 impl IngestService for Frontier {
     async fn admit(&self, request: Request<pb::AdmitRequest>) -> Result<Response<pb::AdmitResponse>> {
-        let caller = self.projects.caller(request.metadata()).await?;
+        let caller = Caller::parse(request.metadata())?;
         let run = RunId::from_field(request.into_inner().run_id)?;
-        self.projects.admit(&caller.project, &run).await?;
+        // A client that connects may send nothing, so the run may stay a new run.
+        self.projects.check_run(&caller.project, &run).await?;
         Ok(Response::new(pb::AdmitResponse {}))
     }
 
     async fn publish(&self, request: Request<pb::PublishRequest>) -> Result<Response<pb::PublishResponse>> {
-        let caller = self.projects.caller(request.metadata()).await?;
+        let caller = Caller::parse(request.metadata())?;
         let publish = PublishCommand::parse(request.into_inner(), || (self.ingestion.new_id)())?;
         self.projects.admit(&caller.project, &publish.run).await?;
         Ok(Response::new(self.calls.run(publish::publish(&self.ingestion, caller, publish)).await?))
