@@ -54,8 +54,13 @@ impl KnownProjects {
 
     /// Reads the metadata of a call, whose project must exist.
     pub(crate) async fn caller(&self, metadata: &MetadataMap) -> Result<Caller> {
+        self.caller_until(metadata, deadline()).await
+    }
+
+    /// Like `caller`, for a call with more questions.
+    pub(crate) async fn caller_until(&self, metadata: &MetadataMap, deadline: Instant) -> Result<Caller> {
         let caller = Caller::parse(metadata)?;
-        self.check(&caller.project).await?;
+        self.check_until(&caller.project, deadline).await?;
         Ok(caller)
     }
 
@@ -76,10 +81,8 @@ impl KnownProjects {
         if is_known { Ok(()) } else { Err(Error::NoProject(project.to_owned())) }
     }
 
-    /// Checks that a project exists and accepts data of a run.
-    pub(crate) async fn check_run(&self, project: &str, run: &RunId) -> Result<()> {
-        let deadline = deadline();
-        self.check_until(project, deadline).await?;
+    /// Checks that an existing project accepts data of a run.
+    pub(crate) async fn check_run(&self, project: &str, run: &RunId, deadline: Instant) -> Result<()> {
         let Some(exceeded) = self.exceeded_quota(project, deadline).await else { return Ok(()) };
         if exceeded.kind() == QuotaKind::Runs && self.may_have_run(project, run, deadline).await {
             return Ok(());
@@ -88,8 +91,8 @@ impl KnownProjects {
     }
 
     /// Like `check_run`, for a run whose data comes next. The run is no new run afterwards.
-    pub(crate) async fn admit(&self, project: &str, run: &RunId) -> Result<()> {
-        self.check_run(project, run).await?;
+    pub(crate) async fn admit(&self, project: &str, run: &RunId, deadline: Instant) -> Result<()> {
+        self.check_run(project, run, deadline).await?;
         self.admitted.insert(project, run);
         Ok(())
     }
@@ -122,8 +125,8 @@ impl KnownProjects {
     }
 }
 
-/// The end of the questions of a call that start now.
-fn deadline() -> Instant {
+/// The time until which a call that starts now may ask about its project.
+pub(crate) fn deadline() -> Instant {
     Instant::now() + LOOKUP_TIMEOUT
 }
 

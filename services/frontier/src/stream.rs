@@ -32,7 +32,7 @@ use crate::{
     error::{Error, Result},
     ingestion::Ingestion,
     pipeline::{AppendedBatch, Pipeline},
-    project_lookup::KnownProjects,
+    project_lookup::{KnownProjects, deadline},
     record::Author,
 };
 
@@ -112,7 +112,7 @@ async fn admit(projects: &KnownProjects, project: &str, open: &OpenCommand) -> R
     if open.acknowledged > 0 {
         projects.check_admitted(project).await
     } else {
-        projects.admit(project, &open.run).await
+        projects.admit(project, &open.run, deadline()).await
     }
 }
 
