@@ -65,6 +65,10 @@ const WEBSOCKETS: &str = "WebSockets";
 /// reconnect at the same time cause one check.
 const READINESS_TTL: Duration = Duration::from_secs(1);
 
+/// Limit on the time of the question whether the frontier accepts data of a run. Longer than the frontier takes to
+/// look up a project, and shorter than the patience of clients with a handshake, which is 10 s.
+const ADMIT_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Accepts WebSockets and owns their tasks.
 pub(crate) struct Sockets {
     ingest: Transport,
@@ -167,11 +171,11 @@ impl Sockets {
     }
 
     /// Refuses a run whose data the frontier does not accept at present. Errors that are not temporary are those of
-    /// the first frame.
+    /// the first frame, and so is the error of a frontier that does not answer.
     async fn check_run(&self, ingest: &IngestClient, run_id: &str) -> Result<(), ApiError> {
         let request = AdmitRequest { run_id: run_id.to_owned() };
-        match ingest.clone().admit(request).await {
-            Err(status) if status.code() == Code::Unavailable => {
+        match timeout(ADMIT_TIMEOUT, ingest.clone().admit(request)).await {
+            Ok(Err(status)) if status.code() == Code::Unavailable => {
                 self.metrics.ws_refused.inc();
                 Err(status.into())
             }

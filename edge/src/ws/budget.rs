@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_without_sockets_are_forgotten() {
+    fn clients_without_sockets_are_forgotten() {
         let budget = MemoryBudget::new(0);
         drop(budget.of_client(network("10.0.0.1")));
         let _second = budget.of_client(network("10.0.0.2"));

@@ -1,5 +1,6 @@
 //! An edge on a free port of the loopback interface, and clients for it.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
@@ -9,7 +10,7 @@ use matyan_edge::{Edge, Metrics, Settings, Transport};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -19,6 +20,15 @@ use super::frontier::Frontier;
 
 /// A test that waits longer than this is stuck. This is not a performance limit.
 pub(crate) const STUCK: Duration = Duration::from_secs(60);
+
+/// Repeats a question until it is answered as expected, and fails with the last state if the test is stuck.
+pub(crate) async fn eventually<E: Debug>(what: &str, mut ask: impl AsyncFnMut() -> Result<(), E>) {
+    let start = Instant::now();
+    while let Err(state) = ask().await {
+        assert!(start.elapsed() < STUCK, "timed out waiting: {what}; last state: {state:?}");
+        tokio::task::yield_now().await;
+    }
+}
 
 pub(crate) struct Server {
     pub(crate) frontier: Frontier,

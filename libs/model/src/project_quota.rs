@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 
 use matyan_proto::project::v1::{ExceededQuota, QuotaKind};
-use matyan_store::{Result, Snapshot};
+use matyan_store::{Key, Result, Snapshot};
 
 use crate::{
-    ids::{NamedProject, Project},
-    keys::Counter,
-    project::project_count,
+    entity,
+    ids::NamedProject,
+    keys::{self, Counter},
+    rows,
 };
 
 /// The quotas of all projects.
@@ -46,17 +47,23 @@ impl ProjectQuotas {
         self.limits(name).iter().all(|(.., limit)| *limit == 0)
     }
 
-    /// Returns a quota that a project has used up; of several, the one that refuses more.
+    /// Returns a quota that a project has used up; of several, the one that refuses more. A damaged counter uses up
+    /// nothing.
     pub async fn exceeded(
         &self,
         snapshot: &dyn Snapshot,
         project: &NamedProject,
     ) -> Result<Option<ExceededQuota>> {
-        for (kind, counter, limit) in self.limits(&project.name) {
-            if limit == 0 {
-                continue;
-            }
-            let used = used(snapshot, project.number, counter).await?;
+        let limits = self.limits(&project.name).into_iter().filter(|(.., limit)| *limit > 0);
+        let limits: Vec<_> = limits.collect();
+        if limits.is_empty() {
+            return Ok(None);
+        }
+        let counters = limits.iter().map(|(_, counter, _)| keys::project_counter(project.number, *counter));
+        let counters: Vec<_> = counters.collect();
+        let counts = snapshot.get_many(&counters).await?;
+        for (at, (kind, _, limit)) in limits.into_iter().enumerate() {
+            let used = used(&counters[at], counts[at].as_deref());
             if used >= limit {
                 return Ok(Some(ExceededQuota { kind: kind.into(), limit, used }));
             }
@@ -74,10 +81,23 @@ impl ProjectQuotas {
     }
 }
 
-async fn used(snapshot: &dyn Snapshot, project: Project, counter: Counter) -> Result<u64> {
-    let count = project_count(snapshot, project, counter).await?;
+/// The count of a stored counter, which may be absent. A damaged counter must not refuse the data of its project.
+fn used(counter: &Key, stored: Option<&[u8]>) -> u64 {
+    let count = match stored.map(|stored| entity::decode_counter(counter, stored)).transpose() {
+        Ok(count) => count.unwrap_or_default(),
+        Err(error) => {
+            if rows::is_first_report(&error) {
+                tracing::error!(
+                    %error,
+                    "accepted data without regard to a quota, because the counter of its project is damaged; a \
+                     restore of a backup counts again"
+                );
+            }
+            0
+        }
+    };
     // A restored store may briefly count less than nothing.
-    Ok(u64::try_from(count).unwrap_or_default())
+    u64::try_from(count).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -85,7 +105,7 @@ mod tests {
     use matyan_store::{Batch, Store as _};
 
     use super::*;
-    use crate::{keys, testing::TestStore};
+    use crate::{ids::Project, testing::TestStore};
 
     fn quota(limit: u64, project_limits: &[(&str, u64)]) -> Quota {
         let project_limits = project_limits.iter().map(|(name, limit)| ((*name).to_owned(), *limit));
@@ -131,5 +151,22 @@ mod tests {
         let other = NamedProject { number: Project(8), name: "vision".to_owned() };
         let quotas = ProjectQuotas { runs: quota(1, &[]), ..ProjectQuotas::default() };
         assert_eq!(quotas.exceeded(&*snapshot, &other).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn rule_132_a_damaged_counter_uses_up_no_quota() {
+        let store = TestStore::open().await;
+        let project = NamedProject { number: Project(7), name: "speech".to_owned() };
+        let mut batch = Batch::default();
+        batch.set(keys::project_counter(project.number, Counter::Bytes), vec![0xff; 3]);
+        batch.add(keys::project_counter(project.number, Counter::Runs), 2);
+        store.commit(batch).await.unwrap();
+        let snapshot = store.snapshot().await.unwrap();
+        let mut quotas = ProjectQuotas { bytes: quota(1, &[]), ..ProjectQuotas::default() };
+        assert_eq!(quotas.exceeded(&*snapshot, &project).await.unwrap(), None);
+        // Other quotas of the project are applied.
+        quotas.runs = quota(2, &[]);
+        let exceeded = quotas.exceeded(&*snapshot, &project).await.unwrap();
+        assert_eq!(exceeded.map(|exceeded| exceeded.kind()), Some(QuotaKind::Runs));
     }
 }

@@ -67,15 +67,23 @@ const MAX_REPORTED: usize = 1_000;
 
 /// Reports a damaged row that a list or a sweep has left out, once in the life of the process.
 fn report_left_out(error: &Error) {
+    if is_first_report(error) {
+        tracing::error!(%error, "left out a damaged row");
+    }
+}
+
+/// Returns whether a damaged row is reported for the first time in the life of the process.
+pub(crate) fn is_first_report(error: &Error) -> bool {
     static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut reported = REPORTED.lock();
     let text = error.to_string();
-    if !reported.contains(&text) {
-        tracing::error!(%error, "left out a damaged row");
-        if reported.len() < MAX_REPORTED {
-            reported.insert(text);
-        }
+    if reported.contains(&text) {
+        return false;
     }
+    if reported.len() < MAX_REPORTED {
+        reported.insert(text);
+    }
+    true
 }
 
 /// Reads and decodes a row.

@@ -27,11 +27,13 @@ impl QuotaExceeded {
 
     /// Metadata of the error.
     pub fn metadata(&self) -> [(&'static str, String); 2] {
-        [(QUOTA, self.words().name.to_owned()), ("limit", self.limit.to_string())]
+        let kind = self.words().map_or("unknown", |words| words.name);
+        [(QUOTA, kind.to_owned()), ("limit", self.limit.to_string())]
     }
 
-    fn words(&self) -> QuotaWords {
-        match self.kind {
+    /// `None` for a kind of quota that only a newer backend knows.
+    fn words(&self) -> Option<QuotaWords> {
+        Some(match self.kind {
             QuotaKind::Runs => QuotaWords {
                 name: "runs",
                 refused: "new runs are",
@@ -50,14 +52,8 @@ impl QuotaExceeded {
                 setting_of_all: "max_project_bytes",
                 setting: "project_bytes",
             },
-            // Of a newer backend.
-            QuotaKind::Unspecified => QuotaWords {
-                name: "another kind",
-                refused: "data for it is",
-                setting_of_all: "the quotas of all projects",
-                setting: "its own quotas",
-            },
-        }
+            QuotaKind::Unspecified => return None,
+        })
     }
 }
 
@@ -71,12 +67,19 @@ struct QuotaWords {
 
 impl fmt::Display for QuotaExceeded {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let QuotaWords { name, refused, setting_of_all, setting } = self.words();
         let project = match self.project.as_str() {
             "" => "the default project".to_owned(),
             project => format!("the project `{project}`"),
         };
         let Self { limit, used, .. } = self;
+        let Some(QuotaWords { name, refused, setting_of_all, setting }) = self.words() else {
+            return write!(
+                formatter,
+                "{project} has used up a quota that this version does not know ({used} of {limit}), so data for it is \
+                 refused: delete runs and empty the bin, or ask the operator to raise the quota; until then, keep the \
+                 data and try again"
+            );
+        };
         write!(
             formatter,
             "{project} has used up its quota of {name} ({used} of {limit}), so {refused} refused: delete runs and \
@@ -127,5 +130,18 @@ mod tests {
         let exceeded = ExceededQuota { kind: QuotaKind::Runs.into(), limit: 8, used: 9 };
         let metadata = QuotaExceeded::new("", exceeded).metadata();
         assert_eq!(metadata, [(QUOTA, "runs".to_owned()), ("limit", "8".to_owned())]);
+    }
+
+    #[test]
+    fn a_refusal_of_a_newer_backend_names_no_setting() {
+        let exceeded = ExceededQuota { kind: 1_000, limit: 8, used: 9 };
+        let refusal = QuotaExceeded::new("speech", exceeded);
+        let text = refusal.to_string();
+        assert!(
+            text.starts_with("the project `speech` has used up a quota that this version does not"),
+            "{text}"
+        );
+        assert_eq!(text.matches('`').count(), 2, "{text}");
+        assert_eq!(refusal.metadata()[0], (QUOTA, "unknown".to_owned()));
     }
 }

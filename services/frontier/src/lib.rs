@@ -17,6 +17,7 @@ mod compose;
 mod envelope;
 mod record;
 
+mod admitted_runs;
 mod dictionary_memory;
 mod ingestion;
 mod log_health;

@@ -7,23 +7,24 @@ use std::{error::Error as StdError, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use matyan_proto::project::v1::{ExceededQuota, QuotaKind};
 use matyan_wire::project_quota::QuotaExceeded;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
 
 use crate::{
+    admitted_runs::AdmittedRuns,
     convert::Caller,
     error::{Error, Result},
     run_id::RunId,
 };
 
-/// Limit on the time of a question about quotas. Data is accepted if there is no answer: a store that is away must
-/// not stop the training of anyone. Longer than a call to a backend takes, and shorter than the patience of clients with
-/// a handshake, which is 10 s.
-const QUOTA_TIMEOUT: Duration = Duration::from_secs(8);
+/// Limit on the time of all questions about a call or a stream together. It leaves a lookup the time to notice that
+/// its backend does not answer, and a handshake of 10 s, which clients wait for, the time for its other checks.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
 type LookupResult<T> = std::result::Result<T, Box<dyn StdError + Send + Sync>>;
 
-/// Existing projects. The name of the default project is empty.
+/// Existing projects. The name of the default project is empty. Projects are looked up for every call: a lookup that asks
+/// another process answers from memory while that process is away, and reports the outage itself.
 #[async_trait]
 pub trait ProjectLookup: Send + Sync {
     /// Returns whether a project has this name.
@@ -32,50 +33,75 @@ pub trait ProjectLookup: Send + Sync {
     /// Returns a quota that an existing project has used up.
     async fn exceeded_quota(&self, name: &str) -> LookupResult<Option<ExceededQuota>>;
 
-    /// Returns whether a project has this run, in any state. Only needed while a quota of runs is used up.
-    async fn has_run(&self, project: &str, run_id: &str) -> LookupResult<bool>;
+    /// Returns false if a project is known not to have this run in any state. Only needed while a quota of runs is used
+    /// up.
+    async fn may_have_run(&self, project: &str, run_id: &str) -> LookupResult<bool>;
 }
 
-/// Projects as far as this process knows them.
+/// Projects as far as this process knows them. Data for a project that exists is accepted if its quotas cannot be
+/// looked up in time: a store that is away must not stop the training of anyone.
 #[derive(Clone)]
-pub(crate) struct KnownProjects(Option<Arc<dyn ProjectLookup>>);
+pub(crate) struct KnownProjects {
+    /// `None`: only the default project is known, and has no quotas.
+    lookup: Option<Arc<dyn ProjectLookup>>,
+    admitted: Arc<AdmittedRuns>,
+}
 
 impl KnownProjects {
-    /// Without a lookup, only the default project is known, and has no quotas.
     pub(crate) fn new(lookup: Option<Arc<dyn ProjectLookup>>) -> Self {
-        Self(lookup)
+        Self { lookup, admitted: Arc::default() }
     }
 
     /// Reads the metadata of a call, whose project must exist.
     pub(crate) async fn caller(&self, metadata: &MetadataMap) -> Result<Caller> {
+        self.caller_until(metadata, deadline()).await
+    }
+
+    /// Like `caller`, for a call with more questions.
+    pub(crate) async fn caller_until(&self, metadata: &MetadataMap, deadline: Instant) -> Result<Caller> {
         let caller = Caller::parse(metadata)?;
-        self.check(&caller.project).await?;
+        self.check_until(&caller.project, deadline).await?;
         Ok(caller)
     }
 
     /// Checks that a project exists.
     pub(crate) async fn check(&self, project: &str) -> Result<()> {
-        let is_known = match &self.0 {
+        self.check_until(project, deadline()).await
+    }
+
+    async fn check_until(&self, project: &str, deadline: Instant) -> Result<()> {
+        let is_known = match &self.lookup {
             _ if project.is_empty() => true,
-            Some(lookup) => lookup.contains(project).await.map_err(|error| Error::Projects(error.into()))?,
+            Some(lookup) => match timeout_at(deadline, lookup.contains(project)).await {
+                Ok(found) => found.map_err(|error| Error::Projects(error.into()))?,
+                Err(elapsed) => return Err(Error::Projects(Arc::new(elapsed))),
+            },
             None => false,
         };
         if is_known { Ok(()) } else { Err(Error::NoProject(project.to_owned())) }
     }
 
     /// Checks that an existing project accepts data of a run.
-    pub(crate) async fn admit(&self, project: &str, run: &RunId) -> Result<()> {
-        let Some(exceeded) = self.exceeded_quota(project).await else { return Ok(()) };
-        if exceeded.kind() == QuotaKind::Runs && self.may_have_run(project, run).await {
+    pub(crate) async fn check_run(&self, project: &str, run: &RunId, deadline: Instant) -> Result<()> {
+        let Some(exceeded) = self.exceeded_quota(project, deadline).await else { return Ok(()) };
+        if exceeded.kind() == QuotaKind::Runs && self.may_have_run(project, run, deadline).await {
             return Ok(());
         }
         Err(Error::QuotaExceeded(QuotaExceeded::new(project, exceeded)))
     }
 
+    /// Like `check_run`, for a run whose data comes next. The run is no new run afterwards.
+    pub(crate) async fn admit(&self, project: &str, run: &RunId, deadline: Instant) -> Result<()> {
+        self.check_run(project, run, deadline).await?;
+        self.admitted.insert(project, run);
+        Ok(())
+    }
+
     /// Checks that a project exists and still accepts data of a run that was admitted.
     pub(crate) async fn check_admitted(&self, project: &str) -> Result<()> {
-        self.check(project).await?;
-        match self.exceeded_quota(project).await {
+        let deadline = deadline();
+        self.check_until(project, deadline).await?;
+        match self.exceeded_quota(project, deadline).await {
             Some(exceeded) if exceeded.kind() != QuotaKind::Runs => {
                 Err(Error::QuotaExceeded(QuotaExceeded::new(project, exceeded)))
             }
@@ -84,21 +110,33 @@ impl KnownProjects {
     }
 
     /// A quota that a project is known to have used up.
-    async fn exceeded_quota(&self, project: &str) -> Option<ExceededQuota> {
-        let lookup = self.0.as_ref()?;
-        answer(project, lookup.exceeded_quota(project)).await.flatten()
+    async fn exceeded_quota(&self, project: &str, deadline: Instant) -> Option<ExceededQuota> {
+        let lookup = self.lookup.as_ref()?;
+        answer(project, deadline, lookup.exceeded_quota(project)).await.flatten()
     }
 
     /// Returns false only if the run is known not to exist.
-    async fn may_have_run(&self, project: &str, run: &RunId) -> bool {
-        let Some(lookup) = &self.0 else { return true };
-        answer(project, lookup.has_run(project, run.as_str())).await.unwrap_or(true)
+    async fn may_have_run(&self, project: &str, run: &RunId, deadline: Instant) -> bool {
+        if self.admitted.contains(project, run) {
+            return true;
+        }
+        let Some(lookup) = &self.lookup else { return true };
+        answer(project, deadline, lookup.may_have_run(project, run.as_str())).await.unwrap_or(true)
     }
 }
 
+/// The time until which a call that starts now may ask about its project.
+pub(crate) fn deadline() -> Instant {
+    Instant::now() + LOOKUP_TIMEOUT
+}
+
 /// The answer to a question about quotas; `None` if there is no answer in time.
-async fn answer<T>(project: &str, question: impl Future<Output = LookupResult<T>>) -> Option<T> {
-    match timeout(QUOTA_TIMEOUT, question).await {
+async fn answer<T>(
+    project: &str,
+    deadline: Instant,
+    question: impl Future<Output = LookupResult<T>>,
+) -> Option<T> {
+    match timeout_at(deadline, question).await {
         Ok(Ok(answer)) => Some(answer),
         Ok(Err(error)) => {
             tracing::warn!(project, %error, "failed to look up the quotas of a project; accepting data for it");

@@ -32,7 +32,7 @@ use crate::{
     error::{Error, Result},
     ingestion::Ingestion,
     pipeline::{AppendedBatch, Pipeline},
-    project_lookup::KnownProjects,
+    project_lookup::{KnownProjects, deadline},
     record::Author,
 };
 
@@ -79,7 +79,7 @@ async fn run(
 ) {
     let _counted = OpenStreamGauge::new(ingestion.metrics.streams.clone());
     let ended = match open(&ingestion, &calls, &mut requests).await {
-        Ok(Some(open)) => match start(ingestion, projects, caller, open).await {
+        Ok(Some(open)) => match start(ingestion, projects, &calls, caller, open).await {
             Ok(session) => session.run(requests, &calls, &answers).await,
             Err(error) => Err(error),
         },
@@ -95,11 +95,25 @@ async fn run(
 async fn start(
     ingestion: Arc<Ingestion>,
     projects: KnownProjects,
+    calls: &Calls,
     caller: Caller,
     open: OpenCommand,
 ) -> Result<Session> {
-    projects.admit(&caller.project, &open.run).await?;
+    tokio::select! {
+        () = calls.stopping() => return Err(Error::Stopping),
+        admitted = admit(&projects, &caller.project, &open) => admitted?,
+    }
     Session::new(ingestion, projects, caller, open)
+}
+
+/// Checks that a project accepts data of a stream. A run of which something was acknowledged is no new run, even if no
+/// worker has created it yet.
+async fn admit(projects: &KnownProjects, project: &str, open: &OpenCommand) -> Result<()> {
+    if open.acknowledged > 0 {
+        projects.check_admitted(project).await
+    } else {
+        projects.admit(project, &open.run, deadline()).await
+    }
 }
 
 /// Counts an open stream until it is dropped.

@@ -16,6 +16,7 @@ mod project_lookup;
 mod resolver;
 mod services;
 mod signals;
+mod stored_projects;
 mod substrates;
 mod tasks;
 mod traced_server;

@@ -5,7 +5,10 @@ use matyan_proto::{
     ingest::v1::{PublishRequest, ingest_service_client::IngestServiceClient},
     project::v1::{CreateRequest as CreateProject, project_service_client::ProjectServiceClient},
     runs::v1::{DeleteRequest, run_service_client::RunServiceClient},
-    studies::v1::{CreateRequest, CreateTrialRequest, Direction, study_service_client::StudyServiceClient},
+    studies::v1::{
+        CreateRequest, CreateTrialRequest, Direction, SetTrialStateRequest, Trial, TrialState,
+        study_service_client::StudyServiceClient,
+    },
 };
 use matyan_tests::{
     Reader, Server, eventually,
@@ -72,6 +75,13 @@ async fn channel(base: &str) -> Channel {
     endpoint.connect().await.expect("the server listens")
 }
 
+/// Creates a study, and returns its id.
+async fn create_study(studies: &mut StudyServiceClient<Channel>) -> u32 {
+    let study = CreateRequest { name: "study".into(), directions: vec![Direction::Minimize.into()] };
+    let study = studies.create(study).await.expect("a study is no run").into_inner().study;
+    study.expect("the response has the study").study_id
+}
+
 #[tokio::test]
 async fn rule_132_a_quota_of_runs_refuses_new_runs_until_one_is_deleted() {
     let server = Server::up_with_variables(&[], &[("MATYAN_MAX_PROJECT_RUNS", "2")]).await;
@@ -87,9 +97,7 @@ async fn rule_132_a_quota_of_runs_refuses_new_runs_until_one_is_deleted() {
     assert_eq!(published.expect_err("the quota is used up").code(), Code::Unavailable);
     let backend = channel(&server.query).await;
     let mut studies = StudyServiceClient::new(backend.clone());
-    let study = CreateRequest { name: "study".into(), directions: vec![Direction::Minimize.into()] };
-    let study = studies.create(study).await.expect("a study is no run").into_inner().study;
-    let study_id = study.expect("the response has the study").study_id;
+    let study_id = create_study(&mut studies).await;
     let trial = studies.create_trial(CreateTrialRequest { study_id, template: None }).await;
     let refused_trial = trial.expect_err("the run of a trial is a new run");
     assert_eq!(refused_trial.code(), Code::Unavailable);
@@ -111,6 +119,27 @@ async fn rule_132_a_quota_of_runs_refuses_new_runs_until_one_is_deleted() {
     check_stored(&server, "three", 1).await;
     let usage = server.get("/api/v1/rest/projects/usage/").await.expect("the project exists");
     assert_eq!(usage["runs"], 2, "{usage}");
+}
+
+#[tokio::test]
+async fn rule_132_a_waiting_trial_can_end_while_a_quota_of_runs_is_used_up() {
+    let server = Server::up_with_variables(&[], &[("MATYAN_MAX_PROJECT_RUNS", "1")]).await;
+    drop(start_run(&server, "one").await);
+    refused(&server, "two").await;
+    let mut studies = StudyServiceClient::new(channel(&server.query).await);
+    let study_id = create_study(&mut studies).await;
+    let template = Some(Trial { state: TrialState::Waiting.into(), ..Default::default() });
+    let waiting = studies.create_trial(CreateTrialRequest { study_id, template }).await;
+    let number = waiting.expect("a waiting trial has no run").into_inner().number;
+    let change = |state: TrialState| SetTrialStateRequest {
+        study_id,
+        number,
+        state: state.into(),
+        values: Vec::new(),
+    };
+    let started = studies.set_trial_state(change(TrialState::Running)).await;
+    assert_eq!(started.expect_err("its run is a new run").code(), Code::Unavailable);
+    studies.set_trial_state(change(TrialState::Failed)).await.expect("the trial can end");
 }
 
 #[tokio::test]

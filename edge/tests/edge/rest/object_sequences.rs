@@ -326,11 +326,15 @@ async fn payloads_are_returned_by_uri() {
         rest.backend.last_request("artifacts.v1.ArtifactService/Blobs");
     assert_eq!(request.uris, ["u", "bad", "v"]);
     assert_eq!(rest.send("POST", "/runs/texts/get-batch/", json!([])).await.status, 404);
-    // A payload shorter than announced would make the rest unreadable.
-    let torn = [piece(0, b"ab", true, 3), piece(1, b"x", true, 1)];
-    rest.backend.answers("artifacts.v1.ArtifactService/Blobs", torn);
-    let request = Request::post("/api/v1/rest/runs/images/get-batch/");
-    let request = request.body(Body::from(json!(["u", "v"]).to_string())).unwrap();
-    let body = rest.edge.answer(request).await.into_body();
-    assert!(body.collect().await.is_err(), "the body must be aborted");
+    // A payload of another length than announced would make the rest unreadable.
+    let torn = vec![piece(0, b"ab", true, 3), piece(1, b"x", true, 1)];
+    // The last piece would complete the payload without the one that is too long.
+    let too_long = vec![piece(0, b"ab", false, 3), piece(0, b"cd", true, 0), piece(0, b"c", true, 0)];
+    for pieces in [torn, too_long] {
+        rest.backend.answers("artifacts.v1.ArtifactService/Blobs", pieces);
+        let request = Request::post("/api/v1/rest/runs/images/get-batch/");
+        let request = request.body(Body::from(json!(["u", "v"]).to_string())).unwrap();
+        let body = rest.edge.answer(request).await.into_body();
+        assert!(body.collect().await.is_err(), "the body must be aborted");
+    }
 }

@@ -485,9 +485,18 @@ s = []"#;
     assert_eq!(request.runs[0].series[0].steps, Some(StepRange { start: None, stop: Some(5) }));
     assert_eq!(request.runs[0].series[1].steps, None);
     assert!(request.by_column);
-    // A column shorter than announced would make the rest unreadable.
-    rest.backend.answers("series.v1.SeriesService/Align", [piece(1, &[0.5], &[], 2, false)]);
-    let request = Request::post("/api/v1/rest/runs/search/metric/align/");
-    let response = rest.edge.answer(request.body(Body::from(body.to_string())).unwrap()).await;
-    assert!(response.into_body().collect().await.is_err(), "the body must be aborted");
+    // A column of another length than announced would make the rest unreadable.
+    let too_short = vec![piece(1, &[0.5], &[], 2, false)];
+    // The next column would complete the answer.
+    let too_long = vec![
+        piece(1, &[0.5], &[], 2, true),
+        piece(1, &[1.5, 2.5], &[], 0, false),
+        piece(1, &[], &[3, 4], 2, false),
+    ];
+    for messages in [too_short, too_long] {
+        rest.backend.answers("series.v1.SeriesService/Align", messages);
+        let request = Request::post("/api/v1/rest/runs/search/metric/align/");
+        let response = rest.edge.answer(request.body(Body::from(body.to_string())).unwrap()).await;
+        assert!(response.into_body().collect().await.is_err(), "the body must be aborted");
+    }
 }

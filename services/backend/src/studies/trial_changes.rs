@@ -156,6 +156,10 @@ async fn write_state(
             trial_run::write(transaction, call, edit, values.now);
         }
     } else if trial.state != TrialState::Waiting {
+        // A waiting trial can be ended in any case, or its study would keep it for ever.
+        if trial.state == TrialState::Running {
+            trial_run::check_quotas(transaction, call, values).await?;
+        }
         let (study_number, number) = id;
         let study = study_load(transaction, call.project, study_number).await?;
         let content = read_content(transaction, call, id).await?;

@@ -78,6 +78,7 @@ async fn add(
     // Reads come before writes, so the run is made for the number that the trial will get.
     let number = trial_count_checked(transaction, call.project, study_number).await?;
     if trial.state != TrialState::Waiting {
+        trial_run::check_quotas(transaction, call, values).await?;
         let study = (study_number, study);
         trial.run =
             Some(trial_run::create(transaction, call, study, (number, &trial, content), values).await?);

@@ -77,7 +77,15 @@ async fn experiment_of_study(
     Ok(experiment)
 }
 
-/// Creates the run of a trial that has started, and returns its link.
+/// Checks that the project of a call has room for the run of another trial.
+pub(super) async fn check_quotas(transaction: &Transaction, call: &Call, values: &CallValues) -> Result<()> {
+    match values.quotas.exceeded(transaction.unchecked(), &call.named_project()).await? {
+        Some(exceeded) => Err(Error::QuotaExceeded(QuotaExceeded::new(&call.project_name, exceeded))),
+        None => Ok(()),
+    }
+}
+
+/// Creates the run of a trial that has started or ended, and returns its link.
 pub(super) async fn create(
     transaction: &mut Transaction,
     call: &Call,
@@ -85,10 +93,6 @@ pub(super) async fn create(
     (number, trial, content): (u32, &Trial, &TrialContent),
     values: &CallValues,
 ) -> Result<TrialRun> {
-    let exceeded = values.quotas.exceeded(transaction.unchecked(), &call.named_project()).await?;
-    if let Some(exceeded) = exceeded {
-        return Err(Error::QuotaExceeded(QuotaExceeded::new(&call.project_name, exceeded)));
-    }
     let experiment = experiment_of_study(transaction, call.project, (study_number, study), values).await?;
     let id = RunId::new(values.new_run.as_str());
     if transaction.get(&keys::head(call.project, &id)).await?.is_some() {

@@ -2,6 +2,7 @@
 //! generated API, and a reader of the log.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering},
@@ -63,9 +64,14 @@ pub(super) struct Quotas {
     pub(super) runs: Vec<&'static str>,
     /// Fails every question.
     pub(super) is_away: bool,
+    /// Answers no question.
+    pub(super) is_silent: bool,
+    /// Number of questions.
+    pub(super) questions: usize,
 }
 
-/// A directory of the default project and the project `team`, while it exists. It cannot look up `unreadable`.
+/// A directory of the default project and the project `team`, while it exists. It cannot look up `unreadable`, and never
+/// answers about `silent`.
 struct OneProject {
     has_team: Arc<AtomicBool>,
     quotas: Arc<Mutex<Quotas>>,
@@ -76,21 +82,34 @@ impl ProjectLookup for OneProject {
     async fn contains(&self, name: &str) -> LookupResult<bool> {
         match name {
             "unreadable" => Err("the store is unavailable".into()),
+            "silent" => pending().await,
             name => Ok(name == "team" && self.has_team.load(Ordering::Relaxed)),
         }
     }
 
     async fn exceeded_quota(&self, _: &str) -> LookupResult<Option<ExceededQuota>> {
-        let quotas = self.quotas.lock();
-        if quotas.is_away { Err("the store is unavailable".into()) } else { Ok(quotas.exceeded) }
+        self.answer(|quotas| quotas.exceeded).await
     }
 
-    async fn has_run(&self, _: &str, run_id: &str) -> LookupResult<bool> {
-        let quotas = self.quotas.lock();
-        if quotas.is_away {
-            Err("the store is unavailable".into())
-        } else {
-            Ok(quotas.runs.contains(&run_id))
+    async fn may_have_run(&self, _: &str, run_id: &str) -> LookupResult<bool> {
+        self.answer(|quotas| quotas.runs.contains(&run_id)).await
+    }
+}
+
+impl OneProject {
+    async fn answer<T>(&self, read: impl FnOnce(&Quotas) -> T) -> LookupResult<T> {
+        let answer = {
+            let mut quotas = self.quotas.lock();
+            quotas.questions += 1;
+            match *quotas {
+                Quotas { is_silent: true, .. } => None,
+                Quotas { is_away: true, .. } => Some(Err("the store is unavailable".into())),
+                _ => Some(Ok(read(&quotas))),
+            }
+        };
+        match answer {
+            Some(answer) => answer,
+            None => pending().await,
         }
     }
 }

@@ -6,11 +6,14 @@ use matyan_proto::{
     ingest::v1 as pb,
     project::v1::{ExceededQuota, QuotaKind},
 };
+use matyan_wire::headers::PROJECT;
 use prost::Message as _;
-use tonic::{Code, Status};
+use tokio::time::Instant;
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 use super::harness::*;
+use crate::admitted_runs;
 
 fn exceed(env: &TestEnv, kind: QuotaKind) {
     env.quotas.lock().exceeded = Some(ExceededQuota { kind: kind.into(), limit: 2, used: 3 });
@@ -67,6 +70,48 @@ async fn rule_132_a_used_up_quota_of_runs_refuses_only_new_runs() {
     send(&env, "new").await.unwrap();
 }
 
+/// Lets time pass.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// Opens a stream of which something was acknowledged, and sends a batch.
+async fn send_more(env: &TestEnv) -> Result<(), Status> {
+    let stream = env.stream_open(open_producer(1), &[]).await;
+    let batch = pb::StreamBatch { sequence: 2, batch: tag("t").encode_to_vec().into(), ..Default::default() };
+    let message = Some(pb::stream_request::Message::Batch(batch));
+    stream.sender().send(pb::StreamRequest { message }).await.ok();
+    stream.finish().await.1
+}
+
+/// Workers that lag have not created the run.
+#[tokio::test]
+async fn rule_132_an_admitted_run_is_no_new_run() {
+    let env = TestEnv::new().await;
+    send(&env, "run").await.unwrap();
+    exceed(&env, QuotaKind::Runs);
+    for accepted in [admit(&env, "run").await, publish(&env, "run").await, send(&env, "run").await] {
+        accepted.unwrap();
+    }
+    pass(admitted_runs::LIFETIME).await;
+    check_refusal(admit(&env, "run").await.unwrap_err(), "runs");
+    check_refusal(send(&env, "run").await.unwrap_err(), "runs");
+    send_more(&env).await.unwrap();
+    exceed(&env, QuotaKind::Bytes);
+    check_refusal(send_more(&env).await.unwrap_err(), "bytes");
+}
+
+/// Clients that connect and send nothing make no run.
+#[tokio::test]
+async fn a_question_about_a_run_admits_nothing() {
+    let env = TestEnv::new().await;
+    admit(&env, "r").await.unwrap();
+    exceed(&env, QuotaKind::Runs);
+    check_refusal(admit(&env, "r").await.unwrap_err(), "runs");
+}
+
 #[tokio::test]
 async fn rule_132_a_used_up_quota_of_series_or_bytes_refuses_all_data() {
     for (kind, quota) in [(QuotaKind::Series, "series"), (QuotaKind::Bytes, "bytes")] {
@@ -86,11 +131,7 @@ async fn rule_132_an_open_stream_ends_after_what_it_has_read() {
     let mut stream = env.stream().await;
     stream.send(1, &tag("t")).await;
     stream.acknowledged(1).await;
-    let next_check = async || {
-        tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(31)).await;
-        tokio::time::resume();
-    };
+    let next_check = async || pass(Duration::from_secs(31)).await;
     // The run of an open stream is not a new run, even if no worker has created it yet.
     exceed(&env, QuotaKind::Runs);
     next_check().await;
@@ -110,4 +151,45 @@ async fn a_quota_that_cannot_be_looked_up_refuses_nothing() {
     for accepted in [admit(&env, "r").await, publish(&env, "r").await, send(&env, "r").await] {
         accepted.unwrap();
     }
+}
+
+/// Asks whether a project accepts data while a lookup does not answer. Returns how long that takes as well.
+async fn admit_to(env: &TestEnv, project: &str) -> (Result<(), Status>, Duration) {
+    let mut request = Request::new(pb::AdmitRequest { run_id: "r".to_owned() });
+    request.metadata_mut().insert(PROJECT, project.parse().unwrap());
+    let asked_at = Instant::now();
+    let answer = env.client().admit(request).await.map(drop);
+    (answer, asked_at.elapsed())
+}
+
+#[tokio::test]
+async fn rule_132_a_lookup_that_does_not_answer_delays_a_call_by_seconds() {
+    let env = TestEnv::new().await;
+    exceed(&env, QuotaKind::Bytes);
+    env.quotas.lock().is_silent = true;
+    tokio::time::pause();
+    for project in ["", "team"] {
+        let (answer, time) = admit_to(&env, project).await;
+        answer.unwrap();
+        assert!(time < Duration::from_secs(4), "{time:?}");
+    }
+    let (answer, time) = admit_to(&env, "silent").await;
+    assert_eq!(answer.unwrap_err().code(), Code::Unavailable, "it may not exist");
+    assert!(time < Duration::from_secs(4), "{time:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_waits_for_a_lookup_ends_with_the_frontier() {
+    let env = TestEnv::new().await;
+    env.quotas.lock().is_silent = true;
+    tokio::time::pause();
+    let stream = env.stream().await;
+    while env.quotas.lock().questions == 0 {
+        tokio::task::yield_now().await;
+    }
+    let stopped_at = Instant::now();
+    env.frontier.drain().await;
+    let refused = stream.finish().await.1.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert_eq!(stopped_at.elapsed(), Duration::ZERO);
 }

@@ -1,25 +1,28 @@
-//! Projects for a frontier: those in the store or, in a process without a store, those that a backend
-//! reports.
+//! Projects for a frontier in a process without a store: those that a backend reports. An answer is used for
+//! `LIFETIME`. A backend that does not answer delays few calls, by at most `ANSWER_TIMEOUT` each: of the calls about one
+//! project, one asks and those that can use an older answer do not wait for it, and a backend that has just failed is not
+//! asked at all.
 
-use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error as StdError,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use matyan_access::MAX_OUTAGE;
 use matyan_frontier::ProjectLookup;
-use matyan_model::{
-    ids::{NamedProject, RunId},
-    project::project_find,
-    project_quota::ProjectQuotas,
-    run::head_get,
-};
 use matyan_proto::{
     access::v1::ResolveProjectResponse,
     project::v1::{ExceededQuota, GetRequest, project_service_client::ProjectServiceClient},
 };
-use matyan_store::Store;
 use matyan_wire::headers::PROJECT;
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Instant, timeout},
+};
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
@@ -29,103 +32,38 @@ use super::resolver::{CALL_TIMEOUT, Resolver};
 
 type LookupResult<T> = Result<T, Box<dyn StdError + Send + Sync>>;
 
-pub(crate) struct StoredProjects {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) quotas: Arc<ProjectQuotas>,
-}
-
-#[async_trait]
-impl ProjectLookup for StoredProjects {
-    async fn contains(&self, name: &str) -> LookupResult<bool> {
-        let snapshot = self.store.snapshot().await?;
-        Ok(project_find(snapshot.as_ref(), name).await?.is_some())
-    }
-
-    async fn exceeded_quota(&self, name: &str) -> LookupResult<Option<ExceededQuota>> {
-        // Without quotas, data is accepted without a look at the store.
-        if self.quotas.is_unlimited(name) {
-            return Ok(None);
-        }
-        let snapshot = self.store.snapshot().await?;
-        let Some(number) = project_find(snapshot.as_ref(), name).await? else { return Ok(None) };
-        let project = NamedProject { number, name: name.to_owned() };
-        Ok(self.quotas.exceeded(snapshot.as_ref(), &project).await?)
-    }
-
-    async fn has_run(&self, project: &str, run_id: &str) -> LookupResult<bool> {
-        let snapshot = self.store.snapshot().await?;
-        let Some(number) = project_find(snapshot.as_ref(), project).await? else { return Ok(false) };
-        Ok(head_get(snapshot.as_ref(), number, &RunId::new(run_id)).await?.is_some())
-    }
-}
-
 /// Time for which an answer is used.
 const LIFETIME: Duration = Duration::from_secs(30);
+
+/// Time after which a backend that does not answer is away. Shorter than a frontier waits for a lookup.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time between two questions to a backend that is away.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Maximum number of answers that are kept. Names come from outside.
 const MAX_ANSWERS: usize = 10_000;
 
-/// Projects of a backend. Answers are used for `LIFETIME`; while the backend is unreachable,
-/// projects that it had continue to be accepted, with access control for at most `MAX_OUTAGE`, and refused if
-/// they had used up a quota.
-pub(crate) struct RemoteProjects {
-    backend: RemoteBackend,
-    answers: Mutex<HashMap<String, Answer>>,
+/// A backend that knows projects and their runs.
+#[async_trait]
+trait ProjectSource: Send + Sync {
+    /// Answers about a project, and about one of its runs if the id is not empty.
+    async fn find(&self, name: &str, run_id: &str) -> Result<ResolveProjectResponse, Status>;
 }
 
-enum RemoteBackend {
-    /// Answers everyone.
-    Open(ProjectServiceClient<Channel>),
-    /// Answers its own processes.
-    Closed(Resolver),
-}
+/// A backend without access control, which answers everyone.
+struct OpenBackend(ProjectServiceClient<Channel>);
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Answer {
-    exists: bool,
-    exceeded_quota: Option<ExceededQuota>,
-    at: Instant,
-}
-
-impl Answer {
-    fn new(answer: ResolveProjectResponse) -> Self {
-        Self { exists: answer.exists, exceeded_quota: answer.exceeded_quota, at: Instant::now() }
-    }
-
-    /// The assumption about the default project, which always exists, without an answer.
-    fn of_default_project() -> Self {
-        Self { exists: true, exceeded_quota: None, at: Instant::now() }
-    }
-}
-
-impl RemoteProjects {
-    /// The projects that a backend without access control has. Does not connect: the backend may start later.
-    pub(crate) fn open(backend: &Endpoint) -> Self {
-        let channel = backend.clone().connect_timeout(CALL_TIMEOUT).connect_lazy();
-        Self::new(RemoteBackend::Open(ProjectServiceClient::new(channel)))
-    }
-
-    /// The projects that a backend with access control has.
-    pub(crate) fn closed(resolver: Resolver) -> Self {
-        Self::new(RemoteBackend::Closed(resolver))
-    }
-
-    fn new(backend: RemoteBackend) -> Self {
-        Self { backend, answers: Mutex::default() }
-    }
-
-    /// Asks the backend about a project, and about one of its runs if the id is not empty.
-    async fn ask(&self, name: &str, run_id: &str) -> Result<ResolveProjectResponse, Status> {
-        let backend = match &self.backend {
-            RemoteBackend::Open(backend) => backend,
-            RemoteBackend::Closed(resolver) => return resolver.find_project(name, run_id).await,
-        };
+#[async_trait]
+impl ProjectSource for OpenBackend {
+    async fn find(&self, name: &str, run_id: &str) -> Result<ResolveProjectResponse, Status> {
         let mut request = Request::new(GetRequest { run_id: run_id.to_owned() });
         request.set_timeout(CALL_TIMEOUT);
         if !name.is_empty() {
             let Ok(project) = name.parse() else { return Ok(ResolveProjectResponse::default()) };
             request.metadata_mut().insert(PROJECT, project);
         }
-        match backend.clone().get(request).await {
+        match self.0.clone().get(request).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 let exceeded_quota = answer.exceeded_quota;
@@ -135,37 +73,158 @@ impl RemoteProjects {
             Err(status) => Err(status),
         }
     }
+}
 
-    /// The answer of the backend about a project, or a recent one.
-    async fn find(&self, name: &str) -> Result<Answer, Status> {
-        let known = self.answer(name);
-        if let Some(known) = known.filter(|known| known.at.elapsed() < LIFETIME) {
-            return Ok(known);
-        }
-        let answer = match (self.ask(name, "").await, known) {
-            (Ok(answer), _) => Answer::new(answer),
-            (Err(error), Some(known)) if self.is_accepted(known) => {
-                tracing::warn!(project = name, %error, "failed to look up a project; using the last answer");
-                return Ok(known);
-            }
-            (Err(error), _) if name.is_empty() => {
-                tracing::warn!(%error, "failed to look up the quotas of the default project; accepting data for it");
-                Answer::of_default_project()
-            }
-            (Err(error), _) => return Err(error),
-        };
-        self.keep(name, answer);
-        Ok(answer)
+/// A backend with access control, which answers its own processes.
+#[async_trait]
+impl ProjectSource for Resolver {
+    async fn find(&self, name: &str, run_id: &str) -> Result<ResolveProjectResponse, Status> {
+        self.find_project(name, run_id).await
+    }
+}
+
+/// Projects of a backend. While the backend is away, projects that it had continue to be accepted, with access control
+/// for at most `MAX_OUTAGE`, and refused if they had used up a quota.
+pub(crate) struct RemoteProjects {
+    source: Box<dyn ProjectSource>,
+    /// Time for which a project is accepted while the backend is away; `None`: for ever.
+    max_outage: Option<Duration>,
+    answers: Mutex<HashMap<String, Answer>>,
+    questions: Questions,
+    /// When a backend that is away may be asked again; `None` while it answers.
+    retry_at: Mutex<Option<Instant>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Answer {
+    exists: bool,
+    exceeded_quota: Option<ExceededQuota>,
+    /// When the backend was asked: the answer may be as old as the question.
+    at: Instant,
+}
+
+impl Answer {
+    fn new(answer: ResolveProjectResponse, at: Instant) -> Self {
+        Self { exists: answer.exists, exceeded_quota: answer.exceeded_quota, at }
     }
 
-    /// Whether data for this project is accepted although the backend cannot be asked. With access control it is accepted
-    /// as long as the data of known callers.
-    fn is_accepted(&self, known: Answer) -> bool {
-        let is_recent = match self.backend {
-            RemoteBackend::Open(_) => true,
-            RemoteBackend::Closed(_) => known.at.elapsed() < MAX_OUTAGE,
+    /// The assumption about the default project, which always exists, without an answer.
+    fn of_default_project() -> Self {
+        Self { exists: true, exceeded_quota: None, at: Instant::now() }
+    }
+
+    fn is_recent(&self) -> bool {
+        self.at.elapsed() < LIFETIME
+    }
+}
+
+/// Whose turn it is to ask about a project.
+type Turn = AsyncMutex<()>;
+
+/// The turns of the projects that the backend is being asked about.
+#[derive(Default)]
+struct Questions(Mutex<HashMap<String, Weak<Turn>>>);
+
+impl Questions {
+    fn turn(&self, name: &str) -> Arc<Turn> {
+        let mut turns = self.0.lock();
+        if let Some(turn) = turns.get(name).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::<Turn>::default();
+        turns.insert(name.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+impl RemoteProjects {
+    /// The projects that a backend without access control has. Does not connect: the backend may start later.
+    pub(crate) fn open(backend: &Endpoint) -> Self {
+        let channel = backend.clone().connect_timeout(CALL_TIMEOUT).connect_lazy();
+        Self::new(Box::new(OpenBackend(ProjectServiceClient::new(channel))), None)
+    }
+
+    /// The projects that a backend with access control has. They are accepted as long as the data of known callers.
+    pub(crate) fn closed(resolver: Resolver) -> Self {
+        Self::new(Box::new(resolver), Some(MAX_OUTAGE))
+    }
+
+    fn new(source: Box<dyn ProjectSource>, max_outage: Option<Duration>) -> Self {
+        let questions = Questions::default();
+        Self { source, max_outage, answers: Mutex::default(), questions, retry_at: Mutex::default() }
+    }
+
+    /// The answer of the backend about a project, or an answer that can be used in its place.
+    async fn find(&self, name: &str) -> Result<Answer, Status> {
+        let known = self.answer(name);
+        if let Some(known) = known.filter(Answer::is_recent) {
+            return Ok(known);
+        }
+        let turn = self.questions.turn(name);
+        let _asking = match turn.try_lock() {
+            Ok(asking) => asking,
+            Err(_) => match self.older_answer(name, known) {
+                Some(answer) => return Ok(answer),
+                None => turn.lock().await,
+            },
         };
-        known.exists && is_recent
+        // Another call may have asked in the meantime.
+        let known = self.answer(name);
+        if let Some(known) = known.filter(Answer::is_recent) {
+            return Ok(known);
+        }
+        let at = Instant::now();
+        match self.ask(name, "").await {
+            Ok(answer) => {
+                let answer = Answer::new(answer, at);
+                self.keep(name, answer);
+                Ok(answer)
+            }
+            Err(error) => self.older_answer(name, known).ok_or(error),
+        }
+    }
+
+    /// Asks the backend, unless it has just failed to answer.
+    async fn ask(&self, name: &str, run_id: &str) -> Result<ResolveProjectResponse, Status> {
+        if !self.may_ask() {
+            return Err(Status::unavailable("the backend was away a moment ago"));
+        }
+        let answered = timeout(ANSWER_TIMEOUT, self.source.find(name, run_id)).await;
+        let answered =
+            answered.unwrap_or_else(|_| Err(Status::deadline_exceeded("the backend does not answer")));
+        if let Err(error) = &answered {
+            tracing::warn!(project = name, %error, "failed to ask the backend about a project; using older answers");
+        }
+        *self.retry_at.lock() = answered.is_err().then(|| Instant::now() + RETRY_INTERVAL);
+        answered
+    }
+
+    /// Returns whether the backend may be asked. While it is away, one call at a time finds out whether it is back.
+    fn may_ask(&self) -> bool {
+        let mut retry_at = self.retry_at.lock();
+        let Some(at) = *retry_at else { return true };
+        let now = Instant::now();
+        if now < at {
+            return false;
+        }
+        *retry_at = Some(now + ANSWER_TIMEOUT + RETRY_INTERVAL);
+        true
+    }
+
+    fn is_away(&self) -> bool {
+        self.retry_at.lock().is_some()
+    }
+
+    /// The answer that is used in place of a new one. Data for the default project is accepted while nothing is known of
+    /// it and the backend is away.
+    fn older_answer(&self, name: &str, known: Option<Answer>) -> Option<Answer> {
+        let known = known.filter(|known| known.exists && !self.is_too_old(*known));
+        known.or_else(|| (name.is_empty() && self.is_away()).then(Answer::of_default_project))
+    }
+
+    fn is_too_old(&self, known: Answer) -> bool {
+        self.max_outage.is_some_and(|max| known.at.elapsed() >= max)
     }
 
     fn answer(&self, name: &str) -> Option<Answer> {
@@ -175,7 +234,7 @@ impl RemoteProjects {
     fn keep(&self, name: &str, answer: Answer) {
         let mut answers = self.answers.lock();
         if answers.len() >= MAX_ANSWERS {
-            answers.retain(|_, kept| kept.exists && kept.at.elapsed() < LIFETIME);
+            answers.retain(|_, kept| kept.exists && kept.is_recent());
             if answers.len() >= MAX_ANSWERS {
                 answers.clear();
             }
@@ -194,8 +253,9 @@ impl ProjectLookup for RemoteProjects {
         Ok(self.find(name).await?.exceeded_quota)
     }
 
-    async fn has_run(&self, project: &str, run_id: &str) -> LookupResult<bool> {
-        Ok(self.ask(project, run_id).await?.has_run)
+    async fn may_have_run(&self, project: &str, run_id: &str) -> LookupResult<bool> {
+        // A failed question was reported, and a run of which nothing is known is accepted.
+        Ok(self.ask(project, run_id).await.map_or(true, |answer| answer.has_run))
     }
 }
 

@@ -26,8 +26,9 @@ use super::{
     access_event_log::{AccessEventEntries, AccessEventLines},
     clock, health,
     listeners::{Listener, Listeners},
-    project_lookup::{RemoteProjects, StoredProjects},
+    project_lookup::RemoteProjects,
     resolver::Resolver,
+    stored_projects::StoredProjects,
     substrates::{Store, Substrates},
     tasks::Tasks,
     traced_server::trace_calls,
@@ -279,7 +280,7 @@ fn project_lookup(
 ) -> Result<Option<Arc<dyn ProjectLookup>>, Error> {
     if let Some(store) = &substrates.store {
         let quotas = Arc::clone(&settings.project_quotas);
-        return Ok(Some(Arc::new(StoredProjects { store: store.shared(), quotas })));
+        return Ok(Some(Arc::new(StoredProjects::new(store.shared(), quotas))));
     }
     let Some(backend) = &settings.backend.url else { return Ok(None) };
     let projects = match Resolver::of_process(settings, secret)? {

@@ -150,7 +150,7 @@ impl matyan_frontier::ProjectLookup for StoredProjects {
         Ok(None)
     }
 
-    async fn has_run(&self, _: &str, _: &str) -> LookupResult<bool> {
+    async fn may_have_run(&self, _: &str, _: &str) -> LookupResult<bool> {
         Ok(true)
     }
 }

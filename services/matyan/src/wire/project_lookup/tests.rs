@@ -7,6 +7,7 @@ use std::{
 };
 
 use axum::body::Body;
+use futures::future::join_all;
 use matyan_access::{AccessToken, CallerCache, ProcessKey, Question, TokenDigest};
 use matyan_blob::{LimitedBlobs, UploadLimits, UrlSigner, fs::FsBlobs};
 use matyan_edge::{Edge, Metrics, Transport};
@@ -30,7 +31,7 @@ use tempfile::TempDir;
 use tokio::{
     net::TcpListener,
     task::JoinHandle,
-    time::{advance, pause, resume},
+    time::{advance, pause, resume, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, service::Routes};
@@ -103,24 +104,7 @@ impl ClosedFrontier {
         let backend = tokio::spawn(matyan_edge::serve(listener, None, backend, stop_backend.clone()));
 
         let directory = tempfile::tempdir().unwrap();
-        let data_path = |name| directory.path().join(name);
-        let log = Arc::new(EmbeddedLog::open(data_path("log"), Default::default()).await.unwrap());
-        let signer = UrlSigner::new(SECRET, Duration::from_secs(60), clock::now_us());
-        let blobs = FsBlobs::open(&data_path("blobs"), signer.clone(), clock::now_us()).unwrap();
-        let frontier = Frontier::new(
-            Deps {
-                log: log.clone(),
-                projects: Some(Arc::new(RemoteProjects::closed(resolver(&address)))),
-                blobs: Arc::new(LimitedBlobs::directory(Arc::new(blobs), UploadLimits::default())),
-                upload_signer: Some(signer),
-                clock: clock::now_us(),
-                new_id: clock::new_id(),
-                metrics: matyan_frontier::Metrics::new(&Registry::new()).unwrap(),
-            },
-            Default::default(),
-        );
-        let routes = Routes::new(frontier.ingest_server()).add_service(frontier.system_server());
-        let edge = matyan_edge::ingest(Default::default(), metrics(), Transport::new(routes.prepare()), None);
+        let (edge, log) = frontier(&directory, RemoteProjects::closed(resolver(&address))).await;
         let edge = edge.with_access(CallerCache::new(resolver(&address)));
         Self { edge, log, token, is_revoked, backend, stop_backend, _directory: directory }
     }
@@ -168,6 +152,29 @@ impl ClosedFrontier {
         let topic = self.log.describe(Topic::Ingestion).await.unwrap();
         topic.partitions.iter().map(|partition| partition.end).sum()
     }
+}
+
+/// The port of a frontier with a log in this directory, and its log.
+async fn frontier(directory: &TempDir, projects: RemoteProjects) -> (Edge, Arc<EmbeddedLog>) {
+    let data_path = |name| directory.path().join(name);
+    let log = Arc::new(EmbeddedLog::open(data_path("log"), Default::default()).await.unwrap());
+    let signer = UrlSigner::new(SECRET, Duration::from_secs(60), clock::now_us());
+    let blobs = FsBlobs::open(&data_path("blobs"), signer.clone(), clock::now_us()).unwrap();
+    let frontier = Frontier::new(
+        Deps {
+            log: log.clone(),
+            projects: Some(Arc::new(projects)),
+            blobs: Arc::new(LimitedBlobs::directory(Arc::new(blobs), UploadLimits::default())),
+            upload_signer: Some(signer),
+            clock: clock::now_us(),
+            new_id: clock::new_id(),
+            metrics: matyan_frontier::Metrics::new(&Registry::new()).unwrap(),
+        },
+        Default::default(),
+    );
+    let routes = Routes::new(frontier.ingest_server()).add_service(frontier.system_server());
+    let edge = matyan_edge::ingest(Default::default(), metrics(), Transport::new(routes.prepare()), None);
+    (edge, log)
 }
 
 fn metrics() -> Metrics {
@@ -237,8 +244,8 @@ async fn rule_56_without_its_backend_a_frontier_knows_projects_no_longer_than_ca
     let known = || answer(true, Instant::now());
     let closed = RemoteProjects::closed(resolver(NOWHERE));
     let open = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
-    for names in [&closed, &open] {
-        names.keep(SPEECH, known());
+    for projects in [&closed, &open] {
+        projects.keep(SPEECH, known());
     }
     pass(MAX_OUTAGE / 2).await;
     assert!(closed.contains(SPEECH).await.unwrap());
@@ -250,40 +257,173 @@ async fn rule_56_without_its_backend_a_frontier_knows_projects_no_longer_than_ca
 
 #[tokio::test]
 async fn without_its_backend_a_frontier_accepts_the_projects_that_it_knows() {
-    let names = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
+    let projects = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
+    assert!(!projects.contains("no\nproject").await.unwrap());
     let long_ago = Instant::now() - 2 * LIFETIME;
-    names.keep("known", answer(true, long_ago));
-    names.keep("deleted", answer(false, long_ago));
-    names.keep("recently deleted", answer(false, Instant::now()));
-    assert!(names.contains("known").await.unwrap());
-    assert!(!names.contains("recently deleted").await.unwrap());
+    projects.keep("known", answer(true, long_ago));
+    projects.keep("deleted", answer(false, long_ago));
+    projects.keep("recently deleted", answer(false, Instant::now()));
+    assert!(projects.contains("known").await.unwrap());
+    assert!(!projects.contains("recently deleted").await.unwrap());
     for unknown in ["deleted", "never seen"] {
-        names.contains(unknown).await.unwrap_err();
+        projects.contains(unknown).await.unwrap_err();
     }
-    assert!(!names.contains("no\nproject").await.unwrap());
 }
 
 #[tokio::test]
 async fn rule_132_without_its_backend_a_frontier_uses_the_quotas_that_it_knows() {
-    let names = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
+    let projects = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
     let exceeded = ExceededQuota { kind: QuotaKind::Bytes.into(), limit: 1, used: 1 };
     let at = Instant::now() - 2 * LIFETIME;
-    names.keep("full", Answer { exists: true, exceeded_quota: Some(exceeded), at });
-    assert_eq!(names.exceeded_quota("full").await.unwrap(), Some(exceeded));
+    projects.keep("full", Answer { exists: true, exceeded_quota: Some(exceeded), at });
+    assert_eq!(projects.exceeded_quota("full").await.unwrap(), Some(exceeded));
     // A frontier that starts before its backend accepts data of the default project.
-    assert_eq!(names.exceeded_quota("").await.unwrap(), None);
-    assert!(names.answer("").is_some(), "not everyone waits for the backend");
-    names.has_run("full", "r").await.unwrap_err();
+    assert_eq!(projects.exceeded_quota("").await.unwrap(), None);
+    assert!(projects.may_have_run("full", "r").await.unwrap(), "nothing is known of the run");
 }
 
 #[tokio::test]
 async fn answers_about_many_names_are_forgotten() {
-    let names = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
+    let projects = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
     let kept = answer(true, Instant::now());
-    names.keep("kept", kept);
+    projects.keep("kept", kept);
     for number in 0..2 * MAX_ANSWERS {
-        names.keep(&number.to_string(), answer(false, kept.at));
+        projects.keep(&number.to_string(), answer(false, kept.at));
     }
-    assert_eq!(names.answer("kept"), Some(kept));
-    assert!(names.answers.lock().len() <= MAX_ANSWERS);
+    assert_eq!(projects.answer("kept"), Some(kept));
+    assert!(projects.answers.lock().len() <= MAX_ANSWERS);
+}
+
+#[tokio::test]
+async fn without_its_backend_a_new_frontier_refuses_sockets_of_named_projects() {
+    let directory = tempfile::tempdir().unwrap();
+    let projects = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
+    let (edge, _log) = frontier(&directory, projects).await;
+    let handshake = async |path: &str| {
+        let request = http::Request::get(path)
+            .header("host", "127.0.0.1")
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        let answer = Box::pin(edge.answer(request.body(Body::empty()).unwrap())).await;
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    };
+    let (status, text) = handshake("/p/speech/api/v1/ws/runs/run").await;
+    assert!(status == 503 && text.contains("failed to look up the project"), "{status}: {text}");
+    // The connection of a test cannot be upgraded, which is found out once the run is admitted.
+    let (status, text) = handshake("/api/v1/ws/runs/run").await;
+    assert_eq!(status, 400, "{text}");
+}
+
+/// A backend that has the project `SPEECH`, and counts the questions.
+#[derive(Clone, Default)]
+struct CountedSource(Arc<Mutex<SourceState>>);
+
+#[derive(Default)]
+struct SourceState {
+    is_silent: bool,
+    questions: u64,
+}
+
+#[async_trait]
+impl ProjectSource for CountedSource {
+    async fn find(&self, name: &str, _: &str) -> Result<ResolveProjectResponse, Status> {
+        let is_silent = {
+            let mut state = self.0.lock();
+            state.questions += 1;
+            state.is_silent
+        };
+        if is_silent {
+            std::future::pending::<()>().await;
+        }
+        sleep(ANSWER_TIMEOUT / 2).await;
+        Ok(ResolveProjectResponse { exists: name == SPEECH, ..Default::default() })
+    }
+}
+
+impl CountedSource {
+    fn projects(&self) -> RemoteProjects {
+        RemoteProjects::new(Box::new(self.clone()), None)
+    }
+
+    fn questions(&self) -> u64 {
+        self.0.lock().questions
+    }
+}
+
+/// Asks a hundred times at once whether a project exists.
+async fn contains_for_all(projects: &RemoteProjects, name: &str) -> Vec<Option<bool>> {
+    let calls = (0..100).map(|_| async { projects.contains(name).await.ok() });
+    join_all(calls).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_for_an_answer_share_a_question() {
+    let source = CountedSource::default();
+    let projects = source.projects();
+    assert_eq!(contains_for_all(&projects, SPEECH).await, [Some(true); 100]);
+    assert_eq!(source.questions(), 1);
+    assert_eq!(contains_for_all(&projects, "unknown").await, [Some(false); 100]);
+    assert_eq!(source.questions(), 2);
+    // An old answer is good enough while one call asks.
+    advance(LIFETIME).await;
+    assert_eq!(contains_for_all(&projects, SPEECH).await, [Some(true); 100]);
+    assert_eq!(source.questions(), 3);
+    assert_eq!(projects.questions.0.lock().len(), 1, "turns of other projects are forgotten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_backend_is_asked_by_one_call_at_a_time() {
+    let source = CountedSource::default();
+    let projects = source.projects();
+    assert!(projects.contains(SPEECH).await.unwrap());
+    source.0.lock().is_silent = true;
+    advance(LIFETIME).await;
+    let started = Instant::now();
+    let before = source.questions();
+    for _ in 0..100 {
+        let asked = Instant::now();
+        assert_eq!(contains_for_all(&projects, SPEECH).await, [Some(true); 100]);
+        assert_eq!(contains_for_all(&projects, "unknown").await, [None; 100]);
+        assert_eq!(projects.exceeded_quota("").await.unwrap(), None);
+        assert!(projects.may_have_run(SPEECH, "run").await.unwrap());
+        assert!(asked.elapsed() <= 2 * ANSWER_TIMEOUT, "{:?}", asked.elapsed());
+        advance(RETRY_INTERVAL / 4).await;
+    }
+    let questions = source.questions() - before;
+    let most = started.elapsed().as_secs() / (ANSWER_TIMEOUT + RETRY_INTERVAL).as_secs() + 1;
+    assert!(questions > 1 && questions <= most, "{questions} questions in {:?}", started.elapsed());
+
+    source.0.lock().is_silent = false;
+    advance(RETRY_INTERVAL).await;
+    assert_eq!(contains_for_all(&projects, "unknown").await, [Some(false); 100]);
+    assert!(!projects.is_away());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_132_a_backend_that_never_answers_delays_a_call_by_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let accepting = tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            connections.push(connection);
+        }
+    });
+    let projects = RemoteProjects::open(&Endpoint::from_shared(address).unwrap());
+    projects.keep(SPEECH, answer(true, Instant::now()));
+    advance(LIFETIME).await;
+    let asked = Instant::now();
+    assert!(projects.contains(SPEECH).await.unwrap());
+    assert!(asked.elapsed() <= 2 * ANSWER_TIMEOUT, "{:?}", asked.elapsed());
+    // No other call waits for it.
+    let asked = Instant::now();
+    assert!(projects.contains(SPEECH).await.unwrap());
+    assert_eq!(projects.exceeded_quota("").await.unwrap(), None);
+    projects.contains("unknown").await.unwrap_err();
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+    accepting.abort();
 }

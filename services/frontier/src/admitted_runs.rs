@@ -1,0 +1,70 @@
+//! The runs that this frontier has admitted in the last minutes. While a quota of runs is used up, they are no new
+//! runs, although workers that lag may not have created them yet.
+
+use std::{collections::HashMap, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::run_id::RunId;
+
+/// Time for which an admitted run is kept. Workers lag by more only while something is wrong.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
+
+/// Maximum number of runs that are kept. Their ids come from outside.
+const MAX_RUNS: usize = 10_000;
+
+/// Runs, and when each was last admitted.
+#[derive(Default)]
+pub(crate) struct AdmittedRuns(Mutex<HashMap<AdmittedRun, Instant>>);
+
+#[derive(PartialEq, Eq, Hash)]
+struct AdmittedRun {
+    project: String,
+    run: RunId,
+}
+
+impl AdmittedRun {
+    fn new(project: &str, run: &RunId) -> Self {
+        Self { project: project.to_owned(), run: run.clone() }
+    }
+}
+
+impl AdmittedRuns {
+    pub(crate) fn insert(&self, project: &str, run: &RunId) {
+        let mut runs = self.0.lock();
+        if runs.len() >= MAX_RUNS {
+            runs.retain(|_, at| at.elapsed() < LIFETIME);
+            // With almost as many left, the next runs would look through all of them again.
+            if runs.len() > MAX_RUNS / 2 {
+                runs.clear();
+            }
+        }
+        runs.insert(AdmittedRun::new(project, run), Instant::now());
+    }
+
+    pub(crate) fn contains(&self, project: &str, run: &RunId) -> bool {
+        let admitted_at = self.0.lock().get(&AdmittedRun::new(project, run)).copied();
+        admitted_at.is_some_and(|at| at.elapsed() < LIFETIME)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn old_runs_and_too_many_runs_are_forgotten() {
+        let run = |number: usize| RunId::parse(number.to_string()).unwrap();
+        let runs = AdmittedRuns::default();
+        runs.insert("", &run(0));
+        assert!(runs.contains("", &run(0)) && !runs.contains("speech", &run(0)));
+        tokio::time::advance(LIFETIME).await;
+        assert!(!runs.contains("", &run(0)));
+        for number in 0..2 * MAX_RUNS {
+            runs.insert("", &run(number));
+            assert!(runs.contains("", &run(number)));
+        }
+        assert!(runs.0.lock().len() <= MAX_RUNS);
+    }
+}
