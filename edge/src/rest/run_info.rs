@@ -1,5 +1,5 @@
 //! Everything about a run as JSON. What does not fit in the message of a run, up to 200,000 series, is
-//! written as it arrives: a client may read it slowly, or not at all.
+//! written as it arrives, and its params piece by piece: a client may read them slowly, or not at all.
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::answer::Answer;
+use super::cbor_text::CborText;
 use super::edit_condition::etag;
 use super::json_list::{JsonItems, JsonStream};
 use super::shared::{JsonObject, Props, SeriesByType, type_name};
@@ -111,7 +112,9 @@ pub(super) async fn answer(
     types.dedup();
     let etag = run.props.as_ref().map(|props| etag(props.updated_us));
     let props = run.props.take().map(|props| Props::new(props, notes));
-    let params = json::cbor_text(&run.params, style).map_err(StoredValueError::from)?;
+    let mut params = CborText::new(std::mem::take(&mut run.params), style);
+    // The error of damaged params has a status if they are short.
+    let first_params = params.piece().map_err(StoredValueError::from)?;
     let artifacts = artifacts(services, &mut run);
     let mut traces = traces(services, run, types, style);
     // The start of the first list, and the list: its error is answered with its status.
@@ -119,13 +122,14 @@ pub(super) async fn answer(
 
     let mut head = JsonItems::default();
     head.text(r#"{"params":"#);
-    head.text(&params);
-    head.text(r#","traces":{"#);
+    head.text(&first_params.unwrap_or_default());
     let mut tail = JsonItems::default();
     tail.text(r#"},"props":"#);
     tail.push(&props);
     tail.text(r#","artifacts":["#);
     let pieces = one(head.take())
+        .chain(params_pieces(params))
+        .chain(one(Bytes::from_static(br#","traces":{"#)))
         .chain(stream::iter(first.into_iter().flatten().map(Ok)))
         .chain(traces)
         .chain(one(tail.take()))
@@ -139,6 +143,14 @@ pub(super) async fn answer(
 
 fn one(piece: Bytes) -> Pieces {
     stream::iter([Ok(piece)]).boxed()
+}
+
+fn params_pieces(params: CborText) -> Pieces {
+    let pieces = stream::try_unfold(params, |mut params| async move {
+        let piece = params.piece().map_err(StoredValueError::from)?;
+        ApiResult::Ok(piece.map(|piece| (Bytes::from(piece), params)))
+    });
+    pieces.boxed()
 }
 
 /// The members of `traces`.
