@@ -11,6 +11,7 @@ use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1::{Run, SeriesInfo};
 use matyan_proto::series::v1::ListRequest;
 use matyan_value::json::{self, JsonStyle};
+use prost::Message as _;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::Value;
@@ -21,8 +22,13 @@ use super::edit_condition::etag;
 use super::json_list::{JsonItems, JsonStream};
 use super::shared::{JsonObject, Props, SeriesByType, type_name};
 use super::values::StoredValueError;
+use crate::answer_budget;
+use crate::call_limit::Permit;
 use crate::error::ApiResult;
 use crate::services::Services;
+
+/// Series or artifacts of the message of a run that are written at a time.
+const LIST_ITEMS: usize = 256;
 
 /// Only its schema is used, because the answer is written piece by piece.
 #[derive(JsonSchema)]
@@ -78,11 +84,13 @@ impl From<artifacts::Artifact> for Artifact {
 pub(super) struct RunInfoAnswer {
     etag: Option<HeaderValue>,
     text: JsonStream<RunInfo>,
+    /// The memory of the message of the run.
+    memory: Option<Permit>,
 }
 
 impl Answer for RunInfoAnswer {
     fn into_response(self) -> axum::response::Response {
-        let mut response = self.text.into_response();
+        let mut response = answer_budget::hold(self.text.into_response(), self.memory);
         if let Some(etag) = self.etag {
             response.headers_mut().insert(ETAG, etag);
         }
@@ -108,6 +116,7 @@ pub(super) async fn answer(
     mut types: Vec<SeriesType>,
     style: JsonStyle,
 ) -> ApiResult<RunInfoAnswer> {
+    let memory = answer_budget::take(held_bytes(&run))?;
     types.sort_unstable();
     types.dedup();
     let etag = run.props.as_ref().map(|props| etag(props.updated_us));
@@ -138,7 +147,14 @@ pub(super) async fn answer(
             Ok(())
         }))
         .chain(one(Bytes::from_static(b"]}")));
-    Ok(RunInfoAnswer { etag, text: JsonStream::of_pieces(pieces.boxed()) })
+    Ok(RunInfoAnswer { etag, text: JsonStream::of_pieces(pieces.boxed()), memory })
+}
+
+/// The memory of the message of a run, which an answer holds until it is written.
+fn held_bytes(run: &Run) -> usize {
+    let series = run.series.len() * size_of::<SeriesInfo>();
+    let artifacts = run.artifacts.len() * size_of::<artifacts::Artifact>();
+    run.encoded_len() + series + artifacts
 }
 
 fn one(piece: Bytes) -> Pieces {
@@ -158,7 +174,8 @@ fn traces(services: &Services, run: Run, types: Vec<SeriesType>, style: JsonStyl
     let Run { run_id, series, more_series, .. } = run;
     // Created here, in the scope of the request.
     let client = services.backend().series();
-    let mut in_hand = series;
+    // Each list has all series of its type.
+    let mut in_hand = if more_series { Vec::new() } else { series };
     let members = types.into_iter().enumerate().map(move |(index, of)| {
         let lists: Lists<SeriesInfo> = if more_series {
             let mut client = client.clone();
@@ -172,7 +189,7 @@ fn traces(services: &Services, run: Run, types: Vec<SeriesType>, style: JsonStyl
             let (own, others): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut in_hand).into_iter().partition(|info| info.r#type == i32::from(of));
             in_hand = others;
-            stream::iter([Ok(own)]).boxed()
+            stream::iter(own).chunks(LIST_ITEMS).map(Ok).boxed()
         };
         let comma = if index > 0 { "," } else { "" };
         let start = format!(r#"{comma}"{}":["#, type_name(of));
@@ -189,7 +206,7 @@ fn traces(services: &Services, run: Run, types: Vec<SeriesType>, style: JsonStyl
 
 fn artifacts(services: &Services, run: &mut Run) -> Lists<artifacts::Artifact> {
     if !run.more_artifacts {
-        return stream::iter([Ok(std::mem::take(&mut run.artifacts))]).boxed();
+        return stream::iter(std::mem::take(&mut run.artifacts)).chunks(LIST_ITEMS).map(Ok).boxed();
     }
     let mut client = services.backend().artifacts();
     let request = artifacts::ListRequest { run_id: run.run_id.clone() };
