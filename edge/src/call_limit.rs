@@ -1,9 +1,9 @@
 //! A limit on the requests of a port, from their first byte to the end of their response: each holds some
 //! 18 kB, even if its client neither sends nor reads anything. Calls that hold an open blob have a second,
 //! lower limit, because the store, the log and new connections need files as well. Searches, exports and charts also
-//! have a second limit, because they read many rows for one answer. All limits count by principal, or by network for
-//! clients that have shown no credential. So does the limit on WebSockets, in `ws.rs`. Health checks have a limit of
-//! their own.
+//! have a second limit, because they read many rows for one answer. A last limit counts the bytes of large answers; see
+//! `answer_budget`. All limits count by principal, or by network for clients that have shown no credential. So does the
+//! limit on WebSockets, in `ws.rs`. Health checks have a limit of their own.
 
 use std::fmt::{self, Display};
 use std::pin::Pin;
@@ -57,6 +57,10 @@ const SEARCH_METHODS: [&str; 13] = [
 
 const BLOB_CALLS: &str = "uploads and downloads";
 const SEARCHES: &str = "searches, exports and charts";
+const LARGE_ANSWERS: &str = "large answers";
+
+/// Bytes that any answer may hold: the permit of its request limits these.
+const SMALL_ANSWER_BYTES: usize = 256 << 10;
 
 /// The limits of a port. Clones share their state.
 #[derive(Clone)]
@@ -65,6 +69,8 @@ pub(crate) struct CallLimit {
     probes: ShareLimit<Client>,
     blob_calls: ShareLimit<Client>,
     searches: ShareLimit<Client>,
+    /// Bytes of large answers.
+    answers: ShareLimit<Client>,
 }
 
 /// The limits that a request and its calls count for, and the client that they count for.
@@ -95,6 +101,7 @@ impl CallLimit {
             probes: ShareLimit::new("probes", MAX_PROBES),
             blob_calls: ShareLimit::new(BLOB_CALLS, settings.max_blob_calls),
             searches: ShareLimit::new(SEARCHES, settings.max_searches),
+            answers: ShareLimit::new(LARGE_ANSWERS, settings.answer_bytes),
         }
     }
 
@@ -155,6 +162,18 @@ pub(crate) fn admit_call(path: &str) -> Result<Option<Permit>, Status> {
         if is_blob_call { (&payer.limit.blob_calls, BLOB_CALLS) } else { (&payer.limit.searches, SEARCHES) };
     let permit = limit.admit(payer.client.clone());
     permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), what))
+}
+
+/// Returns a permit for an answer to the current request that holds this many bytes; `None` for a small one.
+pub(crate) fn admit_answer(bytes: usize) -> Result<Option<Permit>, Status> {
+    let counted = bytes.saturating_sub(SMALL_ANSWER_BYTES);
+    if counted == 0 {
+        return Ok(None);
+    }
+    let Ok(payer) = PAYER.try_with(Payer::clone) else { return Ok(None) };
+    let counted = u32::try_from(counted).unwrap_or(u32::MAX);
+    let permit = payer.limit.answers.admit_many(payer.client.clone(), counted);
+    permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), LARGE_ANSWERS))
 }
 
 /// The status of a refusal. `what` is limited, in the plural.

@@ -77,6 +77,12 @@ impl ApiError {
         &self.message
     }
 
+    /// Tells clients after how many seconds to try again.
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        let extra = self.extra.map(|extra| *extra).unwrap_or_default();
+        Self { extra: Some(Box::new(ErrorExtras { retry_after_s: Some(seconds), ..extra })), ..self }
+    }
+
     fn with_extras(self, extra: ErrorExtras) -> Self {
         ApiError { extra: Some(Box::new(extra)), ..self }
     }

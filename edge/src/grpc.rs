@@ -13,6 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, StatusCode, header};
 use matyan_proto::DESCRIPTORS;
+use matyan_proto::common::v1::Access;
 use prometheus::IntCounter;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -21,6 +22,7 @@ use tonic_web::GrpcWebLayer;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt};
 
+use crate::answer_budget;
 use crate::compression::Compressors;
 use crate::deadline;
 use crate::error::{ApiError, challenge};
@@ -203,14 +205,20 @@ impl Service<Request<Body>> for Grpc {
         let scope = Scope::current();
         let transport = self.transport(request.uri().path()).map(|transport| transport.in_scope(scope));
         let call = self.metrics.as_ref().map(|metrics| metrics.begin(request.uri().path()));
+        // A call that has changed something is not refused afterwards. Its answer is small.
+        let may_be_large = methods::find(request.uri().path())
+            .is_some_and(|method| !method.is_server_streaming && method.access == Access::Read);
         Box::pin(async move {
-            let response = match transport {
+            let mut response = match transport {
                 None => Status::unimplemented("this server does not have that service").into_http(),
                 Some(transport) => transport.oneshot(request).await.unwrap_or_else(|error| {
                     tracing::warn!(error = &*error, "failed to reach service");
                     Status::unavailable("the service cannot be reached: try again").into_http()
                 }),
             };
+            if may_be_large {
+                response = answer_budget::hold_message(response).await;
+            }
             Ok(match call {
                 Some(call) => call.follow(response),
                 None => response,

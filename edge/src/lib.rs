@@ -8,6 +8,7 @@
 
 mod access_reports;
 mod allowed_hosts;
+mod answer_budget;
 mod body_budget;
 mod call_limit;
 mod client_stream;

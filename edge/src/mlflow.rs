@@ -14,6 +14,7 @@ use matyan_mlflow::{
 };
 use matyan_proto::common::v1::Access;
 
+use crate::answer_budget;
 use crate::body_budget::{BodyShare, ConnectionBudget};
 use crate::deadline::enforce_maximum;
 use crate::error::ApiError;
@@ -62,6 +63,7 @@ impl MlflowPort {
         let (head, body) = request.into_parts();
         let answered = Box::pin(self.answered(services, route, &head, body)).await;
         let response = answered.unwrap_or_else(|error| error_response(&error));
+        let response = answer_budget::hold_whole(response).unwrap_or_else(|error| refusal(&error));
         let mut response = response.map(|body| drop_if_unread(body, None));
         response.extensions_mut().insert(template);
         response

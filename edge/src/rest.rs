@@ -11,6 +11,7 @@ mod audit;
 mod byte_range;
 pub(crate) mod call;
 mod cbor_pieces;
+mod cbor_text;
 mod column_writer;
 mod dashboards;
 mod edit_condition;

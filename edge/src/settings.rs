@@ -85,6 +85,9 @@ pub struct Settings {
     /// Memory budget in bytes for the bodies of REST and gRPC requests that are being read,
     /// shared by all connections of a port.
     pub body_bytes: usize,
+    /// Memory budget in bytes for large answers of a port that are sent or wait for their clients. When it is
+    /// exhausted, further large answers are refused.
+    pub answer_bytes: usize,
     /// Maximum time that a frame waits for the log before it is rejected. The Python client
     /// gives up for good after 45 s without a response.
     pub hold: Duration,
@@ -116,6 +119,7 @@ impl Default for Settings {
             total_bytes: 128 << 20,
             dictionary_bytes: 128 << 20,
             body_bytes: 144 << 20,
+            answer_bytes: 256 << 20,
             hold: Duration::from_secs(40),
             request_timeout: Duration::from_secs(3_600),
             unread_body_wait: Duration::from_millis(100),

@@ -1,4 +1,4 @@
-//! A limit on something that a port holds for its clients, such as connections or calls. One client may have
+//! A limit on something that a port holds for its clients, such as connections, calls or memory. One client may have
 //! three quarters of it, so that it cannot keep all others out. Who a client is, is up to the caller: an address, so
 //! that a proxy, whose clients all have its address, rarely needs more; or a principal.
 
@@ -59,24 +59,30 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
 
     /// Returns a permit for one more, which counts for the client, if there is one.
     pub(crate) fn admit(&self, client: Option<C>) -> Result<SharePermit<C>, Refusal> {
-        let Ok(room) = self.0.room.clone().try_acquire_owned() else {
+        self.admit_many(client, 1)
+    }
+
+    /// Returns one permit for this many more.
+    pub(crate) fn admit_many(&self, client: Option<C>, count: u32) -> Result<SharePermit<C>, Refusal> {
+        let Ok(room) = self.0.room.clone().try_acquire_many_owned(count) else {
             self.0.report(Refusal::Full, client.as_ref());
             return Err(Refusal::Full);
         };
         if let Some(client) = &client {
-            self.0.count(client)?;
+            self.0.count(client, room.num_permits())?;
         }
-        Ok(SharePermit { _room: room, shared: self.0.clone(), client })
+        Ok(SharePermit { room, shared: self.0.clone(), client })
     }
 }
 
 impl<C: Clone + Eq + Hash + Display> SharePermit<C> {
     /// Counts for another client from now on, if it may have one more.
     pub(crate) fn transfer(mut self, client: C) -> Result<Self, Refusal> {
+        let count = self.room.num_permits();
         let mut clients = self.shared.clients.lock();
-        let is_counted = clients.count(&client, self.shared.most_of_client);
+        let is_counted = clients.count(&client, count, self.shared.most_of_client);
         if is_counted && let Some(before) = self.client.replace(client.clone()) {
-            clients.release(before);
+            clients.release(before, count);
         }
         // Both reporting a refusal and dropping the permit lock them again.
         drop(clients);
@@ -89,9 +95,9 @@ impl<C: Clone + Eq + Hash + Display> SharePermit<C> {
 }
 
 impl<C: Clone + Eq + Hash + Display> Shared<C> {
-    /// Counts one more for a client.
-    fn count(&self, client: &C) -> Result<(), Refusal> {
-        if self.clients.lock().count(client, self.most_of_client) {
+    /// Counts this many more for a client.
+    fn count(&self, client: &C, count: usize) -> Result<(), Refusal> {
+        if self.clients.lock().count(client, count, self.most_of_client) {
             return Ok(());
         }
         self.report(Refusal::ClientFull, Some(client));
@@ -123,22 +129,22 @@ impl<C: Clone + Eq + Hash + Display> Shared<C> {
 }
 
 impl<C: Clone + Eq + Hash> Clients<C> {
-    /// Counts one more for a client. False if it has as many as it may.
-    fn count(&mut self, client: &C, most: usize) -> bool {
-        let open = self.open.entry(client.clone()).or_default();
-        if *open >= most {
-            return false;
+    /// Counts this many more for a client. False if it would have more than it may.
+    fn count(&mut self, client: &C, count: usize, most: usize) -> bool {
+        let open = self.open.get(client).copied().unwrap_or_default().saturating_add(count);
+        let is_allowed = open <= most;
+        if is_allowed {
+            self.open.insert(client.clone(), open);
         }
-        *open += 1;
-        true
+        is_allowed
     }
 }
 
 impl<C: Eq + Hash> Clients<C> {
-    /// Counts one less for a client.
-    fn release(&mut self, client: C) {
+    /// Counts this many less for a client.
+    fn release(&mut self, client: C, count: usize) {
         if let Entry::Occupied(mut open) = self.open.entry(client) {
-            *open.get_mut() -= 1;
+            *open.get_mut() -= count;
             if *open.get() == 0 {
                 open.remove();
             }
@@ -148,7 +154,7 @@ impl<C: Eq + Hash> Clients<C> {
 
 /// Counts for its client until it is dropped.
 pub(crate) struct SharePermit<C: Eq + Hash> {
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
     shared: Arc<Shared<C>>,
     client: Option<C>,
 }
@@ -156,7 +162,7 @@ pub(crate) struct SharePermit<C: Eq + Hash> {
 impl<C: Eq + Hash> Drop for SharePermit<C> {
     fn drop(&mut self) {
         if let Some(client) = self.client.take() {
-            self.shared.clients.lock().release(client);
+            self.shared.clients.lock().release(client, self.room.num_permits());
         }
     }
 }
@@ -177,6 +183,23 @@ mod tests {
         assert_eq!(refusal('a'), Ok(()));
         assert_eq!(refusal('c'), Ok(()));
         drop(permits);
+        assert_eq!(limit.0.clients.lock().open, HashMap::new());
+        assert_eq!(limit.0.room.available_permits(), 8);
+    }
+
+    #[test]
+    fn a_permit_for_many_counts_as_many() {
+        let limit = ShareLimit::new("bytes", 8);
+        assert_eq!(limit.admit_many(Some('a'), 7).err(), Some(Refusal::ClientFull));
+        assert_eq!(limit.0.clients.lock().open, HashMap::new(), "a refused client is not remembered");
+        let large = limit.admit_many(Some('a'), 5).ok().unwrap();
+        assert_eq!(limit.admit_many(Some('a'), 2).err(), Some(Refusal::ClientFull));
+        let small = limit.admit_many(Some('a'), 1).ok().unwrap();
+        assert_eq!(limit.admit_many(Some('b'), 3).err(), Some(Refusal::Full));
+        let other = limit.admit_many(Some('b'), 2).ok().unwrap();
+        drop(large);
+        assert_eq!(limit.0.clients.lock().open, HashMap::from([('a', 1), ('b', 2)]));
+        drop((small, other));
         assert_eq!(limit.0.clients.lock().open, HashMap::new());
         assert_eq!(limit.0.room.available_permits(), 8);
     }

@@ -13,13 +13,20 @@ const CUT_OFF: CborError = CborError::Syntax { at: 0, reason: "it is cut off" };
 /// A converter of one encoded value.
 #[derive(Debug)]
 pub(super) struct CborPieces {
-    style: JsonStyle,
+    steps: CborSteps,
     /// Bytes of an item that is not complete.
     rest: Vec<u8>,
-    containers: Vec<Container>,
-    next: Next,
     /// Why the rest cannot be read, which more bytes may change.
     stopped: Option<CborError>,
+}
+
+/// The position in one encoded value, of which an item is converted at a time. There is no space between the items of
+/// the text, whatever the style.
+#[derive(Debug)]
+pub(super) struct CborSteps {
+    style: JsonStyle,
+    containers: Vec<Container>,
+    next: Next,
 }
 
 #[derive(Debug)]
@@ -31,7 +38,7 @@ struct Container {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Value,
     /// Another member, or the end of the container.
     Member,
@@ -42,7 +49,7 @@ enum Next {
 impl CborPieces {
     /// Creates a converter at the start of a value.
     pub(super) fn new(style: JsonStyle) -> Self {
-        Self { style, rest: Vec::new(), containers: Vec::new(), next: Next::Value, stopped: None }
+        Self { steps: CborSteps::new(style), rest: Vec::new(), stopped: None }
     }
 
     /// Appends the text of everything that is complete with this piece.
@@ -51,9 +58,9 @@ impl CborPieces {
         bytes.extend_from_slice(piece);
         let mut at = 0;
         self.stopped = None;
-        while self.next != Next::End {
+        while self.steps.next != Next::End {
             // Starts at the item, because a reader cannot continue after its bytes were cut off.
-            match self.step(&bytes[at..], out) {
+            match self.steps.step(&bytes[at..], out) {
                 Ok(length) => at += length,
                 Err(error) => {
                     self.stopped = Some(error);
@@ -69,13 +76,34 @@ impl CborPieces {
     pub(super) fn finish(self) -> Result<(), CborError> {
         match self.stopped {
             Some(error) => Err(error),
-            None if self.next == Next::End => Ok(()),
+            None if self.steps.next == Next::End => Ok(()),
             None => Err(CUT_OFF),
         }
     }
+}
+
+impl CborSteps {
+    /// The position at the start of a value.
+    pub(super) fn new(style: JsonStyle) -> Self {
+        Self { style, containers: Vec::new(), next: Next::Value }
+    }
+
+    pub(super) fn style(&self) -> JsonStyle {
+        self.style
+    }
+
+    /// What the bytes at the position are.
+    pub(super) fn next(&self) -> Next {
+        self.next
+    }
+
+    /// Goes on after a key or a scalar that the caller converts.
+    pub(super) fn pass(&mut self) {
+        self.next = if self.next == Next::Key { Next::Value } else { self.after_value() };
+    }
 
     /// Reads one item, and returns its length; or changes nothing.
-    fn step(&mut self, bytes: &[u8], out: &mut String) -> Result<usize, CborError> {
+    pub(super) fn step(&mut self, bytes: &[u8], out: &mut String) -> Result<usize, CborError> {
         let mut reader = CborReader::new(bytes);
         self.next = match self.next {
             Next::Value => match reader.item()? {

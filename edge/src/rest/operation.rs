@@ -135,6 +135,11 @@ impl Operation {
         self
     }
 
+    /// Whether a call changes nothing, so that its answer may be refused afterwards.
+    pub(crate) fn is_read(&self) -> bool {
+        self.method == Method::GET || self.access == Access::Read
+    }
+
     pub(crate) async fn answer(&self, request: ValidRequest) -> ApiResult<Response> {
         (self.handler)(request).await
     }

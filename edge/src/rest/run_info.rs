@@ -1,5 +1,5 @@
 //! Everything about a run as JSON. What does not fit in the message of a run, up to 200,000 series, is
-//! written as it arrives: a client may read it slowly, or not at all.
+//! written as it arrives, and its params piece by piece: a client may read them slowly, or not at all.
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -11,17 +11,24 @@ use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1::{Run, SeriesInfo};
 use matyan_proto::series::v1::ListRequest;
 use matyan_value::json::{self, JsonStyle};
+use prost::Message as _;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::answer::Answer;
+use super::cbor_text::CborText;
 use super::edit_condition::etag;
 use super::json_list::{JsonItems, JsonStream};
 use super::shared::{JsonObject, Props, SeriesByType, type_name};
 use super::values::StoredValueError;
+use crate::answer_budget;
+use crate::call_limit::Permit;
 use crate::error::ApiResult;
 use crate::services::Services;
+
+/// Series or artifacts of the message of a run that are written at a time.
+const LIST_ITEMS: usize = 256;
 
 /// Only its schema is used, because the answer is written piece by piece.
 #[derive(JsonSchema)]
@@ -77,11 +84,13 @@ impl From<artifacts::Artifact> for Artifact {
 pub(super) struct RunInfoAnswer {
     etag: Option<HeaderValue>,
     text: JsonStream<RunInfo>,
+    /// The memory of the message of the run.
+    memory: Option<Permit>,
 }
 
 impl Answer for RunInfoAnswer {
     fn into_response(self) -> axum::response::Response {
-        let mut response = self.text.into_response();
+        let mut response = answer_budget::hold(self.text.into_response(), self.memory);
         if let Some(etag) = self.etag {
             response.headers_mut().insert(ETAG, etag);
         }
@@ -107,11 +116,14 @@ pub(super) async fn answer(
     mut types: Vec<SeriesType>,
     style: JsonStyle,
 ) -> ApiResult<RunInfoAnswer> {
+    let memory = answer_budget::take(held_bytes(&run))?;
     types.sort_unstable();
     types.dedup();
     let etag = run.props.as_ref().map(|props| etag(props.updated_us));
     let props = run.props.take().map(|props| Props::new(props, notes));
-    let params = json::cbor_text(&run.params, style).map_err(StoredValueError::from)?;
+    let mut params = CborText::new(std::mem::take(&mut run.params), style);
+    // The error of damaged params has a status if they are short.
+    let first_params = params.piece().map_err(StoredValueError::from)?;
     let artifacts = artifacts(services, &mut run);
     let mut traces = traces(services, run, types, style);
     // The start of the first list, and the list: its error is answered with its status.
@@ -119,13 +131,14 @@ pub(super) async fn answer(
 
     let mut head = JsonItems::default();
     head.text(r#"{"params":"#);
-    head.text(&params);
-    head.text(r#","traces":{"#);
+    head.text(&first_params.unwrap_or_default());
     let mut tail = JsonItems::default();
     tail.text(r#"},"props":"#);
     tail.push(&props);
     tail.text(r#","artifacts":["#);
     let pieces = one(head.take())
+        .chain(params_pieces(params))
+        .chain(one(Bytes::from_static(br#","traces":{"#)))
         .chain(stream::iter(first.into_iter().flatten().map(Ok)))
         .chain(traces)
         .chain(one(tail.take()))
@@ -134,11 +147,26 @@ pub(super) async fn answer(
             Ok(())
         }))
         .chain(one(Bytes::from_static(b"]}")));
-    Ok(RunInfoAnswer { etag, text: JsonStream::of_pieces(pieces.boxed()) })
+    Ok(RunInfoAnswer { etag, text: JsonStream::of_pieces(pieces.boxed()), memory })
+}
+
+/// The memory of the message of a run, which an answer holds until it is written.
+fn held_bytes(run: &Run) -> usize {
+    let series = run.series.len() * size_of::<SeriesInfo>();
+    let artifacts = run.artifacts.len() * size_of::<artifacts::Artifact>();
+    run.encoded_len() + series + artifacts
 }
 
 fn one(piece: Bytes) -> Pieces {
     stream::iter([Ok(piece)]).boxed()
+}
+
+fn params_pieces(params: CborText) -> Pieces {
+    let pieces = stream::try_unfold(params, |mut params| async move {
+        let piece = params.piece().map_err(StoredValueError::from)?;
+        ApiResult::Ok(piece.map(|piece| (Bytes::from(piece), params)))
+    });
+    pieces.boxed()
 }
 
 /// The members of `traces`.
@@ -146,7 +174,8 @@ fn traces(services: &Services, run: Run, types: Vec<SeriesType>, style: JsonStyl
     let Run { run_id, series, more_series, .. } = run;
     // Created here, in the scope of the request.
     let client = services.backend().series();
-    let mut in_hand = series;
+    // Each list has all series of its type.
+    let mut in_hand = if more_series { Vec::new() } else { series };
     let members = types.into_iter().enumerate().map(move |(index, of)| {
         let lists: Lists<SeriesInfo> = if more_series {
             let mut client = client.clone();
@@ -160,7 +189,7 @@ fn traces(services: &Services, run: Run, types: Vec<SeriesType>, style: JsonStyl
             let (own, others): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut in_hand).into_iter().partition(|info| info.r#type == i32::from(of));
             in_hand = others;
-            stream::iter([Ok(own)]).boxed()
+            stream::iter(own).chunks(LIST_ITEMS).map(Ok).boxed()
         };
         let comma = if index > 0 { "," } else { "" };
         let start = format!(r#"{comma}"{}":["#, type_name(of));
@@ -177,7 +206,7 @@ fn traces(services: &Services, run: Run, types: Vec<SeriesType>, style: JsonStyl
 
 fn artifacts(services: &Services, run: &mut Run) -> Lists<artifacts::Artifact> {
     if !run.more_artifacts {
-        return stream::iter([Ok(std::mem::take(&mut run.artifacts))]).boxed();
+        return stream::iter(std::mem::take(&mut run.artifacts)).chunks(LIST_ITEMS).map(Ok).boxed();
     }
     let mut client = services.backend().artifacts();
     let request = artifacts::ListRequest { run_id: run.run_id.clone() };

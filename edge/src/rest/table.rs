@@ -15,6 +15,7 @@ use http::request::Parts;
 
 use super::call::Dialect;
 use super::operation::Operation;
+use crate::answer_budget;
 use crate::body_budget::{BodyShare, ConnectionBudget};
 use crate::error::{ApiError, ApiResult};
 use crate::scope::Scope;
@@ -70,7 +71,10 @@ async fn dispatch(route: &Route, services: Arc<Services>, head: Parts, body: Bod
     Scope::current().check(operation.access).await?;
     let mut share = BodyShare::new(services.bodies().clone(), head.extensions.get::<ConnectionBudget>());
     let request = operation.inputs.read(services, route.dialect, head, body, &mut share).await?;
-    let answer = operation.answer(request).await?;
+    let mut answer = operation.answer(request).await?;
+    if operation.is_read() {
+        answer = answer_budget::hold_whole(answer)?;
+    }
     // A stream may need the request until its end.
     Ok(answer.map(|body| drop_if_unread(body, share.take_large())))
 }

@@ -1,15 +1,18 @@
-//! Limits on the requests and WebSockets of a port, on those of one address or principal, and on calls that hold blobs.
+//! Limits on the requests and WebSockets of a port, on those of one address or principal, on calls that hold blobs, and
+//! on the memory of large answers.
 
 use async_trait::async_trait;
 use axum::body::Body;
 use http::Request;
+use http_body_util::BodyExt;
 use matyan_access::{
     AccessToken, Caller, CallerCache, CallerRights, CallerSource, LookupError, Role, TokenDigest,
 };
 use matyan_edge::{Edge, Metrics, Settings, Transport};
 use matyan_proto::artifacts::v1::GetResponse;
 use matyan_proto::project::v1::ParamsResponse;
-use matyan_proto::runs::v1::WatchResponse;
+use matyan_proto::reports::v1 as reports;
+use matyan_proto::runs::v1::{self as runs, WatchResponse};
 use matyan_proto::search::v1::RunsResponse;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -24,6 +27,8 @@ use super::server::{Server, eventually};
 const WATCH: &str = "runs.v1.RunService/Watch";
 const SEARCH: &str = "search.v1.SearchService/Runs";
 const GET: &str = "artifacts.v1.ArtifactService/Get";
+const RUN: &str = "runs.v1.RunService/Get";
+const REPORT: &str = "reports.v1.ReportService/Get";
 
 fn edge(backend: &Backend, settings: Settings) -> Edge {
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
@@ -202,6 +207,93 @@ async fn rule_45_calls_that_hold_blobs_have_a_limit_of_their_own() {
     call(&edge, WATCH).await.unwrap();
     drop(download);
     call(&edge, GET).await.unwrap();
+}
+
+/// A run with params of about this size.
+fn run_of(bytes: usize) -> runs::GetResponse {
+    let params = format!(r#"{{"text": "{}"}}"#, "x".repeat(bytes));
+    let params = matyan_value::json::to_cbor(&params).unwrap();
+    let run = runs::Run { run_id: "r".to_owned(), params: params.into(), ..Default::default() };
+    runs::GetResponse { run: Some(run) }
+}
+
+fn report_of(bytes: usize) -> reports::GetResponse {
+    let report = reports::Report { id: "r".to_owned(), code: "x".repeat(bytes), ..Default::default() };
+    reports::GetResponse { report: Some(report) }
+}
+
+/// Asks for this path of REST, and does not read the answer.
+async fn ask(edge: &Edge, path: &str, principal: &str) -> http::Response<Body> {
+    let authorization = format!("Bearer {}", token(principal).reveal());
+    let request = Request::get(format!("/api/v1/rest{path}")).header("authorization", authorization);
+    edge.answer(request.body(Body::empty()).unwrap()).await
+}
+
+async fn text(answer: http::Response<Body>) -> String {
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Memory for four answers of `LARGE`. One client has three quarters of it.
+const ANSWERS: usize = 8 << 20;
+const LARGE: usize = 2 << 20;
+
+#[tokio::test]
+async fn rule_45_large_answers_that_nobody_reads_leave_memory_to_others() {
+    let backend = Backend::default();
+    let edge = edge(&backend, Settings { answer_bytes: ANSWERS, ..Settings::default() });
+    let edge = edge.with_access(CallerCache::new(Writers));
+    let info = "/runs/r/info/?sequence=metric";
+    backend.answers(RUN, [run_of(LARGE)]);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(ask(&edge, info, "ana").await);
+    }
+    assert!(open.iter().all(|answer| answer.status() == 200));
+    let refused = ask(&edge, info, "ana").await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"5".parse().unwrap()));
+    let message = text(refused).await;
+    assert!(message.contains("`ana` has as many large answers open"), "{message}");
+    // Her small answers go on, and so does a large one of a colleague.
+    backend.answers(RUN, [run_of(100 << 10)]);
+    assert_eq!(ask(&edge, info, "ana").await.status(), 200);
+    backend.answers(RUN, [run_of(LARGE)]);
+    let other = ask(&edge, info, "bo").await;
+    assert_eq!(other.status(), 200);
+    let refused = text(ask(&edge, info, "bo").await).await;
+    assert!(refused.contains("no more large answers"), "{refused}");
+    // Memory is free again once a client has read its answer, or has left.
+    let read = text(open.remove(0)).await;
+    assert!(read.len() > LARGE && read.starts_with(r#"{"params":{"text":"xx"#), "{} bytes", read.len());
+    let next = ask(&edge, info, "bo").await;
+    assert_eq!(next.status(), 200);
+    assert_eq!(ask(&edge, info, "ana").await.status(), 503);
+    open.clear();
+    assert_eq!(ask(&edge, info, "ana").await.status(), 200);
+}
+
+#[tokio::test]
+async fn rule_45_answers_in_one_piece_and_messages_take_memory_too() {
+    let backend = Backend::default();
+    let edge = edge(&backend, Settings { answer_bytes: ANSWERS, ..Settings::default() });
+    let edge = edge.with_access(CallerCache::new(Writers));
+    backend.answers(RUN, [run_of(LARGE)]);
+    backend.answers(REPORT, [report_of(LARGE)]);
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(ask(&edge, "/reports/r/", "ana").await);
+    }
+    open.push(call_by(&edge, RUN, "ana").await.unwrap());
+    let refused = call_by(&edge, RUN, "ana").await.unwrap_err();
+    assert!(refused.contains("ana") && refused.contains("as%20many%20large%20answers"), "{refused}");
+    assert_eq!(ask(&edge, "/reports/r/", "ana").await.status(), 503);
+    let whole = call_by(&edge, RUN, "bo").await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(whole.trailers().unwrap()["grpc-status"], "0");
+    assert!(whole.to_bytes().len() > LARGE);
+    open.clear();
+    call_by(&edge, RUN, "ana").await.unwrap();
+    let report = text(ask(&edge, "/reports/r/", "ana").await).await;
+    assert!(report.len() > LARGE, "{} bytes", report.len());
 }
 
 /// Sends a request whose response does not end, and returns its status.

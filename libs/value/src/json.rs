@@ -19,7 +19,9 @@ pub use scan::{JsonKind, JsonScanner, JsonToken};
 pub use text::without_lone_surrogates;
 pub use transcode::{cbor_text, rewrite, to_cbor, token_to_cbor, write_cbor, write_strict};
 pub use weight::tree_weight;
-pub use write::{JsonStyle, is_lossy, map_text, value_text, write_float, write_text, write_value};
+pub use write::{
+    JsonStyle, is_lossy, map_text, value_text, write_bytes, write_float, write_text, write_value,
+};
 
 /// The first violation of the grammar.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -18,7 +18,13 @@ use matyan_tests::{
 };
 use prost::Message as _;
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify, task::JoinSet, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Notify,
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tonic::{Streaming, transport::Channel};
 use uuid::Uuid;
@@ -450,6 +456,75 @@ async fn rule_45_memory_is_bounded_with_many_dictionaries() {
     let bytes = (NAMING * NAMING_FRAMES * NAMES * NAME_BYTES) as u64;
     println!("fresh {}; with {} of names: {}", megabytes(fresh), megabytes(bytes), megabytes(named));
     assert!(named <= NAMED_BOUND, "{} exceeds {}", megabytes(named), megabytes(NAMED_BOUND));
+}
+
+/// Requests for the page of a run whose params are about as large as they may be.
+const UNREAD_ANSWERS: usize = 200;
+const PARAM_BYTES: usize = 2_900_000;
+
+/// Upper bound for the memory of a server that has answered them.
+const UNREAD_BOUND: u64 = 512 << 20;
+
+/// Creates a run with two long params.
+async fn create_large(ingest: &str, run_id: &str) {
+    let mut socket = RawSocket::json(ingest, run_id).await;
+    let param =
+        |name: &str| serde_json::json!({"type": "log_hparams", "value": {name: "x".repeat(PARAM_BYTES)}});
+    for item in [create_run(), param("a"), param("b")] {
+        socket.send(Frame::text(item.to_string())).await.expect("the connection is open");
+        assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
+    }
+}
+
+/// Asks for the page of a run, and reads nothing but the begin of the answer.
+async fn ask_for_run(query: &str, run_id: &str) -> (TcpStream, String) {
+    let address = query.strip_prefix("http://").expect("the server listens without TLS");
+    let mut socket = TcpStream::connect(address).await.expect("the server listens");
+    let head = format!("GET /api/v1/rest/runs/{run_id}/info/ HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.expect("the server reads requests");
+    let mut status = [0; 12];
+    socket.read_exact(&mut status).await.expect("the server answers");
+    (socket, String::from_utf8_lossy(&status).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_45_memory_is_bounded_with_many_answers_that_nobody_reads() {
+    let server = Server::up().await;
+    create_large(&server.ingest, "large").await;
+    create(&server.ingest, "small").await;
+    let page = "/api/v1/rest/runs/large/info/";
+    eventually("the params are applied", async || {
+        let info = server.get(page).await?;
+        match info["params"]["b"].as_str().map(str::len) {
+            Some(PARAM_BYTES) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let fresh = server.memory("VmHWM");
+    let mut unread = Vec::new();
+    let mut refused = 0;
+    for _ in 0..UNREAD_ANSWERS {
+        let (socket, status) = ask_for_run(&server.query, "large").await;
+        match status.as_str() {
+            "HTTP/1.1 200" => unread.push(socket),
+            "HTTP/1.1 503" => refused += 1,
+            other => panic!("{other}"),
+        }
+    }
+    let largest = server.memory("VmHWM");
+    println!(
+        "before {}; with {} answers that nobody reads, and {refused} refused: {}",
+        megabytes(fresh),
+        unread.len(),
+        megabytes(largest),
+    );
+    assert!(largest <= UNREAD_BOUND, "{} exceeds {}", megabytes(largest), megabytes(UNREAD_BOUND));
+    assert!(!unread.is_empty() && refused > 0, "{} unread, {refused} refused", unread.len());
+    // Small answers do not need the memory, and large ones get it back.
+    server.get("/api/v1/rest/runs/small/info/").await.expect("a small answer is sent");
+    drop(unread);
+    eventually("a large answer is sent", async || server.get(page).await.map(drop)).await;
 }
 
 /// Bodies that are begun: a few more than the memory of a port holds.

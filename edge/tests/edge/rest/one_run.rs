@@ -235,6 +235,27 @@ async fn series_and_artifacts_of_a_run_are_sent_as_they_arrive() {
     assert_eq!(rest.get("/runs/r/info/?sequence=metric").await.status, 404);
 }
 
+/// The params of a run may take megabytes, and their text several times as much.
+#[tokio::test]
+async fn params_of_a_run_are_sent_piece_by_piece() {
+    let rest = Rest::new();
+    let members: Vec<_> = (0..50_000).map(|index| format!(r#""key {index:05}":"\u0001""#)).collect();
+    let params = format!("{{{}}}", members.join(","));
+    let cbor = matyan_value::json::to_cbor(&params).unwrap();
+    let large = runs::v1::Run { params: cbor.into(), ..run() };
+    rest.backend.answers("runs.v1.RunService/Get", [runs::v1::GetResponse { run: Some(large) }]);
+    let answer = rest.get("/runs/r/info/?sequence=metric").await;
+    assert!(answer.text().starts_with(&format!(r#"{{"params":{params},"traces":{{"metric":[{{"#)));
+    let empty = runs::v1::Run { params: Default::default(), ..run() };
+    rest.backend.answers("runs.v1.RunService/Get", [runs::v1::GetResponse { run: Some(empty) }]);
+    let answer = rest.get("/runs/r/info/?sequence=metric").await;
+    assert!(answer.text().starts_with(r#"{"params":{},"traces":{"#), "{}", answer.text());
+    // An error at the start has its status.
+    let damaged = runs::v1::Run { params: vec![0xa1, 0x01, 0x01].into(), ..run() };
+    rest.backend.answers("runs.v1.RunService/Get", [runs::v1::GetResponse { run: Some(damaged) }]);
+    assert_eq!(rest.get("/runs/r/info/?sequence=metric").await.status, 500);
+}
+
 #[tokio::test]
 async fn logs_are_streamed_by_step() {
     let rest = Rest::new();

@@ -243,7 +243,8 @@ fn write_escape(out: &mut String, character: char, style: JsonStyle) {
     }
 }
 
-pub(super) fn write_bytes(out: &mut String, bytes: &[u8], style: JsonStyle) {
+/// Appends bytes. Most styles write them as text in quotes.
+pub fn write_bytes(out: &mut String, bytes: &[u8], style: JsonStyle) {
     match style.bytes {
         BytesForm::Hex => write_text(out, &hex::encode(bytes), style),
         BytesForm::Base64 => write_text(out, &BASE64_STANDARD.encode(bytes), style),
