@@ -17,8 +17,8 @@ use crate::{
 /// The default of `matyan_ql::QueryLimits::steps_per_candidate`.
 const STEPS: f64 = 1e6;
 
-/// 20 ms for a million steps.
-const NANOSECONDS: f64 = 20.0;
+/// 100 ms for a million steps.
+const NANOSECONDS: f64 = 100.0;
 
 /// Reads the params of a run, but looks for none, and takes few steps.
 const BASE: &str = "run.archived and run[run.name] == 1";
