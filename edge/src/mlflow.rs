@@ -66,7 +66,7 @@ impl MlflowPort {
         let mut response = answered.unwrap_or_else(|error| error_response(&error));
         // A call that has changed something is not refused afterwards: its client would repeat it.
         if is_read {
-            response = answer_budget::hold_whole(response).unwrap_or_else(|error| refusal(&error));
+            response = answer_budget::hold_whole(response).await.unwrap_or_else(|error| refusal(&error));
         }
         let mut response = response.map(|body| drop_if_unread(body, None));
         response.extensions_mut().insert(template);
