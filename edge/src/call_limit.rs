@@ -190,6 +190,8 @@ pub(crate) async fn admit_answer(bytes: usize) -> Result<Option<Permit>, Status>
         return Ok(None);
     }
     let Ok(payer) = PAYER.try_with(Payer::clone) else { return Ok(None) };
+    // A larger answer would be refused for ever. It waits until nothing else is held for its client.
+    let counted = counted.min(payer.limit.answers.most_of_client());
     let counted = u32::try_from(counted).unwrap_or(u32::MAX);
     let permit = payer.admit_answer(counted).await;
     permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), LARGE_ANSWERS))

@@ -91,6 +91,11 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
         self.admit_many(client, count)
     }
 
+    /// The number that one client may have.
+    pub(crate) fn most_of_client(&self) -> usize {
+        self.0.most_of_client
+    }
+
     /// Like `admit_many`, but reports no refusal.
     pub(crate) fn try_admit(&self, client: Option<&C>, count: u32) -> Result<SharePermit<C>, Refusal> {
         let room = self.0.room.clone().try_acquire_many_owned(count).map_err(|_| Refusal::Full)?;

@@ -320,6 +320,19 @@ async fn rule_45_answers_in_one_piece_and_messages_take_memory_too() {
     assert!(report.len() > LARGE, "{} bytes", report.len());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_larger_than_the_memory_is_sent_alone() {
+    let backend = Backend::default();
+    let edge = edge(&backend, Settings { answer_bytes: 2 * LARGE, ..Settings::default() });
+    let edge = edge.with_access(CallerCache::new(Writers));
+    backend.answers(REPORT, [report_of(3 * LARGE)]);
+    let alone = ask(&edge, "/reports/r/", "ana").await;
+    assert_eq!(alone.status(), 200);
+    assert_eq!(ask(&edge, "/reports/r/", "ana").await.status(), 503);
+    assert!(text(alone).await.len() > 3 * LARGE);
+    assert_eq!(ask(&edge, "/reports/r/", "ana").await.status(), 200);
+}
+
 /// Sends a request whose response does not end, and returns its status.
 async fn status(from: &str, port: u16) -> (TcpStream, String) {
     let socket = TcpSocket::new_v4().unwrap();
