@@ -103,6 +103,16 @@ async fn rule_132_an_admitted_run_is_no_new_run() {
     check_refusal(send_more(&env).await.unwrap_err(), "bytes");
 }
 
+#[tokio::test]
+async fn data_that_is_refused_admits_nothing() {
+    let env = TestEnv::new().await;
+    let batch = points(3, &["a"], &[3]).encode_to_vec().into();
+    let request = pb::PublishRequest { run_id: "r".to_owned(), batch, ..Default::default() };
+    env.client().publish(request).await.unwrap_err();
+    exceed(&env, QuotaKind::Runs);
+    check_refusal(admit(&env, "r").await.unwrap_err(), "runs");
+}
+
 /// Clients that connect and send nothing make no run.
 #[tokio::test]
 async fn a_question_about_a_run_admits_nothing() {
