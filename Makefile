@@ -356,7 +356,8 @@ $(KAFKA_JARS):
 	$(call check-jars,kafka,$@.part)
 	mv $@.part $@
 
-$(KAFKA_ARCHIVE): | $(KAFKA_JARS)
+# Java ignores an archive that is older than the jars. The time of the folder is that of its last download.
+$(KAFKA_ARCHIVE): $(KAFKA_JARS)
 	python3 tests/servers/kafka_archive.py $(KAFKA_JARS) $@.part
 	mv $@.part $@
 

@@ -1,5 +1,6 @@
 //! Memory for the large answers of a port, until their clients have read them or left: a client may read slowly, or not
-//! at all. One client has three quarters of it. An answer without room is refused, if possible before it is written.
+//! at all. One client has three quarters of it. An answer without room waits ten seconds for the memory of others, and is
+//! then refused, if possible before it is written. As much memory as there is for answers is there for those that wait.
 //! Answers of a few hundred kilobytes need none. A stream holds little more than a message at a time, and the service
 //! behind it bounds its own. Translators of other trackers have budgets of their own, except that of MLflow.
 
@@ -18,14 +19,15 @@ use crate::error::{ApiError, ApiResult};
 const RETRY_S: u64 = 5;
 
 /// Takes memory for an answer that holds this many bytes.
-pub(crate) fn take(bytes: usize) -> ApiResult<Option<Permit>> {
-    call_limit::admit_answer(bytes).map_err(|refused| ApiError::from(refused).retry_after(RETRY_S))
+pub(crate) async fn take(bytes: usize) -> ApiResult<Option<Permit>> {
+    let memory = call_limit::admit_answer(bytes).await;
+    memory.map_err(|refused| ApiError::from(refused).retry_after(RETRY_S))
 }
 
 /// Takes memory for an answer that was written as a whole. It keeps the memory until it is sent or dropped.
-pub(crate) fn hold_whole(response: Response) -> ApiResult<Response> {
+pub(crate) async fn hold_whole(response: Response) -> ApiResult<Response> {
     let bytes = response.body().size_hint().exact().unwrap_or_default();
-    let memory = take(usize::try_from(bytes).unwrap_or(usize::MAX))?;
+    let memory = take(usize::try_from(bytes).unwrap_or(usize::MAX)).await?;
     Ok(hold(response, memory))
 }
 
@@ -46,7 +48,7 @@ pub(crate) async fn hold_message(response: http::Response<GrpcBody>) -> http::Re
         Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
         Some(Err(_)) | None => 0,
     };
-    match call_limit::admit_answer(bytes) {
+    match call_limit::admit_answer(bytes).await {
         Ok(memory) => {
             let frames = stream::iter(first).chain(BodyStream::new(body));
             let response = http::Response::from_parts(head, GrpcBody::new(StreamBody::new(frames)));

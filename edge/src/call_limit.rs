@@ -9,6 +9,7 @@ use std::fmt::{self, Display};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -58,6 +59,10 @@ const SEARCH_METHODS: [&str; 13] = [
 const BLOB_CALLS: &str = "uploads and downloads";
 const SEARCHES: &str = "searches, exports and charts";
 const LARGE_ANSWERS: &str = "large answers";
+const WAITING_ANSWERS: &str = "large answers that wait for memory";
+
+/// Time for which a large answer waits until others have been read: few clients repeat a call that was refused.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// Bytes that any answer may hold: the permit of its request limits these.
 const SMALL_ANSWER_BYTES: usize = 256 << 10;
@@ -69,8 +74,10 @@ pub(crate) struct CallLimit {
     probes: ShareLimit<Client>,
     blob_calls: ShareLimit<Client>,
     searches: ShareLimit<Client>,
-    /// Bytes of large answers.
+    /// Bytes of large answers that are sent.
     answers: ShareLimit<Client>,
+    /// Bytes of large answers that wait until others have been read.
+    waiting_answers: ShareLimit<Client>,
 }
 
 /// The limits that a request and its calls count for, and the client that they count for.
@@ -102,6 +109,7 @@ impl CallLimit {
             blob_calls: ShareLimit::new(BLOB_CALLS, settings.max_blob_calls),
             searches: ShareLimit::new(SEARCHES, settings.max_searches),
             answers: ShareLimit::new(LARGE_ANSWERS, settings.answer_bytes),
+            waiting_answers: ShareLimit::new(WAITING_ANSWERS, settings.answer_bytes),
         }
     }
 
@@ -145,6 +153,16 @@ impl Payer {
         Ok((Payer { client: Some(client), ..self }, permit))
     }
 
+    /// Returns a permit for this many bytes of an answer, which waits for them if as much memory is left for waiting.
+    async fn admit_answer(&self, bytes: u32) -> Result<Permit, Refusal> {
+        let CallLimit { answers, waiting_answers, .. } = &self.limit;
+        if let Ok(permit) = answers.try_admit(self.client.as_ref(), bytes) {
+            return Ok(permit);
+        }
+        let _waiting = waiting_answers.admit_many(self.client.clone(), bytes)?;
+        answers.admit_many_within(ANSWER_WAIT, self.client.clone(), bytes).await
+    }
+
     /// Does the work of the request.
     pub(crate) async fn enclose<T>(self, work: impl Future<Output = T>) -> T {
         PAYER.scope(self, work).await
@@ -164,15 +182,18 @@ pub(crate) fn admit_call(path: &str) -> Result<Option<Permit>, Status> {
     permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), what))
 }
 
-/// Returns a permit for an answer to the current request that holds this many bytes; `None` for a small one.
-pub(crate) fn admit_answer(bytes: usize) -> Result<Option<Permit>, Status> {
+/// Returns a permit for an answer to the current request that holds this many bytes, for which it may wait; `None` for
+/// a small one.
+pub(crate) async fn admit_answer(bytes: usize) -> Result<Option<Permit>, Status> {
     let counted = bytes.saturating_sub(SMALL_ANSWER_BYTES);
     if counted == 0 {
         return Ok(None);
     }
     let Ok(payer) = PAYER.try_with(Payer::clone) else { return Ok(None) };
+    // A larger answer would be refused for ever. It waits until nothing else is held for its client.
+    let counted = counted.min(payer.limit.answers.most_of_client());
     let counted = u32::try_from(counted).unwrap_or(u32::MAX);
-    let permit = payer.limit.answers.admit_many(payer.client.clone(), counted);
+    let permit = payer.admit_answer(counted).await;
     permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), LARGE_ANSWERS))
 }
 

@@ -83,8 +83,9 @@ pub(crate) fn check_origin<B>(allowed: &[String], request: &Request<B>) -> Resul
 fn refused_page(page: &str) -> ApiError {
     let page: String = page.chars().take(SHOWN_CHARACTERS).collect();
     let message = format!(
-        "pages of {page} may not use this server: name their origin in the server's CORS_ORIGINS, \
-         or have the proxy before the server pass on Host"
+        "pages of {page} may not use this server: if they are its own, have the proxy before the server \
+         pass on Host or set X-Forwarded-Host; otherwise name their origin in the server's CORS_ORIGINS, \
+         with which they get no session"
     );
     ApiError::new(StatusCode::FORBIDDEN, message)
 }

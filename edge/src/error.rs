@@ -83,6 +83,11 @@ impl ApiError {
         Self { extra: Some(Box::new(ErrorExtras { retry_after_s: Some(seconds), ..extra })), ..self }
     }
 
+    /// Time in seconds after which clients should try again.
+    pub(crate) fn retry_after_s(&self) -> Option<u64> {
+        self.extra.as_ref()?.retry_after_s
+    }
+
     fn with_extras(self, extra: ErrorExtras) -> Self {
         ApiError { extra: Some(Box::new(extra)), ..self }
     }

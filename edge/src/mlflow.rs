@@ -60,10 +60,14 @@ impl MlflowPort {
         if matches!(route.operation, Operation::Refused | Operation::Unknown) {
             services.metrics().unanswered(Protocol::Mlflow, route.template).inc();
         }
+        let is_read = route.operation.is_read();
         let (head, body) = request.into_parts();
         let answered = Box::pin(self.answered(services, route, &head, body)).await;
-        let response = answered.unwrap_or_else(|error| error_response(&error));
-        let response = answer_budget::hold_whole(response).unwrap_or_else(|error| refusal(&error));
+        let mut response = answered.unwrap_or_else(|error| error_response(&error));
+        // A call that has changed something is not refused afterwards: its client would repeat it.
+        if is_read {
+            response = answer_budget::hold_whole(response).await.unwrap_or_else(|error| refusal(&error));
+        }
         let mut response = response.map(|body| drop_if_unread(body, None));
         response.extensions_mut().insert(template);
         response
@@ -118,7 +122,11 @@ fn channels(services: &Services) -> Channels {
 
 /// The answer to a request that the edge refuses.
 pub(crate) fn refusal(error: &ApiError) -> Response {
-    error_response(&mlflow_error(error))
+    let mut response = error_response(&mlflow_error(error));
+    if let Some(seconds) = error.retry_after_s() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// An error of the edge in MLflow's words.
@@ -135,4 +143,18 @@ fn json_response(status: StatusCode, json: String) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_when_to_try_again() {
+        let refused = ApiError::unavailable("no room");
+        assert!(!refusal(&refused).headers().contains_key(header::RETRY_AFTER));
+        let response = refusal(&refused.retry_after(5));
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+    }
 }

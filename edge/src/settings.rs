@@ -86,7 +86,7 @@ pub struct Settings {
     /// shared by all connections of a port.
     pub body_bytes: usize,
     /// Memory budget in bytes for large answers of a port that are sent or wait for their clients. When it is
-    /// exhausted, further large answers are refused.
+    /// exhausted, further large answers wait, for which there is as much memory, and are then refused.
     pub answer_bytes: usize,
     /// Maximum time that a frame waits for the log before it is rejected. The Python client
     /// gives up for good after 45 s without a response.

@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// Minimum time between two log lines about refusals.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Time between two looks for room, while one waits for it.
+const ROOM_CHECK: Duration = Duration::from_millis(100);
 
 /// Reason why there is no room for one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +67,42 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
 
     /// Returns one permit for this many more.
     pub(crate) fn admit_many(&self, client: Option<C>, count: u32) -> Result<SharePermit<C>, Refusal> {
-        let Ok(room) = self.0.room.clone().try_acquire_many_owned(count) else {
-            self.0.report(Refusal::Full, client.as_ref());
-            return Err(Refusal::Full);
-        };
-        if let Some(client) = &client {
+        let admitted = self.try_admit(client.as_ref(), count);
+        if let Err(refusal) = &admitted {
+            self.0.report(*refusal, client.as_ref());
+        }
+        admitted
+    }
+
+    /// Like `admit_many`, but waits for up to this time until there is room.
+    pub(crate) async fn admit_many_within(
+        &self,
+        time: Duration,
+        client: Option<C>,
+        count: u32,
+    ) -> Result<SharePermit<C>, Refusal> {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            if let Ok(permit) = self.try_admit(client.as_ref(), count) {
+                return Ok(permit);
+            }
+            sleep(ROOM_CHECK).await;
+        }
+        self.admit_many(client, count)
+    }
+
+    /// The number that one client may have.
+    pub(crate) fn most_of_client(&self) -> usize {
+        self.0.most_of_client
+    }
+
+    /// Like `admit_many`, but reports no refusal.
+    pub(crate) fn try_admit(&self, client: Option<&C>, count: u32) -> Result<SharePermit<C>, Refusal> {
+        let room = self.0.room.clone().try_acquire_many_owned(count).map_err(|_| Refusal::Full)?;
+        if let Some(client) = client {
             self.0.count(client, room.num_permits())?;
         }
-        Ok(SharePermit { room, shared: self.0.clone(), client })
+        Ok(SharePermit { room, shared: self.0.clone(), client: client.cloned() })
     }
 }
 
@@ -97,11 +128,8 @@ impl<C: Clone + Eq + Hash + Display> SharePermit<C> {
 impl<C: Clone + Eq + Hash + Display> Shared<C> {
     /// Counts this many more for a client.
     fn count(&self, client: &C, count: usize) -> Result<(), Refusal> {
-        if self.clients.lock().count(client, count, self.most_of_client) {
-            return Ok(());
-        }
-        self.report(Refusal::ClientFull, Some(client));
-        Err(Refusal::ClientFull)
+        let is_counted = self.clients.lock().count(client, count, self.most_of_client);
+        if is_counted { Ok(()) } else { Err(Refusal::ClientFull) }
     }
 
     fn report(&self, refusal: Refusal, client: Option<&C>) {
@@ -201,6 +229,28 @@ mod tests {
         assert_eq!(limit.0.clients.lock().open, HashMap::from([('a', 1), ('b', 2)]));
         drop((small, other));
         assert_eq!(limit.0.clients.lock().open, HashMap::new());
+        assert_eq!(limit.0.room.available_permits(), 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_waits_gets_the_room_of_others() {
+        let limit = ShareLimit::new("bytes", 8);
+        let held = limit.admit_many(Some('a'), 6).ok().unwrap();
+        let time = Duration::from_secs(10);
+        let started = Instant::now();
+        assert_eq!(limit.admit_many_within(time, Some('a'), 1).await.err(), Some(Refusal::ClientFull));
+        assert_eq!(limit.admit_many_within(time, Some('b'), 3).await.err(), Some(Refusal::Full));
+        assert!(started.elapsed() >= 2 * time, "{:?}", started.elapsed());
+        let release = async {
+            sleep(time / 2).await;
+            drop(held);
+        };
+        let (own, other, ()) = tokio::join!(
+            limit.admit_many_within(time, Some('a'), 6),
+            limit.admit_many_within(time, Some('b'), 2),
+            release,
+        );
+        drop((own.ok().unwrap(), other.ok().unwrap()));
         assert_eq!(limit.0.room.available_permits(), 8);
     }
 

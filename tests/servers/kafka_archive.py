@@ -17,6 +17,9 @@ from pathlib import Path
 CLUSTER = "MkU3OEVBNTcwNTJENDM2Qg"
 STARTED = "Kafka Server started"
 
+# Seconds after which a broker that has not started, or not ended, hangs.
+LIMIT = 120
+
 
 def free_ports(count: int) -> list[int]:
     """Ports that are free and differ."""
@@ -56,12 +59,19 @@ def main(jars: Path, archive: Path) -> None:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        while STARTED not in log.read_text(errors="replace"):
-            if broker.poll() is not None:
-                sys.exit(f"the broker has exited:\n{log.read_text(errors='replace')}")
-            time.sleep(0.2)
-        broker.terminate()
-        broker.wait()
+        try:
+            deadline = time.monotonic() + LIMIT
+            while STARTED not in log.read_text(errors="replace"):
+                if broker.poll() is not None:
+                    sys.exit(f"the broker has exited:\n{log.read_text(errors='replace')}")
+                if time.monotonic() > deadline:
+                    sys.exit(f"the broker has not started in {LIMIT} s:\n{log.read_text(errors='replace')}")
+                time.sleep(0.2)
+            broker.terminate()
+            broker.wait(LIMIT)
+        finally:
+            broker.kill()
+            broker.wait()
         archive.write_bytes(part.read_bytes())
 
 

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 
 import { AccessService, Role } from '../src/gen/matyan/access/v1/access_pb.ts';
 import { ExperimentService } from '../src/gen/matyan/experiments/v1/experiments_pb.ts';
@@ -45,6 +45,14 @@ afterAll(async () => {
   if (folder) await rm(folder, { recursive: true, force: true });
 });
 
+/** The commands of a test, which may still run if it has failed. */
+const commands = new Set<Command>();
+
+afterEach(() => {
+  for (const command of commands) command.kill();
+  commands.clear();
+});
+
 interface Ended {
   exitCode: number;
   output: string;
@@ -68,6 +76,9 @@ class Command {
     });
     this.#process.stdout.on('data', text => (this.#output += text));
     this.#ended = once(this.#process, 'close');
+    // The error of a command that cannot be started is thrown where its end is awaited.
+    this.#ended.catch(() => {});
+    commands.add(this);
   }
 
   /** The code in what the command says. */
@@ -80,12 +91,18 @@ class Command {
       this.#process.stderr.resume();
       return code;
     }
+    await this.#ended;
     throw new Error(`the command shows no code: ${this.#errors}`);
   }
 
   async end(): Promise<Ended> {
     const [exitCode] = (await this.#ended) as [number];
     return { exitCode, output: this.#output, errors: this.#errors };
+  }
+
+  /** Ends the command if it still runs. */
+  kill(): void {
+    this.#process.kill('SIGKILL');
   }
 }
 

@@ -79,6 +79,36 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether a call changes nothing, so that its answer may be refused afterwards.
+    pub const fn is_read(self) -> bool {
+        matches!(
+            self,
+            Self::ServerInfo
+                | Self::SearchExperiments
+                | Self::GetExperiment
+                | Self::GetExperimentByName
+                | Self::SearchDatasets
+                | Self::GetRun
+                | Self::SearchRuns
+                | Self::GetMetricHistory
+                | Self::GetMetricHistoryBulk
+                | Self::GetMetricHistoryBulkInterval
+                | Self::ListRunArtifacts
+                | Self::ListArtifacts
+                | Self::DownloadArtifact
+                | Self::SearchLoggedModels
+                | Self::GetLoggedModel
+                | Self::ListLoggedModelArtifacts
+                | Self::GetRegisteredModel
+                | Self::SearchRegisteredModels
+                | Self::GetLatestVersions
+                | Self::GetVersionByAlias
+                | Self::GetVersion
+                | Self::SearchVersions
+                | Self::GetVersionDownloadUri
+        )
+    }
+
     /// Whether an answer may be large.
     pub(crate) const fn is_search(self) -> bool {
         matches!(
@@ -356,6 +386,22 @@ mod tests {
             ["/", "/api/2.0/other", "/api/v1/rest/runs", "/api/2.0/mlflowx/runs/get", "/mlflow/runs/get"]
         {
             assert_eq!(operation(Method::GET, path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn calls_that_get_or_search_are_reads() {
+        let reading_posts = [
+            "mlflow/experiments/search",
+            "mlflow/experiments/search-datasets",
+            "mlflow/runs/search",
+            "mlflow/logged-models/search",
+            "mlflow/registered-models/get-latest-versions",
+        ];
+        for (method, template, operation) in Route::templates() {
+            let is_reading_post = *method == Method::POST && reading_posts.contains(&template);
+            let expected = *method == Method::GET || is_reading_post;
+            assert_eq!(operation.is_read(), expected, "{method} {template}");
         }
     }
 

@@ -116,7 +116,7 @@ pub(super) async fn answer(
     mut types: Vec<SeriesType>,
     style: JsonStyle,
 ) -> ApiResult<RunInfoAnswer> {
-    let memory = answer_budget::take(held_bytes(&run))?;
+    let memory = answer_budget::take(held_bytes(&run)).await?;
     types.sort_unstable();
     types.dedup();
     let etag = run.props.as_ref().map(|props| etag(props.updated_us));

@@ -73,7 +73,7 @@ async fn dispatch(route: &Route, services: Arc<Services>, head: Parts, body: Bod
     let request = operation.inputs.read(services, route.dialect, head, body, &mut share).await?;
     let mut answer = operation.answer(request).await?;
     if operation.is_read() {
-        answer = answer_budget::hold_whole(answer)?;
+        answer = answer_budget::hold_whole(answer).await?;
     }
     // A stream may need the request until its end.
     Ok(answer.map(|body| drop_if_unread(body, share.take_large())))

@@ -1,6 +1,8 @@
 //! Limits on the requests and WebSockets of a port, on those of one address or principal, on calls that hold blobs, and
 //! on the memory of large answers.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use axum::body::Body;
 use http::Request;
@@ -18,6 +20,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_util::sync::CancellationToken;
 
@@ -238,7 +241,7 @@ async fn text(answer: http::Response<Body>) -> String {
 const ANSWERS: usize = 8 << 20;
 const LARGE: usize = 2 << 20;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn rule_45_large_answers_that_nobody_reads_leave_memory_to_others() {
     let backend = Backend::default();
     let edge = edge(&backend, Settings { answer_bytes: ANSWERS, ..Settings::default() });
@@ -272,7 +275,28 @@ async fn rule_45_large_answers_that_nobody_reads_leave_memory_to_others() {
     assert_eq!(ask(&edge, info, "ana").await.status(), 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn a_large_answer_waits_until_others_have_been_read() {
+    let backend = Backend::default();
+    let edge = edge(&backend, Settings { answer_bytes: ANSWERS, ..Settings::default() });
+    let edge = edge.with_access(CallerCache::new(Writers));
+    backend.answers(RUN, [run_of(LARGE)]);
+    let info = "/runs/r/info/?sequence=metric";
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(ask(&edge, info, "ana").await);
+    }
+    let asked = Instant::now();
+    let read = async {
+        sleep(Duration::from_secs(5)).await;
+        open.clear();
+    };
+    let (waiting, ()) = tokio::join!(ask(&edge, info, "ana"), read);
+    assert_eq!(waiting.status(), 200);
+    assert!(asked.elapsed() >= Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_45_answers_in_one_piece_and_messages_take_memory_too() {
     let backend = Backend::default();
     let edge = edge(&backend, Settings { answer_bytes: ANSWERS, ..Settings::default() });
@@ -294,6 +318,19 @@ async fn rule_45_answers_in_one_piece_and_messages_take_memory_too() {
     call_by(&edge, RUN, "ana").await.unwrap();
     let report = text(ask(&edge, "/reports/r/", "ana").await).await;
     assert!(report.len() > LARGE, "{} bytes", report.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_larger_than_the_memory_is_sent_alone() {
+    let backend = Backend::default();
+    let edge = edge(&backend, Settings { answer_bytes: 2 * LARGE, ..Settings::default() });
+    let edge = edge.with_access(CallerCache::new(Writers));
+    backend.answers(REPORT, [report_of(3 * LARGE)]);
+    let alone = ask(&edge, "/reports/r/", "ana").await;
+    assert_eq!(alone.status(), 200);
+    assert_eq!(ask(&edge, "/reports/r/", "ana").await.status(), 503);
+    assert!(text(alone).await.len() > 3 * LARGE);
+    assert_eq!(ask(&edge, "/reports/r/", "ana").await.status(), 200);
 }
 
 /// Sends a request whose response does not end, and returns its status.

@@ -14,6 +14,9 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 /// Maximum number of runs that are kept. Their ids come from outside.
 const MAX_RUNS: usize = 10_000;
 
+/// Number of runs, the oldest, that are forgotten when there are too many: looking for them takes some time.
+const FORGOTTEN_RUNS: usize = MAX_RUNS / 10;
+
 /// Runs, and when each was last admitted.
 #[derive(Default)]
 pub(crate) struct AdmittedRuns(Mutex<HashMap<AdmittedRun, Instant>>);
@@ -32,15 +35,15 @@ impl AdmittedRun {
 
 impl AdmittedRuns {
     pub(crate) fn insert(&self, project: &str, run: &RunId) {
+        let run = AdmittedRun::new(project, run);
         let mut runs = self.0.lock();
-        if runs.len() >= MAX_RUNS {
-            runs.retain(|_, at| at.elapsed() < LIFETIME);
-            // With almost as many left, the next runs would look through all of them again.
-            if runs.len() > MAX_RUNS / 2 {
-                runs.clear();
-            }
+        if runs.len() >= MAX_RUNS && !runs.contains_key(&run) {
+            let mut times: Vec<Instant> = runs.values().copied().collect();
+            let (_, last_forgotten, _) = times.select_nth_unstable(FORGOTTEN_RUNS - 1);
+            let last_forgotten = *last_forgotten;
+            runs.retain(|_, at| *at > last_forgotten);
         }
-        runs.insert(AdmittedRun::new(project, run), Instant::now());
+        runs.insert(run, Instant::now());
     }
 
     pub(crate) fn contains(&self, project: &str, run: &RunId) -> bool {
@@ -52,6 +55,24 @@ impl AdmittedRuns {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_runs_are_forgotten() {
+        let run = |number: usize| RunId::parse(number.to_string()).unwrap();
+        let runs = AdmittedRuns::default();
+        for number in 0..MAX_RUNS {
+            runs.insert("", &run(number));
+            if (number + 1) % FORGOTTEN_RUNS == 0 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+        }
+        runs.insert("", &run(0));
+        assert!(runs.contains("", &run(1)), "a known run needs no room");
+        runs.insert("", &run(MAX_RUNS));
+        for (number, is_kept) in [(0, true), (1, false), (2 * FORGOTTEN_RUNS, true), (MAX_RUNS, true)] {
+            assert_eq!(runs.contains("", &run(number)), is_kept, "{number}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn old_runs_and_too_many_runs_are_forgotten() {

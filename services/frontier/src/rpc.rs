@@ -28,8 +28,14 @@ impl IngestService for Frontier {
         let deadline = project_lookup::deadline();
         let caller = self.projects.caller_until(request.metadata(), deadline).await?;
         let publish = PublishCommand::parse(request.into_inner(), || (self.ingestion.new_id)())?;
-        self.projects.admit(&caller.project, &publish.run, deadline).await?;
-        Ok(Response::new(self.calls.run(publish::publish(&self.ingestion, caller, publish)).await?))
+        self.projects.check_run(&caller.project, &publish.run, deadline).await?;
+        let project = caller.project.clone();
+        let run = publish.run.clone();
+        let published = self.calls.run(publish::publish(&self.ingestion, caller, publish)).await?;
+        if published.position.is_some() {
+            self.projects.remember_run(&project, &run);
+        }
+        Ok(Response::new(published))
     }
 
     type StreamStream = ReceiverStream<Result<pb::StreamResponse>>;

@@ -103,7 +103,14 @@ async fn start(
         () = calls.stopping() => return Err(Error::Stopping),
         admitted = admit(&projects, &caller.project, &open) => admitted?,
     }
-    Session::new(ingestion, projects, caller, open)
+    let project = caller.project.clone();
+    let run = open.run.clone();
+    let is_first = open.acknowledged == 0;
+    let session = Session::new(ingestion, projects.clone(), caller, open)?;
+    if is_first {
+        projects.remember_run(&project, &run);
+    }
+    Ok(session)
 }
 
 /// Checks that a project accepts data of a stream. A run of which something was acknowledged is no new run, even if no
@@ -112,7 +119,7 @@ async fn admit(projects: &KnownProjects, project: &str, open: &OpenCommand) -> R
     if open.acknowledged > 0 {
         projects.check_admitted(project).await
     } else {
-        projects.admit(project, &open.run, deadline()).await
+        projects.check_run(project, &open.run, deadline()).await
     }
 }
 

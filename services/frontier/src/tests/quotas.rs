@@ -103,6 +103,16 @@ async fn rule_132_an_admitted_run_is_no_new_run() {
     check_refusal(send_more(&env).await.unwrap_err(), "bytes");
 }
 
+#[tokio::test]
+async fn data_that_is_refused_admits_nothing() {
+    let env = TestEnv::new().await;
+    let batch = points(3, &["a"], &[3]).encode_to_vec().into();
+    let request = pb::PublishRequest { run_id: "r".to_owned(), batch, ..Default::default() };
+    env.client().publish(request).await.unwrap_err();
+    exceed(&env, QuotaKind::Runs);
+    check_refusal(admit(&env, "r").await.unwrap_err(), "runs");
+}
+
 /// Clients that connect and send nothing make no run.
 #[tokio::test]
 async fn a_question_about_a_run_admits_nothing() {
@@ -178,15 +188,23 @@ async fn rule_132_a_lookup_that_does_not_answer_delays_a_call_by_seconds() {
     assert!(time < Duration::from_secs(4), "{time:?}");
 }
 
+/// Number of turns of other tasks after which one hangs.
+const MOST_YIELDS: usize = 1_000_000;
+
 #[tokio::test]
 async fn a_stream_that_waits_for_a_lookup_ends_with_the_frontier() {
     let env = TestEnv::new().await;
     env.quotas.lock().is_silent = true;
     tokio::time::pause();
     let stream = env.stream().await;
-    while env.quotas.lock().questions == 0 {
+    // With the clock paused, a limit on the time would pass at once.
+    for _ in 0..MOST_YIELDS {
+        if env.quotas.lock().questions > 0 {
+            break;
+        }
         tokio::task::yield_now().await;
     }
+    assert!(env.quotas.lock().questions > 0, "the stream asks about its project");
     let stopped_at = Instant::now();
     env.frontier.drain().await;
     let refused = stream.finish().await.1.unwrap_err();

@@ -1,7 +1,7 @@
 //! Projects for a frontier in a process without a store: those that a backend reports. An answer is used for
 //! `LIFETIME`. A backend that does not answer delays few calls, by at most `ANSWER_TIMEOUT` each: of the calls about one
-//! project, one asks and those that can use an older answer do not wait for it, and a backend that has just failed is not
-//! asked at all.
+//! project, one asks and those that can use an older answer do not wait for it, and a backend that was just away is not
+//! asked at all. An error about one project does not make a backend away.
 
 use std::{
     collections::HashMap,
@@ -181,11 +181,14 @@ impl RemoteProjects {
                 self.keep(name, answer);
                 Ok(answer)
             }
-            Err(error) => self.older_answer(name, known).ok_or(error),
+            Err(error) => {
+                let assumed = || name.is_empty().then(Answer::of_default_project);
+                self.older_answer(name, known).or_else(assumed).ok_or(error)
+            }
         }
     }
 
-    /// Asks the backend, unless it has just failed to answer.
+    /// Asks the backend, unless it was just away.
     async fn ask(&self, name: &str, run_id: &str) -> Result<ResolveProjectResponse, Status> {
         if !self.may_ask() {
             return Err(Status::unavailable("the backend was away a moment ago"));
@@ -196,7 +199,8 @@ impl RemoteProjects {
         if let Err(error) = &answered {
             tracing::warn!(project = name, %error, "failed to ask the backend about a project; using older answers");
         }
-        *self.retry_at.lock() = answered.is_err().then(|| Instant::now() + RETRY_INTERVAL);
+        let is_away = answered.as_ref().is_err_and(means_away);
+        *self.retry_at.lock() = is_away.then(|| Instant::now() + RETRY_INTERVAL);
         answered
     }
 
@@ -241,6 +245,11 @@ impl RemoteProjects {
         }
         answers.insert(name.to_owned(), answer);
     }
+}
+
+/// Whether a backend whose answer is this error is away. Other errors concern only the project in question.
+fn means_away(error: &Status) -> bool {
+    matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded)
 }
 
 #[async_trait]

@@ -325,6 +325,8 @@ struct CountedSource(Arc<Mutex<SourceState>>);
 #[derive(Default)]
 struct SourceState {
     is_silent: bool,
+    /// A project about which the backend answers with this code.
+    broken: Option<(&'static str, Code)>,
     questions: u64,
 }
 
@@ -334,6 +336,11 @@ impl ProjectSource for CountedSource {
         let is_silent = {
             let mut state = self.0.lock();
             state.questions += 1;
+            if let Some((broken, code)) = state.broken
+                && broken == name
+            {
+                return Err(Status::new(code, "broken"));
+            }
             state.is_silent
         };
         if is_silent {
@@ -401,6 +408,20 @@ async fn a_silent_backend_is_asked_by_one_call_at_a_time() {
     advance(RETRY_INTERVAL).await;
     assert_eq!(contains_for_all(&projects, "unknown").await, [Some(false); 100]);
     assert!(!projects.is_away());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_about_one_project_does_not_make_the_backend_away() {
+    for (code, is_away) in
+        [(Code::Internal, false), (Code::Unavailable, true), (Code::DeadlineExceeded, true)]
+    {
+        let source = CountedSource::default();
+        let projects = source.projects();
+        source.0.lock().broken = Some(("broken", code));
+        projects.contains("broken").await.unwrap_err();
+        assert_eq!(projects.is_away(), is_away, "{code:?}");
+        assert_eq!(projects.contains(SPEECH).await.ok(), (!is_away).then_some(true), "{code:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
