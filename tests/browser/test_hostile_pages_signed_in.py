@@ -87,7 +87,7 @@ class Site:
 
 
 def made_certificate(folder):
-    """Flags of a server with a certificate for the host name, in which nobody but this test trusts."""
+    """Flags of a server with a certificate for the host name, that nobody but this test trusts."""
     if not shutil.which("openssl"):
         pytest.skip("openssl is not on the PATH")
     key, certificate = folder / "key.pem", folder / "certificate.pem"

@@ -20,7 +20,7 @@ pub(super) struct CborPieces {
     stopped: Option<CborError>,
 }
 
-/// The position in one encoded value, of which an item is converted at a time. There is no space between the items of
+/// The position in one encoded value, which is converted one item at a time. There is no space between the items of
 /// the text, whatever the style.
 #[derive(Debug)]
 pub(super) struct CborSteps {

@@ -80,7 +80,7 @@ impl SeriesApi {
 
 #[tonic::async_trait]
 impl SeriesService for SeriesApi {
-    type ListStream = ResponseStream<pb::ListResponse>;
+    type ListStream = ChartStream<pb::ListResponse>;
     type BucketsStream = ChartStream<pb::BucketsResponse>;
     type BandsStream = ChartStream<pb::BandsResponse>;
     type FollowStream = ResponseStream<pb::FollowResponse>;
@@ -101,7 +101,10 @@ impl SeriesService for SeriesApi {
         if request.typed_values {
             listed = listed.into_iter().map(add_context_values).collect();
         }
-        Ok(Response::new(self.server.respond(async move |sender| {
+        // No snapshot stays open while the call waits.
+        drop(found);
+        let memory = self.charts.take(chart_memory::of_list(&listed)).await;
+        let messages = self.server.respond(async move |sender| {
             let mut listed = listed.into_iter();
             loop {
                 let series: Vec<_> = listed.by_ref().take(LISTED).collect();
@@ -110,7 +113,8 @@ impl SeriesService for SeriesApi {
                 }
                 sender.send(pb::ListResponse { series }).await?;
             }
-        })))
+        });
+        Ok(Response::new(self.charts.hold(memory, messages)))
     }
 
     async fn buckets(&self, request: Request<pb::BucketsRequest>) -> RpcResult<Self::BucketsStream> {

@@ -479,7 +479,7 @@ async fn create_large(ingest: &str, run_id: &str) {
     }
 }
 
-/// Asks for the page of a run, and reads nothing but the begin of the answer.
+/// Asks for the page of a run, and reads nothing but the beginning of the answer.
 async fn ask_for_run(query: &str, run_id: &str) -> (TcpStream, String) {
     let address = query.strip_prefix("http://").expect("the server listens without TLS");
     let mut socket = TcpStream::connect(address).await.expect("the server listens");

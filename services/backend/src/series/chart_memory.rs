@@ -1,6 +1,7 @@
 //! The memory of charts, of all calls together. A chart with many pixels takes megabytes from when it is
 //! read until its client has taken it. Clients may be slow, but a client that reads nothing while others
-//! wait loses its chart.
+//! wait loses its chart. A long list of series takes the same memory in the same way, but only once it has been read,
+//! because its size is not known before.
 
 use std::{
     pin::{Pin, pin},
@@ -11,8 +12,12 @@ use std::{
 
 use futures::{Stream, StreamExt};
 use matyan_model::series::Summary;
-use matyan_proto::series::v1::{BandsRequest, BucketsRequest};
+use matyan_proto::{
+    runs::v1::SeriesInfo,
+    series::v1::{BandsRequest, BucketsRequest},
+};
 use parking_lot::{Mutex, MutexGuard};
+use prost::Message as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -35,6 +40,9 @@ const TOTAL_BYTES: usize = 256 << 20;
 
 /// Memory is taken in pieces of this size.
 const PIECE_BYTES: usize = 16 << 10;
+
+/// Lists of series up to this size take no memory, and so do not wait.
+const SMALL_LIST_BYTES: usize = 256 << 10;
 
 /// Bytes of a number in a message.
 const NUMBER_BYTES: usize = 10;
@@ -202,6 +210,13 @@ pub(super) fn of_bands(request: &BandsRequest) -> ChartBytes {
     ChartBytes::new(work, pixels * BAND_COLUMNS * NUMBER_BYTES)
 }
 
+/// The memory of a list of series that has been read.
+pub(super) fn of_list(series: &[SeriesInfo]) -> ChartBytes {
+    let bytes: usize = series.iter().map(|info| size_of::<SeriesInfo>() + info.encoded_len()).sum();
+    let total = if bytes > SMALL_LIST_BYTES { bytes.min(TOTAL_BYTES) } else { 0 };
+    ChartBytes { total, in_transport: total.min(MESSAGES_IN_TRANSPORT * MESSAGE_BYTES) }
+}
+
 /// Kinds of columns of buckets: a request may name one several times.
 const BUCKET_COLUMNS: usize = 11;
 
@@ -258,6 +273,15 @@ mod tests {
             let bytes = of_bands(&request);
             assert!(bytes.total < TOTAL_BYTES, "{bytes:?} for {series} series of {pixels} buckets");
         }
+    }
+
+    #[test]
+    fn only_long_lists_of_series_need_memory() {
+        let info = SeriesInfo { name: "x".repeat(100), ..SeriesInfo::default() };
+        assert_eq!(of_list(&vec![info.clone(); 100]).total, 0);
+        let long = of_list(&vec![info; 10_000]);
+        assert!(long.total > 10_000 * 100 && long.total < TOTAL_BYTES / 2, "{long:?}");
+        assert!(long.in_transport < long.total, "{long:?}");
     }
 
     /// A call of this many pieces, of which the transport may hold one.
