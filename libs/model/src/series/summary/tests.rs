@@ -47,7 +47,8 @@ fn model(points: &[Point]) -> Summary {
         mean: if finite.is_empty() {
             f64::NAN
         } else {
-            finite.iter().map(|value| value / finite.len() as f64).sum()
+            // Rounding may move the mean of the largest floats to infinity.
+            finite.iter().map(|value| value / finite.len() as f64).sum::<f64>().clamp(f64::MIN, f64::MAX)
         },
         nan: count(&values, f64::is_nan),
         positive_infinite: count(&values, |value| value == f64::INFINITY),
