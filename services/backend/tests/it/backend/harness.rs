@@ -134,6 +134,13 @@ fn numbered_ids(numbers: Arc<AtomicU64>) -> Arc<dyn Fn() -> String + Send + Sync
     Arc::new(move || format!("00000000-0000-4000-8000-{:012x}", numbers.fetch_add(1, Ordering::Relaxed)))
 }
 
+/// The next random bytes of a worker.
+fn numbered_bytes(numbers: &AtomicU64) -> [u8; 16] {
+    let mut bytes = [7; 16];
+    bytes[8..].copy_from_slice(&numbers.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    bytes
+}
+
 /// The projects of the store, as in `matyan up`.
 struct StoredProjects(Arc<EmbeddedStore>);
 
@@ -271,18 +278,13 @@ impl Harness {
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: matyan_backend::Metrics::new(&registry).unwrap(),
         });
-        let random = move || {
-            let mut id = [7; 16];
-            id[8..].copy_from_slice(&ids.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-            id
-        };
         let deps = Deps {
             store: worker_fence.clone(),
             log_reader: log.clone(),
             log_writer: log.clone(),
             blobs: blobs.clone(),
             clock,
-            random: Arc::new(random),
+            random: Arc::new(move || numbered_bytes(&ids)),
         };
         let workers = JoinSet::new();
         let stop = CancellationToken::new();
