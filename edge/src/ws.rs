@@ -170,8 +170,8 @@ impl Sockets {
         Err(call_limit::refused(refusal, client.as_ref(), WEBSOCKETS).into())
     }
 
-    /// Refuses a run whose data the frontier does not accept at present. Errors that are not temporary are those of
-    /// the first frame, and so is the error of a frontier that does not answer.
+    /// Refuses a run whose data the frontier does not accept at present. A permanent error is left to the first frame, and
+    /// so is a frontier that does not answer.
     async fn check_run(&self, ingest: &IngestClient, run_id: &str) -> Result<(), ApiError> {
         let request = AdmitRequest { run_id: run_id.to_owned() };
         match timeout(ADMIT_TIMEOUT, ingest.clone().admit(request)).await {
