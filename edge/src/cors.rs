@@ -97,8 +97,8 @@ pub(crate) fn is_of_another_site<B>(request: &Request<B>) -> bool {
     matches!(site, Some(b"cross-site" | b"same-site"))
 }
 
-/// Returns whether a page of another origin sent the request, as far as the browser says. For a WebSocket, it names the
-/// origin of the page only.
+/// Returns whether a page of another origin sent the request, as far as the browser says. With a WebSocket, browsers send
+/// only the origin of the page.
 pub(crate) fn is_of_another_origin<B>(request: &Request<B>) -> bool {
     let origin = request.headers().get(header::ORIGIN);
     is_of_another_site(request) || origin.is_some_and(|origin| !is_same_origin(request, origin))

@@ -47,8 +47,8 @@ impl ProjectQuotas {
         self.limits(name).iter().all(|(.., limit)| *limit == 0)
     }
 
-    /// Returns a quota that a project has used up; of several, the one that refuses more. A damaged counter uses up
-    /// nothing.
+    /// Returns a quota that a project has used up. If it has used up several, this is one that refuses all data. A damaged
+    /// counter uses up no quota.
     pub async fn exceeded(
         &self,
         snapshot: &dyn Snapshot,
