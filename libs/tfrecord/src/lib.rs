@@ -9,8 +9,8 @@
 //! | n | content |
 //! | 4 | checksum of the content |
 //!
-//! Records of TensorBoard are events. Of their content, the crate reads the values that are not plain already: tensors,
-//! and histograms as distributions.
+//! Records of TensorBoard are events. The crate decodes two kinds of their values: tensors, and histograms as
+//! distributions.
 
 mod histogram;
 mod tensor;

@@ -1,6 +1,6 @@
 //! Slots for decoding images, which need a lot of memory and time, so that there are only a few. A slot that becomes
-//! free goes to the waiting caller that holds the fewest, and of several to the caller whose last turn is the longest
-//! ago. So a gallery of one caller uses all slots, but gets no second one while another caller waits.
+//! free goes to the waiting caller that holds the fewest. If several hold as few, it goes to the caller whose last turn
+//! is the longest ago. So a gallery of one caller uses all slots, but gets no second one while another caller waits.
 
 use std::{
     collections::{HashMap, VecDeque},
