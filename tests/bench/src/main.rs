@@ -14,6 +14,7 @@ mod ingest;
 mod kafka;
 mod latency;
 mod load;
+mod load_threads;
 mod machine;
 mod neighbor;
 mod pressure;

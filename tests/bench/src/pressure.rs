@@ -3,7 +3,7 @@
 //! of the server. Each load has a server of its own, on a project of 10,000 runs.
 //!
 //! The clients of a load connect from addresses of their own, because `localhost` identifies no client and
-//! has no share of the server's limits.
+//! has no share of the server's limits, and run on threads of the lowest priority.
 
 mod clients;
 mod figures;
@@ -17,6 +17,7 @@ use matyan_tests::Server;
 
 use self::{clients::Clients, figures::Figures};
 use crate::{
+    load_threads,
     project::{self, Content},
     table::{Budget, Table, Unit},
 };
@@ -108,7 +109,7 @@ async fn measure(table: &mut Table, load: Load, rows: &Rows, directory: &Path, f
             Err(reason) => return table.skip(load.name(), &reason),
         };
         let quiet = Figures::measure(&server, "quiet", frames).await;
-        let clients = load.start(&server).await;
+        let clients = load_threads::start(load.start(&server));
         let loaded = Figures::measure(&server, "loaded", frames).await;
         columns.achieved.push(clients.stop().await);
         columns.memory.push(server.memory("VmHWM") as f64 / 1e6);

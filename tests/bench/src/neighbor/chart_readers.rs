@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::{
-    latency,
+    latency, load_threads,
     project::{self, Content, SERIES, run_id},
     table::{Budget, Table, Unit},
 };
@@ -37,7 +37,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
     let mut ratios = Vec::new();
     for _ in 0..table.runs() {
         let alone = latency::light_acks(&server, frames).await;
-        let readers = ChartReaders::start(&server, content.runs).await;
+        let readers = load_threads::start(ChartReaders::start(&server, content.runs));
         let during = latency::light_acks(&server, frames).await;
         readers.stop().await;
         quiet.push(alone);

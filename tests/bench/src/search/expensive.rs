@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::connect;
 use crate::{
-    latency,
+    latency, load_threads,
     project::{self, Content},
     table::{Budget, Table, Unit},
 };
@@ -40,7 +40,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
     let mut ratios = Vec::new();
     for _ in 0..table.runs() {
         let alone = latency::light_acks(&server, frames).await;
-        let searches = Searches::start(&server).await;
+        let searches = load_threads::start(Searches::start(&server));
         let during = latency::light_acks(&server, frames).await;
         searches.stop().await;
         quiet.push(alone);
