@@ -6,9 +6,11 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
 use matyan_edge::{Edge, Metrics, Settings, Transport};
+use matyan_proto::ingest::v1::AdmitResponse;
 use matyan_proto::logs::v1::LinesResponse;
 use matyan_proto::runs::v1::WatchResponse;
 use matyan_proto::search::v1::RunsResponse;
+use matyan_proto::system::v1::ReadinessResponse;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -105,6 +107,30 @@ async fn a_rest_call_ends_at_its_deadline() {
     let (status, body) = ask("soon").await;
     assert_eq!(status, 400);
     assert!(body.contains("x-request-timeout"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_goes_on_without_a_frontier_that_never_answers() {
+    let backend = Backend::default();
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let edge = matyan_edge::ingest(Settings::default(), metrics, Transport::new(backend.clone()), None);
+    let ready = ReadinessResponse { ready: true, ..Default::default() };
+    backend.answers("system.v1.SystemService/Readiness", [ready]);
+    let gone = backend.answers_and_holds("ingest.v1.IngestService/Admit", Vec::<AdmitResponse>::new());
+    let handshake = Request::get("/api/v1/ws/runs/r")
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==");
+    let begun = tokio::time::Instant::now();
+    let response = edge.answer(handshake.body(Body::empty()).unwrap()).await;
+    let status = response.status().as_u16();
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&text);
+    // A client waits 10 s for the end of its handshake. This one lacks a connection, and is otherwise accepted.
+    assert_eq!((status, begun.elapsed().as_secs()), (400, 4), "{text}");
+    assert!(text.contains("cannot be upgraded"), "{text}");
+    noticed(gone).await;
 }
 
 #[tokio::test]
