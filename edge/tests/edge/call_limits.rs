@@ -324,6 +324,39 @@ async fn rule_45_answers_in_one_piece_and_messages_take_memory_too() {
     assert!(report.len() > LARGE, "{} bytes", report.len());
 }
 
+/// Time after which an answer is dropped of which its client reads nothing.
+const UNREAD: Duration = Duration::from_secs(11 * 60);
+
+#[tokio::test(start_paused = true)]
+async fn rule_45_answers_that_are_not_read_give_their_memory_back() {
+    let backend = Backend::default();
+    let edge = edge(&backend, Settings { answer_bytes: ANSWERS, ..Settings::default() });
+    let edge = edge.with_access(CallerCache::new(Writers));
+    backend.answers(RUN, [run_of(LARGE)]);
+    backend.answers(REPORT, [report_of(LARGE)]);
+    let info = "/runs/r/info/?sequence=metric";
+    let started = Instant::now();
+    let answers = [
+        ask(&edge, info, "ana").await,
+        ask(&edge, "/reports/r/", "ana").await,
+        call_by(&edge, RUN, "ana").await.unwrap(),
+    ];
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    let mut bodies = answers.map(http::Response::into_body);
+    let [slow, stalled @ ..] = &mut bodies;
+    sleep(UNREAD - Duration::from_secs(15)).await;
+    assert_eq!(ask(&edge, info, "ana").await.status(), 503, "it has waited for ten seconds");
+    slow.frame().await.unwrap().unwrap();
+    let next = ask(&edge, info, "ana").await;
+    assert_eq!((next.status().as_u16(), started.elapsed().as_secs()), (200, UNREAD.as_secs()));
+    sleep(Duration::from_secs(1)).await;
+    for body in stalled {
+        body.frame().await.unwrap().unwrap_err();
+    }
+    assert_eq!(ask(&edge, info, "ana").await.status(), 200);
+    assert!(slow.collect().await.unwrap().to_bytes().len() > LARGE / 2, "the rest of an answer that is read");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_larger_than_the_memory_is_sent_alone() {
     let backend = Backend::default();
