@@ -23,7 +23,8 @@ use tokio::{
 use self::cpu_share::{CpuShare, ThreadClock};
 use super::error::{Error, Result};
 
-/// Steps of the query language in a slice: about 10 ms. The last run of a slice may add 20 ms.
+/// Steps of the query language in a slice: about 10 ms if they are simple, and at most 50 ms. The last run of a slice
+/// may add 100 ms.
 pub(crate) const SLICE_STEPS: u64 = 500_000;
 
 /// Verdicts in a slice, for queries that take next to no steps.

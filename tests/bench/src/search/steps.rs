@@ -1,5 +1,5 @@
 //! Time of a step of queries on the largest run. A query may take a million steps for one run, which its limits call
-//! about 20 ms: queries whose steps take longer would hold a thread longer.
+//! 100 ms at most: queries whose steps take longer would hold a thread longer.
 
 use std::time::Instant;
 
