@@ -95,6 +95,9 @@ pub(crate) enum JobsCommand {
         all_projects: bool,
     },
     /// Repair the indexes in place, recount experiments and tags, and collect the values of metrics again
+    ///
+    /// The counters of the project are not recounted: its runs, series, points and bytes, which `matyan projects usage`
+    /// shows and quotas limit. Only a restore of an archive into an empty store counts them again.
     Reindex {
         /// Only count the rows to repair
         #[arg(long)]
