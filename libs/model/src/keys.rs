@@ -6,7 +6,7 @@
 //! Keys are tuples in FoundationDB's encoding. They sort as their elements do, and a shorter
 //! tuple is a prefix of every longer one that starts with the same elements, so "everything of
 //! a run" is one range. An element that clients choose never determines the kind of a row: the
-//! numbers of `Space`, `RunIdPart`, and `RunPart` do, and they come before it.
+//! numbers of `Space`, `RunIdPart`, and `RunRow` do, and they come before it.
 //!
 //! **System rows** start with nil and belong to no project:
 //!
@@ -223,7 +223,7 @@ enum RunIdPart {
 
 /// Kinds of rows of a run, after the run number.
 #[derive(Clone, Copy)]
-enum RunPart {
+enum RunRow {
     Writing = 0,
     Block = 1,
     Fold = 2,
@@ -340,7 +340,7 @@ fn run_id<T: TuplePack>(project: Project, id: &RunId, part: RunIdPart, rest: T) 
     join_key(pack(&(project.0, Space::RunId as u16, id.as_str(), part as u16)), rest)
 }
 
-fn run<T: TuplePack>(project: Project, number: RunNumber, part: RunPart, rest: T) -> Key {
+fn run<T: TuplePack>(project: Project, number: RunNumber, part: RunRow, rest: T) -> Key {
     join_key(pack(&(project.0, Space::Run as u16, number.0, part as u16)), rest)
 }
 
@@ -436,26 +436,26 @@ pub fn staged_all(project: Project) -> Range {
 }
 
 pub fn staged_mark(project: Project, number: RunNumber, producer: ProducerId) -> Key {
-    run(project, number, RunPart::StagedMark, (TupleBytes::from(&producer.0[..]),))
+    run(project, number, RunRow::StagedMark, (TupleBytes::from(&producer.0[..]),))
 }
 
 /// Staged marks of all producers; decode the tail with `decode_mark_producer`.
 pub fn staged_marks(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::StagedMark, ()))
+    subtree(run(project, number, RunRow::StagedMark, ()))
 }
 
 pub fn staged_page(project: Project, number: RunNumber, producer: ProducerId, first: u32) -> Key {
-    run(project, number, RunPart::StagedDictionary, (TupleBytes::from(&producer.0[..]), first))
+    run(project, number, RunRow::StagedDictionary, (TupleBytes::from(&producer.0[..]), first))
 }
 
 /// All pages in order; the tail is (first: u32).
 pub fn staged_dictionary(project: Project, number: RunNumber, producer: ProducerId) -> Range {
-    subtree(run(project, number, RunPart::StagedDictionary, (TupleBytes::from(&producer.0[..]),)))
+    subtree(run(project, number, RunRow::StagedDictionary, (TupleBytes::from(&producer.0[..]),)))
 }
 
 /// Staged dictionaries of all producers.
 pub fn staged_dictionaries(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::StagedDictionary, ()))
+    subtree(run(project, number, RunRow::StagedDictionary, ()))
 }
 
 // Documents and lists of runs.

@@ -3,7 +3,7 @@
 use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range};
 
-use super::{RunPart, Space, run, subtree};
+use super::{RunRow, Space, run, subtree};
 use crate::ids::{CohortNumber, Project, RunNumber};
 
 pub fn cohort(project: Project, cohort: CohortNumber) -> Key {
@@ -41,5 +41,5 @@ pub fn uncollected_all(project: Project) -> Range {
 }
 
 pub fn run_cohort(project: Project, number: RunNumber) -> Key {
-    run(project, number, RunPart::Cohort, ())
+    run(project, number, RunRow::Cohort, ())
 }

@@ -5,7 +5,7 @@ use foundationdb_tuple::{pack, unpack};
 use matyan_store::{Key, Range, Result, Stamp, Version};
 use minicbor::{Decode, Encode};
 
-use super::{RunPart, Space, corrupt, run, subtree, tail};
+use super::{RunRow, Space, corrupt, run, subtree, tail};
 use crate::ids::{Project, RunId, RunNumber};
 
 /// The part of a change key before its stamp.
@@ -131,7 +131,7 @@ pub fn decode_change_counter_mark(project: Project, key: &Key) -> Result<Version
 }
 
 pub fn line_written(project: Project, number: RunNumber, sequence: u64) -> Key {
-    run(project, number, RunPart::LineWritten, (sequence,))
+    run(project, number, RunRow::LineWritten, (sequence,))
 }
 
 /// The tail is (sequence: u64), after `lines_written_prefix`.
@@ -140,7 +140,7 @@ pub fn lines_written_between(project: Project, number: RunNumber, first: u64, en
 }
 
 pub fn lines_written_prefix(project: Project, number: RunNumber) -> Key {
-    run(project, number, RunPart::LineWritten, ())
+    run(project, number, RunRow::LineWritten, ())
 }
 
 pub fn parked_by_time(project: Project, received_us: i64, id: &RunId, at: ItemPosition) -> Key {

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range, Result};
 
-use super::{RunPart, SeriesKind, Space, corrupt, index::clip_range, run, subtree, tail};
+use super::{RunRow, SeriesKind, Space, corrupt, index::clip_range, run, subtree, tail};
 use crate::ids::{Project, RunNumber, SeriesNumber};
 
 /// Every row under a run number. The document and the index rows are elsewhere.
@@ -15,16 +15,16 @@ pub fn run_rows(project: Project, number: RunNumber) -> Range {
 }
 
 pub fn writing(project: Project, number: RunNumber) -> Key {
-    run(project, number, RunPart::Writing, ())
+    run(project, number, RunRow::Writing, ())
 }
 
 pub fn block(project: Project, number: RunNumber, sequence: u64) -> Key {
-    run(project, number, RunPart::Block, (sequence,))
+    run(project, number, RunRow::Block, (sequence,))
 }
 
 /// Blocks in the order in which they were applied; the tail is (sequence: u64).
 pub fn blocks(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::Block, ()))
+    subtree(run(project, number, RunRow::Block, ()))
 }
 
 /// The blocks from sequence `first` up to but excluding `end`.
@@ -33,16 +33,16 @@ pub fn blocks_between(project: Project, number: RunNumber, first: u64, end: u64)
 }
 
 pub fn fold(project: Project, number: RunNumber) -> Key {
-    run(project, number, RunPart::Fold, ())
+    run(project, number, RunRow::Fold, ())
 }
 
 pub fn series_header(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
-    run(project, number, RunPart::SeriesHeader, (series.0,))
+    run(project, number, RunRow::SeriesHeader, (series.0,))
 }
 
 /// The tail is (series: u32).
 pub fn series_headers(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::SeriesHeader, ()))
+    subtree(run(project, number, RunRow::SeriesHeader, ()))
 }
 
 /// The value is the series number. The key holds the digest of the context's canonical text.
@@ -53,17 +53,17 @@ pub fn series_by_name(
     name: &str,
     context_digest: &[u8; 16],
 ) -> Key {
-    run(project, number, RunPart::SeriesByName, (kind as u16, name, TupleBytes::from(&context_digest[..])))
+    run(project, number, RunRow::SeriesByName, (kind as u16, name, TupleBytes::from(&context_digest[..])))
 }
 
 /// All series with this name, in any context; the tail is (context digest: bytes).
 pub fn series_of_name(project: Project, number: RunNumber, kind: SeriesKind, name: &str) -> Range {
-    subtree(run(project, number, RunPart::SeriesByName, (kind as u16, name)))
+    subtree(run(project, number, RunRow::SeriesByName, (kind as u16, name)))
 }
 
 /// The tail is (name: String, context digest: bytes).
 pub fn series_names(project: Project, number: RunNumber, kind: SeriesKind) -> Range {
-    subtree(run(project, number, RunPart::SeriesByName, (kind as u16,)))
+    subtree(run(project, number, RunRow::SeriesByName, (kind as u16,)))
 }
 
 /// The series with names between two bounds.
@@ -74,21 +74,21 @@ pub fn series_names_within(
     low: Bound<&str>,
     high: Bound<&str>,
 ) -> Range {
-    let key = |name| run(project, number, RunPart::SeriesByName, (kind as u16, name));
+    let key = |name| run(project, number, RunRow::SeriesByName, (kind as u16, name));
     clip_range(series_names(project, number, kind), low.map(key), high.map(key))
 }
 
 pub fn series_summary(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
-    run(project, number, RunPart::SeriesSummary, (series.0,))
+    run(project, number, RunRow::SeriesSummary, (series.0,))
 }
 
 /// The tail is (series: u32).
 pub fn series_summaries(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::SeriesSummary, ()))
+    subtree(run(project, number, RunRow::SeriesSummary, ()))
 }
 
 pub fn chunk_entry(project: Project, number: RunNumber, series: SeriesNumber, first_step: i64) -> Key {
-    run(project, number, RunPart::ChunkList, (series.0, first_step))
+    run(project, number, RunRow::ChunkList, (series.0, first_step))
 }
 
 /// The name in a key of `series_names`.
@@ -105,36 +105,36 @@ pub fn decode_series_context(range: &Range, key: &Key) -> Result<(String, [u8; 1
 
 /// Chunks in the order of their steps; the tail is (first step: i64).
 pub fn chunk_list(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    subtree(run(project, number, RunPart::ChunkList, (series.0,)))
+    subtree(run(project, number, RunRow::ChunkList, (series.0,)))
 }
 
 /// The chunk lists of all series of a run; the tail is (series: u32, first step: i64).
 pub fn chunk_lists(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::ChunkList, ()))
+    subtree(run(project, number, RunRow::ChunkList, ()))
 }
 
 pub fn chunk(project: Project, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
-    run(project, number, RunPart::Chunk, (series.0, chunk))
+    run(project, number, RunRow::Chunk, (series.0, chunk))
 }
 
 /// The tail is (chunk: u64).
 pub fn chunks(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    subtree(run(project, number, RunPart::Chunk, (series.0,)))
+    subtree(run(project, number, RunRow::Chunk, (series.0,)))
 }
 
 /// Pages are numbered by step, so their numbers may be negative.
 pub fn pyramid_page(project: Project, number: RunNumber, series: SeriesNumber, level: u8, page: i64) -> Key {
-    run(project, number, RunPart::Pyramid, (series.0, u16::from(level), page))
+    run(project, number, RunRow::Pyramid, (series.0, u16::from(level), page))
 }
 
 /// One level of the pyramid of a series, by step; the tail is (page: i64).
 pub fn pyramid_level(project: Project, number: RunNumber, series: SeriesNumber, level: u8) -> Range {
-    subtree(run(project, number, RunPart::Pyramid, (series.0, u16::from(level))))
+    subtree(run(project, number, RunRow::Pyramid, (series.0, u16::from(level))))
 }
 
 /// The whole pyramid of a series; the tail is (level: u16, page: i64).
 pub fn pyramid(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    subtree(run(project, number, RunPart::Pyramid, (series.0,)))
+    subtree(run(project, number, RunRow::Pyramid, (series.0,)))
 }
 
 pub fn garbage(project: Project, due_us: i64, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
@@ -152,80 +152,80 @@ pub fn garbage_prefix(project: Project) -> Key {
 }
 
 pub fn params_piece(project: Project, number: RunNumber, piece: u32) -> Key {
-    run(project, number, RunPart::Params, (piece,))
+    run(project, number, RunRow::Params, (piece,))
 }
 
 pub fn params(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::Params, ()))
+    subtree(run(project, number, RunRow::Params, ()))
 }
 
 pub fn object_header(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
-    run(project, number, RunPart::ObjectHeader, (series.0,))
+    run(project, number, RunRow::ObjectHeader, (series.0,))
 }
 
 /// The tail is (series: u32).
 pub fn object_headers(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::ObjectHeader, ()))
+    subtree(run(project, number, RunRow::ObjectHeader, ()))
 }
 
 pub fn object(project: Project, number: RunNumber, series: SeriesNumber, step: i64) -> Key {
-    run(project, number, RunPart::Object, (series.0, step))
+    run(project, number, RunRow::Object, (series.0, step))
 }
 
 /// The tail is (step: i64).
 pub fn objects(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    subtree(run(project, number, RunPart::Object, (series.0,)))
+    subtree(run(project, number, RunRow::Object, (series.0,)))
 }
 
 pub fn terminal_piece(project: Project, number: RunNumber, line: i64, piece: u32) -> Key {
-    run(project, number, RunPart::TerminalLine, (line, piece))
+    run(project, number, RunRow::TerminalLine, (line, piece))
 }
 
 /// All pieces of one line; the tail is (piece: u32).
 pub fn terminal_line(project: Project, number: RunNumber, line: i64) -> Range {
-    subtree(run(project, number, RunPart::TerminalLine, (line,)))
+    subtree(run(project, number, RunRow::TerminalLine, (line,)))
 }
 
 /// The tail is (line: i64, piece: u32).
 pub fn terminal_lines(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::TerminalLine, ()))
+    subtree(run(project, number, RunRow::TerminalLine, ()))
 }
 
 pub fn log_record_piece(project: Project, number: RunNumber, sequence: u64, piece: u32) -> Key {
-    run(project, number, RunPart::LogRecord, (sequence, piece))
+    run(project, number, RunRow::LogRecord, (sequence, piece))
 }
 
 /// The tail is (sequence: u64, piece: u32).
 pub fn log_records(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::LogRecord, ()))
+    subtree(run(project, number, RunRow::LogRecord, ()))
 }
 
 pub fn log_record_seen(project: Project, number: RunNumber, digest: &[u8; 16]) -> Key {
-    run(project, number, RunPart::LogRecordSeen, (TupleBytes::from(&digest[..]),))
+    run(project, number, RunRow::LogRecordSeen, (TupleBytes::from(&digest[..]),))
 }
 
 pub fn artifact(project: Project, number: RunNumber, path: &str) -> Key {
-    run(project, number, RunPart::Artifact, (path,))
+    run(project, number, RunRow::Artifact, (path,))
 }
 
 /// The tail is (path: String).
 pub fn artifacts(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::Artifact, ()))
+    subtree(run(project, number, RunRow::Artifact, ()))
 }
 
 pub fn origin(project: Project, number: RunNumber) -> Key {
-    run(project, number, RunPart::Origin, ())
+    run(project, number, RunRow::Origin, ())
 }
 
 pub fn series_edit(project: Project, number: RunNumber, id: &[u8; 16]) -> Key {
-    run(project, number, RunPart::SeriesEdit, (TupleBytes::from(&id[..]),))
+    run(project, number, RunRow::SeriesEdit, (TupleBytes::from(&id[..]),))
 }
 
 pub fn run_note(project: Project, number: RunNumber, note: &str) -> Key {
-    run(project, number, RunPart::Note, (note,))
+    run(project, number, RunRow::Note, (note,))
 }
 
 /// The tail is (note id: String).
 pub fn run_notes(project: Project, number: RunNumber) -> Range {
-    subtree(run(project, number, RunPart::Note, ()))
+    subtree(run(project, number, RunRow::Note, ()))
 }

@@ -25,7 +25,8 @@ pub struct WritingState {
     /// Points written; a repeated step counts each time.
     #[n(4)]
     pub points: u64,
-    /// Bytes of the blocks, objects, lines, and log records written.
+    /// Size of the blocks, objects, lines, and log records written. Every new kind of data adds to it; the
+    /// document, the headers of series, and artifacts do not.
     #[n(5)]
     pub bytes: u64,
     /// Receive time of the last data.
