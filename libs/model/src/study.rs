@@ -17,7 +17,7 @@ pub use trial::{
     trial_put, trials_get,
 };
 pub use trial_entries::{TrialEntry, trial_entries_page};
-pub use unlogged_points::{TrialPointValues, UnloggedPoints, trial_points_load, unlogged_points_page};
+pub use unlogged_points::{TrialPointValues, UnloggedMark, trial_points_load, unlogged_points_page};
 
 use matyan_store::{Batch, Commit, Error, Key, Range, Result, Scan, Snapshot, Store, Transaction, Value};
 use minicbor::{Decode, Encode};

@@ -23,7 +23,7 @@ use crate::{
     error::Error,
     metrics::{BlobMetrics, Metrics},
     record::deletion_record,
-    trial_points::log_trial_points,
+    trial_points::append_marked_points,
 };
 
 /// Interval for deleted runs: short, because users watch the counts.
@@ -102,7 +102,7 @@ impl JobScheduler {
             self.repeat(PENDING_INTERVAL, MIN_WAIT, "pending-payloads", stop, || upload_payloads(
                 deps, metrics, &uploads
             )),
-            self.repeat(TRIAL_POINTS_INTERVAL, MIN_WAIT, "trial-points", stop, || log_trial_points(
+            self.repeat(TRIAL_POINTS_INTERVAL, MIN_WAIT, "trial-points", stop, || append_marked_points(
                 deps, stop
             )),
             self.repeat(MIGRATION_INTERVAL, MIN_WAIT, "store-format", stop, || migration.run(jobs, stop)),

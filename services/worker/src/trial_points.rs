@@ -4,8 +4,8 @@
 use matyan_log::Topic;
 use matyan_model::{
     ids::{NamedProject, RunId},
-    keys::{self, TrialPoints},
-    study::{TrialPointValues, UnloggedPoints, trial_points_load, unlogged_points_page},
+    keys::{self, TrialPointKind},
+    study::{TrialPointValues, UnloggedMark, trial_points_load, unlogged_points_page},
 };
 use matyan_proto::ingest::v1::IngestionBatch;
 use matyan_store::{Commit, Transaction};
@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{deps::Deps, error::Error, record::server_record};
 
-/// Logs the points of all projects that are marked. A damaged trial holds up no other; the first damage is the error.
-pub(crate) async fn log_trial_points(deps: &Deps, stop: &CancellationToken) -> Result<(), Error> {
+/// Appends the marked points of all projects to the log. A damaged trial does not stop the others; the first such
+/// error is returned.
+pub(crate) async fn append_marked_points(deps: &Deps, stop: &CancellationToken) -> Result<(), Error> {
     let mut outcome = Ok(());
     for project in deps.maintenance().projects().await? {
         let mut rest = Some(keys::unlogged_points_all(project.number));
@@ -26,13 +27,13 @@ pub(crate) async fn log_trial_points(deps: &Deps, stop: &CancellationToken) -> R
             rest = next;
             for marked in page {
                 if stop.is_cancelled() {
-                    return Ok(());
+                    return outcome;
                 }
-                match log_points(deps, &project, marked).await {
+                match append_points(deps, &project, marked).await {
                     Err(error @ Error::Store(matyan_store::Error::Corrupt { .. })) => {
                         outcome = outcome.and(Err(error));
                     }
-                    logged => logged?,
+                    appended => appended?,
                 }
             }
         }
@@ -40,14 +41,14 @@ pub(crate) async fn log_trial_points(deps: &Deps, stop: &CancellationToken) -> R
     outcome
 }
 
-/// Logs the points of a trial, and clears their mark if they have not changed in the meantime: an append may take
-/// longer than a snapshot lives, so they are read again.
-async fn log_points(deps: &Deps, project: &NamedProject, marked: UnloggedPoints) -> Result<(), Error> {
-    let mut logged = None;
+/// Appends the points of a trial, reads them again, and clears the mark only if they are still the same; otherwise it
+/// appends the new ones. They are read again because an append may outlive the snapshot.
+async fn append_points(deps: &Deps, project: &NamedProject, marked: UnloggedMark) -> Result<(), Error> {
+    let mut appended = None;
     loop {
         let mut transaction = Transaction::new(deps.store.snapshot().await?);
         let found = trial_points_load(&mut transaction, project.number, marked).await?;
-        if found.is_none() || found == logged {
+        if found.is_none() || found == appended {
             marked.clear(transaction.batch(), project.number);
             match deps.store.commit(transaction.into_batch()).await? {
                 Commit::Done { .. } => return Ok(()),
@@ -57,22 +58,22 @@ async fn log_points(deps: &Deps, project: &NamedProject, marked: UnloggedPoints)
         drop(transaction);
         if let Some(TrialPointValues { run_id, values }) = &found {
             let id = RunId::new(run_id.as_str());
-            for batch in batches(marked.points, values) {
+            for batch in batches(marked.kind, values) {
                 let record = server_record(project, &id, &batch, deps.now_us());
                 deps.log_writer.append(Topic::Ingestion, vec![record]).await?;
             }
         }
-        logged = found;
+        appended = found;
     }
 }
 
-fn batches(points: TrialPoints, values: &[(i64, f64)]) -> Vec<IngestionBatch> {
-    match points {
-        TrialPoints::IntermediateValues => {
+fn batches(kind: TrialPointKind, values: &[(i64, f64)]) -> Vec<IngestionBatch> {
+    match kind {
+        TrialPointKind::IntermediateValues => {
             values.chunks(POINTS_PER_RECORD).map(trial_points::intermediate_values).collect()
         }
-        TrialPoints::Results if values.is_empty() => Vec::new(),
-        TrialPoints::Results => {
+        TrialPointKind::Results if values.is_empty() => Vec::new(),
+        TrialPointKind::Results => {
             let values: Vec<f64> = values.iter().map(|(_, value)| *value).collect();
             vec![trial_points::results(&values)]
         }

@@ -21,19 +21,19 @@ impl AttributeKind {
     }
 }
 
-/// Points of the run of a trial that are logged together. Numbers in keys.
+/// The kinds of a trial's points. Each kind is logged, and marked, as a whole. The numbers are used in keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrialPoints {
+pub enum TrialPointKind {
     IntermediateValues = 0,
     /// The values with which the trial has ended.
     Results = 1,
 }
 
-impl TrialPoints {
+impl TrialPointKind {
     pub const ALL: [Self; 2] = [Self::IntermediateValues, Self::Results];
 
     pub(crate) fn from_number(number: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|points| *points as u16 == number)
+        Self::ALL.into_iter().find(|kind| *kind as u16 == number)
     }
 }
 
@@ -217,11 +217,11 @@ pub fn unfinished_studies(project: Project) -> Range {
     subtree(part(project, StudyPart::Unfinished, ()))
 }
 
-pub fn unlogged_points(project: Project, study: u32, number: u32, points: TrialPoints) -> Key {
-    part(project, StudyPart::UnloggedPoints, (study, number, points as u16))
+pub fn unlogged_points(project: Project, study: u32, number: u32, kind: TrialPointKind) -> Key {
+    part(project, StudyPart::UnloggedPoints, (study, number, kind as u16))
 }
 
-/// The tail is (study: u32, number: u32, points: u16).
+/// The tail is (study: u32, number: u32, kind: u16).
 pub fn unlogged_points_all(project: Project) -> Range {
     subtree(part(project, StudyPart::UnloggedPoints, ()))
 }

@@ -131,8 +131,8 @@ fn rows_of_studies() -> Vec<Key> {
         intermediate_value(P, 7, 0, 0),
         dead_study(P, 7),
         unfinished_study(P, 7),
-        unlogged_points(P, 7, 0, TrialPoints::IntermediateValues),
-        unlogged_points(P, 7, 0, TrialPoints::Results),
+        unlogged_points(P, 7, 0, TrialPointKind::IntermediateValues),
+        unlogged_points(P, 7, 0, TrialPointKind::Results),
     ]
 }
 

@@ -243,7 +243,7 @@ async fn a_finished_restore_is_not_given_up() {
     assert_eq!(reserve(&store, 4, 2_000).await, StudyPlace::Unswept);
 }
 
-async fn load_points(store: &TestStore, marked: UnloggedPoints) -> Option<TrialPointValues> {
+async fn load_points(store: &TestStore, marked: UnloggedMark) -> Option<TrialPointValues> {
     store.run(async |transaction| trial_points_load(transaction, P, marked).await).await.unwrap()
 }
 
@@ -253,7 +253,7 @@ async fn rule_101_marked_points_are_found_until_they_are_cleared() {
     let study = create(&store, "a").await.unwrap();
     let number = add(&store, study).await.unwrap();
     let id = (study, number);
-    let marks = keys::TrialPoints::ALL.map(|points| UnloggedPoints { study, number, points });
+    let marks = keys::TrialPointKind::ALL.map(|kind| UnloggedMark { study, number, kind });
     let values = [(-3, f64::NAN), (7, -0.0)];
     let mark = async |transaction: &mut Transaction| {
         let run = Some(TrialRun { number: 1, id: "r".into() });

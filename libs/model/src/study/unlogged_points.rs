@@ -7,25 +7,26 @@ use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};
 use super::Trial;
 use crate::{
     ids::Project,
-    keys::{self, TrialPoints},
+    keys::{self, TrialPointKind},
     rows,
 };
 
-/// A mark.
+/// The mark of one kind of a trial's points, which may not be in the log yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnloggedPoints {
+pub struct UnloggedMark {
     pub study: u32,
+    /// Number of the trial.
     pub number: u32,
-    pub points: TrialPoints,
+    pub kind: TrialPointKind,
 }
 
-impl UnloggedPoints {
+impl UnloggedMark {
     pub fn put(self, batch: &mut Batch, project: Project) {
-        batch.set(keys::unlogged_points(project, self.study, self.number, self.points), Vec::new());
+        batch.set(keys::unlogged_points(project, self.study, self.number, self.kind), Vec::new());
     }
 
     pub fn clear(self, batch: &mut Batch, project: Project) {
-        batch.clear(keys::unlogged_points(project, self.study, self.number, self.points));
+        batch.clear(keys::unlogged_points(project, self.study, self.number, self.kind));
     }
 }
 
@@ -51,14 +52,14 @@ pub async fn unlogged_points_page(
     snapshot: &dyn Snapshot,
     project: Project,
     range: &Range,
-) -> Result<(Vec<UnloggedPoints>, Option<Range>)> {
+) -> Result<(Vec<UnloggedMark>, Option<Range>)> {
     let all = keys::unlogged_points_all(project);
     let page = snapshot.scan(range, Scan { rows: 1_000, ..Scan::default() }).await?;
     let mut found = Vec::with_capacity(page.rows.len());
     for (key, _) in &page.rows {
-        let (study, number, points) = keys::tail(&all.start, key)?;
-        let points = TrialPoints::from_number(points);
-        found.extend(points.map(|points| UnloggedPoints { study, number, points }));
+        let (study, number, kind) = keys::tail(&all.start, key)?;
+        let kind = TrialPointKind::from_number(kind);
+        found.extend(kind.map(|kind| UnloggedMark { study, number, kind }));
     }
     Ok((found, page.rest(range)))
 }
@@ -68,9 +69,9 @@ pub async fn unlogged_points_page(
 pub async fn trial_points_load(
     transaction: &mut Transaction,
     project: Project,
-    marked: UnloggedPoints,
+    marked: UnloggedMark,
 ) -> Result<Option<TrialPointValues>> {
-    let UnloggedPoints { study, number, points } = marked;
+    let UnloggedMark { study, number, kind } = marked;
     if transaction.get(&keys::study(project, study)).await?.is_none() {
         return Ok(None);
     }
@@ -78,9 +79,9 @@ pub async fn trial_points_load(
     let Some(value) = transaction.get(&key).await? else { return Ok(None) };
     let trial: Trial = rows::decode(&key, &value)?;
     let Some(run) = trial.run else { return Ok(None) };
-    let values = match points {
-        TrialPoints::Results => (0..).zip(trial.values).collect(),
-        TrialPoints::IntermediateValues => {
+    let values = match kind {
+        TrialPointKind::Results => (0..).zip(trial.values).collect(),
+        TrialPointKind::IntermediateValues => {
             let all = keys::intermediate_values(project, study, number);
             let since = transaction.version();
             transaction.batch().expect_unchanged(all.clone(), since);

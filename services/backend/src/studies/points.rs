@@ -6,8 +6,8 @@
 //! happens to the log then, a worker logs the marked points.
 
 use matyan_model::{
-    keys::TrialPoints,
-    study::{Trial, TrialState, UnloggedPoints},
+    keys::TrialPointKind,
+    study::{Trial, TrialState, UnloggedMark},
 };
 use matyan_proto::ingest::v1::IngestionBatch;
 use matyan_store::Batch;
@@ -51,17 +51,17 @@ impl DuePoints {
         Some(Self { study, number, run_id, intermediate_values, results })
     }
 
-    fn mark(&self, points: TrialPoints) -> UnloggedPoints {
-        UnloggedPoints { study: self.study, number: self.number, points }
+    fn mark(&self, kind: TrialPointKind) -> UnloggedMark {
+        UnloggedMark { study: self.study, number: self.number, kind }
     }
 
     /// Marks the points in the transaction of the state.
     pub(super) fn put_marks(&self, batch: &mut Batch, call: &Call) {
         if !self.intermediate_values.is_empty() {
-            self.mark(TrialPoints::IntermediateValues).put(batch, call.project);
+            self.mark(TrialPointKind::IntermediateValues).put(batch, call.project);
         }
         if !self.results.is_empty() {
-            self.mark(TrialPoints::Results).put(batch, call.project);
+            self.mark(TrialPointKind::Results).put(batch, call.project);
         }
     }
 
@@ -70,20 +70,20 @@ impl DuePoints {
     pub(super) async fn log(&self, deps: &Deps, call: &Call) {
         if !self.intermediate_values.is_empty() {
             let logged = publish(deps, call, &self.run_id, &self.intermediate_values).await;
-            self.clear_mark(deps, call, TrialPoints::IntermediateValues, logged).await;
+            self.clear_mark(deps, call, TrialPointKind::IntermediateValues, logged).await;
         }
         if !self.results.is_empty() {
             let logged = append(deps, call, &self.run_id, trial_points::results(&self.results)).await;
-            self.clear_mark(deps, call, TrialPoints::Results, logged).await;
+            self.clear_mark(deps, call, TrialPointKind::Results, logged).await;
         }
     }
 
-    async fn clear_mark(&self, deps: &Deps, call: &Call, points: TrialPoints, logged: Result<()>) {
+    async fn clear_mark(&self, deps: &Deps, call: &Call, kind: TrialPointKind, logged: Result<()>) {
         let cleared = async {
             logged?;
             // Not synced: if the commit is lost, the points are logged once more.
             let mut batch = Batch::buffered();
-            self.mark(points).clear(&mut batch, call.project);
+            self.mark(kind).clear(&mut batch, call.project);
             deps.store.commit(batch).await?;
             Ok::<_, crate::server::error::Error>(())
         };

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use matyan_log::{LogInspector as _, Topic};
 use matyan_model::{
-    keys::TrialPoints,
+    keys::TrialPointKind,
     study::{
-        Direction, Study, Trial, TrialRun, TrialState, UnloggedPoints, intermediate_value_put, study_create,
+        Direction, Study, Trial, TrialRun, TrialState, UnloggedMark, intermediate_value_put, study_create,
         trial_add,
     },
 };
@@ -14,7 +14,7 @@ use matyan_store::{Transaction, transact};
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{FullLog, P, TestEnv, record};
-use crate::trial_points::log_trial_points;
+use crate::trial_points::append_marked_points;
 
 impl TestEnv {
     /// Writes a trial of run `r` that has ended, as a backend does that is killed before it logs anything.
@@ -39,8 +39,8 @@ impl TestEnv {
             for (step, value) in values {
                 intermediate_value_put(transaction.batch(), P, (study, number), *step, *value);
             }
-            for points in TrialPoints::ALL {
-                UnloggedPoints { study, number, points }.put(transaction.batch(), P);
+            for kind in TrialPointKind::ALL {
+                UnloggedMark { study, number, kind }.put(transaction.batch(), P);
             }
             Ok::<_, matyan_store::Error>((transaction, ()))
         };
@@ -58,10 +58,10 @@ async fn rule_101_what_a_backend_did_not_log_is_logged_once_by_a_worker() {
 
     let stop = CancellationToken::new();
     let log = std::mem::replace(&mut env.deps.log_writer, Arc::new(FullLog));
-    log_trial_points(&env.deps, &stop).await.unwrap_err();
+    append_marked_points(&env.deps, &stop).await.unwrap_err();
     env.deps.log_writer = log;
     for _ in 0..2 {
-        log_trial_points(&env.deps, &stop).await.unwrap();
+        append_marked_points(&env.deps, &stop).await.unwrap();
     }
     env.applied(0, 2).await;
     assert_eq!(env.log.describe(Topic::Ingestion).await.unwrap().partitions[0].end, 3, "one record for each");

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use matyan_model::{
     ids::Project,
-    keys::{self, TrialPoints},
-    study::{UnloggedPoints, unlogged_points_page},
+    keys::{self, TrialPointKind},
+    study::{UnloggedMark, unlogged_points_page},
 };
 use matyan_proto::{
     backup::v1::{
@@ -265,12 +265,12 @@ async fn rule_101_a_state_is_set_once_and_its_points_are_marked_if_the_log_fails
     let snapshot = harness.store.snapshot().await.unwrap();
     let all = keys::unlogged_points_all(Project(0));
     let (marked, _) = unlogged_points_page(&*snapshot, Project(0), &all).await.unwrap();
-    let mark = |number, points| UnloggedPoints { study: id, number, points };
+    let mark = |number, kind| UnloggedMark { study: id, number, kind };
     let expected = [
-        mark(running, TrialPoints::Results),
-        mark(queued, TrialPoints::IntermediateValues),
-        mark(added, TrialPoints::IntermediateValues),
-        mark(added, TrialPoints::Results),
+        mark(running, TrialPointKind::Results),
+        mark(queued, TrialPointKind::IntermediateValues),
+        mark(added, TrialPointKind::IntermediateValues),
+        mark(added, TrialPointKind::Results),
     ];
     assert_eq!(marked, expected);
     drop(snapshot);
