@@ -2,4 +2,4 @@
 
 mod faults;
 
-pub use faults::{BlobCall, BlobFault, FaultBlobs};
+pub use faults::{BlobCall, BlobFault, FaultyBlobs};

@@ -22,7 +22,7 @@ use matyan_blob::{
     BlobKey, Blobs, OpenBucket, PresignedUpload, UPLOAD_PATH, UploadGrant, UrlSigner,
     conformance::{Backend, Fixture, trials},
     fs::FsBlobs,
-    layers::{BlobFault, FaultBlobs},
+    layers::{BlobFault, FaultyBlobs},
 };
 use percent_encoding::percent_decode_str;
 
@@ -67,7 +67,7 @@ impl Fixture for FsFixture {
     async fn open_bucket(&self) -> OpenBucket {
         let store = Arc::new(self.store());
         let blobs: Arc<dyn Blobs> = if self.slow {
-            Arc::new(FaultBlobs::new(store.clone(), |_| BlobFault::Delay(Duration::from_micros(100))))
+            Arc::new(FaultyBlobs::new(store.clone(), |_| BlobFault::Delay(Duration::from_micros(100))))
         } else {
             store.clone()
         };

@@ -5,5 +5,5 @@ mod commit_history;
 mod fault;
 mod fence;
 
-pub use fault::{Fault, FaultStore, Faults};
+pub use fault::{Fault, Faults, FaultyStore};
 pub use fence::FenceStore;

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use matyan_store::Store;
 use matyan_store::conformance::{Instance, OpenInstance, Suite, run};
 use matyan_store::embedded::{EmbeddedStore, Settings};
-use matyan_store::layers::{FaultStore, Faults};
+use matyan_store::layers::{Faults, FaultyStore};
 
 fn main() -> ExitCode {
     let server = fdb::FdbServer::default();
@@ -35,7 +35,7 @@ fn slow() -> Option<Faults> {
 
 fn with_faults(faults: Option<&Faults>, store: Arc<dyn Store>) -> Arc<dyn Store> {
     match faults {
-        Some(faults) => Arc::new(FaultStore::new(store, faults.clone())),
+        Some(faults) => Arc::new(FaultyStore::new(store, faults.clone())),
         None => store,
     }
 }

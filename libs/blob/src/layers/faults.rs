@@ -28,20 +28,20 @@ pub enum BlobFault {
     Refuse,
     /// The work is done, but an error is returned.
     LoseAnswer,
-    /// The first key of a delete is not deleted, now or later; other calls fail as with
-    /// `Refuse`.
+    /// The first key of a delete is kept, with an error (`Setup`) that a retry does not fix;
+    /// other calls fail as with `Refuse`.
     Lock,
     /// The content of a put or read breaks off after this many bytes; other calls fail as
     /// with `Refuse`.
     Cut(u64),
 }
 
-pub struct FaultBlobs {
+pub struct FaultyBlobs {
     inner: Arc<dyn Blobs>,
     plan: Box<dyn Fn(BlobCall) -> BlobFault + Send + Sync>,
 }
 
-impl FaultBlobs {
+impl FaultyBlobs {
     pub fn new(inner: Arc<dyn Blobs>, plan: impl Fn(BlobCall) -> BlobFault + Send + Sync + 'static) -> Self {
         Self { inner, plan: Box::new(plan) }
     }
@@ -60,7 +60,7 @@ impl FaultBlobs {
 
     /// Separates `Cut` from the other faults: the call that returns a stream succeeds even
     /// if the stream breaks later.
-    fn plan_content(&self, call: BlobCall) -> (BlobFault, Option<u64>) {
+    fn split_cut(&self, call: BlobCall) -> (BlobFault, Option<u64>) {
         match (self.plan)(call) {
             BlobFault::Cut(after) => (BlobFault::None, Some(after)),
             fault => (fault, None),
@@ -90,7 +90,7 @@ fn cut(content: Content, after: Option<u64>) -> Content {
 }
 
 #[async_trait]
-impl Blobs for FaultBlobs {
+impl Blobs for FaultyBlobs {
     async fn presign(&self, key: &BlobKey, content_type: &str, size: Option<u64>) -> Result<PresignedUpload> {
         self.run((self.plan)(BlobCall::Presign), self.inner.presign(key, content_type, size)).await
     }
@@ -102,12 +102,12 @@ impl Blobs for FaultBlobs {
         size: Option<u64>,
         content: Content,
     ) -> Result<u64> {
-        let (fault, after) = self.plan_content(BlobCall::Put);
+        let (fault, after) = self.split_cut(BlobCall::Put);
         self.run(fault, self.inner.put(key, content_type, size, cut(content, after))).await
     }
 
     async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>> {
-        let (fault, after) = self.plan_content(BlobCall::Read);
+        let (fault, after) = self.split_cut(BlobCall::Read);
         let found = self.run(fault, self.inner.read(key, range)).await?;
         Ok(found.map(|(meta, content)| (meta, cut(content, after))))
     }

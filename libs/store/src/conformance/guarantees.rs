@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::{Instance, batch, get, must_commit, rows};
-use crate::layers::{FaultStore, Faults};
+use crate::layers::{Faults, FaultyStore};
 use crate::{Batch, Commit, Durability, Error, Key, Limits, Range, Scan, Stamp, Store, Value};
 
 /// 1: writers keep two keys equal; no reader ever sees them differ.
@@ -162,7 +162,7 @@ pub(super) async fn absent(instance: &mut dyn Instance) {
 
 /// 9: an error means that the batch was not applied, and any other answer is true as well.
 pub(super) async fn settled(instance: &mut dyn Instance) {
-    let faulty = Arc::new(FaultStore::new(instance.store(), Faults::errors(7, 0.3)));
+    let faulty = Arc::new(FaultyStore::new(instance.store(), Faults::errors(7, 0.3)));
     let commits = (0..200_u16).map(|writer| {
         let faulty = faulty.clone();
         async move {

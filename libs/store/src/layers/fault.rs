@@ -102,14 +102,14 @@ impl Random {
 }
 
 /// A store with injected faults; see the module documentation.
-pub struct FaultStore {
+pub struct FaultyStore {
     inner: Arc<dyn Store>,
     faults: Mutex<Faults>,
     history: CommitHistory,
     crashed: watch::Sender<bool>,
 }
 
-impl FaultStore {
+impl FaultyStore {
     pub fn new(inner: Arc<dyn Store>, faults: Faults) -> Self {
         Self {
             inner,
@@ -202,7 +202,7 @@ impl FaultStore {
 }
 
 #[async_trait]
-impl Store for FaultStore {
+impl Store for FaultyStore {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
         self.call(self.inner.snapshot()).await
     }

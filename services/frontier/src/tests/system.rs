@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use matyan_blob::layers::{BlobFault, FaultBlobs};
+use matyan_blob::layers::{BlobFault, FaultyBlobs};
 use matyan_log::layers::AppendFault;
 use matyan_proto::{
     limits,
@@ -56,7 +56,7 @@ async fn a_hanging_log_is_reported() {
 #[tokio::test]
 async fn a_hanging_blob_store_is_reported_before_the_caller_gives_up() {
     let env = TestEnv::new().await;
-    let hanging = FaultBlobs::new(env.blobs.clone(), |_| BlobFault::Delay(Duration::from_secs(3_600)));
+    let hanging = FaultyBlobs::new(env.blobs.clone(), |_| BlobFault::Delay(Duration::from_secs(3_600)));
     let frontier = env.with_blobs(Arc::new(hanging));
     let mut client = SystemServiceClient::new(frontier.system_server());
     tokio::time::pause();

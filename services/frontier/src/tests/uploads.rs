@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
-use matyan_blob::{BlobKey, Blobs, UploadLimits, layers::FaultBlobs};
+use matyan_blob::{BlobKey, Blobs, UploadLimits, layers::FaultyBlobs};
 use matyan_log::layers::Faults;
 use matyan_proto::ingest::v1::{self as pb, store_request::Message as StoreMessage, upload_request::Message};
 use std::sync::Arc;
@@ -298,7 +298,7 @@ async fn other_blob_stores_accept_no_uploads() {
 #[tokio::test]
 async fn an_unavailable_blob_store_is_reported() {
     let env = TestEnv::new().await;
-    let away = FaultBlobs::new(env.blobs.clone(), |_| matyan_blob::layers::BlobFault::Refuse);
+    let away = FaultyBlobs::new(env.blobs.clone(), |_| matyan_blob::layers::BlobFault::Refuse);
     let frontier = env.with_blobs(Arc::new(away));
     let request =
         pb::PresignRequest { run_id: "run".into(), artifact_path: "x".into(), ..Default::default() };

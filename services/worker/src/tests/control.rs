@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use matyan_blob::{
     BlobKey,
-    layers::{BlobCall, BlobFault, FaultBlobs},
+    layers::{BlobCall, BlobFault, FaultyBlobs},
 };
 use matyan_log::{Delivery, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic};
 use matyan_maintenance::{DeletedRunBlobs, deleted_run_number};
@@ -241,7 +241,7 @@ async fn rule_15_an_event_waits_in_the_outbox_until_the_blobs_can_be_deleted() {
     let mut env = TestEnv::new().await;
     let is_broken = Arc::new(AtomicBool::new(true));
     let plan = is_broken.clone();
-    let faulty = FaultBlobs::new(env.deps.blobs.clone(), move |_| {
+    let faulty = FaultyBlobs::new(env.deps.blobs.clone(), move |_| {
         if plan.load(Ordering::Relaxed) { BlobFault::Refuse } else { BlobFault::None }
     });
     env.put_blob("r/a").await;
@@ -580,7 +580,7 @@ async fn rule_15_a_blob_that_cannot_be_deleted_blocks_neither_other_blobs_nor_ot
         env.apply_with(&mut env.writer(run), deleted).await;
     }
     let deletes = AtomicU64::new(0);
-    env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |call| match call {
+    env.deps.blobs = Arc::new(FaultyBlobs::new(env.deps.blobs.clone(), move |call| match call {
         BlobCall::Delete if deletes.fetch_add(1, Ordering::Relaxed) == 0 => BlobFault::Lock,
         _ => BlobFault::None,
     }));
@@ -614,7 +614,7 @@ async fn rule_13_one_run_whose_blobs_remain_does_not_block_others() {
     }
     env.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
     let calls = AtomicU64::new(0);
-    env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |_| {
+    env.deps.blobs = Arc::new(FaultyBlobs::new(env.deps.blobs.clone(), move |_| {
         if calls.fetch_add(1, Ordering::Relaxed) == 0 { BlobFault::Refuse } else { BlobFault::None }
     }));
     let metrics = Metrics::new(&Registry::new()).unwrap();

@@ -24,7 +24,7 @@ use matyan_proto::{
 use matyan_store::{
     Store,
     embedded::EmbeddedStore,
-    layers::{FaultStore, Faults},
+    layers::{Faults, FaultyStore},
 };
 use prometheus::IntCounter;
 use prost::Message;
@@ -46,7 +46,7 @@ pub(crate) struct TestEnv {
     pub(crate) deps: Deps,
     /// The store without faults, which tests use directly; workers use it through `faults`.
     inner: Arc<EmbeddedStore>,
-    pub(crate) faults: Arc<FaultStore>,
+    pub(crate) faults: Arc<FaultyStore>,
     pub(crate) now_us: Arc<AtomicI64>,
     pub(super) log: Arc<EmbeddedLog>,
     pub(super) dead_letters: DeadLetterQueue,
@@ -64,7 +64,7 @@ impl TestEnv {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
         let inner = Arc::new(store);
-        let faults = Arc::new(FaultStore::new(inner.clone(), Faults::script([])));
+        let faults = Arc::new(FaultyStore::new(inner.clone(), Faults::script([])));
         let log = open_log(&directory.path().join("log"), 0).await;
         let now_us = Arc::new(AtomicI64::new(1_000_000_000));
         let clock = {

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use matyan_blob::layers::{BlobCall, BlobFault, FaultBlobs};
+use matyan_blob::layers::{BlobCall, BlobFault, FaultyBlobs};
 use matyan_maintenance::deleted_run_number;
 use matyan_model::{
     ids::{Job, NamedProject, Project, RunId},
@@ -302,7 +302,7 @@ async fn a_project_whose_blobs_cannot_be_deleted_is_tried_again() {
     env.now_us.fetch_add(61 * SECOND_US, Ordering::Relaxed);
     let working = env.deps.blobs.clone();
     let lists = AtomicU32::new(0);
-    env.deps.blobs = Arc::new(FaultBlobs::new(working.clone(), move |call| {
+    env.deps.blobs = Arc::new(FaultyBlobs::new(working.clone(), move |call| {
         let is_first = call == BlobCall::List && lists.fetch_add(1, Ordering::Relaxed) == 0;
         if is_first { BlobFault::Refuse } else { BlobFault::None }
     }));

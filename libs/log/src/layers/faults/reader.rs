@@ -1,6 +1,6 @@
-//! The reading half of the fault layer. Only deliveries of records are subject to faults. A
-//! fault, once chosen, remains in effect until its delivery is returned, so `next` stays
-//! cancel-safe.
+//! The reading half of the fault layer. Only deliveries of records are subject to faults, and
+//! every call waits while the log is stopped. A fault, once chosen, remains in effect until its
+//! delivery is returned, so `next` stays cancel-safe.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -32,7 +32,7 @@ impl LogReader for FaultyReader {
             inner,
             faults: self.faults.clone(),
             planned: VecDeque::new(),
-            waiting: BTreeSet::new(),
+            reassigned: BTreeSet::new(),
         }))
     }
 
@@ -49,7 +49,7 @@ struct FaultySubscription {
     planned: VecDeque<PlannedEvent>,
     /// Partitions reassigned by a fault and not restarted yet. Their deliveries from the inner log
     /// are dropped.
-    waiting: BTreeSet<u32>,
+    reassigned: BTreeSet<u32>,
 }
 
 enum PlannedEvent {
@@ -63,7 +63,7 @@ impl FaultySubscription {
         let Delivery::Records { partition, records } = delivery else {
             return self.planned.push_back(PlannedEvent::Delivery(delivery));
         };
-        if self.waiting.contains(&partition) {
+        if self.reassigned.contains(&partition) {
             return;
         }
         match self.faults.delivery_fault() {
@@ -77,7 +77,7 @@ impl FaultySubscription {
                 self.planned.push_back(PlannedEvent::Delivery(Delivery::Records { partition, records }));
             }
             Some(DeliveryFault::Reassign) => {
-                self.waiting.insert(partition);
+                self.reassigned.insert(partition);
                 self.planned.push_back(PlannedEvent::Delivery(Delivery::Revoked { partition }));
                 return self.planned.push_back(PlannedEvent::Delivery(Delivery::Assigned { partition }));
             }
@@ -106,11 +106,11 @@ impl Subscription for FaultySubscription {
         }
     }
 
-    /// Starts a partition, and drops deliveries planned for it before.
+    /// Starts a partition, and drops the deliveries of records that were planned for it.
     async fn start(&mut self, partition: u32, point: StartPoint) -> Result<()> {
         self.faults.until_resumed().await;
         self.inner.start(partition, point).await?;
-        self.waiting.remove(&partition);
+        self.reassigned.remove(&partition);
         self.planned.retain(|planned| match planned {
             PlannedEvent::Delivery(Delivery::Records { partition: of, .. }) => *of != partition,
             _ => true,

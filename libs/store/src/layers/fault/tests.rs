@@ -24,7 +24,7 @@ async fn faults_follow_the_script_and_errors_apply_nothing() {
     let (_directory, inner) = embedded().await;
     let late = Duration::from_millis(1);
     let script = [Fault::None, Fault::Error, Fault::Delay(late), Fault::LateAnswer(late), Fault::Error];
-    let store = FaultStore::new(inner.clone(), Faults::script(script));
+    let store = FaultyStore::new(inner.clone(), Faults::script(script));
     store.commit(set("a", Durability::Synced)).await.unwrap();
     assert!(matches!(store.commit(set("b", Durability::Synced)).await, Err(Error::Unavailable { .. })));
     store.commit(set("c", Durability::Synced)).await.unwrap();
@@ -52,7 +52,7 @@ async fn a_crash_hangs_all_calls_and_loses_unsynced_commits() {
     for last in [Fault::Crash, Fault::CrashAfter] {
         let (_directory, inner) = embedded().await;
         let faults = [Fault::None, Fault::None, Fault::None, last];
-        let store = FaultStore::new(inner.clone(), Faults::script(faults));
+        let store = FaultyStore::new(inner.clone(), Faults::script(faults));
         store.commit(set("covered", Durability::Buffered)).await.unwrap();
         store.commit(set("synced", Durability::Synced)).await.unwrap();
         store.commit(set("buffered", Durability::Buffered)).await.unwrap();

@@ -34,7 +34,7 @@ use matyan_sign_in::{ClientSecret, GitHubSettings, Providers, RoleTable, SignInK
 use matyan_store::{
     Store,
     embedded::EmbeddedStore,
-    layers::{FaultStore, Faults, FenceStore},
+    layers::{Faults, FaultyStore, FenceStore},
 };
 use matyan_wire::ingestion::RecordFormat;
 use matyan_worker::{ControlWorker, Deps, FoldThread, IngestionWorker, Metrics};
@@ -53,7 +53,7 @@ pub(crate) struct Harness {
     /// Between the backend and the store.
     pub(crate) fence: Arc<FenceStore>,
     /// Between the fence and the store. Injects no faults unless a test asks for them.
-    pub(crate) faults: Arc<FaultStore>,
+    pub(crate) faults: Arc<FaultyStore>,
     /// Between the workers and the store, except for compaction, which looks for work in all projects.
     pub(crate) worker_fence: Arc<FenceStore>,
     pub(crate) registry: prometheus::Registry,
@@ -250,7 +250,7 @@ impl Harness {
         let ids = Arc::new(AtomicU64::new(1));
         let describes = Arc::new(AtomicU64::new(0));
         let lagging = Arc::new(AtomicU64::new(0));
-        let faults = Arc::new(FaultStore::new(store.clone(), Faults::script([])));
+        let faults = Arc::new(FaultyStore::new(store.clone(), Faults::script([])));
         let fence = Arc::new(FenceStore::new(faults.clone()));
         let worker_fence = Arc::new(FenceStore::new(store.clone()));
         let registry = prometheus::Registry::new();

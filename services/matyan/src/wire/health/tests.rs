@@ -12,7 +12,7 @@ use matyan_backend::{Backend, UriKey};
 use matyan_blob::{
     UrlSigner,
     fs::FsBlobs,
-    layers::{BlobFault, FaultBlobs},
+    layers::{BlobFault, FaultyBlobs},
 };
 use matyan_edge::{Edge, Metrics};
 use matyan_log::{
@@ -23,7 +23,7 @@ use matyan_proto::system::v1::system_service_server::SystemServiceServer;
 use matyan_sign_in::SignInKey;
 use matyan_store::{
     embedded::EmbeddedStore,
-    layers::{FaultStore, Faults as StoreFaults},
+    layers::{Faults as StoreFaults, FaultyStore},
 };
 use matyan_worker::{Deps, System};
 use prometheus::Registry;
@@ -37,7 +37,7 @@ use crate::wire::clock;
 /// A backend and two workers, with fault layers over the store and log that they share.
 struct TestSystem {
     edges: [Edge; 3],
-    store: Arc<FaultStore>,
+    store: Arc<FaultyStore>,
     log: Arc<LogFaults>,
     blobs_unavailable: Arc<AtomicBool>,
     _directory: TempDir,
@@ -48,7 +48,7 @@ impl TestSystem {
         let directory = tempfile::tempdir().unwrap();
         let data_path = |name| directory.path().join(name);
         let store = Arc::new(EmbeddedStore::open(data_path("store"), Default::default()).await.unwrap());
-        let store = Arc::new(FaultStore::new(store, StoreFaults::script([])));
+        let store = Arc::new(FaultyStore::new(store, StoreFaults::script([])));
         let inner = Arc::new(EmbeddedLog::open(data_path("log"), Default::default()).await.unwrap());
         let log = Arc::new(LogFaults::scripted(Duration::from_secs(1)));
         let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock::now_us());
@@ -62,7 +62,7 @@ impl TestSystem {
             store: store.clone(),
             log_reader: Arc::new(FaultyReader::new(inner.clone(), log.clone())),
             log_writer: Arc::new(FaultyWriter::new(inner, log.clone())),
-            blobs: Arc::new(FaultBlobs::new(blobs, plan)),
+            blobs: Arc::new(FaultyBlobs::new(blobs, plan)),
             clock: clock::now_us(),
             random: clock::new_id(),
         };

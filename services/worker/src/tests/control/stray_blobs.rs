@@ -113,7 +113,7 @@ async fn rule_16_a_run_that_comes_during_a_sweep_keeps_its_blobs() {
     env.now_us.store(1_000_000_000 + 40 * 24 * HOUR_US, Ordering::Relaxed);
     // The last call before the deletion looks at the blob.
     let store = env.deps.store.clone();
-    env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |call| {
+    env.deps.blobs = Arc::new(FaultyBlobs::new(env.deps.blobs.clone(), move |call| {
         if call == BlobCall::Describe {
             let mut batch = Batch::default();
             batch.set(keys::head(P, &RunId::new("late")), Head::Live(RunNumber(1)).encode());

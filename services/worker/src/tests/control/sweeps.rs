@@ -100,7 +100,7 @@ async fn rule_16_an_unreadable_run_does_not_block_others() {
     let inner = env.deps.blobs.clone();
     let faulty = |call: BlobCall| {
         let calls = AtomicU64::new(0);
-        Arc::new(FaultBlobs::new(inner.clone(), move |made| {
+        Arc::new(FaultyBlobs::new(inner.clone(), move |made| {
             let is_first = made == call && calls.fetch_add(1, Ordering::Relaxed) == 0;
             if is_first { BlobFault::Refuse } else { BlobFault::None }
         }))
@@ -182,7 +182,7 @@ async fn rule_16_unreadable_runs_do_not_end_the_round() {
     }
     env.now_us.store(1_000_000_000 + 40 * 24 * HOUR_US, Ordering::Relaxed);
     let inner = env.deps.blobs.clone();
-    env.deps.blobs = Arc::new(FaultBlobs::new(inner, |call| match call {
+    env.deps.blobs = Arc::new(FaultyBlobs::new(inner, |call| match call {
         BlobCall::Read => BlobFault::Refuse,
         _ => BlobFault::None,
     }));
@@ -206,7 +206,7 @@ async fn rule_16_a_round_fails_if_the_bucket_is_unavailable() {
     worker.stop().await.unwrap();
     let lists = Arc::new(AtomicU64::new(0));
     let counted = lists.clone();
-    env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |_| {
+    env.deps.blobs = Arc::new(FaultyBlobs::new(env.deps.blobs.clone(), move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
         BlobFault::Refuse
     }));
@@ -233,7 +233,7 @@ async fn rule_14_a_sweep_renews_its_lock() {
     let slow = gate.clone();
     let lists = AtomicU64::new(0);
     // Each folder takes four minutes, and the last one blocks.
-    env.deps.blobs = Arc::new(FaultBlobs::new(gate.clone(), move |call| {
+    env.deps.blobs = Arc::new(FaultyBlobs::new(gate.clone(), move |call| {
         if call == BlobCall::List {
             now_us.fetch_add(240_000_000, Ordering::Relaxed);
             if lists.fetch_add(1, Ordering::Relaxed) == 2 {
@@ -487,7 +487,7 @@ async fn rule_16_runs_that_ended_long_ago_take_turns() {
     let inner = env.deps.blobs.clone();
     let lists = Arc::new(AtomicU64::new(0));
     let counted = lists.clone();
-    env.deps.blobs = Arc::new(FaultBlobs::new(inner.clone(), move |call| {
+    env.deps.blobs = Arc::new(FaultyBlobs::new(inner.clone(), move |call| {
         counted.fetch_add((call == BlobCall::List).into(), Ordering::Relaxed);
         BlobFault::None
     }));
@@ -535,7 +535,7 @@ async fn jobs_end_although_the_store_does_not_answer() {
 pub(super) fn counting(env: &mut TestEnv, counted: BlobCall) -> Arc<AtomicU64> {
     let calls = Arc::new(AtomicU64::new(0));
     let counter = calls.clone();
-    env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |call| {
+    env.deps.blobs = Arc::new(FaultyBlobs::new(env.deps.blobs.clone(), move |call| {
         counter.fetch_add(u64::from(call == counted), Ordering::Relaxed);
         BlobFault::None
     }));
@@ -588,7 +588,7 @@ async fn rule_41_a_search_continues_where_it_was_interrupted() {
     // The first listing interrupts the search, which ends its page.
     let counted = env.deps.blobs.clone();
     let first = stop.clone();
-    env.deps.blobs = Arc::new(FaultBlobs::new(counted.clone(), move |_| {
+    env.deps.blobs = Arc::new(FaultyBlobs::new(counted.clone(), move |_| {
         first.cancel();
         BlobFault::None
     }));
