@@ -1,8 +1,8 @@
 //! Lists of the blocks that make a blob, for uploads in parts. The `object_store` crate commits
 //! such a list without a content type, so the request is made here.
 //!
-//! The URL of a block accepts any size, because Azure signs none. So the sizes of the blocks are compared with the
-//! announced size before they become a blob.
+//! Azure does not sign the size of a block, so its URL accepts any size. The sizes of the blocks are therefore compared
+//! with the announced size before they become a blob.
 
 use std::{collections::HashMap, fmt::Write as _};
 
@@ -17,10 +17,10 @@ use percent_encoding::utf8_percent_encode;
 use super::account::PATH;
 use crate::{Error, MultipartUpload, Result, bucket::connect::unavailable};
 
-const DOING: &str = "finishing an upload";
+const ACTION: &str = "finishing an upload";
 
-/// Azure's error code for a blob without any block.
-const NO_BLOCKS: &str = "BlobNotFound";
+/// Azure's error code for a blob that does not exist and for which no block was sent.
+const NO_BLOB: &str = "BlobNotFound";
 
 /// Azure's error codes for blocks that it does not have.
 const MISSING_BLOCKS: [&str; 2] = ["InvalidBlockList", "InvalidBlockId"];
@@ -28,7 +28,7 @@ const MISSING_BLOCKS: [&str; 2] = ["InvalidBlockList", "InvalidBlockId"];
 /// Sends lists of blocks to one container.
 pub(super) struct BlockLists {
     pub(super) http: HttpClient,
-    /// Knows the credentials.
+    /// Supplies the credentials.
     pub(super) client: MicrosoftAzure,
     pub(super) account: String,
     /// URL of the container.
@@ -42,7 +42,8 @@ pub(super) fn id(upload: &MultipartUpload, part: u32) -> String {
 }
 
 impl BlockLists {
-    /// Makes the blob from its blocks. May be repeated.
+    /// Makes the blob from its blocks, after a check of their sizes. A block that is replaced after the check changes
+    /// the size of the blob, which the caller checks afterward. May be repeated.
     pub(super) async fn put(&self, upload: &MultipartUpload) -> Result<()> {
         check_blocks(upload, &self.get(upload).await?)?;
         let mut list = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>");
@@ -77,7 +78,7 @@ impl BlockLists {
         let request = self.request(upload, "comp=blocklist&blocklisttype=all")?;
         match self.send(request).await? {
             (200..300, list) => Ok(list),
-            (404, said) if said.contains(NO_BLOCKS) => Ok(String::new()),
+            (404, said) if said.contains(NO_BLOB) => Ok(String::new()),
             (status, said) => Err(failure(status, &said)),
         }
     }
@@ -100,9 +101,9 @@ impl BlockLists {
         AzureAuthorizer::new(&credential, &self.account)
             .try_authorize(&mut request)
             .map_err(|error| unavailable("signing a request", error))?;
-        let answer = self.http.execute(request).await.map_err(|error| unavailable(DOING, error))?;
+        let answer = self.http.execute(request).await.map_err(|error| unavailable(ACTION, error))?;
         let status = answer.status().as_u16();
-        let said = answer.into_body().bytes().await.map_err(|error| unavailable(DOING, error))?;
+        let said = answer.into_body().bytes().await.map_err(|error| unavailable(ACTION, error))?;
         Ok((status, String::from_utf8_lossy(&said).into_owned()))
     }
 }
@@ -110,14 +111,14 @@ impl BlockLists {
 fn failure(status: u16, said: &str) -> Error {
     match status {
         401 | 403 => Error::Setup {
-            reason: format!("{DOING} was refused: check the credentials and their permissions: {said}"),
+            reason: format!("{ACTION} was refused: check the credentials and their permissions: {said}"),
         },
-        _ => Error::unavailable(format!("{DOING} failed: {status} {said}")),
+        _ => Error::unavailable(format!("{ACTION} failed: {status} {said}")),
     }
 }
 
-/// Checks that every part of an upload was sent with its size. `list` is Azure's answer, in which a block that was sent
-/// again after the blob was made comes after the block of the blob.
+/// Checks that every part of an upload was sent with its size. `list` names committed blocks before uncommitted ones,
+/// so the size that counts is the one sent last.
 fn check_blocks(upload: &MultipartUpload, list: &str) -> Result<()> {
     let sizes: HashMap<&str, u64> = list.split("<Block>").skip(1).filter_map(block_size).collect();
     for part in upload.parts() {
@@ -179,7 +180,7 @@ mod tests {
         check_refused(&list("", &format!("{first}{}", block(2, 6))), "part 2 has 6 bytes instead of 5");
         check_refused(&list("", &format!("{}{last}", block(1, whole + 1))), "part 1 has");
         check_refused("", "part 1 was not received");
-        // It is completed again.
+        // A repeated request finds the blocks committed.
         check_blocks(&upload(), &list(&format!("{first}{last}"), other)).unwrap();
         check_refused(&list(&format!("{first}{last}"), &block(2, 9)), "part 2 has 9 bytes");
     }

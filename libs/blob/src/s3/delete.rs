@@ -13,7 +13,7 @@ use md5::{Digest, Md5};
 use super::{client, connection::BucketConnection, failure::Refusal};
 use crate::{BlobKey, Error};
 
-const DOING: &str = "deleting";
+const ACTION: &str = "deleting";
 
 /// Returns each key that still exists, with the reason.
 pub(super) async fn delete(bucket: &BucketConnection, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
@@ -27,7 +27,7 @@ pub(super) async fn delete(bucket: &BucketConnection, keys: &[BlobKey]) -> Vec<(
     let answer = match request.send().await {
         Ok(answer) => answer,
         Err(error) => {
-            let error = bucket.location.failure(DOING, error);
+            let error = bucket.location.failure(ACTION, error);
             return keys.iter().map(|key| (key.clone(), error.clone())).collect();
         }
     };
@@ -45,7 +45,7 @@ pub(super) async fn delete(bucket: &BucketConnection, keys: &[BlobKey]) -> Vec<(
         };
         // A missing blob counts as deleted.
         if refusal.code != "NoSuchKey" {
-            left.push((key.clone(), bucket.location.refusal_error(DOING, &refusal)));
+            left.push((key.clone(), bucket.location.refusal_error(ACTION, &refusal)));
         }
     }
     left

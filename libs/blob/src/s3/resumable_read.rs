@@ -13,7 +13,7 @@ use crate::{
     bucket::connect::{ATTEMPTS, unavailable},
 };
 
-const DOING: &str = "reading a blob";
+const ACTION: &str = "reading a blob";
 
 pub(super) struct ResumableRead {
     pub(super) bucket: BucketConnection,
@@ -44,8 +44,8 @@ impl ResumableRead {
                     return Ok(Some(piece));
                 }
                 Ok(None) if self.rest.is_empty() => return Ok(None),
-                Ok(None) => Error::unavailable(format!("{DOING} failed: the content ends too early")),
-                Err(error) => unavailable(DOING, error),
+                Ok(None) => Error::unavailable(format!("{ACTION} failed: the content ends too early")),
+                Err(error) => unavailable(ACTION, error),
             };
             attempts -= 1;
             if attempts == 0 || self.version.is_none() || self.rest.is_empty() {
@@ -58,11 +58,11 @@ impl ResumableRead {
 
     async fn resume(&mut self) -> Result<()> {
         let request = self.bucket.get(&self.key, Some(&self.rest)).set_if_match(self.version.clone());
-        let answer = request.send().await.map_err(|error| self.bucket.location.failure(DOING, error))?;
+        let answer = request.send().await.map_err(|error| self.bucket.location.failure(ACTION, error))?;
         let begins = format!("bytes {}-", self.rest.start);
         if !answer.content_range().is_some_and(|range| range.starts_with(&begins)) {
             return Err(Error::unavailable(format!(
-                "{DOING} failed: the response resumes at a different offset than requested"
+                "{ACTION} failed: the response resumes at a different offset than requested"
             )));
         }
         self.body = answer.body;
