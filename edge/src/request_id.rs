@@ -5,7 +5,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use matyan_access::AccessToken;
 use matyan_wire::headers::{REQUEST_ID, TRACEPARENT};
-use matyan_wire::trace::{self, follow};
+use matyan_wire::trace::{self, join_trace};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
@@ -39,7 +39,7 @@ pub(crate) fn request_span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
     // No parent: the trace comes from the header of the request.
     let span =
         tracing::info_span!(parent: None, "request", otel.kind = "server", id, method, path = path.as_str());
-    follow(&span, request.headers().get(TRACEPARENT).map_or(&[], |it| it.as_bytes()));
+    join_trace(&span, request.headers().get(TRACEPARENT).map_or(&[], |it| it.as_bytes()));
     span
 }
 

@@ -150,7 +150,7 @@ impl Connection {
                 let sequence = batch.sequence;
                 let bytes = batch.batch.len();
                 let span = super::frame_span(&self.deps.run_id, bytes);
-                matyan_wire::trace::follow(&span, batch.traceparent.as_bytes());
+                matyan_wire::trace::join_trace(&span, batch.traceparent.as_bytes());
                 batch.traceparent = matyan_wire::trace::traceparent(&span).unwrap_or(batch.traceparent);
                 self.waiting.push_back(PendingBatch { sequence, bytes, share, _span: span });
                 self.waiting_bytes += bytes;

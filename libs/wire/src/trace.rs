@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use tracing::Span;
 
 #[cfg(feature = "otlp")]
-pub use propagation::{follow, traceparent};
+pub use propagation::{join_trace, traceparent};
 
 use crate::headers::TRACEPARENT;
 
@@ -33,7 +33,7 @@ pub fn traceparent(_span: &Span) -> Option<String> {
 
 /// Does nothing, because a build without the feature `otlp` exports no spans.
 #[cfg(not(feature = "otlp"))]
-pub fn follow(_span: &Span, _traceparent: &[u8]) {}
+pub fn join_trace(_span: &Span, _traceparent: &[u8]) {}
 
 #[cfg(test)]
 mod tests {
@@ -66,7 +66,7 @@ mod tests {
             let sender = tracing::info_span!(target: TARGET, "sender");
             let header = traceparent(&sender).expect("the span is exported");
             let receiver = tracing::info_span!(target: TARGET, parent: None, "receiver");
-            follow(&receiver, header.as_bytes());
+            join_trace(&receiver, header.as_bytes());
         });
         let [receiver, sender] = &spans[..] else { panic!("{spans:?}") };
         assert_eq!((&*receiver.0, &*sender.0), ("receiver", "sender"));
@@ -79,7 +79,7 @@ mod tests {
         for header in ["", "00-zz", "nonsense", "00-00000000000000000000000000000000-0000000000000000-01"] {
             let spans = exported(|| {
                 let span = tracing::info_span!(target: TARGET, parent: None, "receiver");
-                follow(&span, header.as_bytes());
+                join_trace(&span, header.as_bytes());
             });
             assert_eq!(spans[0].2, "0000000000000000", "{header}");
         }
@@ -88,6 +88,6 @@ mod tests {
     #[test]
     fn a_span_that_is_not_exported_has_no_context() {
         assert_eq!(traceparent(&Span::none()), None);
-        follow(&Span::none(), b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        join_trace(&Span::none(), b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     }
 }

@@ -130,7 +130,7 @@ impl Composer {
         let bytes = batch.len();
         let run_id = self.author.run.as_str();
         let span = tracing::info_span!(target: TARGET, parent: None, "publish", run_id, sequence, bytes);
-        trace::follow(&span, trace.as_deref().unwrap_or_default());
+        trace::join_trace(&span, trace.as_deref().unwrap_or_default());
         let trace = trace::traceparent(&span).map(Bytes::from).or(trace);
         let extra_check = if self.definitions.is_some() { envelope::check } else { |_: &pb::Event| Ok(()) };
         let mut checked = batch::check(&self.author.run, &mut self.dictionary, extra_check, batch)?;

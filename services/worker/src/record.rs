@@ -371,7 +371,7 @@ fn span(record: &Record, run_id: &RunId, position: LogPosition) -> Span {
     let LogPosition { log, partition, offset } = position;
     let run_id = run_id.as_str();
     let span = tracing::info_span!(target: TARGET, parent: None, "apply", run_id, log, partition, offset);
-    trace::follow(&span, trace);
+    trace::join_trace(&span, trace);
     span
 }
 

@@ -11,12 +11,12 @@ use matyan_value::{
 use super::member::Member;
 use crate::columns::entry;
 
-/// Reader of the members.
+/// For whom the members are written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum MessageForm {
-    /// A server of Matyan 0.3 that gets the message of a client.
+    /// A message for a server of Matyan 0.3.
     Client,
-    /// A worker of any version, which gets the item of a frame that arrived at `received_us`.
+    /// An item of the log, for a worker of any version. Its frame arrived at `received_us`.
     Envelope { received_us: i64 },
 }
 

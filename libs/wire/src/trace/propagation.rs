@@ -23,9 +23,9 @@ pub fn traceparent(span: &Span) -> Option<String> {
     headers.remove(TRACEPARENT)
 }
 
-/// Makes `span`, which must be new, part of the trace in `traceparent`. If that is invalid, the
-/// span starts a new trace.
-pub fn follow(span: &Span, traceparent: &[u8]) {
+/// Makes `span`, which must not have been entered yet, a child of the remote span in `traceparent`.
+/// An invalid header is ignored, and the span starts a trace of its own.
+pub fn join_trace(span: &Span, traceparent: &[u8]) {
     let Ok(traceparent) = std::str::from_utf8(traceparent) else { return };
     if span.is_disabled() || traceparent.is_empty() {
         return;

@@ -4,7 +4,7 @@
 use http::{Request, Response};
 use matyan_wire::{
     headers::{REQUEST_ID, TRACEPARENT},
-    trace::{follow, stamp},
+    trace::{join_trace, stamp},
 };
 use tonic::body::Body;
 use tower::{Service, ServiceBuilder};
@@ -45,6 +45,6 @@ fn span(request: &Request<Body>) -> Span {
     let headers = request.headers();
     let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let span = tracing::info_span!(target: "matyan_call", parent: None, "call", otel.name = rpc, otel.kind = "server", rpc, id);
-    follow(&span, headers.get(TRACEPARENT).map_or(&[], |it| it.as_bytes()));
+    join_trace(&span, headers.get(TRACEPARENT).map_or(&[], |it| it.as_bytes()));
     span
 }
