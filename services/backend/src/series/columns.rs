@@ -14,7 +14,8 @@ pub(super) enum Column {
     Epochs,
     Times,
     XValues,
-    XPlaces,
+    /// Indexes into the steps of the points that have an x value.
+    XIndexes,
 }
 
 impl Column {
@@ -48,7 +49,7 @@ impl Column {
             Self::Times => SeriesPoints { times_us, ..SeriesPoints::default() },
             Self::XValues => SeriesPoints { x_values, ..SeriesPoints::default() },
             // An index into steps means nothing without them.
-            Self::XPlaces => SeriesPoints { steps, x_places, ..SeriesPoints::default() },
+            Self::XIndexes => SeriesPoints { steps, x_places, ..SeriesPoints::default() },
         }
     }
 }

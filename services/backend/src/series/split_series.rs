@@ -1,5 +1,6 @@
 //! A series that is sent in pieces: of all columns, or of one column after the other. Each piece
 //! may be read from a newer snapshot than the previous one, and a failed read may be repeated.
+//! Chunks never change in place, so all passes see the same points.
 
 use std::collections::VecDeque;
 
@@ -25,6 +26,7 @@ pub(crate) struct SplitOptions {
     pub(crate) by_column: bool,
 }
 
+/// Sends a series in one or several passes over its points.
 pub(crate) struct SplitSeries {
     /// Sent with the first piece.
     info: Option<SeriesInfo>,
@@ -86,6 +88,8 @@ impl SplitSeries {
         let Some(piece) = piece else { return Ok(None) };
         let more = piece.more;
         let piece = match pass {
+            // Several pieces: this one is discarded, and the series is read once to count it and
+            // once for each column.
             Pass::AllColumns if more && self.options.by_column => {
                 self.passes.extend(self.options.column_passes());
                 self.end_pass();
@@ -118,7 +122,7 @@ impl SplitSeries {
         }
         self.next_count = match pass {
             Pass::AllColumns | Pass::Count => 0,
-            Pass::Column(Column::XValues | Column::XPlaces) => self.counts.x_values,
+            Pass::Column(Column::XValues | Column::XIndexes) => self.counts.x_values,
             Pass::Column(_) => self.counts.points,
         };
     }
@@ -127,7 +131,7 @@ impl SplitSeries {
 impl SplitOptions {
     /// The passes after the first one, which found that the series has several pieces.
     fn column_passes(&self) -> impl Iterator<Item = Pass> {
-        let x_axis = [(self.has_x_axis, Column::XValues), (self.has_x_axis, Column::XPlaces)];
+        let x_axis = [(self.has_x_axis, Column::XValues), (self.has_x_axis, Column::XIndexes)];
         let columns = Column::requested(self.columns);
         let x_axis = x_axis.into_iter().filter_map(|(is_requested, column)| is_requested.then_some(column));
         [Pass::Count].into_iter().chain(columns.chain(x_axis).map(Pass::Column))
