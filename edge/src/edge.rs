@@ -32,7 +32,7 @@ use crate::project::{self, RequestProject};
 use crate::request_caller::RequestCaller;
 use crate::request_id;
 use crate::rest;
-use crate::rest::table::{self, PathTemplate};
+use crate::rest::router::{self, PathTemplate};
 use crate::scope::Scope;
 use crate::security_headers;
 use crate::services::Services;
@@ -80,7 +80,7 @@ pub struct Edge {
 impl Edge {
     pub(crate) fn new(services: Services, grpc: Grpc) -> Self {
         let services = Arc::new(services);
-        let router = table::router(rest::operations(&services), &services);
+        let router = router::build(rest::operations(&services), &services);
         let router = router.fallback(|| async { ApiError::no_route().into_response() });
         #[cfg(feature = "mlflow")]
         let mlflow = MlflowPort::of_port(&services).map(Arc::new);

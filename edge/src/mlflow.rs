@@ -21,7 +21,7 @@ use crate::error::ApiError;
 use crate::request_origin::origin;
 use crate::rest::artifacts::artifact_response;
 use crate::rest::call::read_body;
-use crate::rest::table::PathTemplate;
+use crate::rest::router::PathTemplate;
 use crate::scope::Scope;
 use crate::services::{PortKind, Services};
 use crate::settings::Protocol;

@@ -29,7 +29,7 @@ use crate::allowed_hosts::{browser_authority, host_names};
 use crate::cors::{is_of_another_origin, is_of_another_site, is_same_host};
 use crate::error::{ApiError, product_code, refused_principal};
 use crate::request_id;
-use crate::rest::table::PathTemplate;
+use crate::rest::router::PathTemplate;
 use crate::scope::Scope;
 use crate::services::Services;
 use crate::session_cookie::{BrowserCookie, read_session};

@@ -25,7 +25,7 @@ use tonic::Code;
 
 use crate::error::ApiError;
 use crate::project::{self, PREFIX, RequestProject};
-use crate::rest::table::PathTemplate;
+use crate::rest::router::PathTemplate;
 use crate::scope::Scope;
 use crate::security_headers::{OPENER_OWN, OPENER_POLICY, PagePermissions, page_policy, sandbox_policy};
 use crate::sign_in::redirect_to_sign_in;

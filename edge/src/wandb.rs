@@ -18,7 +18,7 @@ use crate::project::{self, PREFIX};
 use crate::request_caller::not_signed_in;
 use crate::request_origin::origin;
 use crate::rest::call::read_body;
-use crate::rest::table::PathTemplate;
+use crate::rest::router::PathTemplate;
 use crate::scope::Scope;
 use crate::services::{PortKind, Services};
 use crate::settings::Protocol;

@@ -15,7 +15,7 @@ pub(crate) struct RunPage {
     pub(crate) runs: Vec<RunSnapshot>,
     /// The start of the next page; empty: no more runs match.
     pub(crate) next: String,
-    /// Size of the data that was read.
+    /// Size of the data that was read, including a run that did not fit.
     pub(crate) bytes: usize,
 }
 
@@ -27,6 +27,7 @@ pub(crate) async fn read_page(
 ) -> Result<RunPage> {
     let mut messages = search(channels, request.clone()).await?;
     let mut page = RunPage::default();
+    let mut is_complete = false;
     while let Some(message) = messages.message().await? {
         page.bytes += message.encoded_len();
         for run in message.runs {
@@ -37,16 +38,19 @@ pub(crate) async fn read_page(
             }
         }
         if message.done {
+            is_complete = true;
             page.next = message.next_cursor;
         } else if page.bytes >= max_bytes && page.runs.len() > 1 {
             // The next message may have more metrics of the last run.
             page.runs.pop();
             drop(messages);
+            // Only the last message of a request has a cursor, so the request is repeated, for ids only, with as
+            // many runs as this page keeps.
             page.next = cursor_after(channels, request, &page.runs).await?;
             return Ok(page);
         }
     }
-    Ok(page)
+    if is_complete { Ok(page) } else { Err(MlflowError::broken("done")) }
 }
 
 /// The start of the page after these runs, which are the first runs of a request.
@@ -69,7 +73,7 @@ async fn search(channels: &Channels, request: RunsRequest) -> Result<Streaming<R
     match channels.search().runs(request).await {
         Ok(response) => Ok(response.into_inner()),
         Err(status) if status.code() == Code::InvalidArgument => {
-            Err(MlflowError::invalid(format!("the search is not possible: {}", status.message())))
+            Err(MlflowError::invalid(format!("invalid search: {}", status.message())))
         }
         Err(status) => Err(status.into()),
     }

@@ -90,6 +90,10 @@ async fn a_search_is_a_query_of_the_server() {
          (run['hparams', 'lr'] == 0.1 and str(run['hparams', 'lr']) == '0.1')"
     );
     assert_eq!((request.limit, request.sort.len(), request.sort[0].descending), (1, 2, true));
+
+    port.backend.answers("search.v1.SearchService/Runs", [search::RunsResponse::default()]);
+    let (status, _) = port.send("POST", "/p/team/api/2.0/mlflow/runs/search/", &body.to_string()).await;
+    assert_eq!(status, 500, "the page is incomplete");
 }
 
 #[tokio::test]

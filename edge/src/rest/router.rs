@@ -1,7 +1,6 @@
-//! The table of operations, and the lookup of the operation for a request.
-//! It is used instead of a framework's method router because the table also generates the
-//! OpenAPI description, answers 405 in the contract's error envelope, and does not treat HEAD
-//! as GET.
+//! The router: finds the operation for a request. A framework's method router is not used because
+//! the table of operations also generates the OpenAPI description, a wrong method is answered with
+//! 405 in the contract's error envelope, and HEAD is not treated as GET.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,10 +33,11 @@ struct Route {
 }
 
 /// Builds the routes of all operations.
-pub(crate) fn router(operations: Vec<Operation>, services: &Arc<Services>) -> Router {
+pub(crate) fn build(operations: Vec<Operation>, services: &Arc<Services>) -> Router {
     let mut routes: BTreeMap<String, Route> = BTreeMap::new();
     for operation in operations.into_iter().map(Arc::new) {
         for (path, dialect) in operation.paths() {
+            // A path has one dialect, given by its base.
             let route = routes.entry(path).or_insert_with_key(|path| Route {
                 template: PathTemplate(template(path)),
                 dialect,
@@ -75,7 +75,7 @@ async fn dispatch(route: &Route, services: Arc<Services>, head: Parts, body: Bod
     if operation.is_read() {
         answer = answer_budget::hold_whole(answer).await?;
     }
-    // A stream may need the request until its end.
+    // A streamed answer may use a large request until it ends, so it keeps the memory of that request.
     Ok(answer.map(|body| drop_if_unread(body, share.take_large())))
 }
 
