@@ -177,7 +177,8 @@ fn item<'py>(py: Python<'py>, piece: pb::Piece) -> PyResult<Option<Bound<'py, Py
             let arguments = json_text(&extra_args)?;
             ("record", level, message, timestamp, arguments, json_text(&logger_info)?).into_pyobject(py)?
         }
-        _ => return Ok(None),
+        Some(Content::Artifact(_) | Content::Producer(_) | Content::Dictionary(_) | Content::Parked(_))
+        | None => return Ok(None),
     };
     Ok(Some(item))
 }
