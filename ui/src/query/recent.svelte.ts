@@ -1,10 +1,11 @@
 /** The last queries of this browser in the project, newest first, in its local storage. */
 import { projectName } from '../api/transport.ts';
 
+// Without a project the key has no suffix.
 const KEY = `matyan-queries ${projectName}`.trimEnd();
 const MAX_RECENT = 12;
 
-class Recent {
+class RecentQueries {
   queries = $state.raw<readonly string[]>(read());
 
   add(text: string): void {
@@ -20,7 +21,7 @@ class Recent {
   }
 }
 
-export const recent = new Recent();
+export const recent = new RecentQueries();
 
 function read(): string[] {
   try {

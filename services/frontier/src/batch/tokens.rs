@@ -21,8 +21,8 @@ fn mask_in_event(kind: &mut Kind) -> u64 {
             let pb::SetRunProperty { name, description, archived: _, experiment } = properties;
             [name, description, experiment].into_iter().flatten().map(mask_text).sum()
         }
-        // A tag that is removed has been masked when it was added.
         Kind::AddTag(tag) => mask_text(&mut tag.name),
+        // A tag that is removed was masked when it was added, so its name must be masked to match.
         Kind::RemoveTag(tag) => mask_text(&mut tag.name),
         _ => 0,
     }

@@ -1,7 +1,7 @@
 """Archives of runs, in the format of `matyan backup` without the parts that only servers know.
 
-A run is written from, and read as, the items that importers use. `docs/operating/backup.md`
-describes the files.
+Runs are read and written as `importing.model.Item`. `docs/operating/backup.md` describes the
+files.
 """
 
 from .reading import archived_runs, open_archive
