@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
-use matyan_access::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignOut, TokenDigest};
+use matyan_access::{
+    AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignInOutcome, SignOut, TokenDigest,
+};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -118,7 +120,7 @@ impl AccessReports {
         let SignedIn { principal, session } = signed_in;
         // There are at most as many principals as the store has.
         if count(&reports.sign_ins, principal.clone(), MAX_OF_PRINCIPAL, usize::MAX) {
-            reports.report(sender, principal, session.id(), false);
+            reports.report(sender, principal, session.id(), SignInOutcome::SignedIn);
         }
     }
 
@@ -139,12 +141,21 @@ impl AccessReports {
         }
     }
 
-    /// Reports a refused credential, unless there were too many. `token`: its digest, if it has the form of a token.
+    /// Reports a refused credential of a call, unless there were too many refusals. `token`: its digest, if it has the form of
+    /// a token.
     pub(crate) fn refused(&self, sender: Sender, token: Option<TokenDigest>) {
         let Some(reports) = &self.0 else { return };
         if count(&reports.refusals, sender.network, MAX_OF_NETWORK, MAX_REFUSALS) {
             let credential = token.map(|token| token.id()).unwrap_or_default();
-            reports.report(sender, String::new(), credential, true);
+            reports.report(sender, String::new(), credential, SignInOutcome::CredentialRefused);
+        }
+    }
+
+    /// Reports that a page for signing in or out has refused what a browser sent, unless there were too many refusals.
+    pub(crate) fn page_refused(&self, sender: Sender) {
+        let Some(reports) = &self.0 else { return };
+        if count(&reports.refusals, sender.network, MAX_OF_NETWORK, MAX_REFUSALS) {
+            reports.report(sender, String::new(), String::new(), SignInOutcome::PageRefused);
         }
     }
 
@@ -152,7 +163,7 @@ impl AccessReports {
     pub(crate) fn sign_in_refused(&self, sender: Sender, refused: SignInRefused) {
         let Some(reports) = &self.0 else { return };
         if count(&reports.refusals, sender.network, MAX_OF_NETWORK, MAX_REFUSALS) {
-            reports.report(sender, refused.principal, String::new(), true);
+            reports.report(sender, refused.principal, String::new(), SignInOutcome::PersonRefused);
         }
     }
 
@@ -167,10 +178,10 @@ impl AccessReports {
 }
 
 impl CountedReports {
-    fn report(&self, sender: Sender, principal: String, credential: String, is_refused: bool) {
+    fn report(&self, sender: Sender, principal: String, credential: String, outcome: SignInOutcome) {
         let Sender { address, request_id, .. } = sender;
         let address = address.map(|PeerAddress(address)| address);
-        let attempt = SignInAttempt { principal, credential, address, request_id, is_refused };
+        let attempt = SignInAttempt { principal, credential, address, request_id, outcome };
         self.observer.observe(AccessEvent::SignIn(attempt));
     }
 }
@@ -238,9 +249,11 @@ mod tests {
             credential: "0101010101010101".to_owned(),
             address: Some(Ipv4Addr::new(10, 0, 0, 1).into()),
             request_id: "r".to_owned(),
-            is_refused: true,
+            outcome: SignInOutcome::CredentialRefused,
         };
         assert_eq!(first[0], AccessEvent::SignIn(expected));
+        reports.page_refused(sender(1));
+        assert_eq!(reported().len(), 0, "all refusals of a network count together");
         for last_byte in 2..=255 {
             reports.refused(sender(last_byte), None);
         }

@@ -376,7 +376,7 @@ impl Edge {
         } else if let Some(refused) = extensions.get::<SignInRefused>() {
             self.reports.sign_in_refused(sender, refused.clone());
         } else if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            self.reports.refused(sender, None);
+            self.reports.page_refused(sender);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use matyan_access::{AccessEvent, REVOCATION_TIME, Role};
+use matyan_access::{AccessEvent, REVOCATION_TIME, Role, SignInOutcome};
 use matyan_edge::{Edge, Settings, Ui};
 use tempfile::TempDir;
 use tokio::time::advance;
@@ -524,7 +524,24 @@ async fn rule_80_a_refused_person_is_reported_by_name() {
     assert!(text.contains(answer.header("x-request-id")), "{text}");
     let reported = std::mem::take(&mut *events.0.lock().unwrap());
     let [AccessEvent::SignIn(attempt)] = &reported[..] else { panic!("{reported:?}") };
-    assert_eq!((attempt.principal.as_str(), attempt.is_refused), ("github:bob", true));
+    assert_eq!((attempt.principal.as_str(), attempt.outcome), ("github:bob", SignInOutcome::PersonRefused));
+}
+
+/// An operator tells someone who tries tokens on a page from a script with an old token.
+#[tokio::test]
+async fn rule_80_a_refused_form_is_no_refused_credential() {
+    let (mut browser, _, _) = Browser::open("");
+    let events = Arc::new(Events::default());
+    browser.edge = browser.edge.with_access_observer(events.clone());
+    assert_eq!(browser.sign_in(Tester::Stranger).await.status, StatusCode::UNAUTHORIZED);
+    browser.send(grpc_call(GET_RUN, Tester::Stranger, OWN, "application/grpc-web+proto")).await;
+    let reported = std::mem::take(&mut *events.0.lock().unwrap());
+    let outcomes = reported.iter().map(|event| match event {
+        AccessEvent::SignIn(attempt) => (attempt.principal.as_str(), attempt.outcome),
+        other => panic!("{other:?}"),
+    });
+    let expected = [SignInOutcome::PageRefused, SignInOutcome::CredentialRefused];
+    assert_eq!(outcomes.collect::<Vec<_>>(), expected.map(|outcome| ("", outcome)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,18 +2,30 @@
 
 use std::net::IpAddr;
 
-/// A browser that has signed in, or a credential or a person that was refused.
+/// A browser that has signed in, or a refusal of a credential, of a form or of a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignInAttempt {
-    /// Name of the principal; empty if it is unknown, because a credential was refused.
+    /// Name of the principal; empty if it is unknown.
     pub principal: String,
     /// Id of the credential, which reveals nothing; empty if there is none.
     pub credential: String,
     /// `None` if the address of the client is unknown.
     pub address: Option<IpAddr>,
     pub request_id: String,
-    /// Whether nobody has signed in. With a principal, a provider knows the person, who is disabled or has no role.
-    pub is_refused: bool,
+    pub outcome: SignInOutcome,
+}
+
+/// How an attempt to sign in has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignInOutcome {
+    SignedIn,
+    /// A call had a credential that is unknown, expired or revoked.
+    CredentialRefused,
+    /// A page for signing in or out has refused what a browser sent: a token, a link, the answer of a provider, or the
+    /// form of another site.
+    PageRefused,
+    /// A provider knows the person, who is disabled or has no role.
+    PersonRefused,
 }
 
 /// A browser that has signed out.

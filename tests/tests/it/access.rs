@@ -365,13 +365,16 @@ async fn rule_80_the_audit_log_says_who_signed_in_and_who_changed_rights() {
     // Sign-ins are written a moment later.
     eventually("sign-ins are in the audit log", async || {
         let signed_in = audit(&server, &operator, &["--everywhere", "--rpc", "sign-in"]);
-        let found: Vec<_> =
-            signed_in.iter().map(|[_, _, outcome, who]| (outcome.as_str(), who.as_str())).collect();
-        if found == [("OK", "bo"), ("UNAUTHENTICATED", ""), ("UNAUTHENTICATED", "")] {
-            Ok(())
-        } else {
-            Err(signed_in)
-        }
+        let found: Vec<_> = signed_in
+            .iter()
+            .map(|[rpc, _, outcome, who]| (rpc.as_str(), outcome.as_str(), who.as_str()))
+            .collect();
+        let expected = [
+            ("sign-in", "OK", "bo"),
+            ("sign-in-page", "UNAUTHENTICATED", ""),
+            ("sign-in", "UNAUTHENTICATED", ""),
+        ];
+        if found == expected { Ok(()) } else { Err(signed_in) }
     })
     .await;
     let failed = audit(&server, &operator, &["--everywhere", "--failed", "--principal", ""]);

@@ -3,14 +3,16 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use matyan_access::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignOut};
+use matyan_access::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignInOutcome, SignOut};
 use matyan_backend::{AuditEvent, AuditLog};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-/// The name of sign-ins in the audit log.
+/// The name of sign-ins in the audit log, and of refused credentials and persons.
 const SIGN_IN: &str = "sign-in";
+/// The name of refusals by the pages for signing in and out. A filter for the name of sign-ins finds them as well.
+const SIGN_IN_PAGE: &str = "sign-in-page";
 /// The name of sign-outs.
 const SIGN_OUT: &str = "sign-out";
 
@@ -28,9 +30,11 @@ pub(super) struct AccessEventEntries {
 impl AccessObserver for AccessEventLines {
     fn observe(&self, event: AccessEvent) {
         match event {
-            AccessEvent::SignIn(SignInAttempt { principal, credential, address, request_id, is_refused }) => {
+            AccessEvent::SignIn(SignInAttempt { principal, credential, address, request_id, outcome }) => {
                 let address = address.map(tracing::field::display);
-                tracing::info!(target: "audit", principal, credential, address, is_refused, request_id, "sign-in");
+                let is_refused = outcome != SignInOutcome::SignedIn;
+                let name = sign_in_name(outcome);
+                tracing::info!(target: "audit", principal, credential, address, is_refused, request_id, "{name}");
             }
             AccessEvent::SignOut(SignOut { principal, credential, address, request_id }) => {
                 let address = address.map(tracing::field::display);
@@ -84,10 +88,10 @@ impl AccessEventWriter {
     async fn write(&self, event: AccessEvent) {
         let text = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
         match event {
-            AccessEvent::SignIn(SignInAttempt { principal, credential, address, request_id, is_refused }) => {
-                let code = sign_in_code(&principal, is_refused);
+            AccessEvent::SignIn(SignInAttempt { principal, credential, address, request_id, outcome }) => {
+                let code = sign_in_code(outcome);
                 let address = text(address);
-                let rpc = SIGN_IN.to_owned();
+                let rpc = sign_in_name(outcome).to_owned();
                 let event =
                     AuditEvent { principal, credential, address, rpc, request_id, ..AuditEvent::default() };
                 self.log.write(event, code).await;
@@ -109,12 +113,20 @@ impl AccessEventWriter {
     }
 }
 
-/// The outcome of a sign-in. A principal that was refused is known, and has no right to sign in.
-fn sign_in_code(principal: &str, is_refused: bool) -> Code {
-    match (is_refused, principal) {
-        (false, _) => Code::Ok,
-        (true, "") => Code::Unauthenticated,
-        (true, _) => Code::PermissionDenied,
+/// The name of an attempt to sign in, in place of an rpc. Every version shows names that it does not know.
+fn sign_in_name(outcome: SignInOutcome) -> &'static str {
+    match outcome {
+        SignInOutcome::SignedIn | SignInOutcome::CredentialRefused | SignInOutcome::PersonRefused => SIGN_IN,
+        SignInOutcome::PageRefused => SIGN_IN_PAGE,
+    }
+}
+
+/// The status of an attempt to sign in. A person who was refused is known, and has no right to sign in.
+fn sign_in_code(outcome: SignInOutcome) -> Code {
+    match outcome {
+        SignInOutcome::SignedIn => Code::Ok,
+        SignInOutcome::CredentialRefused | SignInOutcome::PageRefused => Code::Unauthenticated,
+        SignInOutcome::PersonRefused => Code::PermissionDenied,
     }
 }
 
@@ -123,9 +135,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rule_80_a_refused_person_is_told_from_a_refused_credential() {
-        assert_eq!(sign_in_code("ana", false), Code::Ok);
-        assert_eq!(sign_in_code("", true), Code::Unauthenticated);
-        assert_eq!(sign_in_code("github:bob", true), Code::PermissionDenied);
+    fn rule_80_a_refused_person_is_told_from_a_refused_credential_and_a_refused_form() {
+        let entry = |outcome| (sign_in_name(outcome), sign_in_code(outcome));
+        assert_eq!(entry(SignInOutcome::SignedIn), ("sign-in", Code::Ok));
+        assert_eq!(entry(SignInOutcome::CredentialRefused), ("sign-in", Code::Unauthenticated));
+        assert_eq!(entry(SignInOutcome::PageRefused), ("sign-in-page", Code::Unauthenticated));
+        assert_eq!(entry(SignInOutcome::PersonRefused), ("sign-in", Code::PermissionDenied));
     }
 }
