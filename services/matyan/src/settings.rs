@@ -16,6 +16,7 @@ mod flags;
 mod kafka;
 mod listing;
 mod parse;
+mod project_limit;
 mod reader;
 mod role;
 mod secret;
@@ -51,7 +52,9 @@ use matyan_model::project_quota::{ProjectQuotas, Quota};
 use matyan_wire::ingestion::RecordFormat;
 use matyan_worker::{ControlSettings, IngestSettings};
 
+use project_limit::ProjectLimits;
 use reader::Reader;
+use setting::Setting;
 
 const NO_PAIR: &str = "missing; set both a certificate and its key, or neither";
 
@@ -67,7 +70,7 @@ pub(crate) struct Settings {
     pub(crate) frontier: matyan_frontier::Settings,
     pub(crate) upload_limits: UploadLimits,
     /// Maximum bytes of the blobs of projects with limits of their own; 0: no limit.
-    pub(crate) project_upload_bytes: BTreeMap<String, u64>,
+    pub(crate) project_upload_bytes: ProjectLimits,
     pub(crate) project_quotas: Arc<ProjectQuotas>,
     pub(crate) backend: BackendSettings,
     pub(crate) control: ControlSettings,
@@ -303,19 +306,15 @@ fn read_edge(host: IpAddr, reader: &mut Reader) -> matyan_edge::Settings {
 }
 
 fn read_quotas(reader: &mut Reader) -> ProjectQuotas {
-    let runs = Quota {
-        limit: reader.read(&table::MAX_PROJECT_RUNS),
-        project_limits: reader.read(&table::PROJECT_RUNS),
+    let mut quota = |limit: &Setting<u64>, project_limits: &Setting<ProjectLimits>| Quota {
+        limit: reader.read(limit),
+        project_limits: reader.read(project_limits),
     };
-    let series = Quota {
-        limit: reader.read(&table::MAX_PROJECT_SERIES),
-        project_limits: reader.read(&table::PROJECT_SERIES),
-    };
-    let bytes = Quota {
-        limit: reader.read(&table::MAX_PROJECT_BYTES),
-        project_limits: reader.read(&table::PROJECT_BYTES),
-    };
-    ProjectQuotas { runs, series, bytes }
+    ProjectQuotas {
+        runs: quota(&table::MAX_PROJECT_RUNS, &table::PROJECT_RUNS),
+        series: quota(&table::MAX_PROJECT_SERIES, &table::PROJECT_SERIES),
+        bytes: quota(&table::MAX_PROJECT_BYTES, &table::PROJECT_BYTES),
+    }
 }
 
 fn read_logdir(reader: &mut Reader) -> Option<PathBuf> {

@@ -2,7 +2,6 @@
 //! values.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     ops::RangeInclusive,
     path::PathBuf,
@@ -11,7 +10,6 @@ use std::{
 
 use tracing_subscriber::filter::Targets;
 
-use matyan_access::{NAME_OF_DEFAULT, is_project_name};
 use matyan_edge::Protocol;
 use matyan_log::kafka_settings::Compression;
 use matyan_sign_in::{ClientSecret, is_trustworthy};
@@ -202,55 +200,6 @@ pub(super) fn upload_bytes(text: &str) -> Result<u64, String> {
 /// Parses the size of a cache, which may be empty.
 pub(super) fn cache_bytes(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "is not a size; use a number of bytes, such as 16777216 for 16 MiB".into())
-}
-
-/// Parses a number of bytes, or 0 for no limit.
-pub(super) fn quota_bytes(text: &str) -> Result<u64, String> {
-    let wrong = "is not a size; use a number of bytes, such as 107374182400 for 100 GiB, or 0 for no limit";
-    text.parse().map_err(|_: std::num::ParseIntError| wrong.to_owned())
-}
-
-/// Parses a number of things, or 0 for no limit.
-pub(super) fn quota_count(text: &str) -> Result<u64, String> {
-    let wrong = "is not a number; use a whole number, such as 10000, or 0 for no limit";
-    text.parse().map_err(|_: std::num::ParseIntError| wrong.to_owned())
-}
-
-/// Parses limits of projects in bytes, by name.
-pub(super) fn project_quotas(text: &str) -> Result<BTreeMap<String, u64>, String> {
-    quotas_by_name(text, quota_bytes)
-}
-
-/// Parses limits of projects in numbers of things, by name.
-pub(super) fn project_counts(text: &str) -> Result<BTreeMap<String, u64>, String> {
-    quotas_by_name(text, quota_count)
-}
-
-/// Parses limits of projects, by name. The default project has no name.
-fn quotas_by_name(
-    text: &str,
-    parse_limit: fn(&str) -> Result<u64, String>,
-) -> Result<BTreeMap<String, u64>, String> {
-    let mut quotas = BTreeMap::new();
-    for row in text.split(',').map(str::trim).filter(|row| !row.is_empty()) {
-        let wrong = || {
-            format!("has the row `{row}`; write rows such as `speech = 107374182400`, separated by commas")
-        };
-        let (name, limit) = row.split_once('=').ok_or_else(wrong)?;
-        let name = name.trim();
-        if name != NAME_OF_DEFAULT && !is_project_name(name) {
-            return Err(format!(
-                "names `{name}`, which no project can be called; use names that `matyan projects list` shows"
-            ));
-        }
-        let limit =
-            parse_limit(limit.trim()).map_err(|problem| format!("has a limit of `{name}` that {problem}"))?;
-        let name = if name == NAME_OF_DEFAULT { String::new() } else { name.to_owned() };
-        if quotas.insert(name, limit).is_some() {
-            return Err(format!("has two limits in rows such as `{row}`; write one for each project"));
-        }
-    }
-    Ok(quotas)
 }
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {

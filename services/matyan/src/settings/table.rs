@@ -1,7 +1,7 @@
 //! The table of all settings. Reading, flags, help texts, `matyan settings` and the pages of
 //! reference follow from it; `docs/internals/contributing/setting.md` says how to add a row.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use matyan_edge::Protocol;
 use matyan_log::kafka_settings::Compression;
@@ -12,6 +12,7 @@ use matyan_wire::ingestion::RecordFormat;
 use super::{
     access_file::AccessFile,
     parse::{self, AccessMode, LogFormat},
+    project_limit::{self, ProjectLimits},
     role::{Program, Role},
     secret::Secret,
     setting::{Definition, Setting},
@@ -203,31 +204,23 @@ settings! {
     MIN_FREE_BYTES: u64 = Setting::new("min_free_bytes", &["MATYAN_MIN_FREE_BYTES"], parse::upload_bytes)
         .default("5368709120");
     /// Maximum bytes of the uploads of a project; further ones are refused; 0: no limit
-    MAX_PROJECT_UPLOAD_BYTES: u64 = Setting::new("max_project_upload_bytes", &["MATYAN_MAX_PROJECT_UPLOAD_BYTES"], parse::quota_bytes)
-        .default("0");
+    MAX_PROJECT_UPLOAD_BYTES: u64 = project_limit::limit("max_project_upload_bytes", &["MATYAN_MAX_PROJECT_UPLOAD_BYTES"]);
     /// The same for projects with limits of their own, by name, separated by commas: `speech = 536870912000, demo = 0`; the
     /// default project is `default`
-    PROJECT_UPLOAD_BYTES: BTreeMap<String, u64> = Setting::new("project_upload_bytes", &["MATYAN_PROJECT_UPLOAD_BYTES"], parse::project_quotas)
-        .default("");
+    PROJECT_UPLOAD_BYTES: ProjectLimits = project_limit::limits_by_name("project_upload_bytes", &["MATYAN_PROJECT_UPLOAD_BYTES"]);
     /// Maximum number of runs of a project, including those in the bin; with as many, new runs are refused; 0: no limit
-    MAX_PROJECT_RUNS: u64 = Setting::new("max_project_runs", &["MATYAN_MAX_PROJECT_RUNS"], parse::quota_count)
-        .default("0");
+    MAX_PROJECT_RUNS: u64 = project_limit::limit("max_project_runs", &["MATYAN_MAX_PROJECT_RUNS"]);
     /// The same for projects with limits of their own, by name, separated by commas: `speech = 50000, demo = 0`
-    PROJECT_RUNS: BTreeMap<String, u64> = Setting::new("project_runs", &["MATYAN_PROJECT_RUNS"], parse::project_counts)
-        .default("");
+    PROJECT_RUNS: ProjectLimits = project_limit::limits_by_name("project_runs", &["MATYAN_PROJECT_RUNS"]);
     /// Maximum number of series of all runs of a project; with as many, further data is refused; 0: no limit
-    MAX_PROJECT_SERIES: u64 = Setting::new("max_project_series", &["MATYAN_MAX_PROJECT_SERIES"], parse::quota_count)
-        .default("0");
+    MAX_PROJECT_SERIES: u64 = project_limit::limit("max_project_series", &["MATYAN_MAX_PROJECT_SERIES"]);
     /// The same for projects with limits of their own, by name, separated by commas: `speech = 5000000, demo = 0`
-    PROJECT_SERIES: BTreeMap<String, u64> = Setting::new("project_series", &["MATYAN_PROJECT_SERIES"], parse::project_counts)
-        .default("");
+    PROJECT_SERIES: ProjectLimits = project_limit::limits_by_name("project_series", &["MATYAN_PROJECT_SERIES"]);
     /// Maximum bytes of the points, objects and logs of all runs of a project; with as many, further data is refused; 0: no
     /// limit
-    MAX_PROJECT_BYTES: u64 = Setting::new("max_project_bytes", &["MATYAN_MAX_PROJECT_BYTES"], parse::quota_bytes)
-        .default("0");
+    MAX_PROJECT_BYTES: u64 = project_limit::limit("max_project_bytes", &["MATYAN_MAX_PROJECT_BYTES"]);
     /// The same for projects with limits of their own, by name, separated by commas: `speech = 536870912000, demo = 0`
-    PROJECT_BYTES: BTreeMap<String, u64> = Setting::new("project_bytes", &["MATYAN_PROJECT_BYTES"], parse::project_quotas)
-        .default("");
+    PROJECT_BYTES: ProjectLimits = project_limit::limits_by_name("project_bytes", &["MATYAN_PROJECT_BYTES"]);
     /// Host names under which browsers and clients reach this server: `matyan.example`,
     /// `*.example`, or `*` for any; separated by commas. IP addresses and `localhost` always work;
     /// if other machines can connect, so do this machine's name, names without a dot, and those
