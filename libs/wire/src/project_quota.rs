@@ -8,6 +8,9 @@ use matyan_proto::project::v1::{ExceededQuota, QuotaKind};
 /// Metadata of the error with the kind of the quota.
 pub const QUOTA: &str = "quota";
 
+/// Names of the quotas, in the metadata of errors and in metrics.
+pub const QUOTA_NAMES: [&str; 3] = ["runs", "series", "bytes"];
+
 /// The error of a call that brings data to a project that has used up a quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotaExceeded {
@@ -25,10 +28,14 @@ impl QuotaExceeded {
         Self { project: project.to_owned(), kind, limit, used }
     }
 
+    /// One of `QUOTA_NAMES`, or `unknown`.
+    pub fn quota_name(&self) -> &'static str {
+        self.words().map_or("unknown", |words| words.name)
+    }
+
     /// Metadata of the error.
     pub fn metadata(&self) -> [(&'static str, String); 2] {
-        let kind = self.words().map_or("unknown", |words| words.name);
-        [(QUOTA, kind.to_owned()), ("limit", self.limit.to_string())]
+        [(QUOTA, self.quota_name().to_owned()), ("limit", self.limit.to_string())]
     }
 
     /// `None` for a kind of quota that only a newer backend knows.
@@ -118,7 +125,9 @@ mod tests {
             ),
         ] {
             let exceeded = ExceededQuota { kind: kind.into(), limit: 8, used: 9 };
-            let text = QuotaExceeded::new(project, exceeded).to_string();
+            let refusal = QuotaExceeded::new(project, exceeded);
+            assert!(QUOTA_NAMES.contains(&refusal.quota_name()), "{refusal:?}");
+            let text = refusal.to_string();
             assert!(text.starts_with(start), "{text}");
             let settings = [format!("`max_{setting}`"), format!("`{setting}`")];
             assert!(settings.iter().all(|setting| text.contains(setting)), "{text}");

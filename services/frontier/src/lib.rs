@@ -55,6 +55,7 @@ use matyan_proto::{
 
 use calls::Calls;
 use ingestion::Ingestion;
+use metrics::QuotaMetrics;
 use project_lookup::KnownProjects;
 use upload::Uploads;
 
@@ -64,6 +65,7 @@ pub struct Frontier {
     ingestion: Arc<Ingestion>,
     uploads: Arc<Uploads>,
     projects: KnownProjects,
+    quota_metrics: QuotaMetrics,
     calls: Calls,
 }
 
@@ -94,7 +96,8 @@ impl Frontier {
         Self {
             ingestion: Arc::new(ingestion),
             uploads: Arc::new(uploads),
-            projects: KnownProjects::new(projects),
+            projects: KnownProjects::new(projects, metrics.quotas.clone()),
+            quota_metrics: metrics.quotas,
             calls: Calls::default(),
         }
     }

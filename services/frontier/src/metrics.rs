@@ -2,7 +2,7 @@
 //! only a few additions.
 
 use matyan_proto::ingest::v1 as pb;
-use matyan_wire::{MessageCounts, MessageType};
+use matyan_wire::{MessageCounts, MessageType, project_quota::QUOTA_NAMES};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
@@ -31,6 +31,7 @@ impl ItemCounts {
 pub struct Metrics {
     pub(crate) batches: BatchMetrics,
     pub(crate) uploads: UploadMetrics,
+    pub(crate) quotas: QuotaMetrics,
 }
 
 /// Metrics of streams and published batches.
@@ -53,10 +54,22 @@ pub(crate) struct UploadMetrics {
     pub(crate) bytes: IntCounter,
 }
 
+/// Refusals of data and uploads by the quotas of projects. Cheap to clone; clones count together. Projects are no label,
+/// because there may be thousands of them.
+#[derive(Clone)]
+pub(crate) struct QuotaMetrics(IntCounterVec);
+
+/// The quota of uploads, next to `QUOTA_NAMES`.
+const UPLOADS: &str = "uploads";
+
 impl Metrics {
     /// Creates and registers the metrics; fails if the registry already has them.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        Ok(Self { batches: BatchMetrics::new(registry)?, uploads: UploadMetrics::new(registry)? })
+        Ok(Self {
+            batches: BatchMetrics::new(registry)?,
+            uploads: UploadMetrics::new(registry)?,
+            quotas: QuotaMetrics::new(registry)?,
+        })
     }
 }
 
@@ -129,6 +142,32 @@ impl UploadMetrics {
             uploads: counter(registry, "matyan_uploads_total", "Completed uploads through this server")?,
             bytes: counter(registry, "matyan_upload_bytes_total", "Bytes of completed uploads")?,
         })
+    }
+}
+
+impl QuotaMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let refusals = IntCounterVec::new(
+            Opts::new(
+                "matyan_quota_refusals_total",
+                "Calls and streams refused because their project has used up a quota, by quota",
+            ),
+            &["quota"],
+        )?;
+        let refusals = add(registry, refusals)?;
+        // Initialized to 0, because alerts cannot distinguish a missing counter from a counter that does not change.
+        for quota in QUOTA_NAMES.into_iter().chain([UPLOADS]) {
+            refusals.with_label_values(&[quota]);
+        }
+        Ok(Self(refusals))
+    }
+
+    pub(crate) fn count_refusal(&self, quota: &str) {
+        self.0.with_label_values(&[quota]).inc();
+    }
+
+    pub(crate) fn count_refused_upload(&self) {
+        self.count_refusal(UPLOADS);
     }
 }
 

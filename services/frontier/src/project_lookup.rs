@@ -14,6 +14,7 @@ use crate::{
     admitted_runs::AdmittedRuns,
     convert::Caller,
     error::{Error, Result},
+    metrics::QuotaMetrics,
     run_id::RunId,
 };
 
@@ -45,11 +46,12 @@ pub(crate) struct KnownProjects {
     /// `None`: only the default project is known, and has no quotas.
     lookup: Option<Arc<dyn ProjectLookup>>,
     admitted: Arc<AdmittedRuns>,
+    metrics: QuotaMetrics,
 }
 
 impl KnownProjects {
-    pub(crate) fn new(lookup: Option<Arc<dyn ProjectLookup>>) -> Self {
-        Self { lookup, admitted: Arc::default() }
+    pub(crate) fn new(lookup: Option<Arc<dyn ProjectLookup>>, metrics: QuotaMetrics) -> Self {
+        Self { lookup, admitted: Arc::default(), metrics }
     }
 
     /// Reads the metadata of a call, whose project must exist.
@@ -87,7 +89,7 @@ impl KnownProjects {
         if exceeded.kind() == QuotaKind::Runs && self.may_have_run(project, run, deadline).await {
             return Ok(());
         }
-        Err(Error::QuotaExceeded(QuotaExceeded::new(project, exceeded)))
+        Err(self.refusal(project, exceeded))
     }
 
     /// Remembers that data of a run was accepted: the run is no new run from now on. Without a lookup there are no quotas.
@@ -102,11 +104,16 @@ impl KnownProjects {
         let deadline = deadline();
         self.check_until(project, deadline).await?;
         match self.exceeded_quota(project, deadline).await {
-            Some(exceeded) if exceeded.kind() != QuotaKind::Runs => {
-                Err(Error::QuotaExceeded(QuotaExceeded::new(project, exceeded)))
-            }
+            Some(exceeded) if exceeded.kind() != QuotaKind::Runs => Err(self.refusal(project, exceeded)),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// The error of a call or a stream that a quota refuses, which is counted.
+    fn refusal(&self, project: &str, exceeded: ExceededQuota) -> Error {
+        let refusal = QuotaExceeded::new(project, exceeded);
+        self.metrics.count_refusal(refusal.quota_name());
+        Error::QuotaExceeded(refusal)
     }
 
     /// A quota that a project is known to have used up.

@@ -1,6 +1,7 @@
 //! Implementation of the generated service trait: decode, one call, encode.
 
 use async_trait::async_trait;
+use matyan_blob::LimitReached;
 use matyan_proto::ingest::v1::{self as pb, ingest_service_server::IngestService};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Result, Streaming};
@@ -8,10 +9,22 @@ use tonic::{Request, Response, Result, Streaming};
 use crate::{
     Frontier,
     convert::{PublishCommand, UploadExtent, UploadTarget, parted_upload},
+    error::{Error, Result as FrontierResult},
     multipart, presign, project_lookup, publish,
     run_id::RunId,
     stream, upload,
 };
+
+impl Frontier {
+    /// Runs a call that writes an upload, and counts its refusal by the quota of its project.
+    async fn run_upload<T>(&self, call: impl Future<Output = FrontierResult<T>>) -> FrontierResult<T> {
+        let ended = self.calls.run(call).await;
+        if let Err(Error::UploadLimit(LimitReached::ProjectBytes { .. })) = &ended {
+            self.quota_metrics.count_refused_upload();
+        }
+        ended
+    }
+}
 
 #[async_trait]
 impl IngestService for Frontier {
@@ -53,7 +66,7 @@ impl IngestService for Frontier {
     async fn presign(&self, request: Request<pb::PresignRequest>) -> Result<Response<pb::PresignResponse>> {
         let caller = self.projects.caller(request.metadata()).await?;
         let target = UploadTarget::parse(&caller, request.into_inner())?;
-        Ok(Response::new(self.calls.run(presign::presign(&self.uploads, target)).await?))
+        Ok(Response::new(self.run_upload(presign::presign(&self.uploads, target)).await?))
     }
 
     async fn begin_upload(
@@ -66,7 +79,7 @@ impl IngestService for Frontier {
         let extent = UploadExtent::parse(size, part_count)?;
         let target = pb::PresignRequest { run_id, artifact_path, content_type, size: extent.size() };
         let target = UploadTarget::parse(&caller, target)?;
-        Ok(Response::new(self.calls.run(multipart::begin(&self.uploads, target, extent)).await?))
+        Ok(Response::new(self.run_upload(multipart::begin(&self.uploads, target, extent)).await?))
     }
 
     async fn presign_part(
@@ -76,7 +89,7 @@ impl IngestService for Frontier {
         let caller = self.projects.caller(request.metadata()).await?;
         let pb::PresignPartRequest { upload, part_number } = request.into_inner();
         let (upload, _) = parted_upload(&caller, upload)?;
-        Ok(Response::new(self.calls.run(multipart::presign_part(&self.uploads, upload, part_number)).await?))
+        Ok(Response::new(self.run_upload(multipart::presign_part(&self.uploads, upload, part_number)).await?))
     }
 
     async fn complete_upload(
@@ -86,7 +99,7 @@ impl IngestService for Frontier {
         let caller = self.projects.caller(request.metadata()).await?;
         let pb::CompleteUploadRequest { upload, etags } = request.into_inner();
         let (upload, reference) = parted_upload(&caller, upload)?;
-        let size = self.calls.run(multipart::complete(&self.uploads, upload, etags)).await?;
+        let size = self.run_upload(multipart::complete(&self.uploads, upload, etags)).await?;
         Ok(Response::new(pb::CompleteUploadResponse { key: reference, size }))
     }
 
@@ -104,7 +117,7 @@ impl IngestService for Frontier {
         request: Request<Streaming<pb::StoreRequest>>,
     ) -> Result<Response<pb::StoreResponse>> {
         let caller = self.projects.caller(request.metadata()).await?;
-        Ok(Response::new(self.calls.run(upload::store(&self.uploads, &caller, request.into_inner())).await?))
+        Ok(Response::new(self.run_upload(upload::store(&self.uploads, &caller, request.into_inner())).await?))
     }
 
     async fn upload(
@@ -112,7 +125,7 @@ impl IngestService for Frontier {
         request: Request<Streaming<pb::UploadRequest>>,
     ) -> Result<Response<pb::UploadResponse>> {
         Ok(Response::new(
-            self.calls.run(upload::upload(&self.uploads, &self.projects, request.into_inner())).await?,
+            self.run_upload(upload::upload(&self.uploads, &self.projects, request.into_inner())).await?,
         ))
     }
 }

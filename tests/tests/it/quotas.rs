@@ -102,6 +102,12 @@ async fn rule_132_a_quota_of_runs_refuses_new_runs_until_one_is_deleted() {
     let refused_trial = trial.expect_err("the run of a trial is a new run");
     assert_eq!(refused_trial.code(), Code::Unavailable);
     assert!(refused_trial.message().contains("quota of runs (2 of 2)"), "{refused_trial:?}");
+    let metrics = reqwest::get(format!("{}/metrics/", server.query)).await.expect("the server answers");
+    let metrics = metrics.text().await.expect("metrics are text");
+    let counted = |line: &str| metrics.lines().any(|other| other == line);
+    assert!(counted(r#"matyan_trial_quota_refusals_total{quota="runs"} 1"#), "{metrics}");
+    assert!(counted(r#"matyan_quota_refusals_total{quota="bytes"} 0"#), "{metrics}");
+    assert!(!counted(r#"matyan_quota_refusals_total{quota="runs"} 0"#), "{metrics}");
 
     // Existing runs go on, over old and new connections.
     send(&mut one, metric("loss", 1.0, Some(1))).await;

@@ -2,6 +2,7 @@
 //! counts calls.
 
 use matyan_ql::Endpoint;
+use matyan_wire::project_quota::{QUOTA_NAMES, QuotaExceeded};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::error::{Error, Result};
@@ -10,6 +11,7 @@ use super::error::{Error, Result};
 pub struct Metrics {
     planner_paths: IntCounterVec,
     left_out_runs: IntCounter,
+    trial_refusals: IntCounterVec,
     pub(crate) table_bytes: IntGauge,
     pub(crate) query_slices: IntCounter,
 }
@@ -40,6 +42,14 @@ impl Metrics {
             "Runs that a search, a list, or a summary left out because their rows are damaged, counted each time",
         )?;
         registry.register(Box::new(left_out_runs.clone()))?;
+        let trial_refusals = IntCounterVec::new(
+            Opts::new(
+                "matyan_trial_quota_refusals_total",
+                "Trials refused because their project has used up a quota, by quota",
+            ),
+            &["quota"],
+        )?;
+        registry.register(Box::new(trial_refusals.clone()))?;
         let table_bytes = IntGauge::new("matyan_run_table_bytes", "Memory of the tables of runs")?;
         registry.register(Box::new(table_bytes.clone()))?;
         let query_slices = IntCounter::new(
@@ -47,13 +57,16 @@ impl Metrics {
             "Slices of about 10 ms in which queries and charts are evaluated",
         )?;
         registry.register(Box::new(query_slices.clone()))?;
-        let metrics = Self { planner_paths, left_out_runs, table_bytes, query_slices };
+        let metrics = Self { planner_paths, left_out_runs, trial_refusals, table_bytes, query_slices };
         // Initialized to 0, because alerts cannot distinguish a missing counter from a
         // counter that does not change.
         for endpoint in [Endpoint::Run, Endpoint::Metric, Endpoint::Images] {
             for planned in [PlannerPath::Exact, PlannerPath::Superset, PlannerPath::NoCandidates] {
                 metrics.planner_path(endpoint, planned);
             }
+        }
+        for quota in QUOTA_NAMES {
+            metrics.trial_refusals.with_label_values(&[quota]);
         }
         Ok(metrics)
     }
@@ -72,6 +85,11 @@ impl Metrics {
         tracing::error!(run, error = &error as &dyn std::error::Error, "left out a damaged run");
         self.count_left_out(1);
         Ok(())
+    }
+
+    /// Notes that a trial is refused, because its project has used up a quota.
+    pub(crate) fn count_refused_trial(&self, refusal: &QuotaExceeded) {
+        self.trial_refusals.with_label_values(&[refusal.quota_name()]).inc();
     }
 
     pub(crate) fn count_search(&self, endpoint: Endpoint, planned: PlannerPath) {

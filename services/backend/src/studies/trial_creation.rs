@@ -53,7 +53,13 @@ pub(super) fn call_values(deps: &Deps) -> CallValues {
     let new_experiment = (deps.new_id)();
     // The id of a run has no dashes, like the ids that clients make.
     let new_run = (deps.new_id)().replace('-', "");
-    CallValues { now: (deps.clock)(), new_experiment, new_run, quotas: deps.quotas.clone() }
+    CallValues {
+        now: (deps.clock)(),
+        new_experiment,
+        new_run,
+        quotas: deps.quotas.clone(),
+        metrics: deps.metrics.clone(),
+    }
 }
 
 fn started(now: i64) -> Trial {

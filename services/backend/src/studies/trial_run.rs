@@ -21,6 +21,7 @@ use super::{convert::TrialContent, distribution::Distribution};
 use crate::server::{
     call::Call,
     error::{Error, Result},
+    metrics::Metrics,
 };
 
 /// Largest encoded attribute that a run shows.
@@ -42,6 +43,7 @@ pub(super) struct CallValues {
     pub(super) new_experiment: String,
     pub(super) new_run: String,
     pub(super) quotas: Arc<ProjectQuotas>,
+    pub(super) metrics: Metrics,
 }
 
 /// The id of the experiment with the name of a study. The experiment is created if it does not exist.
@@ -79,10 +81,11 @@ async fn experiment_of_study(
 
 /// Checks that the project of a call has room for the run of another trial.
 pub(super) async fn check_quotas(transaction: &Transaction, call: &Call, values: &CallValues) -> Result<()> {
-    match values.quotas.exceeded(transaction.unchecked(), &call.named_project()).await? {
-        Some(exceeded) => Err(Error::QuotaExceeded(QuotaExceeded::new(&call.project_name, exceeded))),
-        None => Ok(()),
-    }
+    let exceeded = values.quotas.exceeded(transaction.unchecked(), &call.named_project()).await?;
+    let Some(exceeded) = exceeded else { return Ok(()) };
+    let refusal = QuotaExceeded::new(&call.project_name, exceeded);
+    values.metrics.count_refused_trial(&refusal);
+    Err(Error::QuotaExceeded(refusal))
 }
 
 /// Creates the run of a trial that has started or ended, and returns its link.
@@ -339,8 +342,13 @@ mod tests {
             created_us: 1,
             experiment: "e".into(),
         };
-        let values =
-            CallValues { now: 1, new_experiment: "new".into(), new_run: "r".into(), quotas: Arc::default() };
+        let values = CallValues {
+            now: 1,
+            new_experiment: "new".into(),
+            new_run: "r".into(),
+            quotas: Arc::default(),
+            metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
+        };
         let mut transaction = Transaction::new(store.snapshot().await.unwrap());
         let found = experiment_of_study(&mut transaction, P, (1, &study), &values).await.unwrap();
         assert_eq!(found, "e");

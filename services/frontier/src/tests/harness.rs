@@ -261,6 +261,15 @@ impl TestEnv {
         family.get_metric().iter().map(value).sum()
     }
 
+    /// The number of refusals by a quota.
+    pub(super) fn refusals(&self, quota: &str) -> u64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == "matyan_quota_refusals_total").unwrap();
+        let of_quota = |metric: &&prometheus::proto::Metric| metric.get_label()[0].value() == quota;
+        let metric = family.get_metric().iter().find(of_quota).unwrap();
+        metric.get_counter().get_value() as u64
+    }
+
     /// Yields until a metric satisfies the condition.
     pub(super) async fn until(&self, name: &str, holds: impl Fn(f64) -> bool) {
         while !holds(self.metric(name)) {

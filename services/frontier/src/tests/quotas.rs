@@ -66,6 +66,7 @@ async fn rule_132_a_used_up_quota_of_runs_refuses_only_new_runs() {
         accepted.unwrap();
     }
     assert_eq!(env.record_count().await, 2);
+    assert_eq!(["runs", "series", "bytes", "uploads"].map(|quota| env.refusals(quota)), [3, 0, 0, 0]);
     env.quotas.lock().exceeded = None;
     send(&env, "new").await.unwrap();
 }
@@ -132,6 +133,7 @@ async fn rule_132_a_used_up_quota_of_series_or_bytes_refuses_all_data() {
             check_refusal(refused.unwrap_err(), quota);
         }
         assert_eq!(env.record_count().await, 0);
+        assert_eq!(env.refusals(quota), 3);
     }
 }
 
@@ -151,6 +153,7 @@ async fn rule_132_an_open_stream_ends_after_what_it_has_read() {
     next_check().await;
     check_refusal(stream.answer().await.unwrap_err(), "bytes");
     assert_eq!(env.record_count().await, 2);
+    assert_eq!((env.refusals("runs"), env.refusals("bytes")), (0, 1));
 }
 
 #[tokio::test]

@@ -156,6 +156,7 @@ async fn uploads_of_a_project_are_limited() {
     };
     let status = env.client().presign(request("d")).await.unwrap_err();
     assert!(status.message().contains("`max_project_upload_bytes`"), "{status:?}");
+    assert_eq!(env.refusals("uploads"), 4);
     let mut other = tonic::Request::new(request("d"));
     other.metadata_mut().insert("matyan-project", "team".parse().unwrap());
     env.client().presign(other).await.unwrap();
