@@ -22,20 +22,19 @@ const FORGOTTEN_RUNS: usize = MAX_RUNS / 10;
 pub(crate) struct AdmittedRuns(Mutex<HashMap<AdmittedRun, Instant>>);
 
 #[derive(PartialEq, Eq, Hash)]
-struct AdmittedRun {
+pub(crate) struct AdmittedRun {
     project: String,
     run: RunId,
 }
 
 impl AdmittedRun {
-    fn new(project: &str, run: &RunId) -> Self {
+    pub(crate) fn new(project: &str, run: &RunId) -> Self {
         Self { project: project.to_owned(), run: run.clone() }
     }
 }
 
 impl AdmittedRuns {
-    pub(crate) fn insert(&self, project: &str, run: &RunId) {
-        let run = AdmittedRun::new(project, run);
+    pub(crate) fn insert(&self, run: AdmittedRun) {
         let mut runs = self.0.lock();
         if runs.len() >= MAX_RUNS && !runs.contains_key(&run) {
             let mut times: Vec<Instant> = runs.values().copied().collect();
@@ -46,8 +45,8 @@ impl AdmittedRuns {
         runs.insert(run, Instant::now());
     }
 
-    pub(crate) fn contains(&self, project: &str, run: &RunId) -> bool {
-        let admitted_at = self.0.lock().get(&AdmittedRun::new(project, run)).copied();
+    pub(crate) fn contains(&self, run: &AdmittedRun) -> bool {
+        let admitted_at = self.0.lock().get(run).copied();
         admitted_at.is_some_and(|at| at.elapsed() < LIFETIME)
     }
 }
@@ -56,35 +55,41 @@ impl AdmittedRuns {
 mod tests {
     use super::*;
 
+    fn run_of(project: &str, number: usize) -> AdmittedRun {
+        AdmittedRun::new(project, &RunId::parse(number.to_string()).unwrap())
+    }
+
+    fn run(number: usize) -> AdmittedRun {
+        run_of("", number)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_oldest_runs_are_forgotten() {
-        let run = |number: usize| RunId::parse(number.to_string()).unwrap();
         let runs = AdmittedRuns::default();
         for number in 0..MAX_RUNS {
-            runs.insert("", &run(number));
+            runs.insert(run(number));
             if (number + 1) % FORGOTTEN_RUNS == 0 {
                 tokio::time::advance(Duration::from_secs(1)).await;
             }
         }
-        runs.insert("", &run(0));
-        assert!(runs.contains("", &run(1)), "a known run needs no room");
-        runs.insert("", &run(MAX_RUNS));
+        runs.insert(run(0));
+        assert!(runs.contains(&run(1)), "a known run needs no room");
+        runs.insert(run(MAX_RUNS));
         for (number, is_kept) in [(0, true), (1, false), (2 * FORGOTTEN_RUNS, true), (MAX_RUNS, true)] {
-            assert_eq!(runs.contains("", &run(number)), is_kept, "{number}");
+            assert_eq!(runs.contains(&run(number)), is_kept, "{number}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn old_runs_and_too_many_runs_are_forgotten() {
-        let run = |number: usize| RunId::parse(number.to_string()).unwrap();
         let runs = AdmittedRuns::default();
-        runs.insert("", &run(0));
-        assert!(runs.contains("", &run(0)) && !runs.contains("speech", &run(0)));
+        runs.insert(run(0));
+        assert!(runs.contains(&run(0)) && !runs.contains(&run_of("speech", 0)));
         tokio::time::advance(LIFETIME).await;
-        assert!(!runs.contains("", &run(0)));
+        assert!(!runs.contains(&run(0)));
         for number in 0..2 * MAX_RUNS {
-            runs.insert("", &run(number));
-            assert!(runs.contains("", &run(number)));
+            runs.insert(run(number));
+            assert!(runs.contains(&run(number)));
         }
         assert!(runs.0.lock().len() <= MAX_RUNS);
     }

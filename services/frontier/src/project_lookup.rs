@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
 
 use crate::{
-    admitted_runs::AdmittedRuns,
+    admitted_runs::{AdmittedRun, AdmittedRuns},
     convert::Caller,
     error::{Error, Result},
     metrics::QuotaMetrics,
@@ -30,6 +30,9 @@ type LookupResult<T> = std::result::Result<T, Box<dyn StdError + Send + Sync>>;
 pub trait ProjectLookup: Send + Sync {
     /// Returns whether a project has this name.
     async fn contains(&self, name: &str) -> LookupResult<bool>;
+
+    /// Returns false if a project is known to have no quota of runs, without a look at a store or another process.
+    fn may_limit_runs(&self, name: &str) -> bool;
 
     /// Returns a quota that an existing project has used up.
     async fn exceeded_quota(&self, name: &str) -> LookupResult<Option<ExceededQuota>>;
@@ -92,11 +95,15 @@ impl KnownProjects {
         Err(self.refusal(project, exceeded))
     }
 
-    /// Remembers that data of a run was accepted: the run is no new run from now on. Without a lookup there are no quotas.
-    pub(crate) fn remember_run(&self, project: &str, run: &RunId) {
-        if self.lookup.is_some() {
-            self.admitted.insert(project, run);
-        }
+    /// A run to remember once data of it is accepted; `None` if the number of runs is not limited.
+    pub(crate) fn limited_run(&self, project: &str, run: &RunId) -> Option<AdmittedRun> {
+        let lookup = self.lookup.as_ref()?;
+        lookup.may_limit_runs(project).then(|| AdmittedRun::new(project, run))
+    }
+
+    /// Remembers that data of a run was accepted: the run is no new run from now on.
+    pub(crate) fn remember_run(&self, run: AdmittedRun) {
+        self.admitted.insert(run);
     }
 
     /// Checks that a project exists and still accepts data of a run that was admitted.
@@ -124,7 +131,7 @@ impl KnownProjects {
 
     /// Returns false only if the run is known not to exist.
     async fn may_have_run(&self, project: &str, run: &RunId, deadline: Instant) -> bool {
-        if self.admitted.contains(project, run) {
+        if self.admitted.contains(&AdmittedRun::new(project, run)) {
             return true;
         }
         let Some(lookup) = &self.lookup else { return true };

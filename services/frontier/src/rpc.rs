@@ -42,11 +42,10 @@ impl IngestService for Frontier {
         let caller = self.projects.caller_until(request.metadata(), deadline).await?;
         let publish = PublishCommand::parse(request.into_inner(), || (self.ingestion.new_id)())?;
         self.projects.check_run(&caller.project, &publish.run, deadline).await?;
-        let project = caller.project.clone();
-        let run = publish.run.clone();
+        let run = self.projects.limited_run(&caller.project, &publish.run);
         let published = self.calls.run(publish::publish(&self.ingestion, caller, publish)).await?;
-        if published.position.is_some() {
-            self.projects.remember_run(&project, &run);
+        if let Some(run) = run.filter(|_| published.position.is_some()) {
+            self.projects.remember_run(run);
         }
         Ok(Response::new(published))
     }

@@ -103,12 +103,11 @@ async fn start(
         () = calls.stopping() => return Err(Error::Stopping),
         admitted = admit(&projects, &caller.project, &open) => admitted?,
     }
-    let project = caller.project.clone();
-    let run = open.run.clone();
     let is_first = open.acknowledged == 0;
+    let run = is_first.then(|| projects.limited_run(&caller.project, &open.run)).flatten();
     let session = Session::new(ingestion, projects.clone(), caller, open)?;
-    if is_first {
-        projects.remember_run(&project, &run);
+    if let Some(run) = run {
+        projects.remember_run(run);
     }
     Ok(session)
 }

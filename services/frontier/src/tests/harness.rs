@@ -62,6 +62,8 @@ type LookupResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 pub(super) struct Quotas {
     pub(super) exceeded: Option<ExceededQuota>,
     pub(super) runs: Vec<&'static str>,
+    /// The number of runs is not limited.
+    pub(super) allows_all_runs: bool,
     /// Fails every question.
     pub(super) is_away: bool,
     /// Answers no question.
@@ -85,6 +87,10 @@ impl ProjectLookup for OneProject {
             "silent" => pending().await,
             name => Ok(name == "team" && self.has_team.load(Ordering::Relaxed)),
         }
+    }
+
+    fn may_limit_runs(&self, _: &str) -> bool {
+        !self.quotas.lock().allows_all_runs
     }
 
     async fn exceeded_quota(&self, _: &str) -> LookupResult<Option<ExceededQuota>> {

@@ -105,6 +105,19 @@ async fn rule_132_an_admitted_run_is_no_new_run() {
 }
 
 #[tokio::test]
+async fn without_a_quota_of_runs_no_run_is_remembered() {
+    let env = TestEnv::new().await;
+    env.quotas.lock().allows_all_runs = true;
+    send(&env, "stream").await.unwrap();
+    publish(&env, "call").await.unwrap();
+    // With a quota of runs, both would be known.
+    exceed(&env, QuotaKind::Runs);
+    for run_id in ["stream", "call"] {
+        check_refusal(admit(&env, run_id).await.unwrap_err(), "runs");
+    }
+}
+
+#[tokio::test]
 async fn data_that_is_refused_admits_nothing() {
     let env = TestEnv::new().await;
     let batch = points(3, &["a"], &[3]).encode_to_vec().into();

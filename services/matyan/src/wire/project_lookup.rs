@@ -258,6 +258,11 @@ impl ProjectLookup for RemoteProjects {
         Ok(self.find(name).await?.exists)
     }
 
+    fn may_limit_runs(&self, _: &str) -> bool {
+        // The settings of the backend are unknown here.
+        true
+    }
+
     async fn exceeded_quota(&self, name: &str) -> LookupResult<Option<ExceededQuota>> {
         Ok(self.find(name).await?.exceeded_quota)
     }

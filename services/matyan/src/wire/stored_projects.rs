@@ -70,6 +70,10 @@ impl ProjectLookup for StoredProjects {
         Ok(project_find(snapshot.as_ref(), name).await?.is_some())
     }
 
+    fn may_limit_runs(&self, name: &str) -> bool {
+        self.quotas.runs.of_project(name) > 0
+    }
+
     async fn exceeded_quota(&self, name: &str) -> LookupResult<Option<ExceededQuota>> {
         // Without quotas, data is accepted without a look at the store.
         if self.quotas.is_unlimited(name) {
@@ -106,9 +110,10 @@ mod tests {
     async fn an_answer_about_quotas_is_used_for_a_second() {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(EmbeddedStore::open(directory.path(), Default::default()).await.unwrap());
-        let runs = Quota { limit: 1, ..Quota::default() };
+        let runs = Quota { limit: 1, project_limits: [("demo".to_owned(), 0)].into() };
         let quotas = Arc::new(ProjectQuotas { runs, ..ProjectQuotas::default() });
         let projects = StoredProjects::new(store.clone(), quotas);
+        assert!(projects.may_limit_runs("") && !projects.may_limit_runs("demo"));
         let mut batch = Batch::default();
         batch.add(keys::project_counter(Project::default(), Counter::Runs), 1);
         store.commit(batch).await.unwrap();

@@ -153,6 +153,10 @@ impl matyan_frontier::ProjectLookup for StoredProjects {
         Ok(matyan_model::project::project_find(snapshot.as_ref(), name).await?.is_some())
     }
 
+    fn may_limit_runs(&self, _: &str) -> bool {
+        false
+    }
+
     async fn exceeded_quota(&self, _: &str) -> LookupResult<Option<project::ExceededQuota>> {
         Ok(None)
     }
