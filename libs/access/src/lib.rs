@@ -25,6 +25,8 @@ mod token;
 
 mod login_code;
 
+mod dated_map;
+
 mod caller_cache;
 
 mod process_key;
@@ -45,6 +47,7 @@ pub use caller::{Caller, CallerRights, Denial, TokenLimits};
 pub use caller_cache::{
     CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,
 };
+pub use dated_map::{Dated, DatedMap};
 pub use file_permit::{FilePermits, PERMIT_LIFETIME, PermitProblem, PermittedFile};
 pub use login_code::LoginCode;
 pub use principal_name::{PRINCIPAL_BYTES, is_principal_name};

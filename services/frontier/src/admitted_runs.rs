@@ -1,10 +1,9 @@
 //! The runs that this frontier has admitted in the last minutes. While a quota of runs is used up, they are no new
 //! runs, although workers that lag may not have created them yet.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::time::Instant;
+use matyan_access::{Dated, DatedMap};
 
 use crate::run_id::RunId;
 
@@ -14,12 +13,8 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 /// Maximum number of runs that are kept. Their ids come from outside.
 const MAX_RUNS: usize = 10_000;
 
-/// Number of runs, the oldest, that are forgotten when there are too many: looking for them takes some time.
-const FORGOTTEN_RUNS: usize = MAX_RUNS / 10;
-
 /// Runs, and when each was last admitted.
-#[derive(Default)]
-pub(crate) struct AdmittedRuns(Mutex<HashMap<AdmittedRun, Instant>>);
+pub(crate) struct AdmittedRuns(DatedMap<AdmittedRun, ()>);
 
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct AdmittedRun {
@@ -33,27 +28,31 @@ impl AdmittedRun {
     }
 }
 
+impl Default for AdmittedRuns {
+    fn default() -> Self {
+        Self(DatedMap::new(MAX_RUNS))
+    }
+}
+
 impl AdmittedRuns {
     pub(crate) fn insert(&self, run: AdmittedRun) {
-        let mut runs = self.0.lock();
-        if runs.len() >= MAX_RUNS && !runs.contains_key(&run) {
-            let mut times: Vec<Instant> = runs.values().copied().collect();
-            let (_, last_forgotten, _) = times.select_nth_unstable(FORGOTTEN_RUNS - 1);
-            let last_forgotten = *last_forgotten;
-            runs.retain(|_, at| *at > last_forgotten);
-        }
-        runs.insert(run, Instant::now());
+        self.0.insert(run, Dated::now(()), is_recent);
     }
 
     pub(crate) fn contains(&self, run: &AdmittedRun) -> bool {
-        let admitted_at = self.0.lock().get(run).copied();
-        admitted_at.is_some_and(|at| at.elapsed() < LIFETIME)
+        self.0.get(run).is_some_and(|admitted| is_recent(&admitted))
     }
+}
+
+fn is_recent(admitted: &Dated<()>) -> bool {
+    admitted.is_younger_than(LIFETIME)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FORGOTTEN_RUNS: usize = MAX_RUNS / 10;
 
     fn run_of(project: &str, number: usize) -> AdmittedRun {
         AdmittedRun::new(project, &RunId::parse(number.to_string()).unwrap())
@@ -91,6 +90,6 @@ mod tests {
             runs.insert(run(number));
             assert!(runs.contains(&run(number)));
         }
-        assert!(runs.0.lock().len() <= MAX_RUNS);
+        assert!(runs.0.count() <= MAX_RUNS);
     }
 }
