@@ -2,7 +2,6 @@
 //! source is away, callers that were known keep the rights to send data and to read metrics for 15 minutes, so
 //! that training continues and Prometheus sees the outage; everything else waits.
 
-use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::caller::Caller;
+use crate::dated_map::{Dated, DatedMap};
 use crate::token::TokenDigest;
 
 /// Time after which a revoked right is gone, also from streams that are open.
@@ -57,41 +57,34 @@ pub struct CallerCache(Arc<SharedAnswers>);
 
 struct SharedAnswers {
     source: Box<dyn CallerSource>,
-    answers: Mutex<HashMap<Option<TokenDigest>, KnownCaller>>,
+    answers: DatedMap<Option<TokenDigest>, Option<Arc<Caller>>>,
     /// When the source last failed to answer.
     failed_at: Mutex<Option<Instant>>,
 }
 
-#[derive(Clone)]
-struct KnownCaller {
-    caller: Option<Arc<Caller>>,
-    /// When the source was asked: the answer may be as old as the question.
-    at: Instant,
-}
-
 impl CallerCache {
     pub fn new(source: impl CallerSource + 'static) -> Self {
-        let answers = Mutex::default();
+        let answers = DatedMap::new(MAX_ANSWERS);
         Self(Arc::new(SharedAnswers { source: Box::new(source), answers, failed_at: Mutex::default() }))
     }
 
     /// The caller with this token, as of at most `LIFETIME` ago; `None` if the token is not valid.
     pub async fn find(&self, token: Option<&TokenDigest>) -> Result<Option<Arc<Caller>>, LookupError> {
         let key = token.copied();
-        let known = self.0.answers.lock().get(&key).cloned();
-        if let Some(known) = known.as_ref().filter(|known| known.at.elapsed() < LIFETIME) {
-            return Ok(known.caller.clone());
+        let known = self.0.answers.get(&key);
+        if let Some(known) = known.as_ref().filter(|known| known.is_younger_than(LIFETIME)) {
+            return Ok(known.value.clone());
         }
         let at = Instant::now();
         match self.ask(token).await {
             Ok(caller) => {
                 let caller = caller.map(Arc::new);
-                self.keep(key, KnownCaller { caller: caller.clone(), at });
+                self.keep(key, Dated { value: caller.clone(), at });
                 Ok(caller)
             }
             Err(error) => {
-                let known = known.filter(|known| known.at.elapsed() < MAX_OUTAGE);
-                let caller = known.and_then(|known| known.caller).ok_or(error)?;
+                let known = known.filter(|known| known.is_younger_than(MAX_OUTAGE));
+                let caller = known.and_then(|known| known.value).ok_or(error)?;
                 Ok(Some(Arc::new(caller.outdated())))
             }
         }
@@ -112,19 +105,11 @@ impl CallerCache {
         answered
     }
 
-    fn keep(&self, token: Option<TokenDigest>, known: KnownCaller) {
-        let mut answers = self.0.answers.lock();
-        // The answer to an earlier question may arrive later, and say that a revoked token is valid.
-        if answers.get(&token).is_some_and(|kept| kept.at > known.at) {
-            return;
-        }
-        if answers.len() >= MAX_ANSWERS {
-            answers.retain(|_, it| it.caller.is_some() && it.at.elapsed() < MAX_OUTAGE);
-            if answers.len() >= MAX_ANSWERS {
-                answers.clear();
-            }
-        }
-        answers.insert(token, known);
+    /// Keeps an answer. Tokens that are not valid make room for others.
+    fn keep(&self, token: Option<TokenDigest>, answer: Dated<Option<Arc<Caller>>>) {
+        let is_of_use =
+            |kept: &Dated<Option<Arc<Caller>>>| kept.value.is_some() && kept.is_younger_than(MAX_OUTAGE);
+        self.0.answers.insert(token, answer, is_of_use);
     }
 }
 

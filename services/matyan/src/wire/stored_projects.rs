@@ -1,9 +1,10 @@
 //! Projects for a frontier in a process with a store. Whether a project exists is read for every call, because it is one
 //! row. Its quotas take more reads, so their answer is used for a second.
 
-use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use matyan_access::{Dated, DatedMap};
 use matyan_frontier::ProjectLookup;
 use matyan_model::{
     ids::{NamedProject, RunId},
@@ -13,7 +14,6 @@ use matyan_model::{
 };
 use matyan_proto::project::v1::ExceededQuota;
 use matyan_store::{Result as StoreResult, Store};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 type LookupResult<T> = Result<T, Box<dyn StdError + Send + Sync>>;
@@ -27,19 +27,13 @@ const MAX_ANSWERS: usize = 10_000;
 pub(crate) struct StoredProjects {
     store: Arc<dyn Store>,
     quotas: Arc<ProjectQuotas>,
-    answers: Mutex<HashMap<String, QuotaAnswer>>,
-}
-
-/// The quota that a project had used up at a time.
-#[derive(Clone, Copy)]
-struct QuotaAnswer {
-    exceeded: Option<ExceededQuota>,
-    at: Instant,
+    /// The quotas that projects had used up.
+    answers: DatedMap<String, Option<ExceededQuota>>,
 }
 
 impl StoredProjects {
     pub(crate) fn new(store: Arc<dyn Store>, quotas: Arc<ProjectQuotas>) -> Self {
-        Self { store, quotas, answers: Mutex::default() }
+        Self { store, quotas, answers: DatedMap::new(MAX_ANSWERS) }
     }
 
     async fn read_exceeded_quota(&self, name: &str) -> StoreResult<Option<ExceededQuota>> {
@@ -49,18 +43,13 @@ impl StoredProjects {
         self.quotas.exceeded(snapshot.as_ref(), &project).await
     }
 
-    fn recent_answer(&self, name: &str) -> Option<QuotaAnswer> {
-        let answer = self.answers.lock().get(name).copied();
-        answer.filter(|answer| answer.at.elapsed() < LIFETIME)
+    fn keep(&self, name: &str, answer: Dated<Option<ExceededQuota>>) {
+        self.answers.insert(name.to_owned(), answer, is_recent);
     }
+}
 
-    fn keep(&self, name: &str, answer: QuotaAnswer) {
-        let mut answers = self.answers.lock();
-        if answers.len() >= MAX_ANSWERS {
-            answers.clear();
-        }
-        answers.insert(name.to_owned(), answer);
-    }
+fn is_recent(answer: &Dated<Option<ExceededQuota>>) -> bool {
+    answer.is_younger_than(LIFETIME)
 }
 
 #[async_trait]
@@ -79,14 +68,14 @@ impl ProjectLookup for StoredProjects {
         if self.quotas.is_unlimited(name) {
             return Ok(None);
         }
-        if let Some(answer) = self.recent_answer(name) {
-            return Ok(answer.exceeded);
+        if let Some(answer) = self.answers.get(name).filter(is_recent) {
+            return Ok(answer.value);
         }
         let at = Instant::now();
         let read = self.read_exceeded_quota(name).await;
         // While the store is away, data is accepted, and one call a second asks.
-        let exceeded = read.as_ref().copied().unwrap_or_default();
-        self.keep(name, QuotaAnswer { exceeded, at });
+        let value = read.as_ref().copied().unwrap_or_default();
+        self.keep(name, Dated { value, at });
         Ok(read?)
     }
 
@@ -118,7 +107,7 @@ mod tests {
         batch.add(keys::project_counter(Project::default(), Counter::Runs), 1);
         store.commit(batch).await.unwrap();
         pause();
-        projects.keep("", QuotaAnswer { exceeded: None, at: Instant::now() });
+        projects.keep("", Dated::now(None));
         assert_eq!(projects.exceeded_quota("").await.unwrap(), None);
         advance(LIFETIME).await;
         let exceeded = projects.exceeded_quota("").await.unwrap().unwrap();
