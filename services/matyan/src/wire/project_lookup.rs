@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use matyan_access::MAX_OUTAGE;
+use matyan_access::{Dated, DatedMap, MAX_OUTAGE};
 use matyan_frontier::ProjectLookup;
 use matyan_proto::{
     access::v1::ResolveProjectResponse,
@@ -89,7 +89,7 @@ pub(crate) struct RemoteProjects {
     source: Box<dyn ProjectSource>,
     /// Time for which a project is accepted while the backend is away; `None`: for ever.
     max_outage: Option<Duration>,
-    answers: Mutex<HashMap<String, Answer>>,
+    answers: DatedMap<String, Answer>,
     questions: Questions,
     /// When a backend that is away may be asked again; `None` while it answers.
     retry_at: Mutex<Option<Instant>>,
@@ -99,23 +99,15 @@ pub(crate) struct RemoteProjects {
 struct Answer {
     exists: bool,
     exceeded_quota: Option<ExceededQuota>,
-    /// When the backend was asked: the answer may be as old as the question.
-    at: Instant,
 }
 
 impl Answer {
-    fn new(answer: ResolveProjectResponse, at: Instant) -> Self {
-        Self { exists: answer.exists, exceeded_quota: answer.exceeded_quota, at }
-    }
-
     /// The assumption about the default project, which always exists, without an answer.
-    fn of_default_project() -> Self {
-        Self { exists: true, exceeded_quota: None, at: Instant::now() }
-    }
+    const OF_DEFAULT_PROJECT: Self = Self { exists: true, exceeded_quota: None };
+}
 
-    fn is_recent(&self) -> bool {
-        self.at.elapsed() < LIFETIME
-    }
+fn is_recent(answer: &Dated<Answer>) -> bool {
+    answer.is_younger_than(LIFETIME)
 }
 
 /// Whose turn it is to ask about a project.
@@ -151,15 +143,15 @@ impl RemoteProjects {
     }
 
     fn new(source: Box<dyn ProjectSource>, max_outage: Option<Duration>) -> Self {
-        let questions = Questions::default();
-        Self { source, max_outage, answers: Mutex::default(), questions, retry_at: Mutex::default() }
+        let answers = DatedMap::new(MAX_ANSWERS);
+        Self { source, max_outage, answers, questions: Questions::default(), retry_at: Mutex::default() }
     }
 
     /// The answer of the backend about a project, or an answer that can be used in its place.
     async fn find(&self, name: &str) -> Result<Answer, Status> {
-        let known = self.answer(name);
-        if let Some(known) = known.filter(Answer::is_recent) {
-            return Ok(known);
+        let known = self.answers.get(name);
+        if let Some(known) = known.filter(is_recent) {
+            return Ok(known.value);
         }
         let turn = self.questions.turn(name);
         let _asking = match turn.try_lock() {
@@ -170,19 +162,19 @@ impl RemoteProjects {
             },
         };
         // Another call may have asked in the meantime.
-        let known = self.answer(name);
-        if let Some(known) = known.filter(Answer::is_recent) {
-            return Ok(known);
+        let known = self.answers.get(name);
+        if let Some(known) = known.filter(is_recent) {
+            return Ok(known.value);
         }
         let at = Instant::now();
         match self.ask(name, "").await {
             Ok(answer) => {
-                let answer = Answer::new(answer, at);
-                self.keep(name, answer);
+                let answer = Answer { exists: answer.exists, exceeded_quota: answer.exceeded_quota };
+                self.keep(name, Dated { value: answer, at });
                 Ok(answer)
             }
             Err(error) => {
-                let assumed = || name.is_empty().then(Answer::of_default_project);
+                let assumed = || name.is_empty().then_some(Answer::OF_DEFAULT_PROJECT);
                 self.older_answer(name, known).or_else(assumed).ok_or(error)
             }
         }
@@ -222,28 +214,16 @@ impl RemoteProjects {
 
     /// The answer that is used in place of a new one. Data for the default project is accepted while nothing is known of
     /// it and the backend is away.
-    fn older_answer(&self, name: &str, known: Option<Answer>) -> Option<Answer> {
-        let known = known.filter(|known| known.exists && !self.is_too_old(*known));
-        known.or_else(|| (name.is_empty() && self.is_away()).then(Answer::of_default_project))
+    fn older_answer(&self, name: &str, known: Option<Dated<Answer>>) -> Option<Answer> {
+        let may_serve =
+            |known: &Dated<Answer>| self.max_outage.is_none_or(|max_age| known.is_younger_than(max_age));
+        let known = known.filter(may_serve).map(|known| known.value).filter(|known| known.exists);
+        known.or_else(|| (name.is_empty() && self.is_away()).then_some(Answer::OF_DEFAULT_PROJECT))
     }
 
-    fn is_too_old(&self, known: Answer) -> bool {
-        self.max_outage.is_some_and(|max| known.at.elapsed() >= max)
-    }
-
-    fn answer(&self, name: &str) -> Option<Answer> {
-        self.answers.lock().get(name).copied()
-    }
-
-    fn keep(&self, name: &str, answer: Answer) {
-        let mut answers = self.answers.lock();
-        if answers.len() >= MAX_ANSWERS {
-            answers.retain(|_, kept| kept.exists && kept.is_recent());
-            if answers.len() >= MAX_ANSWERS {
-                answers.clear();
-            }
-        }
-        answers.insert(name.to_owned(), answer);
+    /// Keeps an answer. Names that are no project make room for others.
+    fn keep(&self, name: &str, answer: Dated<Answer>) {
+        self.answers.insert(name.to_owned(), answer, |kept| kept.value.exists && is_recent(kept));
     }
 }
 

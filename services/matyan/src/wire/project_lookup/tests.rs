@@ -185,8 +185,8 @@ fn resolver(backend: &str) -> Resolver {
     Resolver::new(&Endpoint::from_shared(backend.to_owned()).unwrap(), &Secret::new(SECRET))
 }
 
-fn answer(exists: bool, at: Instant) -> Answer {
-    Answer { exists, exceeded_quota: None, at }
+fn answer(exists: bool, at: Instant) -> Dated<Answer> {
+    Dated { value: Answer { exists, exceeded_quota: None }, at }
 }
 
 async fn pass(time: Duration) {
@@ -275,7 +275,8 @@ async fn rule_132_without_its_backend_a_frontier_uses_the_quotas_that_it_knows()
     let projects = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
     let exceeded = ExceededQuota { kind: QuotaKind::Bytes.into(), limit: 1, used: 1 };
     let at = Instant::now() - 2 * LIFETIME;
-    projects.keep("full", Answer { exists: true, exceeded_quota: Some(exceeded), at });
+    let value = Answer { exists: true, exceeded_quota: Some(exceeded) };
+    projects.keep("full", Dated { value, at });
     assert_eq!(projects.exceeded_quota("full").await.unwrap(), Some(exceeded));
     // A frontier that starts before its backend accepts data of the default project.
     assert_eq!(projects.exceeded_quota("").await.unwrap(), None);
@@ -290,8 +291,8 @@ async fn answers_about_many_names_are_forgotten() {
     for number in 0..2 * MAX_ANSWERS {
         projects.keep(&number.to_string(), answer(false, kept.at));
     }
-    assert_eq!(projects.answer("kept"), Some(kept));
-    assert!(projects.answers.lock().len() <= MAX_ANSWERS);
+    assert_eq!(projects.answers.get("kept"), Some(kept));
+    assert!(projects.answers.count() <= MAX_ANSWERS);
 }
 
 #[tokio::test]
