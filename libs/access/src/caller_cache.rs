@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::caller::Caller;
 use crate::dated_map::{Dated, DatedMap};
+use crate::outage::{ANSWER_TIMEOUT, Outage};
 use crate::token::TokenDigest;
 
 /// Time after which a revoked right is gone, also from streams that are open.
@@ -30,12 +30,6 @@ const _: () = assert!(
 
 /// Time for which known callers may send data and read metrics while the source is away.
 pub const MAX_OUTAGE: Duration = Duration::from_secs(15 * 60);
-
-/// Time between two calls of a source that is away.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Time after which a source that does not answer is away.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum number of answers that are kept. Credentials come from outside.
 const MAX_ANSWERS: usize = 10_000;
@@ -58,14 +52,13 @@ pub struct CallerCache(Arc<SharedAnswers>);
 struct SharedAnswers {
     source: Box<dyn CallerSource>,
     answers: DatedMap<Option<TokenDigest>, Option<Arc<Caller>>>,
-    /// When the source last failed to answer.
-    failed_at: Mutex<Option<Instant>>,
+    outage: Outage,
 }
 
 impl CallerCache {
     pub fn new(source: impl CallerSource + 'static) -> Self {
         let answers = DatedMap::new(MAX_ANSWERS);
-        Self(Arc::new(SharedAnswers { source: Box::new(source), answers, failed_at: Mutex::default() }))
+        Self(Arc::new(SharedAnswers { source: Box::new(source), answers, outage: Outage::default() }))
     }
 
     /// The caller with this token, as of at most `LIFETIME` ago; `None` if the token is not valid.
@@ -90,18 +83,17 @@ impl CallerCache {
         }
     }
 
-    /// Asks the source, unless it has just failed.
+    /// Asks the source, unless it is away. Every error means that it is.
     async fn ask(&self, token: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
-        let failed_at = *self.0.failed_at.lock();
-        if failed_at.is_some_and(|at| at.elapsed() < RETRY_INTERVAL) {
+        let Some(attempt) = self.0.outage.attempt() else {
             return Err("the source of access rights was away a moment ago".into());
-        }
+        };
         let answered = timeout(ANSWER_TIMEOUT, self.0.source.find(token)).await;
         let answered = answered.unwrap_or_else(|_| Err("the source of access rights does not answer".into()));
         if let Err(error) = &answered {
             tracing::warn!(%error, "failed to look up a caller; known callers may only send data and read metrics");
         }
-        *self.0.failed_at.lock() = answered.is_err().then(Instant::now);
+        attempt.end(answered.is_err());
         answered
     }
 

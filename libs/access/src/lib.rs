@@ -3,6 +3,9 @@
 //! decides whether a caller has it, and caches the rights of callers for a few seconds. It knows neither
 //! protocols nor the store: the edge reads credentials from requests, and a `CallerSource` looks them up.
 //!
+//! `DatedMap` and `Outage` are what such a cache is made of. Frontiers keep projects, quotas and admitted runs with them, and
+//! this is the crate that all of them depend on.
+//!
 //! There are deliberately no passwords, no rights per run, and no language for policies.
 //!
 //! ```
@@ -27,6 +30,8 @@ mod login_code;
 
 mod dated_map;
 
+mod outage;
+
 mod caller_cache;
 
 mod process_key;
@@ -50,6 +55,7 @@ pub use caller_cache::{
 pub use dated_map::{Dated, DatedMap};
 pub use file_permit::{FilePermits, PERMIT_LIFETIME, PermitProblem, PermittedFile};
 pub use login_code::LoginCode;
+pub use outage::{ANSWER_TIMEOUT, Attempt, Outage, RETRY_INTERVAL};
 pub use principal_name::{PRINCIPAL_BYTES, is_principal_name};
 pub use process_key::{ProcessKey, Question};
 pub use project_name::{NAME_OF_DEFAULT, PROJECT_NAME_RULE, is_project_name};

@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 
 use matyan_proto::common::v1::Access;
+use parking_lot::Mutex;
 use tokio::time::advance;
 
 use super::*;
-use crate::{CallerRights, Denial, Role};
+use crate::{CallerRights, Denial, RETRY_INTERVAL, Role};
 
 /// A source whose answers a test changes.
 #[derive(Clone, Default)]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use matyan_access::{Dated, DatedMap, MAX_OUTAGE};
+use matyan_access::{ANSWER_TIMEOUT, Dated, DatedMap, MAX_OUTAGE, Outage};
 use matyan_frontier::ProjectLookup;
 use matyan_proto::{
     access::v1::ResolveProjectResponse,
@@ -34,12 +34,6 @@ type LookupResult<T> = Result<T, Box<dyn StdError + Send + Sync>>;
 
 /// Time for which an answer is used.
 const LIFETIME: Duration = Duration::from_secs(30);
-
-/// Time after which a backend that does not answer is away. Shorter than a frontier waits for a lookup.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Time between two questions to a backend that is away.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of answers that are kept. Names come from outside.
 const MAX_ANSWERS: usize = 10_000;
@@ -91,8 +85,7 @@ pub(crate) struct RemoteProjects {
     max_outage: Option<Duration>,
     answers: DatedMap<String, Answer>,
     questions: Questions,
-    /// When a backend that is away may be asked again; `None` while it answers.
-    retry_at: Mutex<Option<Instant>>,
+    outage: Outage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -144,7 +137,7 @@ impl RemoteProjects {
 
     fn new(source: Box<dyn ProjectSource>, max_outage: Option<Duration>) -> Self {
         let answers = DatedMap::new(MAX_ANSWERS);
-        Self { source, max_outage, answers, questions: Questions::default(), retry_at: Mutex::default() }
+        Self { source, max_outage, answers, questions: Questions::default(), outage: Outage::default() }
     }
 
     /// The answer of the backend about a project, or an answer that can be used in its place.
@@ -182,34 +175,17 @@ impl RemoteProjects {
 
     /// Asks the backend, unless it was just away.
     async fn ask(&self, name: &str, run_id: &str) -> Result<ResolveProjectResponse, Status> {
-        if !self.may_ask() {
+        let Some(attempt) = self.outage.attempt() else {
             return Err(Status::unavailable("the backend was away a moment ago"));
-        }
+        };
         let answered = timeout(ANSWER_TIMEOUT, self.source.find(name, run_id)).await;
         let answered =
             answered.unwrap_or_else(|_| Err(Status::deadline_exceeded("the backend does not answer")));
         if let Err(error) = &answered {
             tracing::warn!(project = name, %error, "failed to ask the backend about a project; using older answers");
         }
-        let is_away = answered.as_ref().is_err_and(means_away);
-        *self.retry_at.lock() = is_away.then(|| Instant::now() + RETRY_INTERVAL);
+        attempt.end(answered.as_ref().is_err_and(means_away));
         answered
-    }
-
-    /// Returns whether the backend may be asked. While it is away, one call at a time finds out whether it is back.
-    fn may_ask(&self) -> bool {
-        let mut retry_at = self.retry_at.lock();
-        let Some(at) = *retry_at else { return true };
-        let now = Instant::now();
-        if now < at {
-            return false;
-        }
-        *retry_at = Some(now + ANSWER_TIMEOUT + RETRY_INTERVAL);
-        true
-    }
-
-    fn is_away(&self) -> bool {
-        self.retry_at.lock().is_some()
     }
 
     /// The answer that is used in place of a new one. Data for the default project is accepted while nothing is known of
@@ -218,7 +194,7 @@ impl RemoteProjects {
         let may_serve =
             |known: &Dated<Answer>| self.max_outage.is_none_or(|max_age| known.is_younger_than(max_age));
         let known = known.filter(may_serve).map(|known| known.value).filter(|known| known.exists);
-        known.or_else(|| (name.is_empty() && self.is_away()).then_some(Answer::OF_DEFAULT_PROJECT))
+        known.or_else(|| (name.is_empty() && self.outage.is_away()).then_some(Answer::OF_DEFAULT_PROJECT))
     }
 
     /// Keeps an answer. Names that are no project make room for others.

@@ -8,7 +8,7 @@ use std::{
 
 use axum::body::Body;
 use futures::future::join_all;
-use matyan_access::{AccessToken, CallerCache, ProcessKey, Question, TokenDigest};
+use matyan_access::{AccessToken, CallerCache, ProcessKey, Question, RETRY_INTERVAL, TokenDigest};
 use matyan_blob::{LimitedBlobs, UploadLimits, UrlSigner, fs::FsBlobs};
 use matyan_edge::{Edge, Metrics, Transport};
 use matyan_frontier::{Deps, Frontier};
@@ -408,7 +408,7 @@ async fn a_silent_backend_is_asked_by_one_call_at_a_time() {
     source.0.lock().is_silent = false;
     advance(RETRY_INTERVAL).await;
     assert_eq!(contains_for_all(&projects, "unknown").await, [Some(false); 100]);
-    assert!(!projects.is_away());
+    assert!(!projects.outage.is_away());
 }
 
 #[tokio::test(start_paused = true)]
@@ -420,7 +420,7 @@ async fn an_error_about_one_project_does_not_make_the_backend_away() {
         let projects = source.projects();
         source.0.lock().broken = Some(("broken", code));
         projects.contains("broken").await.unwrap_err();
-        assert_eq!(projects.is_away(), is_away, "{code:?}");
+        assert_eq!(projects.outage.is_away(), is_away, "{code:?}");
         assert_eq!(projects.contains(SPEECH).await.ok(), (!is_away).then_some(true), "{code:?}");
     }
 }
