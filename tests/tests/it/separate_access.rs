@@ -1,5 +1,7 @@
 //! Access control in two processes: a frontier, which has no store, asks its backend who its callers are.
 
+mod quotas;
+
 use std::{
     fs,
     path::Path,
@@ -28,39 +30,36 @@ struct Deployment {
 }
 
 impl Deployment {
-    /// Starts both processes; the frontier has this secret.
+    /// Starts both processes with two projects; the frontier has this secret.
     async fn start(frontier_secret: &str) -> Self {
-        let folders = [(); 2].map(|()| tempfile::tempdir().expect("the temporary directory is writable"));
-        let [of_backend, of_frontier] = &folders;
-        let mut backend = closed("backend", of_backend.path())
-            .flag("store", "embedded:")
-            .variable("BLOB_URI_SECRET", SECRET);
-        backend.start().await;
-        let mut frontier = closed("frontier", of_frontier.path())
-            .flag("backend-url", backend.address("query"))
-            .variable("BLOB_URI_SECRET", frontier_secret);
-        frontier.start().await;
-        let operator = fs::read_to_string(of_backend.path().join("data/operator-token")).expect("a token");
-        let operator = operator.trim().to_owned();
-        let deployment = Self { backend, frontier, operator, folders };
-        for project in ["speech", "vision"] {
+        let deployment = Self::start_in(empty_folders(), frontier_secret, &[]).await;
+        for project in PROJECTS {
             deployment.run(&["projects", "create", project]);
         }
         deployment
     }
 
+    /// Starts both processes in their folders, the backend with these variables of the environment.
+    async fn start_in(folders: [TempDir; 2], frontier_secret: &str, variables: &[(&str, &str)]) -> Self {
+        let [of_backend, of_frontier] = &folders;
+        let mut backend = closed("backend", of_backend.path())
+            .flag("store", "embedded:")
+            .variable("BLOB_URI_SECRET", SECRET);
+        for (name, value) in variables {
+            backend.set_variable(name, *value);
+        }
+        backend.start().await;
+        let mut frontier = closed("frontier", of_frontier.path())
+            .flag("backend-url", backend.address("query"))
+            .variable("BLOB_URI_SECRET", frontier_secret);
+        frontier.start().await;
+        let operator = operator_token(of_backend.path());
+        Self { backend, frontier, operator, folders }
+    }
+
     /// Runs `matyan` as the operator, at the backend.
     fn run(&self, words: &[&str]) -> String {
-        let output = Command::new(binary())
-            .args(words)
-            .env_clear()
-            .env("MATYAN_BACKEND_URL", self.backend.address("query"))
-            .env("MATYAN_TOKEN", &self.operator)
-            .stdin(Stdio::null())
-            .output()
-            .expect("the binary starts");
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("the output is UTF-8").trim().to_owned()
+        run_at(&self.backend, &self.operator, words)
     }
 
     /// A token of a principal with this role in one project.
@@ -71,8 +70,12 @@ impl Deployment {
 
     /// A socket to the frontier, or the status with which it is refused.
     async fn connect(&self, project: &str, token: Option<&str>) -> Result<JsonWriter, u16> {
+        self.connect_run(project, "run", token).await
+    }
+
+    async fn connect_run(&self, project: &str, run_id: &str, token: Option<&str>) -> Result<JsonWriter, u16> {
         let base = format!("{}/p/{project}", self.frontier.address("ingest"));
-        let request = handshake(&base, "run", token).expect("the address is valid");
+        let request = handshake(&base, run_id, token).expect("the address is valid");
         match tokio_tungstenite::connect_async(request).await {
             Ok((socket, _)) => Ok(JsonWriter { socket }),
             Err(Error::Http(response)) => Err(response.status().as_u16()),
@@ -115,6 +118,34 @@ impl Deployment {
             Err(status) => status,
         }
     }
+}
+
+/// The projects of a deployment, besides the default project.
+const PROJECTS: [&str; 2] = ["speech", "vision"];
+
+/// The folders of a backend and of a frontier.
+fn empty_folders() -> [TempDir; 2] {
+    [(); 2].map(|()| tempfile::tempdir().expect("the temporary directory is writable"))
+}
+
+/// The token that the first start has written.
+fn operator_token(folder: &Path) -> String {
+    let token = fs::read_to_string(folder.join("data/operator-token")).expect("a token");
+    token.trim().to_owned()
+}
+
+/// Runs `matyan` as the operator, at a process with a store.
+fn run_at(process: &Service, operator: &str, words: &[&str]) -> String {
+    let output = Command::new(binary())
+        .args(words)
+        .env_clear()
+        .env("MATYAN_BACKEND_URL", process.address("query"))
+        .env("MATYAN_TOKEN", operator)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts");
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("the output is UTF-8").trim().to_owned()
 }
 
 /// A process that asks its callers who they are.
@@ -256,7 +287,7 @@ async fn rule_78_a_frontier_for_everyone_refuses_a_backend_that_wants_tokens() {
 
 #[tokio::test]
 async fn a_frontier_for_everyone_serves_an_open_backend() {
-    let folders = [(); 2].map(|()| tempfile::tempdir().expect("the temporary directory is writable"));
+    let folders = empty_folders();
     let [of_backend, of_frontier] = &folders;
     let mut backend = process("backend", of_backend.path()).flag("store", "embedded:").flag("access", "off");
     backend.start().await;
