@@ -124,11 +124,15 @@ pub(crate) async fn add_points(
         let new = NewPoints::new(&points, stored);
         if !new.shown.is_empty() {
             let number = batch.series(key, "");
-            new.shown.iter().for_each(|point| batch.point(number, *point));
+            for point in &new.shown {
+                batch.point(number, *point);
+            }
         }
         if !new.repeated.is_empty() {
             let number = batch.series(key, REPEATED_CONTEXT);
-            new.repeated.iter().for_each(|point| batch.appended_point(number, *point));
+            for point in &new.repeated {
+                batch.appended_point(number, *point);
+            }
         }
     }
     Ok(())

@@ -147,10 +147,14 @@ impl FrameMemory {
         tokio::select! {
             biased;
             steps = take_step(&pools, step) => {
-                self.pools_mut().zip(steps).for_each(|(memory, step)| memory.add_step(step));
+                for (memory, step) in self.pools_mut().zip(steps) {
+                    memory.add_step(step);
+                }
             }
             ends = take_end(&pools, rest) => {
-                self.pools_mut().zip(ends).for_each(|(memory, end)| memory.end = Some(end));
+                for (memory, end) in self.pools_mut().zip(ends) {
+                    memory.end = Some(end);
+                }
             }
         }
         self
@@ -158,7 +162,9 @@ impl FrameMemory {
 
     /// Gives back what exceeds this many bytes.
     pub(super) fn shrink(&mut self, bytes: usize) {
-        self.pools_mut().for_each(|pool| pool.shrink(bytes));
+        for pool in self.pools_mut() {
+            pool.shrink(bytes);
+        }
     }
 
     /// Whether others wait for the memory, which this frame then has to give back.

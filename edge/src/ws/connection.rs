@@ -372,10 +372,9 @@ impl Connection {
     fn reject_in_doubt(&mut self, message: &str) {
         let rejected = || FrameState::Done(Some(message.to_owned().into()));
         if self.producer.is_next_without_items() {
-            self.waiting
-                .iter_mut()
-                .filter(|frame| frame.is_sent())
-                .for_each(|frame| frame.state = rejected());
+            for frame in self.waiting.iter_mut().filter(|frame| frame.is_sent()) {
+                frame.state = rejected();
+            }
             return self.renew_producer();
         }
         let refused = self.producer.next_sequence();

@@ -78,12 +78,15 @@ async fn open(spool: &Arc<Spool>) -> Outbox {
 }
 
 async fn wait_for_records(spool: &Spool, outbox: &Outbox) {
-    let limit = match spool.with_writer(|writer| writer.sleep_sender(outbox.read_position())) {
-        // The spool may have been closed before the sender slept, or an upload be done after.
-        true => FILE_RETRY,
+    let is_asleep = spool.with_writer(|writer| writer.sleep_sender(outbox.read_position()));
+    let limit = if is_asleep {
+        // The spool may have been closed before the sender slept, or an upload may end after that.
+        FILE_RETRY
+    } else if outbox.needs_first_line() {
         // A terminal line is next.
-        false if outbox.needs_first_line() => exchange::PACE,
-        false => return,
+        exchange::PACE
+    } else {
+        return;
     };
     let _woken = time::timeout(limit, spool.sender_wake.notified()).await;
 }

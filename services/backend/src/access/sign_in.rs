@@ -247,7 +247,9 @@ async fn sign_person_in(
         Ok::<_, Error>((transaction, (done, entries)))
     })
     .await?;
-    entries.iter().for_each(write_audit_line);
+    for entry in &entries {
+        write_audit_line(entry);
+    }
     match done {
         ProvidedSignIn::Done(principal) => Ok(principal),
         ProvidedSignIn::Repeated => Err(failed(FOREIGN_ANSWER)),

@@ -184,7 +184,9 @@ async fn put_token(
             None => credential_put(&mut transaction, token).await?,
         };
         if put.is_ok() {
-            entries.iter().for_each(|entry| audit_put(transaction.batch(), entry));
+            for entry in &entries {
+                audit_put(transaction.batch(), entry);
+            }
         }
         Ok::<_, Error>((transaction, put))
     };
