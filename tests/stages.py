@@ -44,8 +44,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PREPARATION = [["build"], ["check", "downloads"]]
-# Slow suites first, so that none of them runs alone at the end. The lints lock the directory of the build:
-# while they run, the suites that do not need it.
+# Slow suites first, so that no slow suite runs alone at the end. The lints lock the directory of the build:
+# the suites that do not need the directory run at the same time.
 SUITES = [
     "lint",
     "ui-test",
@@ -106,7 +106,7 @@ COLORS = re.compile(r"\x1b\[[\d;]*m")
 class Stage:
     name: str
     seconds: float = 0.0
-    # Without that of programs that a test starts and nothing waits for.
+    # Without the time of programs that a test starts and nothing waits for.
     processor_seconds: float = 0.0
     passed: int = 0
     failed: int = 0

@@ -103,7 +103,7 @@ def log_hostile(server, folder):
     artifact.write_text(MARKUP)
     run.log_artifact(str(artifact), name=f"artifact {MARKUP.replace('/', '')}.html")
     run.close()
-    # One more, as a comparison needs two.
+    # A second run, because a comparison needs two.
     other = Run(uuid.uuid4().hex, repo=server.query, frontier_url=server.ingest, capture_terminal_logs=False)
     other["params"] = {hostile("key"): "other"}
     other.close()

@@ -126,7 +126,7 @@ def test_runs_are_archived_and_deleted_in_the_table(visit, project):
         page.get_by_role("button", name="Search").click()
         expect(page.get_by_text("run 49", exact=True)).to_have_count(0)
         expect(page.get_by_text(name, exact=True)).to_be_visible()
-        # The checkbox for all rows, and that of the only row.
+        # The checkbox for all rows, and the checkbox of the only row.
         expect(page.locator("input[type=checkbox]")).to_have_count(2)
         page.locator("input[type=checkbox]").nth(1).dispatch_event("click")
 

@@ -542,7 +542,7 @@ test('on a phone, no part of the navigation covers another one', async () => {
     async one => {
       const { page } = one;
       await account(page).waitFor();
-      // With a second project, there is a menu of them.
+      // With a second project, there is a menu of projects.
       await page.getByRole('button', { name: 'Project Speech' }).waitFor();
       const covered = await page.locator('nav :is(a, button):visible').evaluateAll(controls =>
         controls

@@ -165,7 +165,7 @@ test('values that are not finite are marked on the page, and in its files', asyn
     const color = PALETTE[ownPlace(runs.strange)]!.light;
     const triangles = svg.match(new RegExp(`<polygon [^>]*fill="${color}"/>`, 'g')) ?? [];
     const cross = /<path d="(M[\d.]+ [\d.]+h0L[\d.]+ [\d.]+){2}"[^>]*>/g;
-    // Every fifth of 60 steps has another value, which is a finite one for every fourth of them.
+    // Twelve of the 60 steps have another value; three of the twelve values are finite.
     expect([svg.match(cross)?.length, triangles.length]).toEqual([3, 6]);
     const png = await savedChart(page, 'odd values', 'PNG');
     // Near the top are three triangles, and the end of the line at the right.
@@ -386,7 +386,7 @@ test('the lines of many runs are in one chart, in the colors of the runs', async
     await allDrawn(page);
     expect(await page.locator('section h2').allTextContents()).toEqual(['loss']);
     await visit.quiet();
-    // Another width of the chart is another read of all of them.
+    // Another width of the chart is another read of all 50 runs.
     const reads = visit.requests(SeriesService.method.buckets);
     expect(reads.map(({ runs }) => runs.length)).toEqual(reads.map(() => 50));
     const box = (await page.locator('.pointer').first().boundingBox())!;

@@ -59,7 +59,7 @@ interface Ended {
   errors: string;
 }
 
-/** A command of a person on another machine, which has no token but those that it keeps. */
+/** A command on another machine, which has only the tokens that `matyan login` keeps. */
 class Command {
   #output = '';
   #errors = '';

@@ -274,7 +274,7 @@ test('the home page has the weeks up to the edge of their card, and whole values
       .locator('.values .line')
       .evaluateAll(all => all.map(one => one.scrollWidth <= one.clientWidth));
     expect(values).not.toContain(false);
-    // It has none of the metrics that are the most important ones of the project.
+    // The run has none of the most important metrics of the project.
     await eventually('a run with other metrics has a value', async () =>
       /signal\s*−?[\d.]/.test(
         (await page.locator('.run', { hasText: 'one spike' }).textContent()) ?? '',

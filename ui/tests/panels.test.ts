@@ -105,7 +105,7 @@ test.each([
       const charts = visit.requests(SeriesService.method.buckets).length;
       expect(charts).toBeLessThan(7);
 
-      // After a jump, those in view come before those above them.
+      // After a jump, panels in view are read before the panels above.
       await scrollTo(page, 0.5);
       await eventually('others are read', () => panelsRead(visit).length > first.length);
       await visit.quiet();

@@ -172,7 +172,7 @@ test('the lines are followed by keyboard, named aloud, and one is opened', async
       'the first',
       async () => (await spoken.locator('b').first().textContent()) === first,
     );
-    // A name from right to left, as that of a run before it, turns nothing around it.
+    // A name may be written from right to left, which must not turn the text around it.
     expect(await spoken.locator('b > bdi').count()).toBe(await spoken.locator('b').count());
     await visit.shot('params-line-by-keyboard');
     expect(await findings(page)).toEqual([]);
@@ -287,7 +287,7 @@ test('more points of a run read that run again, and no others', async () => {
     await page.keyboard.press('ArrowRight');
     const shown = (value: number): Promise<void> =>
       page.locator('.hovered', { hasText: String(value) }).waitFor();
-    // The server does not know what has changed before it is watched.
+    // The server does not know which runs changed before the watch began.
     await site.project.track(77.25);
     await shown(77.25);
     const all = limits(visit).filter(limit => limit === 1_000).length;

@@ -423,7 +423,7 @@ test('the cost of a query is next to it, with the plan', async () => {
     const says = (text: string): Promise<boolean> =>
       eventually(text, async () => (await cost.allTextContents()).join() === text);
     await says('checks every run');
-    // Enter does not wait for it.
+    // Enter does not wait for the cost.
     await page.fill(FIELD, `run.hash == "${site.runs.hashes[5]}"`);
     await page.keyboard.press('Enter');
     await says('checks 1 run');

@@ -101,7 +101,7 @@ test('a chart that is touched while the page is scrolled is not left hovered', a
       await page.mouse.down();
       const tooltip = page.locator('.tooltip');
       await tooltip.waitFor();
-      // There is no room for it on either side.
+      // There is no room for the tooltip at the left or right.
       const over = (await tooltip.boundingBox())!;
       expect(x > over.x && x < over.x + over.width).toBe(true);
       expect(y > over.y && y < over.y + over.height).toBe(false);
@@ -230,7 +230,7 @@ test('charts that come into view are read by one call, and one that fails breaks
     const read = visit
       .requests(SeriesService.method.buckets)
       .map(one => one.runs[0]!.numbers.length);
-    // The first one joined all of them.
+    // The first call read all metrics.
     expect(read).toEqual([names.length, ...names.map(() => 1), 1]);
     expect(visit.errors.splice(0).every(text => /503/.test(text))).toBe(true);
     // The epochs of all charts are one call too.
@@ -538,7 +538,7 @@ test.each(['light', 'dark'] as const)(
           name: 'Show the difference to a run, by its name',
         });
         await field.fill('sweep 07');
-        // Not one of the list before anything was typed.
+        // Not an option of the list that is shown before anything is typed.
         const option = page.locator(`datalist option[value="${site.runs.hashes[7]}"]:only-child`);
         await option.waitFor({ state: 'attached' });
         await field.fill(site.runs.hashes[7]!);

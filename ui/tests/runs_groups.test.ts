@@ -246,7 +246,7 @@ test('a group shows the mean of its runs, and the lowest and the highest', async
       const range = (await group.locator('small').textContent())!;
       const mean = Number((await group.textContent())!.replace(range, ''));
       const [low = NaN, high = NaN] = range.split('…').map(Number);
-      // The values are rounded to five digits, and those of the range to three.
+      // The mean is rounded to five digits, and the ends of the range to three.
       expect(mean / (values.reduce((sum, value) => sum + value, 0) / count)).toBeCloseTo(1, 4);
       expect(low / Math.min(...values)).toBeCloseTo(1, 2);
       expect(high / Math.max(...values)).toBeCloseTo(1, 2);

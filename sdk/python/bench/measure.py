@@ -19,7 +19,7 @@ clock = time.perf_counter_ns
 
 
 class Matyan:
-    """Both clients with the interface of Aim: the published one, and the one of this directory."""
+    """The two clients of Matyan: the published client, and the client of this directory."""
 
     def __init__(self) -> None:
         from matyan_client import Run

@@ -30,7 +30,7 @@ TRACKERS = [
     ("wandb offline", "wandb", "MATYAN_PEERS_PYTHON", 50),
 ]
 CALLS = {"documented": "the documented call", "dict": "a dict of 20", "numpy": "a numpy scalar"}
-# The same for values on an idle device.
+# Kinds of calls with values on an idle device.
 CUDA_CALLS = {"cuda": "a CUDA tensor", "cuda-dict": "a dict of 10 CUDA tensors"}
 # Interpreters with our package and perhaps PyTorch: the first one that is named is used.
 CUDA_PYTHONS = ("MATYAN_CUDA_PYTHON", "MATYAN_SDK_PYTHON")

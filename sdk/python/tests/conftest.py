@@ -28,7 +28,7 @@ USER_SPOOLS = (
 def pytest_configure(config):
     directory = tempfile.mkdtemp(prefix="matyan-tests-")
     config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
-    # A spool goes to one of the others if the first directory cannot take it.
+    # A spool goes to one of the other directories if the first directory cannot take it.
     os.environ["MATYAN_SPOOL_DIR"] = f"{directory}/spool"
     os.environ["XDG_STATE_HOME"] = f"{directory}/state"
     # No token that the user of this machine has kept is sent.

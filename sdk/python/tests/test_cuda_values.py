@@ -53,7 +53,7 @@ def test_values_are_those_at_the_time_of_the_call(shared_server, name):
         for step in range(3):
             run.track(tensors, step=step)
             run.track(loss, name="loss", step=step)
-            # They change in place, as those of a training.
+            # The tensors change in place, as in a training.
             for tensor in (loss, *tensors.values()):
                 tensor.add_(1)
         run.flush()

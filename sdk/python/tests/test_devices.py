@@ -169,7 +169,7 @@ def test_a_tensor_is_read_once_its_own_device_has_computed_it(run, devices):
     first.is_idle = True
     before = run.health.pending
     run.track(DeviceTensor(0.5, second), name="loss", step=0)
-    # The first device, which is the current one, is idle; that of the tensor is not.
+    # The first device, which is the current device, is idle. The device of the tensor is not.
     run.track(DeviceTensor(0.5, second), name="loss", step=1)
     assert (first.looks, second.looks, run.health.pending) == (0, 1, before)
     second.is_idle = True

@@ -80,7 +80,7 @@ class Gateway:
                 break
             frame = json.loads(message.data)
             items = frame if isinstance(frame, list) else [frame]
-            # As there, the run is that of the URL, whatever the message says.
+            # As in Matyan 0.3, the URL names the run, whatever the message says.
             items = [{**item, "run_id": request.match_info["run"]} for item in items]
             answer = self.answer(items)
             if answer == "close":

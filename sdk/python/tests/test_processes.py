@@ -258,5 +258,5 @@ runs = [Run(repo="http://127.0.0.1:1", capture_terminal_logs=False) for _ in ran
 """
     finished = run_script(WATCHED + program)
     assert finished.returncode == 0
-    # Three seconds for all of them; each of them alone would report 30 times.
+    # All runs together wait for three seconds. Each run alone would report 30 times.
     assert int(finished.stdout) < 60

@@ -409,7 +409,7 @@ def test_lists_of_objects_at_one_step_do_not_block_each_other(shared_server, tmp
     assert len(stored.get_image_sequence("samples").values[0]) == 7
 
 
-# More runs than descriptors, all of which the script keeps.
+# More runs than descriptors. The script keeps all runs.
 MANY_CLOSED = """
 import resource
 

@@ -29,9 +29,9 @@ def map_path_parameters(context, path_parameters):
 
 @schemathesis.hook
 def map_case(context, case):
-    """Sends half of the uploads to a presigned URL, as no generated value has a valid signature.
+    """Sends half of the uploads to a presigned URL, because no generated value has a valid signature.
 
-    Changes of projects go to one of their own, as the other tests read the default project.
+    Changes of projects go to a project of their own, because the other tests read the default project.
     """
     if case.operation.path.rstrip("/").endswith("/projects") and case.operation.method in ("put", "delete"):
         case.headers = {**(case.headers or {}), "matyan-project": os.environ["FUZZ_PROJECT"]}

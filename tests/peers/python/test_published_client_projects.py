@@ -26,7 +26,7 @@ def default(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(default):
-    """The URLs of a project, in place of those of a server."""
+    """The URLs of a project, in place of the URLs of a server."""
     new = {"name": PROJECT, "display_name": "My project"}
     made = httpx.post(f"{default.query}/api/v1/rest/projects/", json=new, timeout=60)
     made.raise_for_status()

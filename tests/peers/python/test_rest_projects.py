@@ -27,7 +27,7 @@ MADE_ELSEWHERE = {"put /blobs/{key}", "post /projects/", "delete /projects/"}
 NEEDS_ACCESS = {"get /access/audit/"}
 # Shows the names of all projects.
 OF_ALL_PROJECTS = {"get /projects/list/"}
-# Their answers contain no text of the project: numbers, pixels, acknowledgments, and the ids of what is new or changed.
+# Operations whose answers have no text of the project: numbers, pixels, acknowledgments, and ids of new or changed rows.
 SHOWS_NOTHING = {
     *("post /runs/images/get-batch/", "get /payloads/{uri}/thumbnail/"),
     # The published client logs no such objects.
@@ -246,7 +246,7 @@ QUERIES = {
 
 
 def operations(server):
-    """Method, prefix and path of every operation: first those that read, and those that delete at the end."""
+    """Method, prefix and path of every operation: first operations that read, and at the end operations that delete."""
     paths = httpx.get(f"{server.query}/openapi.json", timeout=60).json()["paths"]
     found = []
     for whole, methods in paths.items():

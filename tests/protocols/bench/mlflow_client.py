@@ -44,7 +44,7 @@ def figures(uri: str, runs: int) -> dict[str, float]:
         for _ in range(BATCHES):
             points = [Metric("batch", 0.5, 1_000, next(step)) for _ in range(BATCH)]
             client.log_batch(run, metrics=points)
-        # All of them are readable.
+        # All points are readable.
         assert len(client.get_metric_history(run, "batch")) % (BATCHES * BATCH) == 0
 
     def create_runs() -> None:

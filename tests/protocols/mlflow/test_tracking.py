@@ -326,7 +326,7 @@ def test_projects_are_separate(mlflow, server):
 
 
 def test_a_killed_server_loses_and_doubles_nothing(tmp_path):
-    """The client repeats what was not answered, also what was stored."""
+    """The client repeats requests without an answer, also requests whose points were stored."""
     import mlflow
     from mlflow.entities import Metric
 
@@ -353,7 +353,7 @@ def test_a_killed_server_loses_and_doubles_nothing(tmp_path):
 
 
 def test_rule_94_a_cut_network_loses_and_doubles_nothing(server):
-    """The client repeats by itself what it has seen no answer of."""
+    """The client repeats requests without an answer by itself."""
     import mlflow
     from mlflow.entities import Metric
 

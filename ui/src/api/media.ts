@@ -98,7 +98,7 @@ export function findMedia(
 
 const UNAUTHENTICATED = 401;
 const MISSING = 404;
-/** Some formats cannot be reduced, and some images are too large for it. */
+/** Statuses of images that cannot be reduced: unknown formats, and images that are too large. */
 const IRREDUCIBLE = [400, MISSING, 413, 415, 422];
 const CODES: { [status: number]: Code } = {
   [UNAUTHENTICATED]: Code.Unauthenticated,

@@ -78,13 +78,13 @@ export function findRuns(
 /** Runs of a part of a sample, and the number of parts. */
 const SAMPLE_RUNS = 12;
 const SAMPLE_PARTS = 4;
-/** Runs with more metrics are left out; if all have, a few of them are read. */
+/** Runs with more metrics are left out. If all runs have more, `FEW_RUNS` of them are read. */
 const MANY_METRICS = 1_000;
 const FEW_RUNS = 2;
 
 /**
- * Runs with their params and metrics, to choose columns from: the newest runs, and others evenly
- * from all that match, so that the shares of runs with a value are about those of all runs.
+ * Runs with their params and metrics, to choose columns from: the newest runs, and older runs
+ * evenly from all runs that match. A value is about as frequent in the sample as in all these runs.
  */
 export async function sampleRuns(text: string, signal: AbortSignal): Promise<Run[]> {
   const parts = { params: true, seriesTypes: [SeriesType.METRIC], seriesLimit: MANY_METRICS };

@@ -10,11 +10,11 @@ const { method } = AppService;
 
 export interface ViewState {
   name: string;
-  /** Whether the project opens with it. */
+  /** Whether the project opens with this view. */
   isDefault: boolean;
   /** The scope as the query of an address, without a question mark. */
   scope: string;
-  /** The same of the other state of each page that was saved, by the name of the page. */
+  /** The rest of the state of each saved page, as the query of an address, by the page. */
   pages: Readonly<Record<string, string>>;
 }
 
@@ -23,7 +23,7 @@ export interface SavedView extends ViewState {
   updatedUs: bigint;
 }
 
-/** Empty for a state that another program wrote, or that is damaged: it hides no others. */
+/** Empty for a state that another program wrote, or that is damaged: other views are shown. */
 function viewOf({ id, state, updatedUs }: App): SavedView[] {
   const { name, isDefault, scope, pages } = tryDecodeMap(state) ?? {};
   if (typeof name !== 'string' || name === '' || typeof scope !== 'string' || !isMap(pages))

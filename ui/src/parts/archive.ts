@@ -12,7 +12,7 @@ async function* recorded(pages: RunPages, ids: Set<string>): AsyncGenerator<stri
 
 /** `pages` has only runs that are not in that state yet: an undo changes all of them back. */
 export function archive(pages: () => RunPages, isArchived: boolean, ondone = (): void => {}): void {
-  // A retry finds only the runs that are left, and an undo is about all of them.
+  // A retry finds only the runs that are left, but an undo changes the runs of all attempts.
   const ids = new Set<string>();
   toaster.during(async () => {
     await archiveRuns(recorded(pages(), ids), isArchived);

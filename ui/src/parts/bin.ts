@@ -56,7 +56,7 @@ export function namedIds(ids: readonly string[]): string {
   return more > 0 ? `${named} and ${readable(more)} more` : named;
 }
 
-/** `ids` are those that an undo brings back. */
+/** An undo brings the runs `ids` back. */
 function sayBinned(count: number, ids: readonly string[]): void {
   if (count === 0) return;
   const what = count === 1 ? 'The run is' : `${readable(count)} runs are`;

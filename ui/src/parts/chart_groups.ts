@@ -248,7 +248,7 @@ export function chartSections(
   return sections.sort((a, b) => Number(a.title !== '') - Number(b.title !== ''));
 }
 
-/** The titles of the closed sections. Those that the reader has clicked are as they were not. */
+/** The titles of the closed sections. A click on a section inverts its state. */
 export function closedSections(
   sections: readonly ChartSection[],
   fold: 'auto' | 'closed' | 'open',

@@ -121,7 +121,7 @@ export function paramCondition(segments: readonly string[], value: CborValue | u
   return written && `${paramText(segments)} == ${written}`;
 }
 
-/** Finds these runs and no others, whatever others are like. */
+/** Finds exactly these runs. */
 export function hashCondition(runIds: readonly string[]): string {
   const [first] = runIds;
   if (runIds.length === 1) return `run.hash == ${JSON.stringify(first)}`;

@@ -34,7 +34,7 @@ const OBJECTS =
 
 /** The names in a query that may be mistakes: those of params, and names without an object. */
 export function referencesOf(query: string): Reference[] {
-  // Texts have other names in them. Masks keep all places.
+  // Words in quoted texts are no names: spaces replace them, and other names keep their places.
   const code = query.replace(TEXT, text => `"${' '.repeat(Math.max(0, text.length - 2))}"`);
   const bare = [...code.matchAll(BARE)].map(({ 1: name = '', index }) => ({
     from: index,

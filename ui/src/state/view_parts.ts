@@ -6,7 +6,7 @@ export interface ViewParts {
   page: string;
 }
 
-/** The field that names the open view is part of neither. Equal states have equal parts. */
+/** The field that names the open view is left out of all parts. Equal states have equal parts. */
 export function viewParts(query: string): ViewParts {
   const all = [...new URLSearchParams(query)].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
   const isScope = (name: string): boolean => Object.hasOwn(scope, name);

@@ -79,7 +79,7 @@ def _checked(
     """Returns a command that reports inputs it cannot read or reach, and exits with status 2."""
 
     def run(options: argparse.Namespace) -> int:
-        # The outcome names all runs; a line for each of them would repeat that.
+        # The report names all runs, so the package prints no line for each run.
         SETTINGS.quiet = True
         try:
             return command(options)

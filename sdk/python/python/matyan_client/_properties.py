@@ -15,7 +15,7 @@ class RunProperties(RunReader, Tracker):
 
     _read_only: bool
     _is_closed: bool
-    # Kinds of writes to a run that is only read, of which a warning was shown.
+    # Kinds of writes that were ignored with a warning, because the run is read-only.
     _ignored: set[str]
 
     @property

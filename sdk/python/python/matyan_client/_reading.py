@@ -355,7 +355,7 @@ class RunReader:
         target = _arguments.path("dest_dir", dest_dir)
         self._wait_for_own_writes()
         target.mkdir(parents=True, exist_ok=True)
-        # Next to the result, where there is space for it, unlike perhaps in the general directory.
+        # Next to the result: the disk of the general directory for such files may have no space.
         with tempfile.TemporaryDirectory(prefix=".matyan-", dir=target) as directory:
             archive = Path(directory) / "artifacts.zip"
             with self._naming_run():

@@ -65,9 +65,9 @@ class SyncOutcome(NamedTuple):
     held: list[str]
     # Runs whose spools other machines have made, and that are not sent.
     elsewhere: list[str]
-    # Runs that are not sent, because they were recorded for a project other than that of `--repo`.
+    # Runs that are not sent, because they were recorded for another project than `--repo` names.
     other_project: list[str]
-    # Runs that were named, of which there is no spool, and that the server does not have.
+    # Named runs that have no spool and are not on the server.
     unknown: list[str]
     messages: list[str]
 

@@ -14,7 +14,7 @@ _logger = logging.getLogger("matyan_client")
 
 
 class Tracker(_core.Run):
-    """The part of `Run` that tracks objects and tensors. The core calls it for them."""
+    """The part of `Run` that tracks objects and tensors. The core calls it for such values."""
 
     _hash: str
     _object_types: _tracked_objects.ObjectTypes

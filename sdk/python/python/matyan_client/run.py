@@ -140,7 +140,7 @@ class Run(RunProperties, AimCalls):
         # Values of devices that were lost before the last `flush`.
         self._flushed_failures = 0
         self._capture: terminal.StreamCapture | terminal.DescriptorCapture | None = None
-        # Kinds of writes to a run that is only read, of which a warning was shown.
+        # Kinds of writes that were ignored with a warning, because the run is read-only.
         self._ignored: set[str] = set()
         if self._read_only:
             if run_hash is None:

@@ -41,7 +41,7 @@ EQUAL = {
     "sb3": "stable_baselines3",
 }
 
-# Trainings of which our adapter tracks more, and what the published one leaves out.
+# Trainings of which our adapter tracks more, with comments on what the published adapter lacks.
 EXTENDED = {
     # The learning rate, as Keras 3 has no `optimizer.lr`.
     "keras": "keras",
@@ -132,7 +132,7 @@ def test_xgboost_gains_the_data_set_and_the_iteration(train: Train) -> None:
     (their_run,) = train("xgboost", "xgboost", published=True)
     (our_run,) = train("xgboost", "xgboost", published=False)
     for metric in ("logloss", "auc"):
-        # All data sets and rounds share one point there; the last one of the last round stays.
+        # The published client has one point for all data sets and rounds: the last value stays.
         their_points = their_run.series(metric, {"stdv": False})
         assert [step for step, _value, _epoch in their_points] == [0]
         ours = our_run.values(metric, {"data": "valid", "stdv": False})

@@ -48,7 +48,7 @@ def points(run):
 
 
 def last_of_each_step(found):
-    """Returns points as a series stores them: of those with the same step, the last."""
+    """Returns points as a series stores them: the last point of each step."""
     return sorted({point[0]: point for point in found}.values())
 
 

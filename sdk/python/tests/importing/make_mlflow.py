@@ -56,7 +56,7 @@ def _write():
             Metric("odd", value, _START_MS + step, step)
             for step, value in enumerate([float("nan"), float("inf"), float("-inf"), 1e-300])
         ]
-        # Without a step, and with one that occurs twice.
+        # A metric without steps, and a metric with a step that occurs twice.
         metrics += [Metric("stepless", value, _START_MS + value, 0) for value in range(5)]
         metrics += [Metric("twice", step % 3, _START_MS + step, step % 3) for step in range(4)]
         client.log_batch(run.info.run_id, metrics)

@@ -16,7 +16,7 @@ from matyan_client import Run
 
 @pytest.fixture
 def logs(tmp_path):
-    """A copy, whose runs are others than those of the other tests."""
+    """A copy of the logs with other names, so that no two tests write the same runs."""
     target = tmp_path / f"logs-{os.urandom(4).hex()}"
     shutil.copytree(LOGS, target)
     for file in [*target.rglob("*tfevents*")]:

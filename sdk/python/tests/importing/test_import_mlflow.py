@@ -17,7 +17,7 @@ MADE = FIXTURES / "mlflow"
 
 @pytest.fixture(params=["committed", "made now"])
 def stores(request, tmp_path):
-    """Stores of the real package. Those that are committed are not where they were written."""
+    """Stores of the real package. The committed stores were written to another directory."""
     if request.param == "committed":
         shutil.copytree(MADE, tmp_path / "mlflow")
         database = sqlite3.connect(tmp_path / "mlflow" / "mlflow.db")

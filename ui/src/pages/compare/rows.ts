@@ -58,7 +58,7 @@ export function compareRows(runs: readonly Run[]): CompareRow[] {
   );
   const rank = ({ name = '', title }: CompareRow): number => importance(name, title);
   metrics.sort((a, b) => rank(b) - rank(a));
-  // Contexts that differ only in their keys are shown with them.
+  // Contexts with equal values and different keys are shown with their keys.
   for (const same of groupBy(metrics, ({ title }) => title).values())
     if (same.length > 1) for (const row of same) row.title = row.id.replace('metric:', '');
   const isSystem = ({ name }: CompareRow): boolean => name?.startsWith(SYSTEM_PREFIX) ?? false;

@@ -61,7 +61,7 @@ test('files are shown by name and content', () => {
   ).toEqual(['image', 'json', 'table', 'diff', 'text', 'text']);
   const binary = Uint8Array.of(1, 0, 2);
   expect(previewKind('model.bin', binary)).toBe('none');
-  // The browser reads what it plays.
+  // The content of media is not looked at: the browser reads it.
   expect(
     ['x.mp4', 'x.WAV', 'x.table.json'].map(path => previewKind(path, new Uint8Array())),
   ).toEqual(['video', 'audio', 'table']);

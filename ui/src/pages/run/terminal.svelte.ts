@@ -59,7 +59,7 @@ export class TerminalLog {
     return { first, steps: matching(this.#newest, text) };
   }
 
-  /** The same in the piece before a step. */
+  /** Searches the piece before a step. */
   async searchBefore(stop: number, text: string, signal: AbortSignal): Promise<FoundLines> {
     const first = Math.max(0, stop - PIECE_LINES);
     return { first, steps: matching(await this.#readTexts({ start: first, stop }, signal), text) };

@@ -182,7 +182,7 @@ class CallbackAdapter(RunAdapter):
 
 
 class NamedCallbackAdapter(CallbackAdapter):
-    """The same for adapters that call the experiment `experiment_name`."""
+    """Base of callbacks whose argument for the experiment is `experiment_name`."""
 
     def __init__(
         self,

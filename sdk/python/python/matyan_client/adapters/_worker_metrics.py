@@ -272,8 +272,8 @@ class WorkerReceiver:
 def listen(main_addr: str, port: int) -> socket.socket:
     """Returns a listening socket: on loopback if the workers connect by it, else on all addresses.
 
-    The name of the main process is not resolved here, because it may mean something else on its
-    own machine than on those of the workers.
+    The name of the main process is not resolved here, because it may mean another address
+    on its own machine than on the machines of the workers.
     """
     host = "127.0.0.1" if main_addr == "localhost" else main_addr
     if _urls.is_loopback_address(host):

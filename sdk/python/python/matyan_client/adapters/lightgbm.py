@@ -23,8 +23,8 @@ class MatyanCallback(CallbackAdapter):
     metric, `<name>-mean` and `<name>-stdv`.
     """
 
-    # LightGBM reads both: it sorts callbacks by `order` and calls this callback after the
-    # iteration.
+    # LightGBM reads these attributes: it sorts callbacks by `order`, and calls this callback after
+    # the iteration.
     order = 25
     before_iteration = False
 

@@ -77,7 +77,7 @@ def _run(parts: list[Path], roots: list[Path], files: SourceFiles) -> ImportedRu
         raise SourceError(f"{str(parts[0])!r} has no rows")
     project = str(first["project_id"])
     run_id = str(first["run_id"])
-    # Paths of files are relative to one of these.
+    # Paths of files are relative to one of these directories.
     below = [root / parts[0].parent.name for root in roots]
     facts = RunFacts(name=run_id, experiment=project)
     return ImportedRun(

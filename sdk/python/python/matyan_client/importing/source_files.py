@@ -31,7 +31,7 @@ class SourceFiles:
         return self._is_trusted or any(resolved.is_relative_to(place) for place in self._places)
 
     def inside(self, file: Path) -> Path:
-        """Returns a path with its links resolved. One that leads outside is an error."""
+        """Returns a path with its links resolved. A path that leads outside is an error."""
         if not self.contains(file):
             raise SourceError(f"{str(file)!r} leads outside of the source{self._advice}")
         return _resolved(file)

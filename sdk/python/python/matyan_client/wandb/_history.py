@@ -34,7 +34,7 @@ class History:
         self._lock = threading.RLock()
         self._row: dict[tuple[str, ...], Any] = {}
         self._is_open = False
-        # Last values of metrics that are steps of others.
+        # Last values of metrics that other metrics have as their steps.
         self._step_values: dict[str, Any] = {}
         self.step = 0
         # Names of metrics that were logged, and the goals that the server was told.

@@ -40,7 +40,7 @@ _POINTS = "pts.json"
 class Media:
     """A value that stores itself."""
 
-    # The object of Matyan, if several of them are one step of a series.
+    # The object of Matyan, if a list of such values is stored as one step of a series.
     listed: Any = None
 
     def log_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:

@@ -112,9 +112,9 @@ class MetricTable:
         return metric
 
     def find(self, name: str) -> Metric | None:
-        """Returns the definition for a metric, or None if it has none.
+        """Returns the definition for a metric, or None.
 
-        Of several prefixes the longest counts. In W&B it is any of them.
+        If several prefixes match, the longest prefix counts. W&B takes any prefix that matches.
         """
         metric = self._exact.get(name)
         if metric is not None or not self._prefixes or name.startswith("_"):

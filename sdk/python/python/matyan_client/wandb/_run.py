@@ -355,7 +355,7 @@ class Run(RunDescription):
                 self._watch.remove(None)
             # It records with which outcome the script ended.
             target.__exit__(None if error is None else type(error), error, None)
-            # Otherwise the next process needs them, to upload what is left.
+            # Otherwise the next process needs the copies, to finish the uploads.
             if target._is_stored:  # noqa: SLF001 - a class of the same package
                 self._files.remove_copies()
 

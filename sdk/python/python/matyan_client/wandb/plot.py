@@ -126,7 +126,7 @@ def roc_curve(
     title: str = "ROC Curve",
     **keywords: Any,
 ) -> Media:
-    """Returns the rate of true positives by that of false positives, for each class."""
+    """Returns the rate of true positives by the rate of false positives, for each class."""
     _ignore("roc_curve", keywords)
 
     def curve(hits: list[tuple[int, int]], positives: int, negatives: int) -> _Points:
