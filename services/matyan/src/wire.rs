@@ -24,8 +24,9 @@ mod workers;
 
 use std::{io, io::Write, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
+use matyan_backend::yield_to_others;
 use matyan_edge::{Tls, TlsError, Ui, UiError};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{
     embedded_ui::EMBEDDED_UI,
@@ -55,6 +56,9 @@ const READER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Minimum number of runtime threads. With a single thread, a short CPU-bound task would delay every
 /// connection.
 const MIN_WORKER_THREADS: usize = 2;
+
+/// Does not change the niceness of a thread.
+const OWN_NICENESS: i32 = -20;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -120,6 +124,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
     // Declared first, so that it is dropped last.
     let network = Network::start(settings)?;
     let runtime = runtime().map_err(Error::SetUp)?;
+    let query_runtime = settings.role.has_backend().then(query_runtime).transpose().map_err(Error::SetUp)?;
     let telemetry = {
         let _entered = runtime.enter();
         Telemetry::start(&settings.telemetry)?
@@ -129,15 +134,18 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
         let variables = settings.unused.join(", ");
         tracing::warn!(variables, "ignoring settings of Matyan 0.3 that are no longer used");
     }
-    let ended = runtime.block_on(serve(settings, &network));
+    let for_queries = query_runtime.as_ref().map_or(runtime.handle(), Runtime::handle);
+    let ended = runtime.block_on(serve(settings, &network, for_queries));
     telemetry.stop();
     // Everything that matters has been awaited. A remaining read of the embedded store waits
     // only for its disk, but a read of a network store must end before the network is
     // stopped.
-    if network.is_used() {
-        runtime.shutdown_timeout(READER_SHUTDOWN_TIMEOUT);
-    } else {
-        runtime.shutdown_background();
+    for runtime in query_runtime.into_iter().chain([runtime]) {
+        if network.is_used() {
+            runtime.shutdown_timeout(READER_SHUTDOWN_TIMEOUT);
+        } else {
+            runtime.shutdown_background();
+        }
     }
     ended
 }
@@ -189,17 +197,27 @@ fn running_server(error: data_dir::Error) -> Error {
 }
 
 fn runtime() -> io::Result<Runtime> {
+    runtime_builder()?.build()
+}
+
+/// A runtime for the calls of the query port. They may write hundreds of megabytes, for which the acknowledgements on the other
+/// port would wait if their threads were the same.
+fn query_runtime() -> io::Result<Runtime> {
+    runtime_builder()?.thread_name("query-port").on_thread_start(|| yield_to_others(OWN_NICENESS)).build()
+}
+
+fn runtime_builder() -> io::Result<Builder> {
     let workers = thread::available_parallelism()?.get().max(MIN_WORKER_THREADS);
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(workers).max_blocking_threads(BLOCKING_THREADS).thread_name("matyan").enable_all();
-    builder.build()
+    Ok(builder)
 }
 
-async fn serve(settings: &Settings, network: &Network) -> Result<(), Error> {
+async fn serve(settings: &Settings, network: &Network, query_runtime: &Handle) -> Result<(), Error> {
     // Installed first, so that a signal during startup is handled as well.
     let mut signals = Signals::install().map_err(Error::SetUp)?;
     let mut process = tokio::select! {
-        started = Process::start(settings, network) => started?,
+        started = Process::start(settings, network, query_runtime) => started?,
         // Nothing has been accepted yet, so there is nothing to shut down in order.
         (signal, _) = signals.next() => {
             tracing::info!(signal, "stopped during startup");
@@ -229,7 +247,7 @@ struct Process {
 }
 
 impl Process {
-    async fn start(settings: &Settings, network: &Network) -> Result<Self, Error> {
+    async fn start(settings: &Settings, network: &Network, query_runtime: &Handle) -> Result<Self, Error> {
         let mut backend_access = BackendAccess::of_process(settings)?;
         if backend_access.wants_token().await {
             return Err(closed_backend(settings));
@@ -273,7 +291,9 @@ impl Process {
             token_file: token_file.as_deref(),
             link: first_operator.as_ref().map(|operator| operator.link.reveal()),
         };
-        let services = Services::start(settings, &substrates, &secret, listeners, (tls, ui, callers)).await?;
+        let services =
+            Services::start(settings, &substrates, &secret, listeners, (tls, ui, callers), query_runtime)
+                .await?;
         announce(settings, &announcement)?;
         Ok(Self { services, substrates, backend_access, _data_dir: data_dir })
     }

@@ -1,6 +1,6 @@
 //! What other clients notice while some ask for, or hold, as much as they may: the time of an
 //! acknowledgement, the time until a point is readable, the time of an ordinary search, and the peak memory
-//! of the server. Each load has a server of its own, on a project of 10,000 runs.
+//! of the server. Each load has a server and a project of 10,000 runs of its own.
 //!
 //! The clients of a load connect from addresses of their own, because `localhost` identifies no client and
 //! has no share of the server's limits, and run on threads of the lowest priority.
@@ -90,12 +90,12 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
     if !loads.iter().any(|(_, rows)| rows.are_wanted(table)) {
         return;
     }
-    // A separate project: the loads add runs to it.
-    let directory = tempfile::tempdir().expect("there is room for a project");
-    project::generate(Content::of_runs(RUNS / scale as u64), directory.path()).await;
     let frames = 1_000 / scale;
     for (load, rows) in loads {
         if rows.are_wanted(table) {
+            // A project of its own: a load may add runs that make the searches of another expensive.
+            let directory = tempfile::tempdir().expect("there is room for a project");
+            project::generate(Content::of_runs(RUNS / scale as u64), directory.path()).await;
             measure(table, load, &rows, directory.path(), frames).await;
         }
     }

@@ -21,7 +21,10 @@ use tokio::{
 };
 
 use self::cpu_share::{CpuShare, ThreadClock};
-use super::error::{Error, Result};
+use super::{
+    error::{Error, Result},
+    scheduling::yield_to_others,
+};
 
 /// Steps of the query language in a slice: about 10 ms if they are simple, and at most 50 ms. The last run of a slice
 /// may add 100 ms.
@@ -137,7 +140,7 @@ impl Evaluation {
         let (sender, receiver) = oneshot::channel();
         let share = self.share.clone();
         let job = move || {
-            lower_priority(if share.is_small() { RAISED_NICENESS } else { NICENESS });
+            yield_to_others(if share.is_small() { RAISED_NICENESS } else { NICENESS });
             share.measure(&mut ThreadClock::open(), || {
                 let done = catch_unwind(AssertUnwindSafe(work));
                 // Fails only if the caller has left.
@@ -212,20 +215,6 @@ async fn finished<T>(receiver: oneshot::Receiver<thread::Result<T>>) -> Result<T
     }
 }
 
-/// Lowers the priority of the current thread, unless it is as low already.
-#[cfg(target_os = "linux")]
-fn lower_priority(niceness: i32) {
-    if rustix::process::getpriority_process(None).is_ok_and(|current| current < niceness)
-        && let Err(error) = rustix::process::setpriority_process(None, niceness)
-    {
-        tracing::warn!(%error, "failed to lower the priority of a thread");
-    }
-}
-
-/// Elsewhere, niceness is a property of the whole process.
-#[cfg(not(target_os = "linux"))]
-fn lower_priority(_: i32) {}
-
 /// Starts threads with a queue of jobs, which end when the queue is closed.
 fn start_threads(threads: usize, niceness: i32, share: &Arc<CpuShare>) -> io::Result<mpsc::Sender<Job>> {
     let (sender, receiver) = mpsc::channel(QUEUED);
@@ -234,7 +223,7 @@ fn start_threads(threads: usize, niceness: i32, share: &Arc<CpuShare>) -> io::Re
         let receiver = receiver.clone();
         let share = share.clone();
         let work = move || {
-            lower_priority(niceness);
+            yield_to_others(niceness);
             work(&receiver, &share);
         };
         thread::Builder::new().name("matyan-query".into()).spawn(work)?;

@@ -14,7 +14,10 @@ use matyan_sign_in::SignInKey;
 #[cfg(feature = "tensorboard")]
 use matyan_tensorboard::FollowSettings;
 use prometheus::{Registry, process_collector::ProcessCollector};
-use tokio::time::{interval, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{interval, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::health_reporter;
@@ -59,6 +62,7 @@ impl Services {
         secret: &Secret,
         listeners: Listeners,
         (tls, ui, callers): (Option<Tls>, Option<Ui>, Option<CallerCache>),
+        query_runtime: &Handle,
     ) -> Result<Self, Error> {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -109,7 +113,7 @@ impl Services {
                 matyan_edge::ingest(edge.clone(), metrics.clone(), frontier.clone(), to_backend.clone());
             let edge = with_access(edge);
             edges.push(edge.clone());
-            start_port(&mut ports, "the ingest side", listener, tls.clone(), edge);
+            start_port(&mut ports, &Handle::current(), "the ingest side", listener, tls.clone(), edge);
         }
         if let (Some(listener), Some(backend)) = (listeners.query, to_backend) {
             let edge = matyan_edge::query(edge.clone(), metrics.clone(), backend, to_frontier);
@@ -119,14 +123,14 @@ impl Services {
             };
             let edge = with_access(edge);
             edges.push(edge.clone());
-            start_port(&mut ports, "the query side", listener, tls.clone(), edge);
+            start_port(&mut ports, query_runtime, "the query side", listener, tls.clone(), edge);
         }
         if let (Some(listener), Some(server)) = (listeners.metrics, workers.system_server(role, substrates)) {
             let worker = in_process(Routes::new(server));
             services.push(worker.clone());
             let edge = with_access(matyan_edge::worker(edge, metrics, worker));
             edges.push(edge.clone());
-            start_port(&mut ports, "the metrics port", listener, tls.clone(), edge);
+            start_port(&mut ports, &Handle::current(), "the metrics port", listener, tls.clone(), edge);
         }
         let followers = start_followers(settings, frontier.as_ref(), backend.as_ref());
         // Health must be accurate before the ports are announced.
@@ -208,8 +212,16 @@ fn with_access(
     }
 }
 
-fn start_port(ports: &mut Tasks, part: &'static str, listener: Listener, tls: Option<Tls>, edge: Edge) {
-    ports.spawn(part, |stop| async move {
+/// Serves a port on a runtime, as all calls of its connections.
+fn start_port(
+    ports: &mut Tasks,
+    runtime: &Handle,
+    part: &'static str,
+    listener: Listener,
+    tls: Option<Tls>,
+    edge: Edge,
+) {
+    ports.spawn_on(runtime, part, |stop| async move {
         matyan_edge::serve(listener.socket, tls, edge, stop).await;
         Ok(())
     });

@@ -2,7 +2,10 @@
 //! to such a group.
 
 use matyan_worker::Error as WorkerError;
-use tokio::task::{JoinError, JoinSet};
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
@@ -22,8 +25,20 @@ impl Tasks {
     where
         F: Future<Output = Result<(), WorkerError>> + Send + 'static,
     {
+        self.spawn_on(&Handle::current(), service, task);
+    }
+
+    /// Starts a task like `spawn`, on another runtime.
+    pub(crate) fn spawn_on<F>(
+        &mut self,
+        runtime: &Handle,
+        service: &'static str,
+        task: impl FnOnce(CancellationToken) -> F,
+    ) where
+        F: Future<Output = Result<(), WorkerError>> + Send + 'static,
+    {
         let task = task(self.stop.clone());
-        self.tasks.spawn(async move { (service, task.await) });
+        self.tasks.spawn_on(async move { (service, task.await) }, runtime);
     }
 
     /// Waits for the first task that ends without being stopped. Cancel-safe.

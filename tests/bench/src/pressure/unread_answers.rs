@@ -12,8 +12,7 @@ use crate::crafted_run;
 
 const CALLS: usize = 200;
 
-/// Runs that have params of their own, and their number in each run. The answer has about 12 MB, or 5 MB beside the runs of
-/// other loads, with which the server merges only a part.
+/// Runs that have params of their own, and their number in each run. The answer has about 12 MB.
 const RUNS: usize = 50;
 const PARAMS: usize = 2_000;
 const NAME_BYTES: usize = 100;

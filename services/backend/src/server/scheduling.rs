@@ -1,0 +1,91 @@
+//! How the system schedules threads that may wait for others.
+//!
+//! A low priority alone does not help the others much: it says which part of the time a thread gets, but once the thread runs,
+//! Linux lets it run to the end of its slice, which takes some milliseconds, even if another one is ready. An
+//! acknowledgement passes through several threads, and would wait as often. But a thread whose own slices are
+//! shorter interrupts it (since Linux 6.12), so these threads ask for the longest slices that there are.
+
+/// Lets other threads interrupt the current one as soon as they are ready, and gives it this niceness, unless its own is as
+/// high already. Where the system cannot do that, a warning says so.
+#[cfg(target_os = "linux")]
+pub fn yield_to_others(niceness: i32) {
+    linux::yield_to_others(niceness);
+}
+
+/// Elsewhere, niceness is a property of the whole process.
+#[cfg(not(target_os = "linux"))]
+pub fn yield_to_others(_: i32) {}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::{io, time::Duration};
+
+    /// The longest slice that Linux gives.
+    const SLICE: Duration = Duration::from_millis(100);
+
+    pub(super) fn yield_to_others(niceness: i32) {
+        let changed = rustix::process::getpriority_process(None)
+            .map_err(io::Error::from)
+            .and_then(|current| set_attributes(current.max(niceness)));
+        if let Err(error) = changed {
+            tracing::warn!(%error, "failed to lower the priority of a thread");
+        }
+    }
+
+    /// Sets the niceness and the length of slices of the current thread. Older kernels ignore the length.
+    fn set_attributes(niceness: i32) -> io::Result<()> {
+        let attributes = libc::sched_attr {
+            size: size_of::<libc::sched_attr>() as u32,
+            sched_policy: libc::SCHED_OTHER as u32,
+            sched_flags: 0,
+            sched_nice: niceness,
+            sched_priority: 0,
+            sched_runtime: SLICE.as_nanos() as u64,
+            sched_deadline: 0,
+            sched_period: 0,
+        };
+        #[expect(unsafe_code, reason = "the attributes outlive the call, which only reads them")]
+        let result = unsafe {
+            const CURRENT_THREAD: libc::pid_t = 0;
+            const NO_FLAGS: libc::c_uint = 0;
+            libc::syscall(libc::SYS_sched_setattr, CURRENT_THREAD, &raw const attributes, NO_FLAGS)
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// The niceness of the current thread and the length of its slices in nanoseconds.
+    fn attributes() -> (i32, u64) {
+        let mut attributes = libc::sched_attr {
+            size: 0,
+            sched_policy: 0,
+            sched_flags: 0,
+            sched_nice: 0,
+            sched_priority: 0,
+            sched_runtime: 0,
+            sched_deadline: 0,
+            sched_period: 0,
+        };
+        let size = size_of::<libc::sched_attr>();
+        #[expect(unsafe_code, reason = "the call fills the attributes, whose size it is told")]
+        let result = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        (attributes.sched_nice, attributes.sched_runtime)
+    }
+
+    #[test]
+    fn rule_130_others_interrupt_a_thread_that_yields() {
+        let (before, slice_before) = attributes();
+        yield_to_others(before + 1);
+        let (niceness, slice) = attributes();
+        assert_eq!(niceness, before + 1);
+        // Kernels before 6.12 know no slices of a thread.
+        assert!(slice == slice_before && slice == 0 || slice == 100_000_000, "{slice_before} {slice}");
+        yield_to_others(before);
+        assert_eq!(attributes().0, before + 1, "a priority is never raised");
+    }
+}
