@@ -15,8 +15,8 @@ use crate::{
     client::{self, ClientCommand},
     plain_text::plain_text,
     settings::{
-        Environment, Program, Role, Settings, TopicsSettings, Violations, print_settings, resolve_topic,
-        setting_flags,
+        Environment, Program, RecoverySettings, Role, Settings, TopicsSettings, Violations, print_settings,
+        resolve_topic, setting_flags,
     },
     wire,
 };
@@ -136,7 +136,7 @@ fn execute(command: Command, flags: Flags) -> Result<(), Error> {
         Command::Uploads(command) => Ok(uploads::run(command)?),
         Command::Settings => Ok(print_settings()?),
         Command::Client(command) if command.is_recovery() => {
-            let settings = Settings::resolve(Role::Up, flags, Environment::of_process())?;
+            let settings = RecoverySettings::resolve(flags, Environment::of_process())?;
             Ok(wire::recover_access(&settings)?)
         }
         Command::Client(command) => Ok(client::run(command)?),
@@ -342,6 +342,16 @@ mod tests {
         for name in ["access", "login", "logout", "whoami"] {
             check_examples(program.find_subcommand(name).unwrap(), name);
         }
+    }
+
+    #[test]
+    fn a_recovery_has_the_default_store_of_a_server() {
+        let program = command();
+        let access = program.find_subcommand("access").unwrap();
+        let help = access.find_subcommand("recover").unwrap().clone().render_long_help().to_string();
+        // Long lines are wrapped.
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains("[default: embedded:]") && !help.contains("[default: fdb:]"), "{help}");
     }
 
     #[test]

@@ -135,6 +135,29 @@ pub(crate) struct TopicsSettings {
     pub(crate) topics: matyan_log::kafka_settings::CreateTopics,
 }
 
+/// Settings of `access recover`, which serves nobody: it reads no settings of ports and of sign-ins.
+#[derive(Debug)]
+pub(crate) struct RecoverySettings {
+    pub(crate) store: Store,
+    /// The data directory of an embedded store; `None` for any other store.
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) telemetry: TelemetrySettings,
+}
+
+impl RecoverySettings {
+    pub(crate) fn resolve(
+        flags: BTreeMap<String, String>,
+        environment: Environment,
+    ) -> Result<Self, Violations> {
+        let mut reader = Reader::open(Program::RecoverAccess, flags, environment);
+        let store = storage::read_store(&mut reader);
+        let data_dir = reader.read(&table::DATA_DIR);
+        let data_dir = matches!(store, Store::Embedded).then_some(data_dir);
+        let telemetry = TelemetrySettings::read(Role::Up, &mut reader);
+        reader.finish(Self { store, data_dir, telemetry })
+    }
+}
+
 /// Reads the settings of `topics close`.
 pub(crate) fn resolve_topic(
     flags: BTreeMap<String, String>,
@@ -163,6 +186,11 @@ impl Settings {
     pub(crate) fn accepts_data(&self) -> bool {
         let translates = || self.edge.protocols.iter().any(|protocol| protocol.needs_frontier());
         self.role.has_frontier() || (self.role.has_backend() && translates())
+    }
+
+    /// The store; `None` if the process may not access state.
+    pub(crate) fn store(&self) -> Option<&Store> {
+        self.role.has_store().then_some(&self.storage.store)
     }
 
     /// Returns the settings, or all violations.

@@ -32,7 +32,7 @@ use crate::{
     embedded_ui::EMBEDDED_UI,
     endpoint::EndpointError,
     open_files,
-    settings::{Secret, Settings, Store as StoreSetting},
+    settings::{RecoverySettings, Secret, Settings},
     telemetry::{self, Telemetry},
 };
 use access::{Access, CallerOrigin, Recovery};
@@ -122,7 +122,7 @@ pub(crate) enum Error {
 /// Runs the services that the settings specify, until a signal stops them.
 pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
     // Declared first, so that it is dropped last.
-    let network = Network::start(settings)?;
+    let network = Network::start(settings.store())?;
     let runtime = runtime().map_err(Error::SetUp)?;
     let query_runtime = settings.role.has_backend().then(query_runtime).transpose().map_err(Error::SetUp)?;
     let telemetry = {
@@ -151,8 +151,8 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
 }
 
 /// Gives the operator of a store a new token, and prints the token.
-pub(crate) fn recover_access(settings: &Settings) -> Result<(), Error> {
-    let network = Network::start(settings)?;
+pub(crate) fn recover_access(settings: &RecoverySettings) -> Result<(), Error> {
+    let network = Network::start(Some(&settings.store))?;
     let runtime = runtime().map_err(Error::SetUp)?;
     let telemetry = {
         let _entered = runtime.enter();
@@ -171,9 +171,8 @@ pub(crate) fn recover_access(settings: &Settings) -> Result<(), Error> {
     Ok(())
 }
 
-async fn recover_token(settings: &Settings, network: &Network) -> Result<Recovery, Error> {
-    let is_embedded = matches!(settings.storage.store, StoreSetting::Embedded);
-    let data_dir = match settings.storage.data_dir.as_deref().filter(|_| is_embedded) {
+async fn recover_token(settings: &RecoverySettings, network: &Network) -> Result<Recovery, Error> {
+    let data_dir = match settings.data_dir.as_deref() {
         // Opening would create an empty store.
         Some(path) if !path.join("store").is_dir() => return Err(Error::NoStore { path: path.to_owned() }),
         Some(path) => Some(DataDir::open(path).map_err(running_server)?),
@@ -181,8 +180,7 @@ async fn recover_token(settings: &Settings, network: &Network) -> Result<Recover
     };
     let path = data_dir.as_ref().map(DataDir::path);
     let data_path = |folder: &str| path.expect("an embedded store has a data directory").join(folder);
-    let store =
-        Store::open(settings, network, data_path).await?.expect("the role of the settings has a store");
+    let store = Store::open(&settings.store, network, data_path).await?;
     let recovered = access::recover(&*store.shared(), path).await;
     store.close().await?;
     Ok(recovered?)

@@ -259,7 +259,9 @@ async fn a_lost_operator_token_is_replaced_without_a_server() {
     let lost = operator_token(&data_dir);
     let recover = || {
         let mut command = Command::new(binary());
-        run(command.args(["access", "recover", "--data-dir"]).arg(&data_dir).env_clear())
+        command.args(["access", "recover", "--data-dir"]).arg(&data_dir).env_clear();
+        // Settings of the server, as in the shell in which its operator has started it.
+        run(command.env("MATYAN_GITHUB_CLIENT_ID", "Iv1").env("MATYAN_OIDC_ISSUER", "https://id.example"))
     };
     let error = recover().expect_err("the server is running");
     assert!(error.contains("in use by process") && error.contains("stop the server first"), "{error}");

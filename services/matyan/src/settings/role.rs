@@ -38,6 +38,14 @@ impl Program {
             Self::RecoverAccess => &["access", "recover"],
         }
     }
+
+    /// The program whose defaults this program has. `access recover` opens the store that `up` would open.
+    pub(super) fn of_defaults(self) -> Self {
+        match self {
+            Self::RecoverAccess => Self::Server(Role::Up),
+            program => program,
+        }
+    }
 }
 
 /// The role of a process.

@@ -110,7 +110,7 @@ impl Definition {
 
     pub(super) fn default_of(&self, program: Program) -> Option<&'static str> {
         match self.exception {
-            Some((exception, value)) if exception == program => Some(value),
+            Some((exception, value)) if exception == program.of_defaults() => Some(value),
             _ => self.default,
         }
     }

@@ -92,7 +92,7 @@ impl StorageSettings {
         if reader.is_production() && role != Role::Up {
             uris.refuse_embedded(reader);
         }
-        let store = uris.store.as_deref().map_or(Store::Embedded, |uri| read_store(uri, reader));
+        let store = uris.store.as_deref().map_or(Store::Embedded, |uri| store_at(uri, reader));
         let log = read_log(&uris.log, reader);
         let upload_lifetime = reader.read(&table::S3_PRESIGN_EXPIRY);
         let data_dir = reader.read(&table::DATA_DIR);
@@ -121,6 +121,12 @@ pub(super) fn read_kafka(reader: &mut Reader) -> matyan_log::kafka_settings::Set
     }
     reader.require(&table::LOG, &clients::KAFKA);
     kafka::read(&uri, reader)
+}
+
+/// Reads the store settings for a command that works on a store directly.
+pub(super) fn read_store(reader: &mut Reader) -> Store {
+    let uri = reader.read(&table::STORE);
+    store_at(&uri, reader)
 }
 
 /// Reads the blob settings for a command that works on a bucket directly.
@@ -155,7 +161,7 @@ fn scheme(uri: &str) -> &str {
     uri.split_once(':').map_or(uri, |(scheme, _)| scheme)
 }
 
-fn read_store(uri: &str, reader: &mut Reader) -> Store {
+fn store_at(uri: &str, reader: &mut Reader) -> Store {
     match scheme(uri) {
         "fdb" if uri == "fdb:" || uri.starts_with("fdb:///") => {
             reader.require(&table::STORE, &clients::FOUNDATION_DB);

@@ -3,6 +3,7 @@
 
 mod configured;
 mod kafka;
+mod recovery;
 mod reference;
 
 use std::{collections::BTreeMap, fs, path::Path};

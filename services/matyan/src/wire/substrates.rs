@@ -47,7 +47,7 @@ impl Substrates {
             |folder: &str| data_dir.expect("embedded backends have a data directory").join(folder);
         let (log, store, blobs) = tokio::try_join!(
             Log::open(settings, data_path),
-            Store::open(settings, network, data_path),
+            open_store(settings, network, data_path),
             open_blobs(settings, data_path, secret),
         )?;
         let OpenBlobs { blobs, limited_blobs, uri: blob_uri, upload_signer } = blobs;
@@ -82,6 +82,18 @@ impl Substrates {
             store.close().await?;
         }
         self.log.close(patience).await
+    }
+}
+
+/// None if the process may not access state.
+async fn open_store(
+    settings: &Settings,
+    network: &Network,
+    data_path: impl Fn(&str) -> PathBuf,
+) -> Result<Option<Store>, Error> {
+    match settings.store() {
+        Some(store) => Ok(Some(Store::open(store, network, data_path).await?)),
+        None => Ok(None),
     }
 }
 
@@ -165,7 +177,7 @@ mod tests {
         let access = ("MATYAN_ACCESS".to_owned(), "off".to_owned());
         let settings = Settings::resolve(Role::Up, Default::default(), [access].into_iter().collect());
         let settings = settings.unwrap();
-        let network = Network::start(&settings).unwrap();
+        let network = Network::start(settings.store()).unwrap();
         let secret = Secret::new("secret".to_owned());
         Substrates::open(&settings, &network, Some(data_dir), &secret).await.unwrap()
     }

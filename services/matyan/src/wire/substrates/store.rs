@@ -8,10 +8,7 @@ use matyan_store::embedded::EmbeddedStore;
 #[cfg(feature = "fdb")]
 use matyan_store::fdb::{self, FdbStore};
 
-use crate::{
-    settings::{self, Settings},
-    wire::Error,
-};
+use crate::{settings, wire::Error};
 
 /// Interval between attempts to watch the format while the store is not available.
 const FORMAT_RETRY: Duration = Duration::from_secs(1);
@@ -32,9 +29,8 @@ pub(crate) struct Network {
 
 impl Network {
     #[cfg(feature = "fdb")]
-    pub(crate) fn start(settings: &Settings) -> Result<Self, Error> {
-        let is_needed =
-            settings.role.has_store() && matches!(settings.storage.store, settings::Store::Fdb(_));
+    pub(crate) fn start(store: Option<&settings::Store>) -> Result<Self, Error> {
+        let is_needed = matches!(store, Some(settings::Store::Fdb(_)));
         Ok(Self { fdb: is_needed.then(fdb::Network::start).transpose()? })
     }
 
@@ -51,23 +47,19 @@ impl Network {
 
     #[cfg(not(feature = "fdb"))]
     #[expect(clippy::unnecessary_wraps, reason = "same signature in every build")]
-    pub(crate) fn start(_settings: &Settings) -> Result<Self, Error> {
+    pub(crate) fn start(_store: Option<&settings::Store>) -> Result<Self, Error> {
         Ok(Self {})
     }
 }
 
 impl Store {
-    /// Opens the store. None if the process may not access state.
     pub(crate) async fn open(
-        settings: &Settings,
+        setting: &settings::Store,
         #[cfg_attr(not(feature = "fdb"), expect(unused_variables, reason = "only used with FoundationDB"))]
         network: &Network,
         data_path: impl Fn(&str) -> PathBuf,
-    ) -> Result<Option<Self>, Error> {
-        if !settings.role.has_store() {
-            return Ok(None);
-        }
-        let store = match &settings.storage.store {
+    ) -> Result<Self, Error> {
+        let store = match setting {
             settings::Store::Embedded => {
                 Self::Embedded(Arc::new(EmbeddedStore::open(data_path("store"), Default::default()).await?))
             }
@@ -80,7 +72,7 @@ impl Store {
             settings::Store::Fdb(_) => unreachable!("the settings refuse backends that the build lacks"),
         };
         format_open(&*store.shared()).await?;
-        Ok(Some(store))
+        Ok(store)
     }
 
     pub(crate) fn shared(&self) -> Arc<dyn matyan_store::Store> {
