@@ -7,9 +7,11 @@ mod store;
 mod topics;
 mod uploads;
 
-use std::{collections::BTreeMap, error, io, process::ExitCode};
+use std::{collections::BTreeMap, env, error, ffi::OsString, io, process::ExitCode};
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind, parser::ValueSource,
+};
 
 use crate::{
     client::{self, ClientCommand},
@@ -76,6 +78,9 @@ enum Command {
     Client(ClientCommand),
 }
 
+const PROJECT_AND_EVERYWHERE: &str =
+    "'--everywhere' is about all projects, and '--project' about one of them: leave out one of the two";
+
 /// The conventional exit code of a command for incorrect usage.
 const BAD_SETTINGS: u8 = 2;
 const FAILED: u8 = 1;
@@ -109,7 +114,8 @@ type Flags = BTreeMap<String, String>;
 /// Runs the command line of this process. Exits the process after `--help`, `--version` and usage
 /// errors.
 pub(crate) fn run() -> ExitCode {
-    let (command, flags) = parse(&command().get_matches());
+    let matches = read_words(env::args_os()).unwrap_or_else(|error| error.exit());
+    let (command, flags) = parse(&matches);
     match execute(command, flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
@@ -193,6 +199,33 @@ fn add_flags(command: clap::Command, path: &'static [&'static str], program: Pro
     }
 }
 
+/// Reads a command line, whose first word is the name of the program.
+fn read_words(
+    words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<ArgMatches, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(words)?;
+    if names_project_and_everywhere(innermost(&matches)) {
+        return Err(command.error(ErrorKind::ArgumentConflict, PROJECT_AND_EVERYWHERE));
+    }
+    Ok(matches)
+}
+
+/// Whether the flags of a command contradict each other. `conflicts_with` would also refuse the variable
+/// MATYAN_PROJECT, which may be set for other commands.
+fn names_project_and_everywhere(matches: &ArgMatches) -> bool {
+    matches!(matches.try_get_one::<bool>("everywhere"), Ok(Some(true)))
+        && matches.value_source("project") == Some(ValueSource::CommandLine)
+}
+
+/// The flags and words of the innermost command.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    match matches.subcommand() {
+        Some((_, inner)) => innermost(inner),
+        None => matches,
+    }
+}
+
 fn parse(matches: &ArgMatches) -> (Command, Flags) {
     let cli = Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
     (cli.command, given_flags(matches))
@@ -201,9 +234,7 @@ fn parse(matches: &ArgMatches) -> (Command, Flags) {
 /// The flags that were given to the innermost command, by name. Flags that are not text are left
 /// out: servers have none.
 fn given_flags(matches: &ArgMatches) -> Flags {
-    if let Some((_, inner)) = matches.subcommand() {
-        return given_flags(inner);
-    }
+    let matches = innermost(matches);
     let mut flags = Flags::new();
     for id in matches.ids() {
         if let Ok(Some(value)) = matches.try_get_one::<String>(id.as_str()) {
@@ -368,6 +399,7 @@ mod tests {
             "access token create ci --label l --days 365 --limit ingest",
             "access token ls",
             "access token revoke 0123 --everywhere",
+            "access grant anonymous viewer --everywhere --yes",
             "access token generate",
             "access recover --data-dir /d",
             "login",
@@ -386,6 +418,17 @@ mod tests {
             "access invite ana",
             "access token create ci --days 0",
             "access token create",
+            // One of the two flags would be ignored.
+            "access ls --everywhere --project team",
+            "access --project team grant ana editor --everywhere",
+            "access revoke ana --everywhere --project team",
+            "access invite ana --role viewer --project team --everywhere",
+            "access token create ana --everywhere --project team",
+            "access token ls --project= --everywhere",
+            "access token revoke 0123 --everywhere --project team",
+            "access links --everywhere --project team",
+            "access revoke-link 0123 --everywhere --project team",
+            "access audit --everywhere --project team",
             // It would be in the history of the shell.
             "login mtk_x",
             "logout ana",
@@ -395,14 +438,27 @@ mod tests {
     }
 
     fn check_client_command(words: &str) {
-        let words = ["matyan"].into_iter().chain(words.split(' '));
-        let matches = command().try_get_matches_from(words).unwrap();
+        let matches = read_words(["matyan"].into_iter().chain(words.split(' '))).unwrap();
         assert!(matches!(parse(&matches), (Command::Client(_), _)), "{matches:?}");
     }
 
     fn check_refused(words: &str) {
-        let words = ["matyan"].into_iter().chain(words.split(' '));
-        assert!(command().try_get_matches_from(words).is_err());
+        assert!(read_words(["matyan"].into_iter().chain(words.split(' '))).is_err(), "{words}");
+    }
+
+    #[test]
+    fn a_project_of_the_environment_does_not_contradict_everywhere() {
+        let contradicts = |words: &[&str]| {
+            // A variable that every process has.
+            let project = clap::Arg::new("project").long("project").env("PATH");
+            let everywhere = clap::Arg::new("everywhere").long("everywhere").action(clap::ArgAction::SetTrue);
+            let command = clap::Command::new("access").arg(project).arg(everywhere);
+            let matches = command.try_get_matches_from(words).unwrap();
+            assert!(matches.contains_id("project"));
+            names_project_and_everywhere(&matches)
+        };
+        assert!(!contradicts(&["access", "--everywhere"]));
+        assert!(contradicts(&["access", "--everywhere", "--project", "team"]));
     }
 
     #[test]

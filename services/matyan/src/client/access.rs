@@ -7,6 +7,7 @@ mod links;
 mod tokens;
 
 use clap::{Args, Subcommand, ValueEnum};
+use matyan_model::access::ANONYMOUS;
 use matyan_proto::access::v1::{
     DisablePrincipalRequest, EnablePrincipalRequest, GetCallerRequest, GetCallerResponse,
     GrantEverywhereRequest, GrantRequest, ListAllGrantsRequest, ListGrantsRequest, ListTokensRequest,
@@ -18,7 +19,7 @@ use tonic::{Code, Status};
 
 use super::{
     Error, client,
-    confirmation::confirm,
+    confirmation::{confirm, confirm_for_everyone},
     connection::{Connection, project_of_url},
     flags::ClientFlags,
     is_about_project,
@@ -95,6 +96,9 @@ pub(crate) enum RoleCommand {
         /// In all projects, also in projects that are created later
         #[arg(long)]
         everywhere: bool,
+        /// Do not ask for confirmation before everyone may read all projects
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Take a role from a principal, with its tokens for the project
     #[command(after_help = examples::REVOKE)]
@@ -214,6 +218,11 @@ async fn run_on_roles(command: RoleCommand, client: &ClientFlags, out: &mut Outp
     if let RoleCommand::Disable { principal, yes: false } = &command {
         confirm(&format!("all sessions and tokens of {principal}"), out)?;
     }
+    if let RoleCommand::Grant { principal, everywhere: true, yes: false, .. } = &command
+        && principal == ANONYMOUS
+    {
+        confirm_for_everyone("all projects, also later ones", out)?;
+    }
     let mut access = client!(AccessServiceClient, client.connect().await?);
     match command {
         RoleCommand::Ls { everywhere } => {
@@ -224,7 +233,7 @@ async fn run_on_roles(command: RoleCommand, client: &ClientFlags, out: &mut Outp
             };
             print(&grants, out)
         }
-        RoleCommand::Grant { principal, role, everywhere } => {
+        RoleCommand::Grant { principal, role, everywhere, yes: _ } => {
             let granted = grant(&mut access, principal, role, everywhere, out).await?;
             print(&[granted], out)
         }

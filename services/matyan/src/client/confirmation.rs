@@ -1,4 +1,4 @@
-//! Confirmation of a deletion on the terminal.
+//! Confirmation on the terminal of what cannot be taken back: a deletion, or data that everyone may read.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
@@ -12,6 +12,11 @@ pub(super) fn confirm(what: &str, out: &mut Output) -> Result<(), Error> {
 /// Asks whether to delete something that can be brought back.
 pub(super) fn confirm_reversible(what: &str, out: &mut Output) -> Result<(), Error> {
     ask(&format!("Move {what} to the bin?"), out)
+}
+
+/// Asks whether everyone may read something without a token.
+pub(super) fn confirm_for_everyone(what: &str, out: &mut Output) -> Result<(), Error> {
+    ask(&format!("Let everyone who can connect read {what}?"), out)
 }
 
 fn ask(question: &str, out: &mut Output) -> Result<(), Error> {

@@ -34,6 +34,7 @@ pub(super) const GRANT: &str = "\
 Examples:
   matyan access grant ana editor --project speech
   matyan access grant anonymous viewer --project speech      everyone may read the project without a token
+  matyan access grant anonymous viewer --everywhere --yes    everyone may read all projects, also later ones
   matyan access grant prometheus monitor --everywhere        reads /metrics, and nothing else";
 
 pub(super) const REVOKE: &str = "\

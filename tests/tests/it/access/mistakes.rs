@@ -1,0 +1,32 @@
+//! Commands of access control with mistakes: they change nothing, and say what to do instead.
+
+use matyan_tests::Server;
+
+use super::{command, error_of, operator_token, run, stdout_of};
+
+#[tokio::test]
+async fn one_project_and_all_projects_contradict_each_other() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    stdout_of(&server, &operator, &["projects", "create", "speech"]);
+    let words = ["access", "grant", "ana", "viewer", "--everywhere"];
+    let both = [&words[..], &["--project", "speech"]].concat();
+    let error = error_of(&server, Some(&operator), &both);
+    assert!(error.contains("'--everywhere'") && error.contains("'--project'"), "{error}");
+    assert!(!stdout_of(&server, &operator, &["access", "ls", "--everywhere"]).contains("ana"));
+    // The variable may be set for other commands.
+    let granted = run(command(&server, Some(&operator), &words).env("MATYAN_PROJECT", "speech"));
+    assert!(granted.expect("the role is granted").contains("(all)"));
+}
+
+#[tokio::test]
+async fn all_projects_are_opened_to_everyone_with_a_confirmation() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    let words = ["access", "grant", "anonymous", "viewer", "--everywhere"];
+    let error = error_of(&server, Some(&operator), &words);
+    assert!(error.contains("nothing was done: pass --yes"), "{error}");
+    assert!(!stdout_of(&server, &operator, &["access", "ls", "--everywhere"]).contains("anonymous"));
+    stdout_of(&server, &operator, &[&words[..], &["--yes"]].concat());
+    assert!(stdout_of(&server, &operator, &["access", "ls", "--everywhere"]).contains("anonymous"));
+}
