@@ -75,6 +75,22 @@ fn credential_id(metadata: &MetadataMap) -> String {
 }
 
 impl Error {
+    /// The error for a principal without a role in a project, whatever roles it has in others.
+    fn without_role_in(project: &str, principal: &str) -> Self {
+        let reason = if project.is_empty() {
+            format!(
+                "is `{principal}`, which has no role in the default project: grant one there, with `matyan access grant \
+                 {principal} ROLE`, or name another project, with `--project NAME`"
+            )
+        } else {
+            format!(
+                "is `{principal}`, which has no role in the project `{project}`: grant one there first, with `matyan access grant \
+                 {principal} ROLE --project {project}`"
+            )
+        };
+        Self::field("principal", reason)
+    }
+
     /// The error for a row about a principal that was not written.
     fn of_access(refusal: AccessRefusal, principal: &str) -> Self {
         match refusal {
@@ -109,7 +125,8 @@ impl Error {
             AccessRefusal::UnknownPrincipal => Self::field(
                 "principal",
                 format!(
-                    "is `{principal}`, which has no role yet: grant a role first, with `matyan access grant {principal} ROLE`"
+                    "is `{principal}`, which has no role yet: grant a role first, with `matyan access grant {principal} ROLE \
+                     --project NAME`"
                 ),
             ),
             AccessRefusal::DisabledPrincipal => Self::sign_in_refused(
@@ -357,11 +374,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_missing_role_is_granted_in_the_project_that_was_asked_about() {
+        let text = |project| Error::without_role_in(project, "dd").to_string();
+        let default = text("");
+        assert!(default.contains("`dd`, which has no role in the default project"), "{default}");
+        assert!(default.contains("grant dd ROLE`") && default.contains("`--project NAME`"), "{default}");
+        let named = text("speech");
+        assert!(named.contains("no role in the project `speech`"), "{named}");
+        assert!(named.ends_with("`matyan access grant dd ROLE --project speech`"), "{named}");
+    }
+
+    #[test]
     fn refusals_name_the_principal() {
         let text = |refusal| Error::of_access(refusal, "dd").to_string();
         let unknown = text(AccessRefusal::UnknownPrincipal);
         assert!(
-            unknown.contains("`dd`, which has no role yet") && unknown.contains("grant dd ROLE"),
+            unknown.contains("`dd`, which has no role yet")
+                && unknown.contains("grant dd ROLE --project NAME"),
             "{unknown}"
         );
         let disabled = Status::from(Error::of_access(AccessRefusal::DisabledPrincipal, "dd"));

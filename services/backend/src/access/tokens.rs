@@ -1,8 +1,7 @@
 //! Tokens of principals. The text of a token is in the response to its creation and nowhere else.
 
 use matyan_model::access::{
-    ANONYMOUS, AccessRefusal, Credential, CredentialKind, credential_put, credential_remove,
-    credentials_list, grants_of,
+    ANONYMOUS, Credential, CredentialKind, credential_put, credential_remove, credentials_list, grants_of,
 };
 use matyan_proto::{
     access::v1::{self as pb, Role},
@@ -94,7 +93,7 @@ pub(super) async fn check_principal_of_project(
     let is_there =
         |project: &Option<String>| project.as_ref().is_none_or(|project| *project == call.project_name);
     if !granted.iter().any(|grant| is_there(&grant.project)) {
-        return Err(Error::of_access(AccessRefusal::UnknownPrincipal, principal));
+        return Err(Error::without_role_in(&call.project_name, principal));
     }
     let own = grants_of(snapshot.as_ref(), &call.caller).await?;
     let is_operator = own.iter().any(|grant| grant.role == Role::Operator);
