@@ -30,3 +30,12 @@ async fn all_projects_are_opened_to_everyone_with_a_confirmation() {
     stdout_of(&server, &operator, &[&words[..], &["--yes"]].concat());
     assert!(stdout_of(&server, &operator, &["access", "ls", "--everywhere"]).contains("anonymous"));
 }
+
+#[tokio::test]
+async fn everyone_is_not_invited() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    let error = error_of(&server, Some(&operator), &["access", "invite", "anonymous", "--role", "viewer"]);
+    assert!(error.contains("does not sign in") && error.contains("access grant anonymous viewer"), "{error}");
+    assert!(!stdout_of(&server, &operator, &["access", "ls"]).contains("anonymous"));
+}

@@ -3,6 +3,7 @@
 
 use clap::{Args, Subcommand};
 use matyan_access::AccessToken;
+use matyan_model::access::ANONYMOUS;
 use matyan_proto::access::v1::{
     CreateLinkEverywhereRequest, CreateLinkRequest, CreateTokenEverywhereRequest, CreateTokenRequest,
     ListAllTokensRequest, ListTokensRequest, PrincipalRole, RevokeAnyTokenRequest, RevokeTokenRequest, Role,
@@ -20,6 +21,9 @@ use crate::client::{
     output::{Output, cell, moment, notice, now_us},
     projects::shown_name,
 };
+
+const ANONYMOUS_INVITED: &str = "nothing was done: `anonymous` is everyone who sends no token, and does not sign in: `matyan access \
+                                 grant anonymous viewer --project NAME` lets everyone read a project";
 
 const DAY_S: u64 = 24 * 60 * 60;
 const MINUTE_S: u64 = 60;
@@ -162,6 +166,10 @@ pub(super) async fn invite(
     out: &mut Output,
 ) -> Result<(), Error> {
     let InviteFlags { principal, role, everywhere, minutes, with_token, token } = flags;
+    // Before the grant, which would succeed.
+    if principal == ANONYMOUS {
+        return Err(Error::Message(ANONYMOUS_INVITED.to_owned()));
+    }
     // A browser shows nothing to a principal that only sends data, or only reads metrics.
     let roles = [Some(role), token.limit].into_iter().flatten();
     let reads_nothing = roles.into_iter().any(|it| matches!(it, RoleName::Ingest | RoleName::Monitor));
