@@ -135,7 +135,7 @@ async fn rule_62_a_colleague_gets_a_role_in_one_project_and_loses_it() {
     assert!(error.contains("does not contain a token") && !error.contains("mtk_mistyped"), "{error}");
     let error =
         error_of(&server, Some(&operator), &["access", "grant", "ana", "operator", "--project", "speech"]);
-    assert!(error.contains("grant it everywhere"), "{error}");
+    assert!(error.contains("grant it with `--everywhere`"), "{error}");
 
     let tokens = stdout_of(&server, &operator, &["access", "token", "ls", "--project", "speech", "--json"]);
     let listed: Value = serde_json::from_str(&tokens).expect("one token");

@@ -150,9 +150,25 @@ pub(super) fn check_principal(name: &str) -> Result<()> {
         _ if is_principal_name(name) => Ok(()),
         _ => Err(Error::field(
             "principal",
-            "may contain lowercase letters, digits, `-`, `_`, `.`, `@`, `+` and `:`, and begins with a letter or a \
-             digit: choose another name",
+            format!(
+                "may contain lowercase letters, digits, `-`, `_`, `.`, `@`, `+` and `:`, and begins with a letter or a \
+                 digit: {}",
+                other_name(name)
+            ),
         )),
+    }
+}
+
+/// What to use instead of a name that no principal can have.
+fn other_name(name: &str) -> String {
+    let lowercase = name.to_ascii_lowercase();
+    if is_principal_name(&lowercase) {
+        format!("use `{lowercase}`")
+    } else if name.contains('/') {
+        "choose another name; a team of GitHub, such as `my-org/ml-team`, gets roles in MATYAN_GITHUB_ROLES"
+            .to_owned()
+    } else {
+        "choose another name".to_owned()
     }
 }
 
@@ -160,10 +176,10 @@ fn check_role(principal: &str, project: Option<&str>, role: Role) -> Result<()> 
     let reason = match role {
         Role::Unspecified => "is missing: use monitor, ingest, viewer, writer, editor, owner or operator",
         Role::Operator if project.is_some() => {
-            "is `operator`, which is a role in all projects: grant it everywhere, or use `owner`"
+            "is `operator`, which is a role in all projects: grant it with `--everywhere`, or use `owner`"
         }
         Role::Monitor if project.is_some() => {
-            "is `monitor`, which reads the metrics of the whole server: grant it everywhere"
+            "is `monitor`, which reads the metrics of the whole server: grant it with `--everywhere`"
         }
         _ if principal == ANONYMOUS && role != Role::Viewer => {
             "is too large for `anonymous`, which is everyone who can connect: use `viewer`"
@@ -184,6 +200,18 @@ mod tests {
         }
         for name in ["", "Ana", ":a", "a b", "ä", "a/b", "a\n", "a%2f", &"a".repeat(129)] {
             check_principal(name).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_refused_leads_to_another_one() {
+        for (name, expected) in [
+            ("GitHub:Ana", "a digit: use `github:ana`"),
+            ("My-Org/ML-Team", "gets roles in MATYAN_GITHUB_ROLES"),
+            ("ana z", "a digit: choose another name"),
+        ] {
+            let refused = check_principal(name).unwrap_err().to_string();
+            assert!(refused.ends_with(expected), "{refused}");
         }
     }
 
