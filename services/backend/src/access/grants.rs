@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use matyan_access::{PRINCIPAL_BYTES, is_principal_name};
+use matyan_access::{AccessToken, PRINCIPAL_BYTES, is_principal_name};
 use matyan_model::access::{
     ANONYMOUS, Grant, PrincipalRemoval, grant_put, grant_remove, grants_list, grants_of, principal_disable,
     principal_enable, principal_is_active, principal_remove, principals_disabled,
@@ -162,7 +162,9 @@ pub(super) fn check_principal(name: &str) -> Result<()> {
 /// What to use instead of a name that no principal can have.
 fn other_name(name: &str) -> String {
     let lowercase = name.to_ascii_lowercase();
-    if is_principal_name(&lowercase) {
+    // People paste tokens where names belong.
+    let is_secret = AccessToken::masked(name) != name;
+    if is_principal_name(&lowercase) && !is_secret {
         format!("use `{lowercase}`")
     } else if name.contains('/') {
         "choose another name; a team of GitHub, such as `my-org/ml-team`, gets roles in MATYAN_GITHUB_ROLES"
@@ -209,6 +211,7 @@ mod tests {
             ("GitHub:Ana", "a digit: use `github:ana`"),
             ("My-Org/ML-Team", "gets roles in MATYAN_GITHUB_ROLES"),
             ("ana z", "a digit: choose another name"),
+            ("mtk_Secret", "a digit: choose another name"),
         ] {
             let refused = check_principal(name).unwrap_err().to_string();
             assert!(refused.ends_with(expected), "{refused}");

@@ -1,7 +1,9 @@
 //! Tokens of principals. The text of a token is in the response to its creation and nowhere else.
 
+use matyan_access::{AccessToken, RightSet};
 use matyan_model::access::{
-    ANONYMOUS, Credential, CredentialKind, credential_put, credential_remove, credentials_list, grants_of,
+    ANONYMOUS, Credential, CredentialKind, Grant, credential_put, credential_remove, credentials_list,
+    grants_of,
 };
 use matyan_proto::{
     access::v1::{self as pb, Role},
@@ -68,7 +70,8 @@ pub(super) fn only_with_id(
         return Err(Error::field("id", format!("has fewer than 4 digits: give more of the {kind}'s id")));
     }
     let mut found = credentials.filter(|credential| credential.id().starts_with(id));
-    let only = found.next().ok_or_else(|| Error::not_found(kind, id))?;
+    // People paste tokens and links where ids belong.
+    let only = found.next().ok_or_else(|| Error::not_found(kind, AccessToken::masked(id)))?;
     if found.next().is_some() {
         let reason = format!("is the start of several ids: give more digits of the {kind}'s id");
         return Err(Error::field("id", reason));
@@ -117,6 +120,7 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewToken) -> Result<(p
     if project.is_some() {
         check_principal_of_project(deps, call, &principal, "token").await?;
     }
+    check_limit(deps, &principal, project.as_deref(), role).await?;
     let now_us = (deps.clock)();
     let token = (deps.new_token)();
     let credential = Credential {
@@ -133,6 +137,29 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewToken) -> Result<(p
     put_credential(deps, &credential).await?;
     audit_resource(format_args!("{} token {}", credential.principal, credential.id()));
     Ok((view(credential), token.reveal().to_owned()))
+}
+
+/// Refuses a limit with rights that the principal does not have: they would come with a later role, unseen.
+async fn check_limit(deps: &Deps, principal: &str, project: Option<&str>, limit: Role) -> Result<()> {
+    let Some(limit) = matyan_access::Role::from_proto(limit) else { return Ok(()) };
+    let snapshot = deps.store.snapshot().await?;
+    let granted = grants_of(snapshot.as_ref(), principal).await?;
+    let is_there =
+        |grant: &&Grant| project.is_none() || grant.project.is_none() || grant.project.as_deref() == project;
+    let held =
+        granted.iter().filter(is_there).filter_map(|grant| matyan_access::Role::from_proto(grant.role));
+    let rights = held.fold(RightSet::NONE, |rights, role| rights | role.rights());
+    // Without any role, the principal itself is refused.
+    if granted.is_empty() || limit.rights().intersection(rights) == limit.rights() {
+        return Ok(());
+    }
+    Err(Error::field(
+        "role",
+        format!(
+            "is `{}`, which has rights that `{principal}` does not have there: choose a smaller role, or none",
+            limit.name()
+        ),
+    ))
 }
 
 /// Stores a credential of a principal who exists and is not disabled.

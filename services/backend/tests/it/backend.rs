@@ -20,6 +20,7 @@ mod documents;
 mod every_rpc;
 mod experiments;
 mod follow;
+mod grants;
 mod harness;
 mod live_isolation;
 mod login;
