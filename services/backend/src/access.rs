@@ -183,7 +183,8 @@ impl AccessService for AccessApi {
     ) -> RpcResult<pb::ListAllGrantsResponse> {
         self.start(request).await?;
         let grants = grants::list(&self.server.deps, None).await?;
-        Ok(Response::new(pb::ListAllGrantsResponse { grants }))
+        let disabled = grants::disabled_without_role(&self.server.deps).await?;
+        Ok(Response::new(pb::ListAllGrantsResponse { grants, disabled }))
     }
 
     async fn grant(&self, request: Request<pb::GrantRequest>) -> RpcResult<pb::GrantResponse> {

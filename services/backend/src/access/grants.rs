@@ -58,6 +58,16 @@ pub(super) async fn list(deps: &Deps, project: Option<&str>) -> Result<Vec<pb::P
     Ok(listed.into_iter().filter(is_shown).map(view).collect())
 }
 
+/// The disabled principals that have no role, which no list of roles contains.
+pub(super) async fn disabled_without_role(deps: &Deps) -> Result<Vec<String>> {
+    let snapshot = deps.store.snapshot().await?;
+    let mut disabled = principals_disabled(snapshot.as_ref()).await?;
+    for grant in grants_list(snapshot.as_ref()).await? {
+        disabled.remove(&grant.principal);
+    }
+    Ok(disabled.into_iter().collect())
+}
+
 pub(super) async fn grant(
     deps: &Deps,
     call: &Call,

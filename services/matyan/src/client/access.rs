@@ -83,7 +83,7 @@ pub(crate) enum RoleCommand {
     /// List who has which role in the project
     #[command(visible_alias = "list", after_help = examples::LS)]
     Ls {
-        /// List the roles in all projects
+        /// List the roles in all projects, and the principals without a role that are disabled
         #[arg(long)]
         everywhere: bool,
     },
@@ -225,17 +225,16 @@ async fn run_on_roles(command: RoleCommand, client: &ClientFlags, out: &mut Outp
     }
     let mut access = client!(AccessServiceClient, client.connect().await?);
     match command {
-        RoleCommand::Ls { everywhere } => {
-            let grants = if everywhere {
-                access.list_all_grants(ListAllGrantsRequest {}).await?.into_inner().grants
-            } else {
-                access.list_grants(ListGrantsRequest {}).await?.into_inner().grants
-            };
-            print(&grants, out)
+        RoleCommand::Ls { everywhere: true } => {
+            let listed = access.list_all_grants(ListAllGrantsRequest {}).await?.into_inner();
+            print(&listed.grants, &listed.disabled, out)
+        }
+        RoleCommand::Ls { everywhere: false } => {
+            print(&access.list_grants(ListGrantsRequest {}).await?.into_inner().grants, &[], out)
         }
         RoleCommand::Grant { principal, role, everywhere, yes: _ } => {
             let granted = grant(&mut access, principal, role, everywhere, out).await?;
-            print(&[granted], out)
+            print(&[granted], &[], out)
         }
         RoleCommand::Revoke { principal, everywhere, keep_tokens } => {
             revoke(&mut access, principal, everywhere, keep_tokens, out).await
@@ -327,7 +326,7 @@ fn show_caller(caller: &GetCallerResponse, out: &mut Output) -> Result<(), Error
         return Ok(out.object(&json!({"principal": caller.principal, "roles": roles, "token": token}))?);
     }
     out.line(format!("{}\n", cell(&caller.principal)))?;
-    print(&caller.roles, out)?;
+    print(&caller.roles, &[], out)?;
     if let Some(limits) = limits_text(caller) {
         notice(format!("the token is limited to {limits}"));
     }
@@ -446,12 +445,40 @@ fn object(grant: &PrincipalRole) -> Value {
     })
 }
 
-fn print(grants: &[PrincipalRole], out: &mut Output) -> Result<(), Error> {
+/// A principal without a role that is disabled, with the members of a role.
+fn object_without_role(principal: &str) -> Value {
+    json!({
+        "principal": principal,
+        "role": null,
+        "everywhere": false,
+        "project": null,
+        "granted": null,
+        "granted_by": null,
+        "provider": null,
+        "disabled": true,
+    })
+}
+
+/// Prints roles, and then principals without a role that are disabled.
+fn print(grants: &[PrincipalRole], disabled: &[String], out: &mut Output) -> Result<(), Error> {
     if out.json {
-        return Ok(grants.iter().try_for_each(|grant| out.object(&object(grant)))?);
+        let without_role = disabled.iter().map(|principal| object_without_role(principal));
+        let mut objects = grants.iter().map(object).chain(without_role);
+        return Ok(objects.try_for_each(|object| out.object(&object))?);
     }
-    let rows: Vec<_> = grants.iter().map(row).collect();
+    let without_role = disabled.iter().map(|principal| row_without_role(principal));
+    let rows: Vec<_> = grants.iter().map(row).chain(without_role).collect();
     Ok(out.table(["PRINCIPAL", "ROLE", "PROJECT", "GRANTED (UTC)", "BY"], &rows)?)
+}
+
+fn row_without_role(principal: &str) -> [String; 5] {
+    [
+        format!("{} (disabled)", cell(principal)),
+        "(none)".to_owned(),
+        String::new(),
+        String::new(),
+        String::new(),
+    ]
 }
 
 fn row(grant: &PrincipalRole) -> [String; 5] {

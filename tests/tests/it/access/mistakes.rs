@@ -1,6 +1,7 @@
 //! Commands of access control with mistakes: they change nothing, and say what to do instead.
 
 use matyan_tests::Server;
+use serde_json::Value;
 
 use super::{command, error_of, operator_token, run, stdout_of};
 
@@ -38,4 +39,19 @@ async fn everyone_is_not_invited() {
     let error = error_of(&server, Some(&operator), &["access", "invite", "anonymous", "--role", "viewer"]);
     assert!(error.contains("does not sign in") && error.contains("access grant anonymous viewer"), "{error}");
     assert!(!stdout_of(&server, &operator, &["access", "ls"]).contains("anonymous"));
+}
+
+#[tokio::test]
+async fn a_disabled_principal_stays_in_the_list_of_all_roles() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    for words in [&["grant", "bob", "viewer"][..], &["disable", "bob", "--yes"], &["revoke", "bob"]] {
+        stdout_of(&server, &operator, &[&["access"], words].concat());
+    }
+    let listed = stdout_of(&server, &operator, &["access", "ls", "--everywhere"]);
+    assert!(listed.contains("bob (disabled)  (none)"), "{listed}");
+    let listed = stdout_of(&server, &operator, &["access", "ls", "--everywhere", "--json"]);
+    let bob = listed.lines().find(|line| line.contains("bob")).expect("it is listed");
+    let bob: Value = serde_json::from_str(bob).expect("one object");
+    assert_eq!((&bob["role"], &bob["disabled"]), (&Value::Null, &true.into()));
 }

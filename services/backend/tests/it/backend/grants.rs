@@ -1,8 +1,9 @@
 //! Roles and tokens, through the service that grants and creates them.
 
 use matyan_proto::access::v1::{
-    CreateTokenEverywhereRequest, CreateTokenRequest, GrantRequest, RevokeLinkRequest, RevokeTokenRequest,
-    Role, access_service_client::AccessServiceClient,
+    CreateTokenEverywhereRequest, CreateTokenRequest, DisablePrincipalRequest, EnablePrincipalRequest,
+    GrantRequest, ListAllGrantsRequest, RevokeLinkRequest, RevokeRequest, RevokeTokenRequest, Role,
+    access_service_client::AccessServiceClient,
 };
 use tonic::{Code, Request};
 
@@ -68,5 +69,28 @@ async fn a_secret_in_place_of_an_id_is_not_repeated() {
         assert_eq!(status.code(), Code::NotFound);
         assert!(!format!("{status:?}").contains("secret"), "{status:?}");
     }
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn a_disabled_principal_without_a_role_is_listed() {
+    let harness = Harness::new().await;
+    harness.create_project(PROJECT).await;
+    let mut access = AccessServiceClient::new(harness.routes());
+    for name in ["ana", "bob"] {
+        access.grant(grant(name, Role::Viewer)).await.unwrap();
+        let disable = DisablePrincipalRequest { principal: name.to_owned() };
+        access.disable_principal(of_operator(disable)).await.unwrap();
+    }
+    let revoke = RevokeRequest { principal: "bob".to_owned() };
+    access.revoke(of_operator(revoke)).await.unwrap();
+    let listed = access.list_all_grants(of_operator(ListAllGrantsRequest {})).await.unwrap().into_inner();
+    let granted: Vec<_> =
+        listed.grants.iter().map(|grant| (grant.principal.as_str(), grant.disabled)).collect();
+    assert_eq!((granted, listed.disabled), (vec![("ana", true)], vec!["bob".to_owned()]));
+    let enable = EnablePrincipalRequest { principal: "bob".to_owned() };
+    access.enable_principal(of_operator(enable)).await.unwrap();
+    let listed = access.list_all_grants(of_operator(ListAllGrantsRequest {})).await.unwrap().into_inner();
+    assert!(listed.disabled.is_empty(), "{listed:?}");
     harness.end().await;
 }

@@ -28,7 +28,7 @@ the project), operator (everything, in all projects). A change takes effect with
 pub(super) const LS: &str = "\
 Examples:
   matyan access ls --project speech
-  matyan access ls --everywhere --json";
+  matyan access ls --everywhere --json                       all projects, and disabled principals without a role";
 
 pub(super) const GRANT: &str = "\
 Examples:
