@@ -62,6 +62,7 @@ pub use metrics::Metrics;
 pub use security_headers::LOGGED_PAGE_POLICY;
 pub use serve::serve;
 pub use settings::{Protocol, Settings};
+pub use sign_in::CALLBACK as SIGN_IN_CALLBACK;
 pub use tls::{Tls, TlsError};
 pub use transport::Transport;
 pub use ui::{Ui, UiError, UiSettings};

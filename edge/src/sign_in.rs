@@ -34,9 +34,8 @@ use crate::scope::Scope;
 use crate::services::Services;
 use crate::session_cookie::{BrowserCookie, read_session};
 use crate::tls::is_https_page;
-use page::{
-    CALLBACK, CODE, Notice, PROVIDER, Place, SIGN_IN, SIGN_OUT, parameter_value, redirect, set_cookies,
-};
+pub use page::CALLBACK;
+use page::{CODE, Notice, PROVIDER, Place, SIGN_IN, SIGN_OUT, parameter_value, redirect, set_cookies};
 
 /// Values of the parameter `reason`, by which a browser comes to the page for signing in. The first one is
 /// sent by the UI.

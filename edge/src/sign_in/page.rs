@@ -18,7 +18,7 @@ pub(super) const SIGN_OUT: &str = "/sign-out";
 /// Path with the id of a provider at its end, below the path of the server only.
 pub(super) const PROVIDER: &str = "/sign-in/with/";
 /// Path to which providers send browsers back. Operators tell providers its address.
-pub(super) const CALLBACK: &str = "/sign-in/callback";
+pub const CALLBACK: &str = "/sign-in/callback";
 
 /// Characters of a path that cannot be in a parameter of another URL.
 const PARAMETER: &AsciiSet =

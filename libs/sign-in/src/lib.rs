@@ -41,5 +41,5 @@ pub use id_token::TokenProblem;
 pub use oidc::OidcSettings;
 pub use pending::{PendingSignIn, SignInKey};
 pub use person::{Answer, ClientSecret, Expected, GITHUB, OIDC, Person};
-pub use providers::Providers;
+pub use providers::{GITHUB_TITLE, Providers};
 pub use role_table::{GroupRole, RoleTable, granted_role};

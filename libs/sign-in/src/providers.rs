@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The name on the button of GitHub.
-const GITHUB_TITLE: &str = "GitHub";
+pub const GITHUB_TITLE: &str = "GitHub";
 
 /// The providers with which people sign in, and the roles of their groups. Each provider has a table of its own,
 /// because anyone may create an organization at GitHub with the name of a group elsewhere.

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
+/// The address of a server that listens on this machine with the default settings. Clients connect to it by default.
+pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:53800";
+
 /// Idle connections are probed with keep-alive pings, so that no call waits for a server that has
 /// disappeared.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);

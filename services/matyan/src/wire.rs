@@ -32,7 +32,7 @@ use crate::{
     embedded_ui::EMBEDDED_UI,
     endpoint::EndpointError,
     open_files,
-    settings::{RecoverySettings, Secret, Settings},
+    settings::{RecoverySettings, Secret, Settings, Store as StoreSetting},
     telemetry::{self, Telemetry},
 };
 use access::{Access, CallerOrigin, Recovery};
@@ -276,8 +276,11 @@ impl Process {
         let new_token_file = first_operator.as_ref().map(|operator| operator.token_file.clone());
         let known_token_file = || path.filter(|_| callers.is_some()).and_then(access::token_file);
         let token_file = new_token_file.or_else(known_token_file);
+        let query = listeners.query_address();
+        let providers = settings.access.providers.titles();
+        let callback = query.map(|query| announcement::callback(settings, query)).unwrap_or_default();
         let announcement = Announcement {
-            query: listeners.query_address(),
+            query,
             ingest: listeners.ingest_address(),
             metrics: listeners.metrics_address(),
             data_dir: path,
@@ -286,7 +289,10 @@ impl Process {
             is_open: settings.edge.is_on_network && callers.is_none(),
             ignores_roles,
             has_access: callers.is_some(),
+            providers: &providers,
+            callback: &callback,
             token_file: token_file.as_deref(),
+            recovery_dir: path.filter(|_| callers.is_some() && has_own_operator_token(settings)),
             link: first_operator.as_ref().map(|operator| operator.link.reveal()),
         };
         let services =
@@ -312,6 +318,13 @@ impl Process {
         tracing::info!("shut down cleanly");
         Ok(())
     }
+}
+
+/// Whether the token of the first operator is in the data directory, unless someone has removed it.
+fn has_own_operator_token(settings: &Settings) -> bool {
+    settings.role.has_backend()
+        && settings.access.operator_token_file.is_none()
+        && matches!(settings.storage.store, StoreSetting::Embedded)
 }
 
 fn closed_backend(settings: &Settings) -> Error {

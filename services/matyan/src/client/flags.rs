@@ -4,7 +4,7 @@ use std::{convert::Infallible, path::PathBuf};
 
 use clap::Args;
 
-use crate::settings::Secret;
+use crate::{endpoint::DEFAULT_SERVER, settings::Secret};
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -15,7 +15,7 @@ pub(crate) struct ConnectionFlags {
         global = true,
         value_name = "URL",
         env = "MATYAN_BACKEND_URL",
-        default_value = "http://127.0.0.1:53800"
+        default_value = DEFAULT_SERVER
     )]
     pub(super) server: String,
     /// File with the token of the caller, for a server with access control; by default, the variable MATYAN_TOKEN

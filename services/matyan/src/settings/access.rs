@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
-use matyan_sign_in::{GitHubSettings, OidcSettings, Providers, RoleTable, SetUpError};
+use matyan_sign_in::{GITHUB_TITLE, GitHubSettings, OidcSettings, Providers, RoleTable, SetUpError};
 
 use super::{
     access_file::AccessFile, parse::AccessMode, reader::Reader, role::Role, setting::Setting, table,
@@ -69,6 +69,13 @@ impl ProviderSettings {
             }
         }
         providers
+    }
+
+    /// The names of the providers on the page for signing in.
+    pub(crate) fn titles(&self) -> Vec<&str> {
+        let oidc = self.oidc.as_ref().map(|(settings, _)| settings.title.as_str());
+        let github = self.github.as_ref().map(|_| GITHUB_TITLE);
+        oidc.into_iter().chain(github).collect()
     }
 
     /// The projects in which groups have roles. The name of the default project is empty.

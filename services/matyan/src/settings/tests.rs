@@ -130,7 +130,10 @@ fn rule_85_providers_need_access_control_and_all_of_their_settings() {
     let github = ("MATYAN_GITHUB_CLIENT_ID", "Iv1");
     let github_secret = ("MATYAN_GITHUB_CLIENT_SECRET_FILE", secret.as_str());
     let titles = |variables: Pairs<'_>| {
-        let providers = settings(variables).unwrap().access.providers.open().unwrap();
+        let settings = settings(variables).unwrap().access.providers;
+        let providers = settings.open().unwrap();
+        // The banner names them without opening them.
+        assert_eq!(settings.titles(), providers.titles().map(|(_, title)| title).collect::<Vec<_>>());
         providers.titles().map(|(id, title)| format!("{id} {title}")).collect::<Vec<_>>()
     };
     assert_eq!(titles(&[on]), [""; 0]);

@@ -7,8 +7,11 @@ use std::{
     path::Path,
 };
 
+use matyan_edge::SIGN_IN_CALLBACK;
 use serde_json::json;
 use tempfile::NamedTempFile;
+
+use crate::{endpoint::DEFAULT_SERVER, settings::Settings};
 
 const OPEN_TO_NETWORK: &str = "
   OPEN      Other machines can connect, and there is no sign-in: everyone who can reach
@@ -37,8 +40,14 @@ pub(crate) struct Announcement<'a> {
     pub(crate) ignores_roles: bool,
     /// True if callers are asked who they are.
     pub(crate) has_access: bool,
+    /// The names of the providers with which people sign in.
+    pub(crate) providers: &'a [&'a str],
+    /// The address to which these providers send browsers back.
+    pub(crate) callback: &'a str,
     /// The file with the token of the first operator, if there is one.
     pub(crate) token_file: Option<&'a Path>,
+    /// The data directory in which an operator without a token makes a new one.
+    pub(crate) recovery_dir: Option<&'a Path>,
     /// The secret of the link that signs the first operator in, at the first start.
     pub(crate) link: Option<&'a str>,
 }
@@ -55,6 +64,9 @@ impl Announcement<'_> {
             let page = if self.has_ui { "" } else { "docs" };
             lines.push(format!("  browser   {query}/{page}"));
             lines.push(format!("  script    run = matyan_client.Run(repo=\"{query}\")"));
+            if query != DEFAULT_SERVER {
+                lines.push(format!("  commands  export MATYAN_BACKEND_URL={query}"));
+            }
         }
         if let Some(ingest) = self.ingest.map(|address| self.url(address)) {
             lines.push(format!("  ingest    {ingest}"));
@@ -72,8 +84,16 @@ impl Announcement<'_> {
                 ),
             });
         }
+        for provider in self.providers {
+            lines.push(format!("  sign-in   {provider}, with the callback URL {}", self.callback));
+        }
         if let Some(path) = self.token_file {
             lines.push(format!("  operator  export MATYAN_TOKEN=$(cat '{}')", path.display()));
+        } else if let Some(data_dir) = self.recovery_dir {
+            lines.push(format!(
+                "  operator  without a token, stop the server: matyan access recover --data-dir '{}'",
+                data_dir.display()
+            ));
         }
         if self.ignores_roles {
             lines.push(ROLES_NOT_ENFORCED.to_owned());
@@ -101,6 +121,20 @@ impl Announcement<'_> {
     }
 }
 
+/// The address to which providers send browsers back, under the name by which browsers reach the server as far as the settings
+/// say it.
+pub(crate) fn callback(settings: &Settings, query: SocketAddr) -> String {
+    let named = settings.edge.allowed_hosts.iter().find(|name| !name.contains('*'));
+    let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
+    let address = match named {
+        None => url(scheme, query),
+        Some(name) if settings.edge.is_behind_tls_proxy => format!("https://{name}"),
+        Some(name) => format!("{scheme}://{name}:{}", query.port()),
+    };
+    let base_path = settings.backend.ui.as_ref().map_or("", |ui| ui.base_path.as_str());
+    format!("{address}{base_path}{SIGN_IN_CALLBACK}")
+}
+
 /// A URL that can be opened: an address for all interfaces is replaced by the loopback address.
 fn url(scheme: &str, address: SocketAddr) -> String {
     let ip = match address.ip() {
@@ -114,6 +148,54 @@ fn url(scheme: &str, address: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Role;
+
+    #[test]
+    fn the_banner_names_the_server_and_the_providers() {
+        let announcement = Announcement {
+            query: Some("127.0.0.1:61000".parse().unwrap()),
+            ingest: None,
+            metrics: None,
+            data_dir: None,
+            has_tls: false,
+            has_ui: true,
+            is_open: false,
+            ignores_roles: false,
+            has_access: true,
+            providers: &["Our Company", "GitHub"],
+            callback: "https://matyan.example/sign-in/callback",
+            token_file: None,
+            recovery_dir: Some(Path::new("/d")),
+            link: None,
+        };
+        let banner = announcement.banner();
+        for expected in [
+            "  commands  export MATYAN_BACKEND_URL=http://127.0.0.1:61000\n",
+            "  sign-in   Our Company, with the callback URL https://matyan.example/sign-in/callback\n",
+            "  sign-in   GitHub, with the callback URL https://matyan.example/sign-in/callback\n",
+            "  operator  without a token, stop the server: matyan access recover --data-dir '/d'\n",
+        ] {
+            assert!(banner.contains(expected), "{banner}");
+        }
+        let banner =
+            Announcement { token_file: Some(Path::new("/d/operator-token")), ..announcement }.banner();
+        assert!(!banner.contains("recover"), "{banner}");
+    }
+
+    #[test]
+    fn a_callback_has_the_name_that_browsers_use() {
+        let callback = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let settings = Settings::resolve(Role::Up, Default::default(), variables.collect()).unwrap();
+            callback(&settings, "127.0.0.1:53800".parse().unwrap())
+        };
+        assert_eq!(callback(&[]), "http://127.0.0.1:53800/sign-in/callback");
+        let name = ("MATYAN_ALLOWED_HOSTS", "*.lab.example, matyan.example");
+        assert_eq!(callback(&[name]), "http://matyan.example:53800/sign-in/callback");
+        let proxy = ("MATYAN_ACCESS_BEHIND_PROXY", "true");
+        let base_path = ("MATYAN_UI_BASE_PATH", "/matyan");
+        assert_eq!(callback(&[name, proxy, base_path]), "https://matyan.example/matyan/sign-in/callback");
+    }
 
     fn check(address: &str, expected: &str) {
         assert_eq!(url("http", address.parse().unwrap()), expected);
@@ -140,14 +222,17 @@ mod tests {
             is_open: false,
             ignores_roles: false,
             has_access: false,
+            providers: &[],
+            callback: "http://127.0.0.1:53800/sign-in/callback",
             token_file: None,
+            recovery_dir: None,
             link: None,
         };
         let banner = announcement.banner();
         for expected in ["http://127.0.0.1:53800", "Run(repo=\"http://127.0.0.1:53800\")", "/srv/matyan"] {
             assert!(banner.contains(expected), "{banner}");
         }
-        assert!(!banner.contains("ingest"), "{banner}");
+        assert!(!banner.contains("ingest") && !banner.contains("MATYAN_BACKEND_URL"), "{banner}");
         assert!(banner.contains("http://127.0.0.1:53800/docs\n"), "{banner}");
         assert!(!banner.contains("OPEN") && !banner.contains("sign in"), "{banner}");
         let open = Announcement { is_open: true, ..announcement };
