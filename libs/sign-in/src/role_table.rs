@@ -53,6 +53,13 @@ impl RoleTable {
         self.rows.iter().filter_map(|(_, (project, _))| project.as_deref())
     }
 
+    /// The rows that give a role in all projects, as `my-org/ml-team = editor`.
+    pub fn rows_for_all_projects(&self) -> Vec<String> {
+        let is_for_all = |(_, (project, _)): &&(String, GroupRole)| project.is_none();
+        let rows = self.rows.iter().filter(is_for_all);
+        rows.map(|(group, (_, role))| format!("{group} = {}", role.name())).collect()
+    }
+
     /// The roles of a person in these groups: the largest role in each project, and in all projects.
     pub fn roles_of(&self, groups: &[String]) -> Vec<(Option<String>, Role)> {
         let mut roles = BTreeMap::new();
@@ -138,6 +145,14 @@ mod tests {
         assert_eq!(roles("", &["ml-team"]), []);
         // A name may contain an equals sign.
         assert_eq!(roles("cn=ml = viewer@speech", &["cn=ml"]), [named("speech", Role::Viewer)]);
+    }
+
+    #[test]
+    fn rows_for_all_projects_are_named() {
+        let table =
+            RoleTable::parse("My-Org/ml = editor, ops = operator, all = viewer@, ml = owner@speech").unwrap();
+        assert_eq!(table.rows_for_all_projects(), ["My-Org/ml = editor", "ops = operator"]);
+        assert!(RoleTable::default().rows_for_all_projects().is_empty());
     }
 
     #[test]

@@ -85,6 +85,16 @@ impl ProviderSettings {
         [oidc, github].into_iter().flatten().flat_map(RoleTable::projects).collect()
     }
 
+    /// The tables with roles in all projects: the setting of a table, and its rows with such roles.
+    pub(crate) fn roles_in_all_projects(&self) -> Vec<(&'static str, Vec<String>)> {
+        let oidc = self.oidc.as_ref().map(|(_, roles)| (table::OIDC_ROLES.definition.variable(), roles));
+        let github =
+            self.github.as_ref().map(|(_, roles)| (table::GITHUB_ROLES.definition.variable(), roles));
+        let tables = oidc.into_iter().chain(github);
+        let tables = tables.map(|(setting, roles)| (setting, roles.rows_for_all_projects()));
+        tables.filter(|(_, rows)| !rows.is_empty()).collect()
+    }
+
     /// The providers. Does not connect to them.
     pub(crate) fn open(&self) -> Result<Providers, SetUpError> {
         let Self { oidc, github } = self.clone();

@@ -143,6 +143,10 @@ fn rule_85_providers_need_access_control_and_all_of_their_settings() {
         titles(&[on, issuer, client, title, github, github_secret]),
         ["oidc Our Company", "github GitHub"]
     );
+    let roles = ("MATYAN_GITHUB_ROLES", "my-org/ml-team = editor, my-org = viewer@demo");
+    let providers = settings(&[on, github, github_secret, roles]).unwrap().access.providers;
+    let expected = [("MATYAN_GITHUB_ROLES", vec!["my-org/ml-team = editor".to_owned()])];
+    assert_eq!(providers.roles_in_all_projects(), expected);
     for (variables, expected) in [
         (&[issuer, client][..], "MATYAN_OIDC_ISSUER: set, but without access control"),
         (&[github, github_secret], "MATYAN_GITHUB_CLIENT_ID: set, but without access control"),

@@ -104,6 +104,7 @@ pub(crate) async fn open(
         None => return Ok(None),
     }
     let first_operator = if role.has_backend() {
+        name_roles_in_all_projects(&settings.providers);
         warn_about_missing_projects(&*store.snapshot().await?, &settings.providers).await?;
         let clock = clock::now_us();
         if let Some(file) = &settings.file {
@@ -128,6 +129,17 @@ pub(crate) async fn ignores_roles(
         return Ok(false);
     }
     Ok(access_is_used(&*store.snapshot().await?).await?)
+}
+
+/// Logs which groups have a role in all projects, because a row without a project is also a likely mistake.
+fn name_roles_in_all_projects(providers: &ProviderSettings) {
+    for (setting, rows) in providers.roles_in_all_projects() {
+        tracing::info!(
+            setting,
+            rows = rows.join(", "),
+            "these groups have a role in all projects; ROLE@PROJECT gives a role in one project"
+        );
+    }
 }
 
 /// Warns about projects in which groups have roles, and which do not exist. Someone may create them later.
