@@ -16,8 +16,13 @@ use crate::{
 const PUBLIC: &str = "https://github.com";
 const PUBLIC_API: &str = "https://api.github.com";
 
-/// The rights of the token: it may read the person and the organizations.
-const SCOPES: &str = "read:user read:org";
+/// The rights of the token: it may read the person.
+const PERSON_SCOPE: &str = "read:user";
+/// The rights of the token if groups have roles: it may also read the organizations.
+const GROUP_SCOPES: &str = "read:user read:org";
+
+/// The error for a client id or a secret that GitHub does not know.
+const WRONG_CLIENT: &str = "incorrect_client_credentials";
 
 /// Entries of a page of a list, and the maximum number of pages.
 const PAGE_SIZE: usize = 100;
@@ -34,6 +39,9 @@ pub struct GitHubSettings {
 
 pub(crate) struct GitHub {
     settings: GitHubSettings,
+    /// Whether organizations and teams have roles. Otherwise they are not read, so that an organization that keeps apps out
+    /// does not keep people out.
+    has_group_roles: bool,
     /// Without slashes at the end.
     url: String,
     api: String,
@@ -64,13 +72,17 @@ struct Team {
 }
 
 impl GitHub {
-    pub(crate) fn new(settings: GitHubSettings, http: HttpClient) -> Result<Self, SetUpError> {
+    pub(crate) fn new(
+        settings: GitHubSettings,
+        has_group_roles: bool,
+        http: HttpClient,
+    ) -> Result<Self, SetUpError> {
         if !is_trustworthy(&settings.url) {
             return Err(SetUpError::Address(settings.url));
         }
         let url = settings.url.trim_end_matches('/').to_owned();
         let api = if url == PUBLIC { PUBLIC_API.to_owned() } else { format!("{url}/api/v3") };
-        Ok(Self { settings, url, api, http })
+        Ok(Self { settings, has_group_roles, url, api, http })
     }
 
     pub(crate) fn begin(&self, state: &str, expected: &Expected) -> String {
@@ -78,7 +90,7 @@ impl GitHub {
         let parameters = [
             ("client_id", self.settings.client_id.as_str()),
             ("redirect_uri", expected.redirect_uri.as_str()),
-            ("scope", SCOPES),
+            ("scope", if self.has_group_roles { GROUP_SCOPES } else { PERSON_SCOPE }),
             ("state", state),
             ("code_challenge", challenge.as_str()),
             ("code_challenge_method", "S256"),
@@ -93,12 +105,17 @@ impl GitHub {
     ) -> Result<Person, SignInError> {
         let token = self.token(answer, expected).await?;
         let User { id, login } = self.read("/user", &token).await?;
-        let organizations: Vec<Organization> = self.list("/user/orgs", &token).await?;
-        let teams: Vec<Team> = self.list("/user/teams", &token).await?;
+        let groups = if self.has_group_roles { self.groups(&token).await? } else { Vec::new() };
+        Ok(Person::new(GITHUB, self.url.clone(), id.to_string(), Called::AnyCase(&login), groups))
+    }
+
+    /// The organizations and teams of the person.
+    async fn groups(&self, token: &str) -> Result<Vec<String>, SignInError> {
+        let organizations: Vec<Organization> = self.list("/user/orgs", token).await?;
+        let teams: Vec<Team> = self.list("/user/teams", token).await?;
         let organizations = organizations.into_iter().map(|organization| organization.login);
         let teams = teams.into_iter().map(|team| format!("{}/{}", team.organization.login, team.slug));
-        let groups = organizations.chain(teams).map(|group| group.to_lowercase()).collect();
-        Ok(Person::new(GITHUB, self.url.clone(), id.to_string(), Called::AnyCase(&login), groups))
+        Ok(organizations.chain(teams).map(|group| group.to_lowercase()).collect())
     }
 
     async fn token(&self, answer: &Answer<'_>, expected: &Expected) -> Result<String, SignInError> {
@@ -114,7 +131,13 @@ impl GitHub {
         answer.access_token.filter(|token| !token.is_empty()).ok_or_else(|| {
             // GitHub answers a wrong code with status 200.
             let error = answer.error.unwrap_or_default();
-            let reason = format!(": {}", shown(&error));
+            let remedy = if error == WRONG_CLIENT {
+                "; correct MATYAN_GITHUB_CLIENT_ID, or the secret in the file of MATYAN_GITHUB_CLIENT_SECRET_FILE, and restart the \
+                 server"
+            } else {
+                ""
+            };
+            let reason = format!(": {}{remedy}", shown(&error));
             SignInError::Refused { url: url.clone(), status: StatusCode::OK.as_u16(), reason }
         })
     }

@@ -32,7 +32,7 @@ impl Providers {
             Ok::<_, SetUpError>((OidcProvider::new(settings, HttpClient::new()?)?, roles))
         });
         let github = github.map(|(settings, roles)| {
-            Ok::<_, SetUpError>((GitHub::new(settings, HttpClient::new()?)?, roles))
+            Ok::<_, SetUpError>((GitHub::new(settings, !roles.is_empty(), HttpClient::new()?)?, roles))
         });
         Ok(Self { oidc: oidc.transpose()?, github: github.transpose()? })
     }

@@ -20,6 +20,10 @@ fn expected() -> Expected {
 
 /// An instance with one person, and a server that signs people in with this instance.
 async fn open() -> (Issuer, Providers) {
+    open_with_roles("my-org = viewer@speech, my-org/ml-team = editor@speech").await
+}
+
+async fn open_with_roles(roles: &str) -> (Issuer, Providers) {
     let issuer = Issuer::start().await;
     issuer.prepare("/login/oauth/access_token", Prepared::Json(json!({"access_token": "gho_1"})));
     issuer.prepare("/api/v3/user", Prepared::Json(json!({"id": 7, "login": "Ana-Z"})));
@@ -31,7 +35,7 @@ async fn open() -> (Issuer, Providers) {
         client_id: "Iv1".to_owned(),
         client_secret: ClientSecret::new("s3cret"),
     };
-    let roles = RoleTable::parse("my-org = viewer@speech, my-org/ml-team = editor@speech").unwrap();
+    let roles = RoleTable::parse(roles).unwrap();
     let providers = Providers::new(None, Some((settings, roles))).unwrap();
     (issuer, providers)
 }
@@ -100,6 +104,46 @@ async fn rule_85_a_code_that_github_refuses_signs_nobody_in() {
     assert!(matches!(refused, Err(SignInError::Refused { status: 401, .. })), "{refused:?}");
     // Teams that cannot be read must not look like a person without teams.
     let (issuer, providers) = open().await;
-    issuer.prepare(&page("teams", 1), Prepared::Status(403, json!({})));
-    assert!(finish(&providers).await.is_err());
+    let message = format!("Resource protected by organization SAML enforcement.\n{}", "x".repeat(1 << 10));
+    issuer.prepare(&page("teams", 1), Prepared::Status(403, json!({ "message": message })));
+    let refused = finish(&providers).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("status 403: Resource protected by organization SAML enforcement."),
+        "{refused}"
+    );
+    assert!(refused.len() < 400 && !refused.contains('\n'), "{refused}");
+}
+
+#[tokio::test]
+async fn a_wrong_secret_of_the_app_names_its_settings() {
+    let (issuer, providers) = open().await;
+    let answer = json!({
+        "error": "incorrect_client_credentials",
+        "error_description": "The client_id and/or client_secret passed are incorrect.",
+    });
+    issuer.prepare("/login/oauth/access_token", Prepared::Json(answer));
+    let refused = finish(&providers).await.unwrap_err().to_string();
+    for expected in
+        ["incorrect_client_credentials", "MATYAN_GITHUB_CLIENT_ID", "MATYAN_GITHUB_CLIENT_SECRET_FILE"]
+    {
+        assert!(refused.contains(expected), "{refused}");
+    }
+    assert!(!refused.contains("s3cret"), "{refused}");
+}
+
+#[tokio::test]
+async fn without_roles_of_groups_only_the_person_is_read() {
+    let (issuer, providers) = open_with_roles("").await;
+    let url = providers.begin(GITHUB, "state-1", &expected()).await.unwrap();
+    let (_, query) = url.split_once('?').unwrap();
+    let parameters: BTreeMap<_, _> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    assert_eq!(parameters["scope"], "read:user");
+    for list in ["orgs", "teams"] {
+        issuer.prepare(&page(list, 1), Prepared::Status(403, json!({"message": "Forbidden"})));
+    }
+    let person = finish(&providers).await.unwrap();
+    assert_eq!((person.name.as_str(), person.groups.len()), ("github:ana-z", 0));
+    for list in ["orgs", "teams"] {
+        assert!(issuer.requests(&page(list, 1)).is_empty(), "{list} were read");
+    }
 }
