@@ -7,6 +7,7 @@ mod links;
 mod tokens;
 
 use clap::{Args, Subcommand, ValueEnum};
+use matyan_access::AccessToken;
 use matyan_model::access::ANONYMOUS;
 use matyan_proto::access::v1::{
     DisablePrincipalRequest, EnablePrincipalRequest, GetCallerRequest, GetCallerResponse,
@@ -14,6 +15,7 @@ use matyan_proto::access::v1::{
     PrincipalRole, RemovePrincipalRequest, RevokeEverywhereRequest, RevokeRequest, RevokeTokenRequest, Role,
     access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
 };
+use matyan_sign_in::{GITHUB, OIDC};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
@@ -241,7 +243,8 @@ async fn run_on_roles(command: RoleCommand, client: &ClientFlags, out: &mut Outp
         }
         RoleCommand::Invite(invite) => tokens::invite(&mut access, invite, client, out).await,
         RoleCommand::Disable { principal, yes: _ } => {
-            access.disable_principal(DisablePrincipalRequest { principal: principal.clone() }).await?;
+            let request = DisablePrincipalRequest { principal: principal.clone() };
+            access.disable_principal(request).await.map_err(unknown_principal)?;
             let line = format!(
                 "{}  is disabled, and has no sessions and no tokens any more, within 30 s",
                 cell(&principal)
@@ -249,13 +252,15 @@ async fn run_on_roles(command: RoleCommand, client: &ClientFlags, out: &mut Outp
             Ok(out.result(&json!({"principal": principal, "disabled": true}), line)?)
         }
         RoleCommand::Enable { principal } => {
-            access.enable_principal(EnablePrincipalRequest { principal: principal.clone() }).await?;
-            let line = format!("{}  may sign in again, with a new link or token", cell(&principal));
+            let request = EnablePrincipalRequest { principal: principal.clone() };
+            access.enable_principal(request).await.map_err(unknown_principal)?;
+            let line = format!("{}  may sign in again, {}", cell(&principal), way_in(&principal));
             Ok(out.result(&json!({"principal": principal, "disabled": false}), line)?)
         }
         RoleCommand::Remove { principal, yes: _ } => {
             let request = RemovePrincipalRequest { principal: principal.clone() };
-            let disabled = access.remove_principal(request).await?.into_inner().disabled;
+            let removed = access.remove_principal(request).await.map_err(unknown_principal)?;
+            let disabled = removed.into_inner().disabled;
             let line = removal_text(&principal, disabled);
             Ok(out.result(&json!({"principal": principal, "disabled": disabled}), line)?)
         }
@@ -276,15 +281,45 @@ fn removal_text(principal: &str, is_disabled: bool) -> String {
     }
 }
 
-/// The error of a revocation by id. In a project, a revocation finds only credentials that are for this project alone.
-fn revocation_error(status: Status) -> Error {
-    let is_elsewhere = status.code() == Code::NotFound && !is_about_project(&status);
+/// How a principal signs in that has no session and no token.
+fn way_in(principal: &str) -> &'static str {
+    match principal.split_once(':') {
+        Some((GITHUB, _)) => "with GitHub",
+        Some((OIDC, _)) => "with its provider",
+        _ => "with a new link or token",
+    }
+}
+
+/// The error of a call, with a next step if something other than the project does not exist.
+fn or_missing(status: Status, next_step: &str) -> Error {
+    let is_missing = status.code() == Code::NotFound && !is_about_project(&status);
     match Error::from(status) {
-        Error::Message(message) if is_elsewhere => Error::Message(format!(
-            "{message} that is for this project only: `--project NAME` names another project, and operators use `--everywhere`"
-        )),
+        Error::Message(message) if is_missing => Error::Message(format!("{message}{next_step}")),
         error => error,
     }
+}
+
+/// The error of a revocation by id. In a project, a revocation finds only credentials that are for this project alone.
+fn revocation_error(status: Status) -> Error {
+    let next_step = " that is for this project only: `--project NAME` names another project, and operators use `--everywhere`";
+    or_missing(status, next_step)
+}
+
+/// The error of a change of a principal.
+fn unknown_principal(status: Status) -> Error {
+    or_missing(status, ": `matyan access ls --everywhere` lists all principals with a role")
+}
+
+/// Refuses a token or a link in place of its id, and does not repeat the text. `list` is the command that shows ids.
+fn check_id(text: &str, list: &str) -> Result<(), Error> {
+    if AccessToken::masked(text) == text {
+        return Ok(());
+    }
+    let own_id = AccessToken::find(text).map(|token| format!(" {}", token.digest().id()));
+    Err(Error::Message(format!(
+        "nothing was done: give the id{} instead of the secret itself; `matyan access {list}` shows ids",
+        own_id.unwrap_or_default()
+    )))
 }
 
 /// What follows the revocation of a role that groups give; `None` for a role that someone has granted.
@@ -354,15 +389,16 @@ async fn grant(
 ) -> Result<PrincipalRole, Error> {
     let held = held_role(access, &principal, everywhere).await?;
     let role = role.role();
-    if let Some(held) = held.filter(|held| held.role() != role && !out.json) {
-        notice(format!("{} was {}; {} replaces it", cell(&principal), role_text(&held), role_name(role)));
-    }
-    let role = role.into();
     let granted = if everywhere {
-        access.grant_everywhere(GrantEverywhereRequest { principal, role }).await?.into_inner().grant
+        let request = GrantEverywhereRequest { principal, role: role.into() };
+        access.grant_everywhere(request).await?.into_inner().grant
     } else {
-        access.grant(GrantRequest { principal, role }).await?.into_inner().grant
+        access.grant(GrantRequest { principal, role: role.into() }).await?.into_inner().grant
     };
+    if let Some(held) = held.filter(|held| held.role() != role && !out.json) {
+        let name = cell(&held.principal);
+        notice(format!("{name} was {}; {} replaces it", role_text(&held), role_name(role)));
+    }
     Ok(granted.unwrap_or_default())
 }
 
@@ -384,10 +420,14 @@ async fn revoke(
             revoked.push(token.id);
         }
     }
+    let without_role = |status| {
+        or_missing(status, ": `matyan access ls` lists the roles, with `--everywhere` in all projects")
+    };
     if everywhere {
-        access.revoke_everywhere(RevokeEverywhereRequest { principal: principal.clone() }).await?;
+        let request = RevokeEverywhereRequest { principal: principal.clone() };
+        access.revoke_everywhere(request).await.map_err(without_role)?;
     } else {
-        access.revoke(RevokeRequest { principal: principal.clone() }).await?;
+        access.revoke(RevokeRequest { principal: principal.clone() }).await.map_err(without_role)?;
     }
     let role = held.as_ref().map(role_text).unwrap_or_default();
     let tokens = match revoked.len() {
@@ -512,6 +552,36 @@ mod tests {
         let warning = group_warning(&PrincipalRole { provider: "github".to_owned(), ..granted }).unwrap();
         assert!(warning.contains("groups of github give github:bob this role again"), "{warning}");
         assert!(warning.contains("`matyan access disable github:bob`"), "{warning}");
+    }
+
+    #[test]
+    fn a_principal_that_is_enabled_signs_in_as_before() {
+        for (principal, expected) in [
+            ("github:ana", "with GitHub"),
+            ("oidc:ana@example.org", "with its provider"),
+            ("service:ci", "with a new link or token"),
+            ("github", "with a new link or token"),
+        ] {
+            assert_eq!(way_in(principal), expected, "{principal}");
+        }
+    }
+
+    #[test]
+    fn a_missing_principal_leads_to_the_list() {
+        let text = unknown_principal(Status::not_found("there is no principal `bo`")).to_string();
+        assert!(text.starts_with("there is no principal `bo`: `matyan access ls"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_in_place_of_an_id_is_not_repeated() {
+        check_id("0123abcd", "token ls").unwrap();
+        let token = AccessToken::generate(&mut rand::rng());
+        for secret in [token.reveal(), &token.reveal()[..20], "mtl_secret"] {
+            let error = check_id(secret, "token ls").unwrap_err().to_string();
+            assert!(error.contains("`matyan access token ls`") && !error.contains(secret), "{error}");
+            let is_whole = secret == token.reveal();
+            assert_eq!(error.contains(&token.digest().id()), is_whole, "{error}");
+        }
     }
 
     #[test]

@@ -55,3 +55,34 @@ async fn a_disabled_principal_stays_in_the_list_of_all_roles() {
     let bob: Value = serde_json::from_str(bob).expect("one object");
     assert_eq!((&bob["role"], &bob["disabled"]), (&Value::Null, &true.into()));
 }
+
+#[tokio::test]
+async fn mistakes_have_a_next_step() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    stdout_of(&server, &operator, &["projects", "create", "speech"]);
+    stdout_of(&server, &operator, &["access", "grant", "ana", "viewer", "--project", "speech"]);
+    let secret = stdout_of(&server, &operator, &["access", "token", "generate"]);
+    let secret = secret.trim();
+    for (words, expected) in [
+        (&["revoke", "nobody"][..], "`matyan access ls`"),
+        (&["disable", "nobody", "--yes"], "`matyan access ls --everywhere`"),
+        (&["enable", "nobody"], "`matyan access ls --everywhere`"),
+        (&["remove", "nobody", "--yes"], "`matyan access ls --everywhere`"),
+        (&["token", "revoke", secret], "`matyan access token ls`"),
+        (&["revoke-link", secret], "`matyan access links`"),
+        (&["token", "create", "ana"], "has no role in the default project"),
+        (&["token", "create", "bo", "--project", "speech"], "grant bo ROLE --project speech"),
+        (&["grant", "Ana", "viewer"], "use `ana`"),
+    ] {
+        let error = error_of(&server, Some(&operator), &[&["access"], words].concat());
+        assert!(error.contains(expected) && !error.contains(secret), "{words:?}: {error}");
+    }
+    // A role that is refused replaces nothing.
+    let words = ["access", "grant", "ana", "operator", "--project", "speech"];
+    let error = error_of(&server, Some(&operator), &words);
+    assert!(!error.contains("replaces") && error.contains("`--everywhere`"), "{error}");
+    let audit = ["access", "audit", "--everywhere", "--rpc", "nosuch"];
+    let output = command(&server, Some(&operator), &audit).output().expect("the binary starts");
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b""[..], &b"no entries\n"[..]));
+}

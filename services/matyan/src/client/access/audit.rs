@@ -13,7 +13,7 @@ use super::place;
 use crate::client::{
     Error,
     connection::Connection,
-    output::{Output, cell, moment, now_us},
+    output::{Output, cell, moment, notice, now_us},
 };
 
 const PAGE_SIZE: u32 = 500;
@@ -74,6 +74,9 @@ pub(super) async fn run(audit: &mut AuditClient, flags: AuditFlags, out: &mut Ou
         is_first &= page.entries.is_empty();
         cursor = page.next_cursor;
         if cursor.is_empty() || left == 0 {
+            if is_first && !out.json {
+                notice("no entries");
+            }
             return Ok(());
         }
     }

@@ -6,7 +6,7 @@ use matyan_proto::access::v1::{
 };
 use serde_json::{Value, json};
 
-use super::{AccessClient, place, revocation_error, role_name};
+use super::{AccessClient, check_id, place, revocation_error, role_name};
 use crate::client::{
     Error,
     output::{Output, cell, moment},
@@ -48,6 +48,7 @@ pub(super) async fn revoke(
     out: &mut Output,
 ) -> Result<(), Error> {
     let LinkRevocationFlags { id, everywhere } = flags;
+    check_id(&id, "links")?;
     let revoked = if everywhere {
         access.revoke_any_link(RevokeAnyLinkRequest { id }).await?.into_inner().link
     } else {

@@ -13,7 +13,7 @@ use matyan_wire::loopback::is_loopback_host;
 use serde_json::{Value, json};
 use tonic::transport::Uri;
 
-use super::{AccessClient, RoleName, examples, grant, place, revocation_error, role_name};
+use super::{AccessClient, RoleName, check_id, examples, grant, place, revocation_error, role_name};
 use crate::client::{
     Error,
     connection::project_of_url,
@@ -125,6 +125,7 @@ pub(super) async fn run(
             print(&tokens, out)
         }
         TokenCommand::Revoke { id, everywhere } => {
+            check_id(&id, "token ls")?;
             let revoked = if everywhere {
                 access.revoke_any_token(RevokeAnyTokenRequest { id }).await?.into_inner().token
             } else {
