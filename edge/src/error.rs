@@ -258,6 +258,11 @@ pub(crate) fn refused_principal(status: &Status) -> Option<String> {
     info.metadata.get("principal").filter(|_| is_refused).cloned()
 }
 
+/// The page for which a browser began a sign-in that has failed.
+pub(crate) fn next_page(status: &Status) -> Option<String> {
+    error_info(status)?.metadata.get("next").cloned()
+}
+
 fn error_info(status: &Status) -> Option<ErrorInfo> {
     // Reasons of other domains have other meanings.
     status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN)

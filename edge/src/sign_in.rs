@@ -27,7 +27,7 @@ use tonic::{Code, Status};
 use crate::access_reports::{SignInRefused, SignedIn, SignedOut};
 use crate::allowed_hosts::{browser_authority, host_names};
 use crate::cors::{is_of_another_origin, is_of_another_site, is_same_host};
-use crate::error::{ApiError, product_code, refused_principal};
+use crate::error::{ApiError, next_page, product_code, refused_principal};
 use crate::request_id;
 use crate::rest::router::PathTemplate;
 use crate::scope::Scope;
@@ -294,11 +294,11 @@ impl<'a> SignIn<'a> {
         let finish =
             FinishSignInRequest { state, code: answer("code"), issuer: answer("iss"), browser_secrets };
         let finished = if finish.code.is_empty() {
-            Err(Refusal::new(StatusCode::BAD_REQUEST, CANCELED))
+            Err((None, Refusal::new(StatusCode::BAD_REQUEST, CANCELED)))
         } else {
             let mut backend = self.services.backend().sign_in();
             let finished = Box::pin(backend.finish_sign_in(finish)).await;
-            finished.map_err(|status| Refusal::from(status).with_request_id())
+            finished.map_err(|status| (next_page(&status), Refusal::from(status).with_request_id()))
         };
         match finished {
             Ok(finished) => {
@@ -308,8 +308,9 @@ impl<'a> SignIn<'a> {
                 let next = own_path(finished.next);
                 self.signed_in(request, session, &next, vec![own.removed()]).await
             }
-            Err(refusal) => {
-                let mut response = self.refuse(refusal, "").await;
+            Err((next, refusal)) => {
+                let next = own_path(next.unwrap_or_default());
+                let mut response = self.refuse(refusal, &next).await;
                 set_cookies(&mut response, &[own.removed()]);
                 response
             }

@@ -168,8 +168,8 @@ impl SignInService for Sessions {
                 self.0.0.lock().unwrap().pending.insert(state, (String::new(), String::new()));
                 Ok(Answer::new(FinishSignInResponse { session: self.start(INVITED), next }))
             }
-            Some((kept, _)) if code == "disabled" && browser_secrets.contains(&kept) => {
-                let bob = [("principal", "github:bob")];
+            Some((kept, next)) if code == "disabled" && browser_secrets.contains(&kept) => {
+                let bob = [("principal", "github:bob"), ("next", next.as_str())];
                 Err(failure(
                     "PERMISSION_DENIED",
                     tonic::Code::PermissionDenied,

@@ -516,10 +516,13 @@ async fn rule_80_a_refused_person_is_reported_by_name() {
     let events = Arc::new(Events::default());
     browser.edge = browser.edge.with_access_observer(events.clone());
     browser.headers.insert("host", "localhost".parse().unwrap());
-    browser.get("/sign-in/with/github").await;
+    browser.get("/sign-in/with/github?next=/p/speech/runs?q=a").await;
     let answer = browser.get(&callback("", 0).replace("code=c", "code=disabled")).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
     let text = answer.text();
+    // Another try leads to the same page.
+    assert!(text.contains("href=\"/sign-in/with/github?next=/p/speech/runs?q=a\""), "{text}");
+    assert!(text.contains("name=\"next\" value=\"/p/speech/runs?q=a\""), "{text}");
     assert!(text.contains("`github:bob` is disabled. The id of this request is "), "{text}");
     assert!(text.contains(answer.header("x-request-id")), "{text}");
     let reported = std::mem::take(&mut *events.0.lock().unwrap());

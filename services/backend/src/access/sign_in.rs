@@ -163,22 +163,38 @@ impl SignInApi {
         request: pb::FinishSignInRequest,
         request_id: &str,
     ) -> Result<pb::FinishSignInResponse> {
-        let deps = self.deps();
         let pb::FinishSignInRequest { state, code, issuer, browser_secrets } = request;
         convert::check_limit("code", code.len(), CODE_BYTES)?;
         convert::check_limit("browser_secrets", browser_secrets.len(), MAX_KEPT)?;
         let state = BrowserSecret::parse(SecretKind::State, &state).ok_or_else(|| failed(FOREIGN_ANSWER))?;
-        let PendingSignIn { provider, expected, next, ends_us } =
-            self.pending(&state, &browser_secrets).await?;
+        let pending = self.pending(&state, &browser_secrets).await?;
         let answer =
             Answer { code: &code, issuer: Some(issuer.as_str()).filter(|issuer| !issuer.is_empty()) };
+        let next = pending.next.clone();
+        // Whoever tries again still wants to get to the page.
+        match Box::pin(self.finish_pending(pending, &answer, &state, request_id)).await {
+            Ok(session) => Ok(pb::FinishSignInResponse { session: Some(session), next }),
+            Err(error) => Err(Error::UnfinishedSignIn { next, source: Box::new(error) }),
+        }
+    }
+
+    /// Starts the session of the person whom the provider names in its answer.
+    async fn finish_pending(
+        &self,
+        pending: PendingSignIn,
+        answer: &Answer<'_>,
+        state: &BrowserSecret,
+        request_id: &str,
+    ) -> Result<pb::StartedSession> {
+        let deps = self.deps();
+        let PendingSignIn { provider, expected, ends_us, next: _ } = pending;
         let now_s = (deps.clock)() / 1_000_000;
-        let finished = Box::pin(deps.providers.finish(&provider, &answer, &expected, now_s));
+        let finished = Box::pin(deps.providers.finish(&provider, answer, &expected, now_s));
         let person = finished.await.map_err(error_of_provider)?;
         let state = UsedState { digest: state.digest().0, ends_us };
         let session = NewSession::new(deps, PROVIDED_SESSION_US, None);
         let principal = sign_person_in(deps, provider, person, &state, &session, request_id).await?;
-        Ok(pb::FinishSignInResponse { session: Some(session.started(principal)), next })
+        Ok(session.started(principal))
     }
 
     async fn open_link(&self, request: pb::OpenLinkRequest) -> Result<pb::StartedSession> {

@@ -122,6 +122,9 @@ pub(crate) enum Error {
     SignInFailed(String),
     #[error("{reason}")]
     SignInRefused { principal: String, reason: String },
+    /// A sign-in with a provider that the browser began on its way to a page.
+    #[error("{source}")]
+    UnfinishedSignIn { next: String, source: Box<Error> },
     /// A program gets no token by this code, in this session.
     #[error("{0}")]
     LoginRefused(String),
@@ -166,7 +169,7 @@ impl Error {
 
     fn code(&self) -> Code {
         match self {
-            Self::Partial { source, .. } => source.code(),
+            Self::Partial { source, .. } | Self::UnfinishedSignIn { source, .. } => source.code(),
             Self::InvalidField { .. } => Code::InvalidField,
             Self::InvalidRequest(_) => Code::InvalidRequest,
             Self::TooLarge { .. }
@@ -259,6 +262,11 @@ impl Error {
             Self::Partial { done, source } => {
                 let mut metadata = source.metadata();
                 metadata.insert("done".to_owned(), done.to_string());
+                metadata
+            }
+            Self::UnfinishedSignIn { next, source } => {
+                let mut metadata = source.metadata();
+                metadata.insert("next".to_owned(), next.clone());
                 metadata
             }
             _ => HashMap::new(),

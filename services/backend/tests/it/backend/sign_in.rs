@@ -12,6 +12,7 @@ use matyan_proto::access::v1::{
 };
 use matyan_store::Store as _;
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
 
 use crate::backend::{harness::Harness, projects::of};
 
@@ -246,13 +247,22 @@ async fn begin(harness: &Harness) -> (String, String) {
 }
 
 async fn finish(harness: &Harness, state: &str, kept: &[&String]) -> Code {
+    refused_answer(harness, state, kept).await.code()
+}
+
+async fn refused_answer(harness: &Harness, state: &str, kept: &[&String]) -> Status {
     let request = FinishSignInRequest {
         state: state.to_owned(),
         code: "c".to_owned(),
         issuer: String::new(),
         browser_secrets: kept.iter().map(|text| (*text).clone()).collect(),
     };
-    SignInServiceClient::new(harness.routes()).finish_sign_in(request).await.unwrap_err().code()
+    SignInServiceClient::new(harness.routes()).finish_sign_in(request).await.unwrap_err()
+}
+
+/// The page that a failed sign-in names as the one that the browser wants.
+fn next_page(refused: &Status) -> Option<String> {
+    refused.get_details_error_info().unwrap().metadata.get("next").cloned()
 }
 
 #[tokio::test]
@@ -279,6 +289,10 @@ async fn rule_85_the_answer_of_a_provider_is_taken_from_its_browser() {
     assert_eq!(finish(&harness, &other_state, &[&other_browser]).await, Code::Unavailable);
     let many = vec![&browser; 9];
     assert_eq!(finish(&harness, &state, &many).await, Code::ResourceExhausted);
+    // Only the browser that has begun it learns where it leads.
+    let own = refused_answer(&harness, &state, &[&browser]).await;
+    assert_eq!(next_page(&own).as_deref(), Some("/runs"));
+    assert_eq!(next_page(&refused_answer(&harness, &state, &[&other_browser]).await), None);
     harness.advance_clock(10 * 60 + 1);
     assert_eq!(finish(&harness, &other_state, &[&other_browser]).await, Code::Unauthenticated, "too late");
     harness.end().await;
