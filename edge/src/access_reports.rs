@@ -1,6 +1,7 @@
 //! Reports of who signs in and out, of credentials that are refused, and of denied calls. Anyone can show a wrong credential, as
 //! often as they like, so few refusals of one network are reported, and few of all networks together. Callers with a
 //! token can sign in and be denied calls as often as they like, so few sign-ins and denials of one principal are reported.
+//! People whom a provider knows are counted by name, so that a script with an old token does not hide who was refused.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,6 +27,13 @@ const MAX_OF_NETWORK: usize = 10;
 
 /// Maximum number of refusals in a period that are reported.
 const MAX_REFUSALS: usize = 100;
+
+/// Maximum number of refused sign-ins of one person in a period that are reported.
+const MAX_OF_PERSON: usize = 10;
+
+/// Maximum number of refused sign-ins of all persons in a period that are reported, and so of names that are remembered: at
+/// a provider, anyone may have an account.
+const MAX_OF_PERSONS: usize = 1_000;
 
 /// Maximum number of sign-ins of one principal in a period that are reported: more than one person needs, or a few who
 /// share a name.
@@ -62,6 +70,10 @@ struct CountedReports {
     observer: Arc<dyn AccessObserver>,
     /// By network; `None` for clients on this machine.
     refusals: Mutex<ReportCount<Option<PeerNetwork>>>,
+    /// By network and digest of the token. A script shows the same token again and again, and one report of it is enough.
+    refused_tokens: Mutex<ReportCount<(Option<PeerNetwork>, [u8; 32])>>,
+    /// By principal.
+    refused_persons: Mutex<ReportCount<String>>,
     /// By principal.
     sign_ins: Mutex<ReportCount<String>>,
     /// By principal.
@@ -108,6 +120,8 @@ impl AccessReports {
         AccessReports(Some(Arc::new(CountedReports {
             observer,
             refusals: Mutex::default(),
+            refused_tokens: Mutex::default(),
+            refused_persons: Mutex::default(),
             sign_ins: Mutex::default(),
             sign_outs: Mutex::default(),
             denials: Mutex::default(),
@@ -141,11 +155,11 @@ impl AccessReports {
         }
     }
 
-    /// Reports a refused credential of a call, unless there were too many refusals. `token`: its digest, if it has the form of
-    /// a token.
+    /// Reports a refused credential of a call, unless it was reported already, or there were too many refusals. `token`: its
+    /// digest, if it has the form of a token.
     pub(crate) fn refused(&self, sender: Sender, token: Option<TokenDigest>) {
         let Some(reports) = &self.0 else { return };
-        if count(&reports.refusals, sender.network, MAX_OF_NETWORK, MAX_REFUSALS) {
+        if reports.count_refusal(sender.network, token) {
             let credential = token.map(|token| token.id()).unwrap_or_default();
             reports.report(sender, String::new(), credential, SignInOutcome::CredentialRefused);
         }
@@ -159,11 +173,12 @@ impl AccessReports {
         }
     }
 
-    /// Reports a sign-in of someone who is known and may not sign in, unless there were too many refusals.
+    /// Reports a sign-in of someone who is known and may not sign in, unless there were too many of this person.
     pub(crate) fn sign_in_refused(&self, sender: Sender, refused: SignInRefused) {
         let Some(reports) = &self.0 else { return };
-        if count(&reports.refusals, sender.network, MAX_OF_NETWORK, MAX_REFUSALS) {
-            reports.report(sender, refused.principal, String::new(), SignInOutcome::PersonRefused);
+        let SignInRefused { principal } = refused;
+        if count(&reports.refused_persons, principal.clone(), MAX_OF_PERSON, MAX_OF_PERSONS) {
+            reports.report(sender, principal, String::new(), SignInOutcome::PersonRefused);
         }
     }
 
@@ -178,6 +193,21 @@ impl AccessReports {
 }
 
 impl CountedReports {
+    /// Counts a refused credential. Returns whether it may be reported. Only tokens that are reported are remembered, so there
+    /// are no more of them than reports.
+    fn count_refusal(&self, network: Option<PeerNetwork>, token: Option<TokenDigest>) -> bool {
+        let mut tokens = self.refused_tokens.lock();
+        let shown = token.map(|TokenDigest(digest)| (network, digest));
+        if shown.as_ref().is_some_and(|shown| !tokens.has_room(shown, 1, usize::MAX)) {
+            return false;
+        }
+        let is_reported = count(&self.refusals, network, MAX_OF_NETWORK, MAX_REFUSALS);
+        if let Some(shown) = shown.filter(|_| is_reported) {
+            tokens.add(shown);
+        }
+        is_reported
+    }
+
     fn report(&self, sender: Sender, principal: String, credential: String, outcome: SignInOutcome) {
         let Sender { address, request_id, .. } = sender;
         let address = address.map(|PeerAddress(address)| address);
@@ -186,23 +216,31 @@ impl CountedReports {
     }
 }
 
+impl<C: Eq + Hash> ReportCount<C> {
+    /// Whether a cause, and all causes together, may still be reported. Begins a new period after the end of the last one.
+    fn has_room(&mut self, cause: &C, most_of_cause: usize, most: usize) -> bool {
+        let now = Instant::now();
+        if self.began.is_none_or(|began| now - began >= PERIOD) {
+            *self = ReportCount { began: Some(now), of_causes: HashMap::new(), total: 0 };
+        }
+        let of_cause = self.of_causes.get(cause).copied().unwrap_or_default();
+        self.total < most && of_cause < most_of_cause
+    }
+
+    fn add(&mut self, cause: C) {
+        *self.of_causes.entry(cause).or_default() += 1;
+        self.total += 1;
+    }
+}
+
 /// Counts a report. Returns whether its cause, and all causes together, may still be reported.
 fn count<C: Eq + Hash>(reports: &Mutex<ReportCount<C>>, cause: C, most_of_cause: usize, most: usize) -> bool {
-    let now = Instant::now();
     let mut reports = reports.lock();
-    if reports.began.is_none_or(|began| now - began >= PERIOD) {
-        *reports = ReportCount { began: Some(now), of_causes: HashMap::new(), total: 0 };
+    let has_room = reports.has_room(&cause, most_of_cause, most);
+    if has_room {
+        reports.add(cause);
     }
-    if reports.total >= most {
-        return false;
-    }
-    let of_cause = reports.of_causes.entry(cause).or_default();
-    if *of_cause >= most_of_cause {
-        return false;
-    }
-    *of_cause += 1;
-    reports.total += 1;
-    true
+    has_room
 }
 
 #[cfg(test)]
@@ -243,7 +281,11 @@ mod tests {
             reports.refused(sender(1), Some(TokenDigest([1; 32])));
         }
         let first = reported();
-        assert_eq!(first.len(), MAX_OF_NETWORK);
+        assert_eq!(first.len(), 1, "a token is reported once");
+        for byte in 2..=255 {
+            reports.refused(sender(1), Some(TokenDigest([byte; 32])));
+        }
+        assert_eq!(reported().len(), MAX_OF_NETWORK - 1);
         let expected = SignInAttempt {
             principal: String::new(),
             credential: "0101010101010101".to_owned(),
@@ -254,21 +296,49 @@ mod tests {
         assert_eq!(first[0], AccessEvent::SignIn(expected));
         reports.page_refused(sender(1));
         assert_eq!(reported().len(), 0, "all refusals of a network count together");
-        for last_byte in 2..=255 {
+        // Another network with the same token is news.
+        reports.refused(sender(2), Some(TokenDigest([1; 32])));
+        assert_eq!(reported().len(), 1);
+        for last_byte in 3..=255 {
             reports.refused(sender(last_byte), None);
         }
-        assert_eq!(reported().len(), MAX_REFUSALS - MAX_OF_NETWORK);
-        let refused = SignInRefused { principal: "github:bob".to_owned() };
-        reports.sign_in_refused(sender(1), refused.clone());
-        assert_eq!(reported().len(), 0);
+        assert_eq!(reported().len(), MAX_REFUSALS - MAX_OF_NETWORK - 1);
         // A sign-in is reported however many refusals there were.
         let signed_in = SignedIn { principal: "ana".to_owned(), session: TokenDigest([2; 32]) };
         reports.signed_in(sender(1), signed_in);
         assert_eq!(principal(&reported()[0]), "ana");
         tokio::time::advance(PERIOD).await;
-        reports.refused(sender(1), None);
-        reports.sign_in_refused(sender(1), refused);
-        assert_eq!(reported().iter().map(principal).collect::<Vec<_>>(), ["", "github:bob"]);
+        for _ in 0..2 {
+            reports.refused(sender(1), Some(TokenDigest([1; 32])));
+        }
+        assert_eq!(reported().len(), 1, "once in each period");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_80_a_refused_person_is_not_lost_among_refused_credentials() {
+        let recorder = Arc::new(Recorder::default());
+        let reports = AccessReports::new(recorder.clone());
+        let reported = || std::mem::take(&mut *recorder.0.lock());
+        let refuse = |principal: String| reports.sign_in_refused(sender(1), SignInRefused { principal });
+        for last_byte in 1..=255 {
+            reports.refused(sender(last_byte), None);
+        }
+        assert_eq!(reported().len(), MAX_REFUSALS);
+        for _ in 0..1_000 {
+            refuse("github:bob".to_owned());
+        }
+        refuse("github:zoe".to_owned());
+        let found = reported();
+        assert_eq!(found.len(), MAX_OF_PERSON + 1);
+        assert_eq!(found.last().map(principal), Some("github:zoe"));
+        // Accounts at a provider cost little.
+        for number in 0..2 * MAX_OF_PERSONS {
+            refuse(format!("github:stranger-{number}"));
+        }
+        assert_eq!(reported().len(), MAX_OF_PERSONS - MAX_OF_PERSON - 1);
+        tokio::time::advance(PERIOD).await;
+        refuse("github:bob".to_owned());
+        assert_eq!(reported().iter().map(principal).collect::<Vec<_>>(), ["github:bob"]);
     }
 
     #[tokio::test(start_paused = true)]
