@@ -21,8 +21,8 @@ export default defineConfig({
           name: 'unit',
           include: ['src/**/*.test.ts'],
           exclude: ['src/gen/**'],
-          // A test reads the colors of the page. Style sheets would be empty otherwise.
-          css: { include: [/styles\.css/] },
+          // Tests read the colors of pages. Style sheets would be empty otherwise.
+          css: { include: [/styles?\.css/] },
         },
       },
       {

@@ -104,7 +104,7 @@ impl Refusal {
 
     /// Adds the id by which an operator finds the reason in the log.
     fn with_request_id(mut self) -> Self {
-        self.message.push_str(&format!(" The id of this request is {}.", request_id::current()));
+        self.message.push_str(&format!(" The id of this request is `{}`.", request_id::current()));
         self
     }
 }

@@ -287,7 +287,7 @@ test('a link signs a browser in once, after a click, and signing out ends the se
   const path = `/p/speech/sign-in?next=%2Fp%2Fspeech%2Fexperiments#${secret}`;
   const open = await Visit.open(browser, server, path);
   const { page } = open;
-  await page.getByText('This link signs you in, once.').waitFor();
+  await page.getByText('This link signs you in to the project speech, once.').waitFor();
   // The address, and so the history, has the secret no more.
   expect(new URL(page.url()).hash).toBe('');
   expect(await page.getByLabel('Token').isVisible()).toBe(false);

@@ -132,13 +132,23 @@ test.skipIf(!PACKAGE)('without a group that has a role nobody gets in', async ()
   const open = await Visit.open(browser, server, RUNS);
   const { page } = open;
   await signInAs(page, 'eve');
-  await page.getByText('You are known as `oidc:eve@example.org`, and have no role here').waitFor();
+  await page.getByText('You are known as oidc:eve@example.org, and have no role here').waitFor();
   // The provider has failed, and not the form for a token.
   await page.locator('[role=alert] + nav').waitFor();
+  // A next try leads to the page of this one.
+  const again = page.getByRole('link', { name: 'Sign in with Our Company' });
+  expect(await again.getAttribute('href')).toContain(`next=${RUNS}`);
+  expect(await findings(page)).toEqual([]);
   await page.goto(open.base + RUNS);
   await page.waitForURL(/\/sign-in\?next=/);
   await page.goto(`${open.base}/p/speech/sign-in#mtl_any`);
-  await page.getByText('or with this link').waitFor();
+  await page.locator('form.own + .or + nav').waitFor();
+  expect(await page.locator('.or').textContent()).toBe('or');
+  for (const theme of ['dark', 'light'] as const) {
+    await page.emulateMedia({ colorScheme: theme });
+    expect(await findings(page)).toEqual([]);
+    await open.shot(`sign-in-link-or-provider-${theme}`);
+  }
   open.errors.splice(0);
   await open.close();
 });
@@ -195,7 +205,7 @@ test.skipIf(!PACKAGE)('a disabled user is out, and does not come back', async ()
   await page.waitForURL(/\/sign-in\?next=/);
   // The provider knows him still.
   await page.getByRole('link', { name: 'Sign in with Our Company' }).click();
-  await page.getByText('`oidc:bob@example.org` is disabled').waitFor();
+  await page.getByText('oidc:bob@example.org is disabled').waitFor();
   await api(AccessService).enablePrincipal({ principal: 'oidc:bob@example.org' });
   await page.getByRole('link', { name: 'Sign in with Our Company' }).click();
   await account(page).getByText('oidc:bob@example.org').waitFor();

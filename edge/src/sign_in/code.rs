@@ -9,7 +9,7 @@ use http::{Request, StatusCode};
 use matyan_access::{Role, TokenDigest};
 use matyan_proto::access::v1::{AnswerLoginRequest, AskedLogin, FindLoginRequest};
 
-use super::page::{CODE, SIGN_IN, escaped, parameter_value, redirect};
+use super::page::{CODE, SIGN_IN, escaped, parameter_value, redirect, with_code};
 use super::{Refusal, SignIn, parameter, read_form};
 use crate::access_reports::SignedIn;
 use crate::scope::Scope;
@@ -101,7 +101,7 @@ impl SignIn<'_> {
     fn code_page(&self, status: StatusCode, principal: &str, message: &str) -> Response {
         let message = match message {
             "" => String::new(),
-            message => format!("<p id=\"problem\" role=\"alert\">{}</p>", escaped(message)),
+            message => format!("<p id=\"problem\" role=\"alert\">{}</p>", with_code(message)),
         };
         let content = format!(
             "<form method=\"post\" action=\"{}\"><label for=\"code\">Code that the program shows</label>\

@@ -87,16 +87,30 @@ impl<'a> Place<'a> {
         let kind = if status == StatusCode::OK { "notice\" role=\"status" } else { "problem\" role=\"alert" };
         let message = match message {
             "" => String::new(),
-            message => format!("<p id=\"{kind}\">{}</p>", escaped(message)),
+            message => format!("<p id=\"{kind}\">{}</p>", with_code(message)),
         };
+        let providers = self.providers(services, next).await;
+        // A provider is the first way in, and a keyboard on the screen of a phone would cover it.
+        let autofocus = if providers.is_empty() { " autofocus" } else { "" };
         let page = PAGE
             .replace("{{style}}", STYLE)
             .replace("{{action}}", &escaped(&self.path(SIGN_IN)))
             .replace("{{next}}", &escaped(next))
             .replace("{{message}}", &message)
             .replace("{{signed_in}}", &self.signed_in(next).await)
-            .replace("{{providers}}", &self.providers(services, next).await);
+            .replace("{{autofocus}}", autofocus)
+            .replace("{{place}}", &self.destination_text())
+            .replace("{{providers}}", &providers);
         html_response(status, page)
+    }
+
+    /// Where a link leads: to the project of its address.
+    fn destination_text(&self) -> String {
+        if self.is_server() {
+            String::new()
+        } else {
+            format!(" to the project <b>{}</b>", escaped(self.name()))
+        }
     }
 
     /// A page about the code of a program. `content` is HTML.
@@ -183,7 +197,37 @@ pub(super) fn set_cookies(response: &mut Response, cookies: &[String]) {
     }
 }
 
+/// A message as a part of the page. What it has between backticks is code.
+pub(super) fn with_code(message: &str) -> String {
+    let mut html = String::new();
+    let mut rest = message;
+    while let Some((before, opened)) = rest.split_once('`')
+        && let Some((code, after)) = opened.split_once('`')
+    {
+        html.push_str(&escaped(before));
+        html.push_str(&format!("<code>{}</code>", escaped(code)));
+        rest = after;
+    }
+    html.push_str(&escaped(rest));
+    html
+}
+
 /// Text as a part of the page. Braces are escaped too: they mark placeholders of the page.
 pub(super) fn escaped(text: &str) -> String {
     html::escape(text).replace('{', "&#123;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_between_backticks_is_code() {
+        assert_eq!(
+            with_code("`a<b` is disabled: use `x`."),
+            "<code>a&lt;b</code> is disabled: use <code>x</code>."
+        );
+        assert_eq!(with_code("one ` <alone>"), "one ` &lt;alone&gt;");
+        assert_eq!(with_code(""), "");
+    }
 }

@@ -408,6 +408,8 @@ async fn rule_85_a_browser_signs_in_with_a_provider_and_returns_to_its_page() {
             .text();
         let link = format!("href=\"{base_path}/sign-in/with/github?next={base_path}/p/speech/runs?q=a\"");
         assert!(page.contains(&link) && page.contains("Sign in with GitHub &lt;b&gt;</a>"), "{page}");
+        assert!(!page.contains("autofocus"), "the token is the second choice: {page}");
+        assert!(page.contains("This link signs you in to the project <b>speech</b>, once."), "{page}");
         let begun =
             browser.get(&format!("{base_path}/sign-in/with/github?next={base_path}/p/speech/runs?q=a")).await;
         let state = state(0);
@@ -523,8 +525,10 @@ async fn rule_80_a_refused_person_is_reported_by_name() {
     // Another try leads to the same page.
     assert!(text.contains("href=\"/sign-in/with/github?next=/p/speech/runs?q=a\""), "{text}");
     assert!(text.contains("name=\"next\" value=\"/p/speech/runs?q=a\""), "{text}");
-    assert!(text.contains("`github:bob` is disabled. The id of this request is "), "{text}");
-    assert!(text.contains(answer.header("x-request-id")), "{text}");
+    let id = answer.header("x-request-id");
+    let problem =
+        format!("<code>github:bob</code> is disabled. The id of this request is <code>{id}</code>.");
+    assert!(text.contains(&problem), "{text}");
     let reported = std::mem::take(&mut *events.0.lock().unwrap());
     let [AccessEvent::SignIn(attempt)] = &reported[..] else { panic!("{reported:?}") };
     assert_eq!((attempt.principal.as_str(), attempt.outcome), ("github:bob", SignInOutcome::PersonRefused));

@@ -1,15 +1,41 @@
 import { expect, test } from 'vitest';
 
 import page from '../../../edge/src/sign_in/page.html?raw';
+import pageStyle from '../../../edge/src/sign_in/style.css?raw';
+import style from '../styles.css?raw';
 
-/** The address of a browser after the page of the server has run its script there. */
-function shownAddress(address: string): string {
+interface Shown {
+  /** The address of the browser. */
+  address: string;
+  /** Selectors of the ways to sign in, the first one first. */
+  ways: string[];
+}
+
+/** What a browser shows after the page of the server has run its script there. */
+function show(address: string, hasProviders = true): Shown {
   const script = /<script>([^]*)<\/script>/.exec(page)![1]!;
   const location = new URL(address, 'http://host');
-  let shown = address;
-  const history = { replaceState: (_: unknown, __: string, to: string) => (shown = to) };
-  const element = (): object => ({ value: '', hidden: false, textContent: '' });
-  const document = { getElementById: element, querySelector: element };
+  const shown: Shown = { address, ways: hasProviders ? ['nav', '.or', '.own'] : ['.own'] };
+  const history = {
+    replaceState: (_: unknown, __: string, to: string) => (shown.address = to),
+  };
+  const element = (selector: string): object => ({
+    selector,
+    value: '',
+    hidden: false,
+    textContent: '',
+    before: (...moved: { selector: string }[]) => {
+      const names = moved.map(one => one.selector);
+      shown.ways = shown.ways
+        .filter(way => !names.includes(way))
+        .flatMap(way => (way === selector ? [...names, way] : [way]));
+    },
+  });
+  const document = {
+    getElementById: element,
+    querySelector: (selector: string) =>
+      selector === '.help' || shown.ways.includes(selector) ? element(selector) : null,
+  };
   const names = ['location', 'history', 'document', 'addEventListener'];
   new Function(...names, script)(location, history, document, () => {});
   return shown;
@@ -23,5 +49,41 @@ test('the answer of a provider and the secret of a link do not stay in the addre
     ['/sign-in?reason=ended', '/sign-in?reason=ended'],
     ['/sign-in?next=%2Fsign-in%2Fcallback', '/sign-in?next=%2Fsign-in%2Fcallback'],
   ] as const)
-    expect(shownAddress(address)).toBe(shown);
+    expect(show(address).address).toBe(shown);
+});
+
+test('whoever comes with a link or a token signs in with it first', () => {
+  expect(show('/sign-in').ways).toEqual(['nav', '.or', '.own']);
+  for (const secret of ['#mtl_abc', '#mtk_abc']) {
+    expect(show(`/p/speech/sign-in${secret}`).ways).toEqual(['.own', '.or', 'nav']);
+    expect(show(`/p/speech/sign-in${secret}`, false).ways).toEqual(['.own']);
+  }
+});
+
+/** The values of a color in the light and in the dark theme. */
+function appColor(name: string): string[] {
+  const value = new RegExp(`--${name}: ([^;]+);`).exec(style)![1]!;
+  const both = /light-dark\((.+), (.+)\)/.exec(value);
+  return both ? [both[1]!, both[2]!] : [value];
+}
+
+test('the page for signing in has the colors of the app', () => {
+  for (const [name, ofApp] of Object.entries({
+    page: 'page',
+    card: 'surface',
+    text: 'text',
+    weak: 'text-weak',
+    line: 'border',
+    'strong-line': 'border-strong',
+    accent: 'accent',
+    fill: 'accent-fill',
+    'on-fill': 'accent-text',
+    bad: 'bad',
+  })) {
+    const values = [...pageStyle.matchAll(new RegExp(`--${name}: ([^;]+);`, 'g'))];
+    expect(
+      values.map(([, value]) => value),
+      name,
+    ).toEqual(appColor(ofApp));
+  }
 });
