@@ -442,16 +442,21 @@ async fn revoke(
     Ok(out.result(&json!({"principal": principal, "revoked_tokens": revoked}), line)?)
 }
 
-/// The role that a principal has in the project, or in all of them.
+/// The role that a principal has in the project, or in all of them. `None` also for a caller who may not see it: the change
+/// itself is refused then, and the audit log has an entry of it.
 async fn held_role(
     access: &mut AccessClient,
     principal: &str,
     everywhere: bool,
 ) -> Result<Option<PrincipalRole>, Error> {
-    let grants = if everywhere {
-        access.list_all_grants(ListAllGrantsRequest {}).await?.into_inner().grants
+    let listed = if everywhere {
+        access.list_all_grants(ListAllGrantsRequest {}).await.map(|answer| answer.into_inner().grants)
     } else {
-        access.list_grants(ListGrantsRequest {}).await?.into_inner().grants
+        access.list_grants(ListGrantsRequest {}).await.map(|answer| answer.into_inner().grants)
+    };
+    let grants = match listed {
+        Err(status) if status.code() == Code::PermissionDenied => return Ok(None),
+        listed => listed?,
     };
     Ok(grants.into_iter().find(|grant| grant.principal == principal && grant.project.is_none() == everywhere))
 }

@@ -11,7 +11,7 @@ use matyan_proto::access::v1::{
 };
 use matyan_wire::loopback::is_loopback_host;
 use serde_json::{Value, json};
-use tonic::transport::Uri;
+use tonic::{Code, Status, transport::Uri};
 
 use super::{AccessClient, RoleName, check_id, examples, grant, place, revocation_error, role_name};
 use crate::client::{
@@ -113,7 +113,8 @@ pub(super) async fn run(
 ) -> Result<(), Error> {
     match command {
         TokenCommand::Create { principal, token, everywhere } => {
-            let (token, secret) = create(access, principal, token, everywhere).await?;
+            let created = create(access, principal, token, everywhere).await;
+            let (token, secret) = created.map_err(creation_error)?;
             print_new(&token, &secret, out)
         }
         TokenCommand::Ls { everywhere } => {
@@ -187,7 +188,7 @@ pub(super) async fn invite(
     };
     let created = if with_token || reads_nothing {
         let created = create(access, principal, token, everywhere).await;
-        Some(created.map_err(|error| refused_after_grant(&granted, "token", error))?)
+        Some(created.map_err(|status| refused_after_grant(&granted, "token", status.into()))?)
     } else {
         None
     };
@@ -316,7 +317,7 @@ async fn create(
     principal: String,
     flags: TokenFlags,
     everywhere: bool,
-) -> Result<(TokenInfo, String), Error> {
+) -> Result<(TokenInfo, String), Status> {
     let TokenFlags { label, days, limit } = flags;
     let role = limit.map_or(Role::Unspecified, RoleName::role).into();
     let lifetime_s = days * DAY_S;
@@ -330,6 +331,17 @@ async fn create(
         (created.token, created.secret)
     };
     Ok((token.unwrap_or_default(), secret))
+}
+
+/// The error of a command that creates a token. Whoever may not create tokens of others gets one by signing in.
+fn creation_error(status: Status) -> Error {
+    let is_denied = status.code() == Code::PermissionDenied;
+    match Error::from(status) {
+        Error::Message(message) if is_denied => {
+            Error::Message(format!("{message}. For a token of your own, run `matyan login`"))
+        }
+        error => error,
+    }
 }
 
 fn print_new(token: &TokenInfo, secret: &str, out: &mut Output) -> Result<(), Error> {
@@ -415,6 +427,14 @@ mod tests {
         check("https://host/matyan/p/speech/", None, "https://host/matyan");
         check("http://host:1/", Some(""), "http://host:1");
         check("https://host/p/p", Some("p"), "https://host/p/p");
+    }
+
+    #[test]
+    fn whoever_may_create_no_tokens_is_told_about_login() {
+        let denied = creation_error(Status::permission_denied("this needs the role owner")).to_string();
+        assert_eq!(denied, "this needs the role owner. For a token of your own, run `matyan login`");
+        let unknown = creation_error(Status::invalid_argument("`principal` is `bo`")).to_string();
+        assert_eq!(unknown, "`principal` is `bo`");
     }
 
     #[test]
