@@ -6,6 +6,7 @@ import { AuditEntrySchema } from '../../gen/matyan/access/v1/audit_pb.ts';
 import { decode } from '../../state/url.ts';
 import { schemas } from '../../state/routes.ts';
 import {
+  aboutText,
   auditQuery,
   callParts,
   callText,
@@ -173,6 +174,12 @@ test('an entry of the audit log is shown in short words', () => {
     service: 'AccessService',
   });
   expect(callParts('sign-in')).toEqual({ name: 'sign-in', service: '' });
+  const about = (rpc: string, resource: string, outcome: string): string =>
+    aboutText({ rpc, resource, outcome });
+  expect(about('access.v1.AccessService/Grant', 'bo owner', 'OK')).toBe('bo owner');
+  expect(about('access.v1.AccessService/Grant', '', 'PERMISSION_DENIED')).toBe('not read');
+  expect(about('access.v1.AccessService/Grant', '', 'NOT_FOUND')).toBe('');
+  expect(about('sign-in', '', 'PERMISSION_DENIED')).toBe('');
   expect(outcomeText('PERMISSION_DENIED')).toBe('permission denied');
   expect(originText('10.0.0.7', '0123456789abcdef')).toBe('10.0.0.7 · token 01234567');
   expect(originText('', '')).toBe('');

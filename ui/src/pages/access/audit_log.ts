@@ -3,6 +3,8 @@ import type { AuditPage, AuditQuery } from '../../api/audit.ts';
 import type { schemas } from '../../state/routes.ts';
 import type { State } from '../../state/url.ts';
 
+type AboutEntry = Pick<AuditPage['entries'][number], 'rpc' | 'resource' | 'outcome'>;
+
 /** The filters of the page, as its address has them. */
 export type AuditFilters = State<typeof schemas.audit>;
 
@@ -75,6 +77,12 @@ export function callText(rpc: string): string {
 export function callParts(rpc: string): { name: string; service: string } {
   const [service = '', name] = callText(rpc).split('/');
   return name === undefined ? { name: service, service: '' } : { name, service };
+}
+
+/** What an entry was about. The content of a denied call is not read, so nobody knows. */
+export function aboutText({ rpc, resource, outcome }: AboutEntry): string {
+  const isUnread = outcome === 'PERMISSION_DENIED' && callParts(rpc).service !== '';
+  return resource || (isUnread ? 'not read' : '');
 }
 
 /** `NOT_FOUND` as `not found`. */
