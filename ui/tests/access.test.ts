@@ -482,6 +482,10 @@ test('a project without a role for the reader does not exist', async () => {
     await page.getByText('You have no role in the default project').waitFor();
     await page.getByRole('link', { name: 'Speech' }).click();
     await page.waitForURL(/\/p\/speech\/$/);
+    // The only project of the reader is named, and the start leads to it.
+    await page.getByRole('button', { name: 'Project Speech' }).waitFor();
+    await page.goto(`${one.base}/`, { waitUntil: 'commit' });
+    await page.waitForURL(/\/p\/speech\/$/);
     one.errors.splice(0);
   });
 });
