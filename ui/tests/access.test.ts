@@ -135,7 +135,11 @@ test('a page whose token is revoked stays open, leads to the sign-in page, and b
     const banner = page.getByRole('alert').filter({ hasText: 'Your session has ended' });
     await banner.waitFor({ timeout: CHANGE_MS });
     expect(new URL(page.url()).pathname).toBe('/p/speech/experiments');
+    const signedOut = page.locator('.stream').getByRole('link', { name: 'Signed out' });
+    expect(await signedOut.getAttribute('href')).toContain('/sign-in?next=');
+    expect(await page.locator('.stream.bad').count()).toBe(0);
     expect(await findings(page)).toEqual([]);
+    await one.shot('access-ended');
     await banner.getByRole('link', { name: 'sign in' }).click();
     await page.waitForURL(/\/sign-in\?next=%2Fp%2Fspeech%2Fexperiments&reason=ended$/);
     await page.getByText('Your session has ended, or its token was revoked').waitFor();
