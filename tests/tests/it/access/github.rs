@@ -1,6 +1,6 @@
 //! People who sign in with GitHub, and the role that their organization gives them.
 
-use std::fs;
+use std::{fs, net::TcpListener, process::Command};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -8,11 +8,12 @@ use matyan_proto::access::v1::Role;
 use matyan_tests::{
     exact_http::{Answer, ExactClient},
     github::{GitHub, GitHubSecrets, ORGANIZATION},
+    server::binary,
 };
 use reqwest::Url;
 use uuid::Uuid;
 
-use super::{audit, closed_server::ClosedServer};
+use super::{audit, closed_server::ClosedServer, text};
 
 const PROJECT: &str = "speech";
 
@@ -100,4 +101,45 @@ async fn rule_80_a_role_that_a_group_gives_is_in_the_audit_log() {
     }
     let seen = audit(&closed.server, &owner.secret, &["--project", PROJECT, "--rpc", "group-"]);
     assert_eq!(seen, [["group-grant", "github:ana viewer", "OK", "github:ana"].map(str::to_owned)]);
+}
+
+/// Lines of the guide as someone pastes them, all at once. The end of the client id is left out there.
+fn pasted_lines() -> String {
+    let guide = fs::read_to_string("../docs/operating/access.md").expect("the guide is there");
+    let (_, section) = guide.split_once("\n## From nothing to a team with GitHub\n").expect("a section");
+    let (_, block) = section.split_once("```sh\n").expect("lines for a shell");
+    let (lines, _) = block.split_once("```").expect("the end of the lines");
+    lines.replace('…', "abc")
+}
+
+fn free_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("the listener is bound").port().to_string()
+}
+
+#[test]
+fn the_guide_from_nothing_to_a_team_can_be_pasted() {
+    let folder = tempfile::tempdir().expect("the temporary directory is writable");
+    let binary = binary().canonicalize().expect("the binary is there");
+    let programs = binary.parent().expect("the binary is in a directory").display().to_string();
+    let [query, ingest] = [(); 2].map(|()| free_port());
+    // The first command that fails ends the lines, and the server ends with them.
+    let script = format!(
+        "set -e; trap 'kill $(jobs -p); wait' EXIT\n{}matyan access ls --project speech\n",
+        pasted_lines()
+    );
+    let run = Command::new("timeout")
+        .args(["120", "bash", "-c", &script])
+        .current_dir(folder.path())
+        .env_clear()
+        .env("PATH", format!("{programs}:/usr/local/bin:/usr/bin:/bin"))
+        .env("SECRET_OF_THE_APP", Uuid::new_v4().simple().to_string())
+        .env("MATYAN_BACKEND_URL", format!("http://127.0.0.1:{query}"))
+        .envs([("PORT", &query), ("FRONTIER_PORT", &ingest)])
+        .output()
+        .expect("a shell can be started");
+    let (printed, errors) = (text(&run.stdout), text(&run.stderr));
+    assert!(run.status.success(), "{printed}\n{errors}");
+    let (_, listed) = printed.rsplit_once("PRINCIPAL").expect("a table of roles");
+    assert!(listed.contains("github:ana"), "{printed}\n{errors}");
 }
