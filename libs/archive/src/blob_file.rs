@@ -5,9 +5,8 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use matyan_proto::backup::v1 as pb;
-use sha2::{Digest, Sha256};
 
-use super::{Result, checksums::SummedFile, damaged, file_error};
+use super::{BLOBS, Result, checksums::SummedFile, damaged, digest_name, file_error};
 
 /// Longest file name that file systems accept.
 const NAME_BYTES: usize = 255;
@@ -24,7 +23,7 @@ fn file_name(path: &str, all: &BTreeSet<String>) -> String {
         // Reserved for digests.
         && !(first.starts_with('~') && first.len() == DIGEST_NAME_BYTES)
         && is_free();
-    if is_plain { path.to_owned() } else { format!("~{}", hex::encode(Sha256::digest(path))) }
+    if is_plain { path.to_owned() } else { digest_name(path) }
 }
 
 /// A blob that is being received into its file.
@@ -41,7 +40,7 @@ impl BlobFile {
     /// run.
     pub fn create(folder: &Path, blob: pb::Blob, all: &BTreeSet<String>) -> Result<Self> {
         let name = file_name(&blob.path, all);
-        let path = folder.join("blobs").join(&name);
+        let path = folder.join(BLOBS).join(&name);
         let parent = path.parent().unwrap_or(folder);
         fs::create_dir_all(parent).map_err(file_error(parent))?;
         Ok(Self { file: SummedFile::create(&path)?, name, left: blob.size, blob })

@@ -24,6 +24,7 @@
 
 mod blob_file;
 mod checksums;
+mod client_blobs;
 mod durable;
 mod entities;
 mod fields;
@@ -41,11 +42,12 @@ mod studies_file;
 #[cfg(test)]
 mod tests;
 
+pub mod client_writer;
 pub mod reader;
 pub mod writer;
 
 pub(crate) use fields::{Fields, JsonObject};
-pub use pack::{Interrupt, pack, unpack, unpack_interruptibly};
+pub use pack::{Interrupt, pack, pack_interruptibly, unpack, unpack_interruptibly};
 
 use std::{io, path::Path, path::PathBuf};
 
@@ -62,6 +64,12 @@ pub(crate) const PARTS: &str = ".parts";
 /// Marker file of an archive that is not complete.
 pub(crate) const UNFINISHED: &str = ".unfinished.json";
 pub(crate) const RUNS: &str = "runs";
+/// In the folder of a run: its blobs.
+pub(crate) const BLOBS: &str = "blobs";
+/// In the folder of a run: paths of blobs whose files have other names.
+pub(crate) const BLOB_LIST: &str = "blobs.jsonl";
+/// The key of the artifacts among the params of a run.
+pub(crate) const ARTIFACTS: &str = "__blobs__";
 /// In the folder of a run: the blobs that could not be read.
 pub(crate) const LOST: &str = "lost.jsonl";
 /// In the folder of a run: its parked items.
@@ -96,5 +104,10 @@ pub fn run_folder(run_id: &str) -> String {
         // A leading `~` marks a digest, and a leading dot includes `.` and `..`.
         && !run_id.starts_with(['.', '~'])
         && !run_id.chars().any(|it| it.is_control() || matches!(it, '/' | '\\'));
-    if is_plain { run_id.to_owned() } else { format!("~{}", hex::encode(Sha256::digest(run_id))) }
+    if is_plain { run_id.to_owned() } else { digest_name(run_id) }
+}
+
+/// Returns the name that stands for a text which cannot be a file name.
+pub(crate) fn digest_name(text: &str) -> String {
+    format!("~{}", hex::encode(Sha256::digest(text)))
 }

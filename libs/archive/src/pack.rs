@@ -23,10 +23,10 @@ const MAX_FILES: usize = 20_000_000;
 /// Limit of the tar metadata before each file, which is held in memory: far more than names
 /// need.
 const MAX_BETWEEN: u64 = 1 << 20;
-/// Unpacked bytes between two calls of an `Interrupt`.
+/// Bytes outside the packed file between two calls of an `Interrupt`.
 const INTERRUPT_BYTES: u64 = 4 << 20;
 
-/// Called from time to time while an archive is unpacked; an error ends the unpacking.
+/// Called from time to time while an archive is packed or unpacked; an error ends that.
 pub type Interrupt<'i> = dyn FnMut() -> io::Result<()> + 'i;
 
 /// Returns the path of the file that a folder is packed into.
@@ -41,6 +41,11 @@ fn name(root: &Path) -> String {
 /// Packs a folder into a file next to it and removes the folder. An existing file is not
 /// replaced.
 pub fn pack(root: &Path) -> Result<PathBuf> {
+    pack_interruptibly(root, &mut || Ok(()))
+}
+
+/// Packs like `pack`, unless it is interrupted.
+pub fn pack_interruptibly(root: &Path, interrupt: &mut Interrupt<'_>) -> Result<PathBuf> {
     let name = name(root);
     let target = packed(root);
     let part = root.with_file_name(format!("{name}.tar.gz.part"));
@@ -48,10 +53,10 @@ pub fn pack(root: &Path) -> Result<PathBuf> {
     // The file is removed when this value is dropped.
     let part = TempPath::try_from_path(&part).map_err(file_error(&part))?;
     let encoder = GzEncoder::new(BufWriter::new(file), Compression::default());
-    let mut tar = tar::Builder::new(encoder);
+    let mut tar = tar::Builder::new(InterruptibleWriter { inner: encoder, since_call: 0, interrupt });
     tar.mode(tar::HeaderMode::Deterministic);
     tar.follow_symlinks(false);
-    let written = tar.append_dir_all(&name, root).and_then(|()| tar.into_inner()?.finish());
+    let written = tar.append_dir_all(&name, root).and_then(|()| tar.into_inner()?.inner.finish());
     let synced = written.and_then(|file| file.into_inner()?.sync_all());
     synced.map_err(file_error(&part))?;
     part.persist_noclobber(&target).map_err(|error| file_error(&target)(error.error))?;
@@ -137,6 +142,30 @@ impl<R: Read> Read for MeteredReader<'_, R> {
         let left = self.left.get().checked_sub(read as u64);
         self.left.set(left.ok_or_else(|| io::Error::other("too much metadata between two files"))?);
         Ok(read)
+    }
+}
+
+/// Asks now and then whether to go on.
+struct InterruptibleWriter<'i, W> {
+    inner: W,
+    /// Bytes written since the last call of `interrupt`.
+    since_call: u64,
+    interrupt: &'i mut Interrupt<'i>,
+}
+
+impl<W: Write> Write for InterruptibleWriter<'_, W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(buffer)?;
+        self.since_call += written as u64;
+        if self.since_call >= INTERRUPT_BYTES {
+            self.since_call = 0;
+            (self.interrupt)()?;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 
@@ -271,6 +300,19 @@ mod tests {
         let error = interrupted.unwrap_err().to_string();
         assert!(error.contains("Ctrl-C"), "{error}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_interruption_of_packing_keeps_the_folder() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("top");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("a"), vec![0_u8; INTERRUPT_BYTES as usize + 1]).unwrap();
+        let interrupted = pack_interruptibly(&root, &mut || Err(io::Error::other("Ctrl-C")));
+        let error = interrupted.unwrap_err();
+        assert!(matches!(error, Error::File { source, .. } if source.to_string().contains("Ctrl-C")));
+        assert!(root.join("a").is_file());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left of the attempt");
     }
 
     #[test]

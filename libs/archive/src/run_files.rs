@@ -14,12 +14,12 @@ use matyan_proto::{
 use matyan_value::{Map, Value, cbor};
 
 use super::{
-    JsonObject, Result, damaged,
+    ARTIFACTS, BLOB_LIST, BLOBS, JsonObject, Result, damaged,
     entities::cursor,
     file_error,
     lines::{self, LineReader},
     run_folder,
-    run_step::{BLOBS, PIECE_BYTES, RunStep, piece},
+    run_step::{self, PIECE_BYTES, RunStep, piece},
 };
 
 fn outcome(run: &JsonObject) -> Result<Option<Outcome>> {
@@ -88,16 +88,13 @@ pub(super) fn params_of(root: &Path, exact: &str, params: &mut JsonObject) -> Re
         cbor::decode_map(&bytes).map_err(|error| damaged(exact, error.to_string()))?;
         return Ok(bytes.into());
     }
-    let map: Map = params
-        .entries()
-        .filter(|(key, _)| *key != "__blobs__")
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
+    let map: Map =
+        params.entries().filter(|(key, _)| *key != ARTIFACTS).map(|(k, v)| (k.clone(), v.clone())).collect();
     Ok(cbor::encode_map(&map).into())
 }
 
 pub(super) fn artifacts(params: &JsonObject) -> Result<Vec<Content>> {
-    let Some(blobs) = params.inner("__blobs__")? else { return Ok(Vec::new()) };
+    let Some(blobs) = params.inner(ARTIFACTS)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for (path, _) in blobs.entries() {
         let Some(blob) = blobs.inner(path)? else { continue };
@@ -198,7 +195,7 @@ pub(super) fn blobs(root: &Path, folder: &str, artifacts: &[Content]) -> Result<
             described.insert(path.clone(), (path.clone(), content_type.clone()));
         }
     }
-    if let Some(mut lines) = LineReader::open(root, &format!("{folder}/blobs.jsonl"), 0)? {
+    if let Some(mut lines) = LineReader::open(root, &format!("{folder}/{BLOB_LIST}"), 0)? {
         while let Some(line) = lines.next()? {
             let path = line.required_text("path")?;
             let file = line.text("file")?.unwrap_or_else(|| path.clone());
@@ -206,13 +203,13 @@ pub(super) fn blobs(root: &Path, folder: &str, artifacts: &[Content]) -> Result<
         }
     }
     let mut steps = VecDeque::new();
-    for (name, number) in files(&root.join(folder).join("blobs"))?.into_iter().zip(1..) {
-        let file = root.join(folder).join("blobs").join(&name);
+    for (name, number) in files(&root.join(folder).join(BLOBS))?.into_iter().zip(1..) {
+        let file = root.join(folder).join(BLOBS).join(&name);
         let size = fs::metadata(&file).map_err(file_error(&file))?.len();
         // A file that is not described anywhere is named by its path.
         let (path, content_type) = described.remove(&name).unwrap_or((name, String::new()));
         let blob = pb::Blob { path, content_type, size };
-        steps.push_back(RunStep::Blob { blob, file, position: BLOBS | number });
+        steps.push_back(RunStep::Blob { blob, file, position: run_step::BLOBS | number });
     }
     Ok(steps)
 }
@@ -238,7 +235,7 @@ fn files(folder: &Path) -> Result<Vec<String>> {
 /// Returns the blob files by the stem of their name, which an archive made over REST derives
 /// from opaque URIs.
 pub(super) fn payloads(root: &Path, folder: &str) -> Result<BTreeMap<String, String>> {
-    let paths = files(&root.join(folder).join("blobs"))?.into_iter();
+    let paths = files(&root.join(folder).join(BLOBS))?.into_iter();
     Ok(paths.map(|path| (sanitised(path.rsplit('/').next().unwrap_or_default()), path)).collect())
 }
 

@@ -14,7 +14,7 @@ use matyan_value::{
 };
 
 use super::{
-    Fields, LOST, PARKED, PARTS, RUNS, Result,
+    ARTIFACTS, BLOB_LIST, BLOBS, Fields, LOST, PARKED, PARTS, RUNS, Result,
     blob_file::BlobFile,
     checksums::{Checksums, SummedFile, append},
     damaged, durable,
@@ -186,7 +186,7 @@ impl RunWriter {
             .unsigned("size", blob.blob.size);
         let fields = if blob.name == blob.blob.path { fields } else { fields.text("file", &blob.name) };
         self.blobs.push_str(&(fields.json() + "\n"));
-        self.folder.sums.insert(format!("{RUNS}/{}/blobs/{}", self.folder.name, blob.name), blob.finish()?);
+        self.folder.sums.insert(format!("{RUNS}/{}/{BLOBS}/{}", self.folder.name, blob.name), blob.finish()?);
         Ok(())
     }
 
@@ -205,14 +205,14 @@ impl RunWriter {
         if json::is_lossy(&whole) {
             self.folder.object_file("attrs.cbor", &hex::encode(cbor::encode(&whole)))?;
         }
-        params.insert("__blobs__".to_owned(), Value::Map(std::mem::take(&mut self.artifacts)));
+        params.insert(ARTIFACTS.to_owned(), Value::Map(std::mem::take(&mut self.artifacts)));
         self.folder.object_file("attrs.json", &json::map_text(&params, JsonStyle::ARCHIVE))?;
         self.folder.object_file("run.json", &run_json(&self.head))?;
         self.folder.object_file("traces.json", &traces.traces_json())?;
         self.folder.object_file("contexts.json", &traces.contexts_json())?;
         for (name, text) in [
             ("producers.jsonl", std::mem::take(&mut self.producers)),
-            ("blobs.jsonl", std::mem::take(&mut self.blobs)),
+            (BLOB_LIST, std::mem::take(&mut self.blobs)),
             (LOST, std::mem::take(&mut self.lost)),
         ] {
             if !text.is_empty() {

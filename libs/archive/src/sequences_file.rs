@@ -43,6 +43,18 @@ struct OpenTrace {
     last: (Value, i64),
 }
 
+/// A step of a series of objects, without its value.
+#[derive(Clone, Copy)]
+pub(super) struct ObjectStep<'a> {
+    pub(super) name: &'a str,
+    /// The stored form of the context.
+    pub(super) context: &'a str,
+    pub(super) dtype: &'a str,
+    pub(super) step: i64,
+    pub(super) epoch: Option<i64>,
+    pub(super) time_us: Option<i64>,
+}
+
 /// Kind of the steps in a trace. Traces of the same name may differ in this only.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StepKind {
@@ -147,14 +159,26 @@ impl SequencesFile {
 
     pub(super) fn object(&mut self, object: &pb::Object) -> Result<()> {
         let value = decoded(&self.run, &object.value)?;
+        let step = ObjectStep {
+            name: &object.name,
+            context: &object.context,
+            dtype: &object.dtype,
+            step: object.step,
+            epoch: object.epoch,
+            time_us: Some(object.time_us),
+        };
+        self.object_value(step, value)
+    }
+
+    pub(super) fn object_value(&mut self, object: ObjectStep<'_>, value: Value) -> Result<()> {
         let last = (Value::Float(0.0), object.step);
-        let id = self.trace((&object.name, &object.context, &object.dtype), StepKind::Objects, last);
-        self.begin_line(id, &object.name, object.step);
+        let id = self.trace((object.name, object.context, object.dtype), StepKind::Objects, last);
+        self.begin_line(id, object.name, object.step);
         let exact = Fields::default().exact("value", value).json();
         // `{"value": …}` without the opening that `begin_line` has written and without
         // the closing bracket.
         self.text.push_str(&exact["{\"value\": ".len()..exact.len() - 1]);
-        self.end_line(object.epoch, Some(object.time_us))?;
+        self.end_line(object.epoch, object.time_us)?;
         self.flush_if_full()
     }
 

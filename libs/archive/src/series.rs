@@ -2,7 +2,7 @@
 //! own, 32 bits of a digest; if two contexts of a run share it, the second gets the next free
 //! one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use matyan_value::{
     Context, OBJECT_TYPES, Value,
@@ -16,6 +16,8 @@ use super::{Fields, JsonObject, Result};
 /// series.
 pub(super) const LINES: (&str, &str) = ("logs", "logs");
 pub(super) const RECORDS: (&str, &str) = ("__log_records", "log_records");
+/// Type of a series of numbers that names no other.
+pub(super) const NUMBERS: &str = "float";
 
 /// Series and contexts of a run being written.
 #[derive(Default)]
@@ -23,6 +25,9 @@ pub(super) struct TraceList {
     ids: HashMap<String, u64>,
     contexts: BTreeMap<u64, String>,
     traces: Vec<String>,
+    /// Places in `traces`, by name, context number and type. A client may write a series in several
+    /// parts.
+    places: HashMap<(String, u64, String), usize>,
 }
 
 impl TraceList {
@@ -41,12 +46,20 @@ impl TraceList {
         id
     }
 
+    /// Adds a series, or replaces its last value.
     pub(super) fn add(&mut self, name: &str, id: u64, dtype: &str, last: Option<(Value, i64)>) {
         let fields = Fields::default().text("name", name).unsigned("context_id", id).text("dtype", dtype);
-        self.traces.push(match last {
+        let line = match last {
             Some((last, step)) => fields.set("last", last).integer("last_step", step).json(),
             None => fields.json(),
-        });
+        };
+        match self.places.entry((name.to_owned(), id, dtype.to_owned())) {
+            Entry::Occupied(place) => self.traces[*place.get()] = line,
+            Entry::Vacant(place) => {
+                place.insert(self.traces.len());
+                self.traces.push(line);
+            }
+        }
     }
 
     pub(super) fn traces_json(&self) -> String {
@@ -126,7 +139,7 @@ impl RunSeries {
     /// Returns the type of a metric according to its trace.
     pub(super) fn metric(&self, id: i64, name: &str) -> &str {
         let dtype = self.metrics.get(&(id, name.to_owned())).map(String::as_str);
-        dtype.filter(|dtype| !dtype.is_empty()).unwrap_or("float")
+        dtype.filter(|dtype| !dtype.is_empty()).unwrap_or(NUMBERS)
     }
 
     /// Returns the type of objects according to their trace or, without one, to the object
@@ -155,5 +168,16 @@ mod tests {
         traces.contexts.insert(own, "{}".to_owned());
         assert_eq!(traces.context(r#"{"a":1}"#), own + 1);
         assert_eq!(traces.context(r#"{"a":1}"#), own + 1, "the number is stable");
+    }
+
+    #[test]
+    fn a_series_in_parts_is_listed_once() {
+        let mut traces = TraceList::default();
+        for (name, dtype, value) in [("a", "float", 1), ("a", "image", 2), ("a", "float", 3)] {
+            traces.add(name, 0, dtype, Some((Value::Integer(value), value)));
+        }
+        let json = traces.traces_json();
+        assert_eq!(json.lines().count(), 2, "{json}");
+        assert!(json.starts_with(r#"[{"context_id": 0, "dtype": "float", "last": 3, "#), "{json}");
     }
 }

@@ -14,8 +14,8 @@ use matyan_value::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
 use super::{
-    ENTITIES, Error, Fields, JsonObject, LOST, MANIFEST, PARTS, PROJECT, RUNS, Result, STUDIES, TOMBSTONES,
-    UNFINISHED, VERSION,
+    BLOB_LIST, ENTITIES, Error, Fields, JsonObject, LOST, MANIFEST, PARTS, PROJECT, RUNS, Result, STUDIES,
+    TOMBSTONES, UNFINISHED, VERSION,
     checksums::{self, Checksums},
     durable, entities, file_error,
     lines::{self, LineReader},
@@ -159,8 +159,7 @@ impl ArchiveWriter {
         origin: &BackupOrigin,
         now: OffsetDateTime,
     ) -> Result<Self> {
-        let name = now.format(format_description!("[year][month][day]-[hour][minute][second]"));
-        let root = output.join(format!("{PREFIX}{}", name.expect("numeric components can be formatted")));
+        let root = output.join(format!("{PREFIX}{}", stamp(now)));
         fs::create_dir_all(output).map_err(file_error(output))?;
         fs::create_dir(&root).map_err(file_error(&root))?;
         // Checked after the folder is created: packing removes the folder only once the
@@ -254,7 +253,7 @@ impl ArchiveWriter {
     /// Counts the blobs, including the blobs of runs read by an earlier attempt.
     fn count_blobs(&self, contents: &mut ArchiveContents) -> Result<()> {
         for run in &self.done {
-            if let Some(mut lines) = LineReader::open(&self.root, &format!("{RUNS}/{run}/blobs.jsonl"), 0)? {
+            if let Some(mut lines) = LineReader::open(&self.root, &format!("{RUNS}/{run}/{BLOB_LIST}"), 0)? {
                 while let Some(blob) = lines.next()? {
                     contents.blobs += 1;
                     contents.blob_bytes += blob.unsigned("size")?.unwrap_or_default();
@@ -324,7 +323,13 @@ fn remove_folder(folder: &Path) -> Result<()> {
     }
 }
 
-fn rfc3339(moment: OffsetDateTime) -> String {
+/// Returns the time in the name of an archive.
+pub(super) fn stamp(moment: OffsetDateTime) -> String {
+    let format = format_description!("[year][month][day]-[hour][minute][second]");
+    moment.format(format).expect("numeric components can be formatted")
+}
+
+pub(super) fn rfc3339(moment: OffsetDateTime) -> String {
     moment.format(&Rfc3339).expect("a current time can be formatted")
 }
 

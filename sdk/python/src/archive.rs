@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, vec};
 
 use matyan_archive::{
-    Error,
+    Error, Interrupt,
     reader::{ArchiveReader, RunReader, RunStep},
     unpack_interruptibly,
 };
@@ -42,19 +42,7 @@ impl UnpackedArchive {
     /// Unpacks an archive. Nothing in the file is trusted, and signals are handled meanwhile.
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let mut interruption = None;
-        let unpacked = py.detach(|| {
-            unpack_interruptibly(&path, &mut || {
-                Python::attach(|py| py.check_signals()).map_err(|error| {
-                    interruption = Some(error);
-                    io::Error::other("interrupted")
-                })
-            })
-        });
-        if let Some(interruption) = interruption {
-            return Err(interruption);
-        }
-        let (directory, root) = unpacked.map_err(|error| archive_error(&error))?;
+        let (directory, root) = interruptibly(py, |interrupt| unpack_interruptibly(&path, interrupt))?;
         Ok(Self { directory: Some(directory), root })
     }
 
@@ -197,7 +185,27 @@ fn json_text(encoded: &[u8]) -> PyResult<Option<String>> {
     text.map(Some).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
-fn archive_error(error: &Error) -> PyErr {
+/// Calls what may take long. An exception that a handler of a signal raises meanwhile ends the call.
+pub(crate) fn interruptibly<T: Send>(
+    py: Python<'_>,
+    call: impl FnOnce(&mut Interrupt<'_>) -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    let mut interruption = None;
+    let result = py.detach(|| {
+        call(&mut || {
+            Python::attach(|py| py.check_signals()).map_err(|error| {
+                interruption = Some(error);
+                io::Error::other("interrupted")
+            })
+        })
+    });
+    match interruption {
+        Some(interruption) => Err(interruption),
+        None => result.map_err(|error| archive_error(&error)),
+    }
+}
+
+pub(crate) fn archive_error(error: &Error) -> PyErr {
     match error {
         Error::File { path, source } => file_at(source, path),
         Error::Damaged { .. } | Error::NotAnArchive(_) => PyValueError::new_err(error.to_string()),

@@ -6,6 +6,7 @@
 //! never touches Python.
 
 mod archive;
+mod archive_files;
 mod arrow;
 mod backend;
 mod columns;
@@ -66,6 +67,7 @@ mod _core {
     #[pymodule_export]
     use crate::{
         archive::{Archive, ArchivedItems, UnpackedArchive, context_number, run_folder, singular_dtype},
+        archive_files::{ArchiveFiles, RunFiles, pack_archive},
         backend::Backend,
         columns::{Column, Series},
         event_values::{Tensor, equal_bins, histogram_bins},

@@ -11,6 +11,7 @@ __all__ = [
     "ABSENT",
     "OUTAGE_NOTICE",
     "Archive",
+    "ArchiveFiles",
     "ArchivedItems",
     "Backend",
     "Column",
@@ -20,6 +21,7 @@ __all__ = [
     "ProtobufError",
     "ProtobufMessage",
     "Run",
+    "RunFiles",
     "SeriesColumns",
     "SpoolInfo",
     "Tensor",
@@ -35,6 +37,7 @@ __all__ = [
     "is_login_allowed",
     "keep_login",
     "leveldb_records",
+    "pack_archive",
     "remove_spool",
     "run_folder",
     "singular_dtype",
@@ -290,6 +293,55 @@ class ArchivedItems:
     def __next__(self) -> tuple[Any, ...]: ...
 
 @final
+class ArchiveFiles:
+    def __new__(cls, output: Path, prefix: str, filters: dict[str, Any], blobs: bool) -> Self: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def run_count(self) -> int: ...
+    @property
+    def blob_count(self) -> int: ...
+    @property
+    def blob_bytes(self) -> int: ...
+    def add_entity(
+        self,
+        kind: str,
+        entity_id: str | None,
+        name: str | None,
+        description: str | None,
+        color: str | None,
+        archived: bool,
+    ) -> None: ...
+    def begin_run(self, run_hash: str) -> RunFiles: ...
+    def finish_run(self, run: RunFiles, facts: Any) -> None: ...
+    def finish(self) -> None: ...
+
+@final
+class RunFiles:
+    def points(
+        self,
+        name: str,
+        context: dict[str, Any],
+        columns: tuple[bytes, bytes, bytes | None, bytes],
+    ) -> None: ...
+    def objects(
+        self,
+        series: tuple[str, dict[str, Any], str],
+        position: tuple[int, int | None, float | None],
+        members: Sequence[tuple[dict[str, Any], tuple[bytes, str] | None]],
+    ) -> None: ...
+    def line(self, number: int, text: str) -> None: ...
+    def record(
+        self,
+        level: int,
+        message: str,
+        time: float,
+        arguments: dict[str, Any],
+        location: tuple[str, int] | None,
+    ) -> None: ...
+    def artifact(self, path: str, file: Path) -> None: ...
+
+@final
 class FramedRecords:
     def __iter__(self) -> Self: ...
     def __next__(self) -> bytes: ...
@@ -324,6 +376,7 @@ def histogram_bins(data: bytes) -> list[_Bin]: ...
 def equal_bins(bins: Sequence[_Bin]) -> tuple[list[float], tuple[float, float]] | None: ...
 def tensorflow_records(path: Path, report: Callable[[str], object]) -> FramedRecords: ...
 def leveldb_records(path: Path, report: Callable[[str], object]) -> FramedRecords: ...
+def pack_archive(path: Path) -> Path: ...
 def run_folder(run_hash: str) -> str: ...
 def context_number(context: dict[str, Any]) -> int: ...
 def singular_dtype(dtype: str) -> str: ...

@@ -52,9 +52,7 @@ def run_backup(
     with writer:
         for kind, found in (("experiment", http.list_experiments()), ("tag", http.list_tags())):
             for entity in found:
-                data = {key: entity.get(key) for key in ("id", "name", "description", "color")}
-                archived = bool(entity.get("archived"))
-                writer.add_entity(kind, {**data, "is_archived": archived})
+                writer.add_entity(kind, entity)
         for run in stored_runs(http, query, blobs=include_blobs):
             writer.add_run(run)
     path = writer.compress() if compress else writer.path

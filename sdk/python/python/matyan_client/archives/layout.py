@@ -1,23 +1,13 @@
-"""Names and numbers that the reader and the writer of archives share."""
+"""Names of files of archives, and objects as archives have them."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any, NamedTuple
 
-FORMAT_VERSION = 1
-
-MANIFEST = "manifest.json"
 ENTITIES = "entities.jsonl"
 RUNS = "runs"
 SEQUENCES = "sequences.jsonl"
-BLOBS = "blobs"
-# Lists blobs whose files do not have their paths as names.
-BLOB_LIST = "blobs.jsonl"
-
-# Names and types of terminal lines and log records, which are stored as if they were series.
-LINES = ("logs", "logs")
-RECORDS = ("__log_records", "log_records")
 
 
 class StoredObject(NamedTuple):
