@@ -14,6 +14,7 @@ use matyan_proto::ingest::v1::{
 use prost::Message as _;
 use tokio::{
     sync::Notify,
+    task,
     time::{self, Instant},
 };
 
@@ -40,6 +41,9 @@ const SILENCE: Duration = Duration::from_secs(20);
 const LONG_SILENCE: Duration = Duration::from_secs(65);
 /// Unacknowledged bytes up to which the server certainly reads pings.
 const READ_AHEAD: usize = 3 << 20;
+/// Most messages without anything new, within `LONG_SILENCE`, before a connection is given up. A server of
+/// Matyan sends a few.
+const MOST_IDLE_MESSAGES: u32 = 10_000;
 /// Longest time for saying goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -169,17 +173,24 @@ impl Exchange<'_> {
     }
 
     async fn receive<R: ResponseStream>(&self, mut responses: R) -> LinkEnd {
+        let mut idle = IdleMessages::default();
         loop {
-            match time::timeout(EXAMINATION, responses.next()).await {
+            // Messages that have arrived already are read without a wait, and other runs use this thread too.
+            task::coop::consume_budget().await;
+            let is_new = match time::timeout(EXAMINATION, responses.next()).await {
                 Err(_) if self.is_silent(R::SHOWS_PINGS) => {
                     return LinkEnd::Lost("the server has been silent for too long".to_owned());
                 }
                 Err(_) => continue,
                 Ok(Ok(Some(response))) => self.acknowledge(&response),
-                Ok(Ok(None)) => {}
+                Ok(Ok(None)) => false,
                 Ok(Err(end)) => return end,
+            };
+            let now = Instant::now();
+            self.heard.set(now);
+            if idle.are_too_many(is_new, now) {
+                return LinkEnd::Lost("the server sends messages that say nothing new".to_owned());
             }
-            self.heard.set(Instant::now());
         }
     }
 
@@ -193,15 +204,40 @@ impl Exchange<'_> {
         }
     }
 
-    fn acknowledge(&self, response: &StreamResponse) {
+    /// Returns whether the response acknowledges anything that was not acknowledged before.
+    fn acknowledge(&self, response: &StreamResponse) -> bool {
         let mut outbox = self.outbox.borrow_mut();
         if response.rejected_items > 0 {
             report_rejections(&outbox, response.rejected_items, response.rejections.first());
         }
         let position = response.position.map(|position| (position.log, position.partition, position.offset));
-        outbox.acknowledge(response.sequence, position);
-        self.owing_since.set((!outbox.is_empty()).then(Instant::now));
-        self.acknowledged.notify_one();
+        let is_new = outbox.acknowledge(response.sequence, position);
+        if is_new {
+            self.owing_since.set((!outbox.is_empty()).then(Instant::now));
+            self.acknowledged.notify_one();
+        }
+        is_new
+    }
+}
+
+/// The number of messages since the last one that brought anything new.
+#[derive(Default)]
+struct IdleMessages {
+    count: u32,
+    /// When the first of them arrived.
+    since: Option<Instant>,
+}
+
+impl IdleMessages {
+    /// Counts a message. Returns whether there are more than any server needs to send.
+    fn are_too_many(&mut self, is_new: bool, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        if is_new || now.duration_since(since) > LONG_SILENCE {
+            *self = Self::default();
+            return false;
+        }
+        self.count += 1;
+        self.count > MOST_IDLE_MESSAGES
     }
 }
 
@@ -211,4 +247,25 @@ pub(crate) fn report_rejections(outbox: &Outbox, items: u32, first: Option<&Reje
         first.map_or_else(String::new, |first| format!("; the first: {}: {}", first.field, first.reason));
     let message = format!("the server rejected {items} values{first}");
     outbox.spool().notices.push(NoticeLevel::Error, message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_74_only_a_flood_of_messages_without_news_ends_a_connection() {
+        let count_until_end = |interval: Duration, is_new: fn(u32) -> bool| {
+            let mut idle = IdleMessages::default();
+            let mut now = Instant::now();
+            (1..=3 * MOST_IDLE_MESSAGES).find(|number| {
+                now += interval;
+                idle.are_too_many(is_new(*number), now)
+            })
+        };
+        assert_eq!(count_until_end(Duration::ZERO, |_| false), Some(MOST_IDLE_MESSAGES + 1));
+        // Pings of a server that has nothing else to say.
+        assert_eq!(count_until_end(Duration::from_secs(20), |_| false), None);
+        assert_eq!(count_until_end(Duration::ZERO, |number| number % 100 == 0), None);
+    }
 }

@@ -118,6 +118,8 @@ where
 
     async fn ack(&mut self) -> Result<Ack, SessionError> {
         loop {
+            // Pings that have arrived already are read without a wait, and other runs use this thread too.
+            tokio::task::coop::consume_budget().await;
             match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => return parse_ack(&text),
                 // Reading answers pings.

@@ -281,8 +281,9 @@ impl Outbox {
         Frame { cut, batch: encoded.into(), first_us: batch.first_us() }
     }
 
-    /// Handles the acknowledgement of every batch up to a sequence.
-    pub(crate) fn acknowledge(&mut self, sequence: u64, log_position: Option<(u32, u32, u64)>) {
+    /// Handles the acknowledgement of every batch up to a sequence. Returns whether it is news: a repeated one costs
+    /// nothing.
+    pub(crate) fn acknowledge(&mut self, sequence: u64, log_position: Option<(u32, u32, u64)>) -> bool {
         let mut items = 0;
         let mut last = None;
         while let Some(frame) = self.frames.pop_front_if(|frame| frame.cut.sequence <= sequence) {
@@ -291,9 +292,8 @@ impl Outbox {
             self.sent = self.sent.saturating_sub(1);
             last = Some(frame.cut.sequence);
         }
-        if let Some(last) = last
-            && let Err(error) = self.cuts.acknowledge(last)
-        {
+        let Some(last) = last else { return false };
+        if let Err(error) = self.cuts.acknowledge(last) {
             // The batches would be sent again by the next process, which the server recognizes.
             self.spool.notices.push(NoticeLevel::Warning, format!("failed to write to a journal: {error}"));
         }
@@ -310,6 +310,7 @@ impl Outbox {
             }
         });
         self.publish();
+        true
     }
 
     /// Everything before is acknowledged.

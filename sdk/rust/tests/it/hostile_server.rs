@@ -1,6 +1,8 @@
 //! A server in the hands of somebody else, to which a user was talked into sending data: it gets the token that is for it,
 //! and neither the tokens of other servers, nor the memory of this process, nor its terminal.
 
+mod sockets;
+
 use std::{
     fs::File,
     io::{Read as _, Write as _},

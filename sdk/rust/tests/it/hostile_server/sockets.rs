@@ -1,0 +1,104 @@
+//! Gateways that speak the binary subprotocol, and say what no server of Matyan says.
+
+use std::{
+    io::Write as _,
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use matyan_proto::ingest::v1::{StreamBatch, StreamRequest, StreamResponse, stream_request};
+use matyan_tests::eventually_blocking;
+use prost::Message as _;
+use tokio_tungstenite::tungstenite::{
+    self, Message, WebSocket,
+    handshake::server::{ErrorResponse, Request, Response},
+    http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL},
+};
+
+use super::run;
+
+/// Pause between two looks.
+const PIECE: Duration = Duration::from_millis(20);
+
+type Socket = WebSocket<TcpStream>;
+
+/// A gateway that accepts connections with the binary subprotocol, and talks on each of them. Returns its URL.
+fn socket_gateway(talk: impl Fn(&mut Socket) + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("the listener has an address"));
+    let talk = Arc::new(talk);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.expect("a client connects");
+            let talk = talk.clone();
+            thread::spawn(move || {
+                // What is no handshake is of no interest here.
+                if let Ok(mut socket) = tungstenite::accept_hdr(stream, choose_binary) {
+                    talk(&mut socket);
+                }
+            });
+        }
+    });
+    url
+}
+
+#[expect(clippy::result_large_err, reason = "the type is prescribed by the WebSocket library")]
+fn choose_binary(_: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("matyan.v1.binary"));
+    Ok(response)
+}
+
+/// Returns the next batch of a client, or `None` if it has left.
+fn next_batch(socket: &mut Socket) -> Option<StreamBatch> {
+    loop {
+        let Message::Binary(frame) = socket.read().ok()? else { continue };
+        let request = StreamRequest::decode(frame).expect("the frame is valid").message;
+        if let Some(stream_request::Message::Batch(batch)) = request {
+            return Some(batch);
+        }
+    }
+}
+
+/// Answers every batch, until the client has left.
+fn answer_batches(socket: &mut Socket, answer: impl Fn(u64) -> StreamResponse) {
+    while let Some(batch) = next_batch(socket) {
+        if socket.send(Message::binary(answer(batch.sequence).encode_to_vec())).is_err() {
+            return;
+        }
+    }
+}
+
+fn stored(sequence: u64) -> StreamResponse {
+    StreamResponse { sequence, ..StreamResponse::default() }
+}
+
+#[test]
+fn rule_74_a_flood_of_messages_stops_no_other_run() {
+    // Empty responses, pings and pongs.
+    for message in [b"\x82\x00", b"\x89\x00", b"\x8a\x00"] {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = is_over.clone();
+        let hostile = socket_gateway(move |socket| {
+            let messages = message.repeat(8 << 10);
+            while !stop.load(Ordering::Relaxed) && socket.get_mut().write_all(&messages).is_ok() {}
+        });
+        let honest = socket_gateway(|socket| answer_batches(socket, stored));
+        let spools = tempfile::tempdir().unwrap();
+        let flooded = run(&hostile, spools.path());
+        let other = run(&honest, spools.path());
+        assert!(other.flush(Duration::from_secs(10)), "{:?}", other.health());
+        eventually_blocking("the connection is given up", || {
+            flooded.flush(PIECE);
+            let health = flooded.health();
+            let is_given_up = health.last_error.as_ref().is_some_and(|error| error.contains("nothing new"));
+            if is_given_up { Ok(()) } else { Err(health) }
+        });
+        assert!(flooded.health().pending > 0, "{message:?}");
+        is_over.store(true, Ordering::Relaxed);
+    }
+}
