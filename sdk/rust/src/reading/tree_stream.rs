@@ -7,6 +7,7 @@
 //! decoders also accept, are read.
 
 use bytes::{Buf, BytesMut};
+use matyan_value::MAX_DEPTH;
 
 const KEY_END: u8 = 0xfe;
 
@@ -15,6 +16,10 @@ const LENGTH_BYTES: usize = 4;
 
 /// Longest path. Keys are names, run ids, and parameters, which are shorter.
 const PATH_BYTES: usize = 16 << 20;
+
+/// Most keys of a path. Trees are read and dropped by functions that call themselves, so more of them would need more
+/// stack than a thread has. Room for a value at the deepest path of params, and for the keys before it.
+const MOST_KEYS: usize = 2 * MAX_DEPTH + 8;
 
 /// Longest value: 128 million doubles. A length above it is rather the sign of a broken stream.
 const VALUE_BYTES: usize = 1 << 30;
@@ -81,6 +86,9 @@ pub enum TreeError {
     /// A path does not fit the format.
     #[error("an entry has a malformed path")]
     Path,
+    /// A path has more keys than any valid one.
+    #[error("an entry is nested deeper than {MOST_KEYS} levels")]
+    TooDeep,
     /// Text is not UTF-8.
     #[error("an entry has text that is not UTF-8")]
     Utf8,
@@ -155,6 +163,9 @@ fn part(received: &[u8], start: usize, longest: usize) -> Result<Option<&[u8]>, 
 fn decode_path(mut path: &[u8]) -> Result<Vec<Key>, TreeError> {
     let mut keys = Vec::new();
     while let Some(&first) = path.first() {
+        if keys.len() == MOST_KEYS {
+            return Err(TreeError::TooDeep);
+        }
         // No text key starts with this byte, so it starts an integer key.
         if first == KEY_END {
             let (index, rest) = path[1..].split_first_chunk::<8>().ok_or(TreeError::Path)?;

@@ -153,6 +153,15 @@ fn invalid_entries_are_refused() {
 }
 
 #[test]
+fn rule_74_a_path_that_is_too_deep_is_refused() {
+    let path = |keys: usize| b"a\xfe".repeat(keys);
+    assert_eq!(decode_path(&path(MOST_KEYS)).unwrap().len(), MOST_KEYS);
+    assert_eq!(decode_path(&path(MOST_KEYS + 1)), Err(TreeError::TooDeep));
+    let index = b"\xfe\0\0\0\0\0\0\0\0\xfe".repeat(100_000);
+    assert_eq!(decode_path(&index), Err(TreeError::TooDeep));
+}
+
+#[test]
 fn short_numbers_are_read() {
     assert_eq!(decode_value(&[2, 0xff, 0xff]), Ok(Leaf::Integer(-1)));
     assert_eq!(decode_value(&[2, 1, 0, 0, 0]), Ok(Leaf::Integer(1)));
