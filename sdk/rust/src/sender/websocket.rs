@@ -1,6 +1,7 @@
 //! The WebSocket handshake with the gateway, which also chooses between the binary subprotocol and
 //! JSON.
 
+use matyan_proto::limits;
 use matyan_wire::headers::BINARY_SUBPROTOCOL;
 use tokio::time;
 use tokio_tungstenite::{
@@ -30,6 +31,10 @@ use crate::{
 
 /// Largest frame of the server: responses with a thousand rejections are far smaller.
 const MOST_FRAME_BYTES: usize = 16 << 20;
+
+/// Most bytes that wait to be written: the largest batch, and answers to pings. A server that pings without reading
+/// the answers gets no more of them, and a batch that finds no room ends the connection.
+const MOST_UNSENT_BYTES: usize = 2 * limits::MESSAGE_BYTES;
 
 /// An open WebSocket.
 pub(crate) type Socket = WebSocketStream<Box<dyn ByteStream>>;
@@ -67,8 +72,7 @@ async fn handshake(
 ) -> Result<Socket, ConnectError> {
     let request = request(target, run_id, is_binary)?;
     let stream = dialer.open(target, None).await?;
-    let config = WebSocketConfig::default().max_message_size(Some(MOST_FRAME_BYTES));
-    let handshake = client_async_with_config(request, stream, Some(config));
+    let handshake = client_async_with_config(request, stream, Some(config()));
     match time::timeout(STEP_TIMEOUT, handshake).await.map_err(|_| target.timeout())? {
         Ok((socket, answer)) => {
             older_server::report(answer.headers());
@@ -83,6 +87,12 @@ async fn handshake(
         }),
         Err(error) => Err(ConnectError::Handshake(Box::new(error))),
     }
+}
+
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(MOST_FRAME_BYTES))
+        .max_write_buffer_size(MOST_UNSENT_BYTES)
 }
 
 fn request(target: &Target, run_id: &str, is_binary: bool) -> Result<Request, ConnectError> {
@@ -102,7 +112,33 @@ fn request(target: &Target, run_id: &str, is_binary: bool) -> Result<Request, Co
 
 #[cfg(test)]
 mod tests {
+    use futures::{SinkExt as _, StreamExt as _};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio_tungstenite::tungstenite::{Message, protocol::Role};
+
     use super::*;
+
+    #[tokio::test]
+    async fn rule_74_answers_to_pings_that_nobody_reads_are_limited() {
+        let (near, mut far) = tokio::io::duplex(64 << 10);
+        let mut socket = WebSocketStream::from_raw_socket(near, Role::Client, Some(config())).await;
+        let largest = Message::binary(vec![0; limits::MESSAGE_BYTES]);
+        // The answer to a ping is longer, because it is masked.
+        let ping = [&[0x89, 125][..], &[0; 125]].concat();
+        let pings = ping.repeat(1000);
+        let flood = async {
+            for _ in 0..=MOST_UNSENT_BYTES / pings.len() {
+                far.write_all(&pings).await.unwrap();
+            }
+        };
+        let read = async { while let Some(Ok(_)) = socket.next().await {} };
+        tokio::select! {
+            () = flood => {}
+            () = read => panic!("the connection ended"),
+        }
+        let sent = socket.send(largest).await;
+        assert!(matches!(sent, Err(tungstenite::Error::WriteBufferFull(_))), "{sent:?}");
+    }
 
     #[test]
     fn the_path_of_a_run_is_appended_to_the_url() {
