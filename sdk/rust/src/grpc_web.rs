@@ -15,7 +15,10 @@ use object_store_http::{
 use percent_encoding::percent_decode_str;
 use prost::Message;
 
-use crate::http::{BodyStream, HttpClient, HttpError, RequestToken, RestRequest, malformed};
+use crate::{
+    http::{BodyStream, HttpClient, HttpError, RequestToken, RestRequest, malformed},
+    plain_text::plain_text,
+};
 
 const WEB: HeaderValue = HeaderValue::from_static("application/grpc-web+proto");
 
@@ -234,7 +237,7 @@ fn trailer_values(trailers: &str) -> [&str; 3] {
 /// of the error, so that callers handle REST and gRPC errors alike.
 fn outcome(method: &str, status: &str, message: &str, details: &str) -> Result<(), HttpError> {
     let status: i32 = status.parse().unwrap_or(2);
-    let message = percent_decode_str(message).decode_utf8_lossy().into_owned();
+    let message = plain_text(&percent_decode_str(message).decode_utf8_lossy());
     match status {
         OK => return Ok(()),
         NOT_FOUND if is_about_project(details) => return Err(HttpError::NoProject { message }),
@@ -338,6 +341,14 @@ mod tests {
             panic!("not refused")
         };
         assert_eq!((status, code.as_str(), message.as_str()), (503, "NOT_YET_APPLIED", "try again"));
+    }
+
+    #[test]
+    fn rule_75_the_message_of_a_status_has_no_control_characters() {
+        let Err(HttpError::Refused { message, .. }) = outcome("/s/M", "3", "no%1B%5B2J", "") else {
+            panic!("not refused")
+        };
+        assert_eq!(message, "no\\u{1b}[2J");
     }
 
     #[test]

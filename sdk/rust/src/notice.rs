@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use crate::{locks::lock, per_process::PerProcess, plain_text::plain_text};
+use crate::{locks::lock, per_process::PerProcess, plain_text::plain_line};
 
 /// Most notices that wait; the oldest are kept, because they name the cause.
 const MOST: usize = 100;
@@ -56,8 +56,8 @@ impl Notices {
 
     /// Adds a notice, unless an equal one waits already.
     pub(crate) fn push(&self, level: NoticeLevel, message: impl Into<String>) {
-        // Most of them quote a server.
-        let notice = Notice { level, message: plain_text(&message.into()) };
+        // Most of them quote a server, which says as much as it likes.
+        let notice = Notice { level, message: plain_line(&message.into()) };
         let notices = self.0.as_deref().unwrap_or(&OF_PROCESS);
         let mut queue = lock(notices.get());
         if queue.len() < MOST && !queue.contains(&notice) {
@@ -96,5 +96,22 @@ impl NoticeQueue {
         let mut queue = lock(self.get());
         self.is_waiting.store(false, Ordering::Relaxed);
         queue.drain(..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_75_notices_are_short_lines() {
+        let notices = Notices::default();
+        for end in ["a", "b"] {
+            notices.push(NoticeLevel::Error, format!("no\n{}{end}", "x".repeat(1 << 20)));
+        }
+        let taken: Vec<_> = notices.take().into_iter().map(|notice| notice.message).collect();
+        // They differ only where they are cut.
+        let [message] = taken.as_slice() else { panic!("{} notices", taken.len()) };
+        assert!(message.starts_with("no\\nx") && message.len() < 4 << 10, "{message}");
     }
 }

@@ -11,6 +11,7 @@ use tokio::{task, time};
 use crate::sender::grpc;
 use crate::{
     notice::{NoticeLevel, OUTAGE_NOTICE},
+    plain_text::plain_line,
     sender::{
         backoff::Backoff,
         binary,
@@ -144,7 +145,7 @@ fn fail(spool: &Spool, reason: &str) {
     spool.progress.update(|delivery| {
         delivery.is_connected = false;
         delivery.disconnected_at.get_or_insert_with(Instant::now);
-        delivery.last_error = Some(reason.to_owned());
+        delivery.last_error = Some(plain_line(reason));
     });
 }
 

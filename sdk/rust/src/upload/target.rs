@@ -46,7 +46,8 @@ impl UploadTarget {
                 ),
             ));
         }
-        Ok(Self { url: url.clone(), headers })
+        // What is shown of it has no control characters, unlike the text of the gateway.
+        Ok(Self { url: target.into(), headers })
     }
 }
 
@@ -143,6 +144,13 @@ mod tests {
         ] {
             assert_eq!(read(gateway, url, &[]).await.unwrap().url, url, "{gateway}");
         }
+    }
+
+    #[tokio::test]
+    async fn rule_75_the_url_of_an_upload_has_no_control_characters() {
+        let url = "https://198.51.100.7/\u{1b}[2J\n\u{202e}x?signature=%2Fa+b";
+        let target = read("http://192.0.2.1", url, &[]).await.unwrap();
+        assert_eq!(target.url, "https://198.51.100.7/%1B[2J%E2%80%AEx?signature=%2Fa+b");
     }
 
     #[tokio::test]

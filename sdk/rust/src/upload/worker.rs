@@ -19,6 +19,7 @@ use crate::{
     http::{HttpClient, HttpError, Timeouts},
     notice::NoticeLevel,
     per_process::PerProcess,
+    plain_text::plain_line,
     progress::UploadFailure,
     sender::backoff::Backoff,
     spool::{reader, store::Spool, writer::AppendResult},
@@ -379,7 +380,7 @@ impl Upload {
 
     /// Notes why the last attempt has failed, for the health of the run and for `sync`.
     fn note_attempt(&self, path: &str, error: &HttpError) {
-        let reason = format!("failed to upload {path}: {}", with_source(error));
+        let reason = plain_line(&format!("failed to upload {path}: {}", with_source(error)));
         let is_refused = matches!(error, HttpError::Refused { .. } | HttpError::NotFound { .. });
         let failure = UploadFailure { reason, is_refused };
         self.spool.progress.update(|delivery| drop(delivery.failed_uploads.insert(self.number, failure)));

@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
-use matyan_proto::ingest::v1::{StreamBatch, StreamRequest, StreamResponse, stream_request};
+use matyan_proto::ingest::v1::{Rejection, StreamBatch, StreamRequest, StreamResponse, stream_request};
 use matyan_tests::eventually_blocking;
 use prost::Message as _;
 use tokio_tungstenite::tungstenite::{
     self, Message, WebSocket,
     handshake::server::{ErrorResponse, Request, Response},
     http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL},
+    protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
 use super::run;
@@ -101,4 +102,31 @@ fn rule_74_a_flood_of_messages_stops_no_other_run() {
         assert!(flooded.health().pending > 0, "{message:?}");
         is_over.store(true, Ordering::Relaxed);
     }
+}
+
+#[test]
+fn rule_75_what_a_server_says_about_data_is_one_short_line() {
+    let hostile = socket_gateway(|socket| {
+        let Some(batch) = next_batch(socket) else { return };
+        let reason = "no\nERROR\u{1b}[2J".repeat(1 << 16);
+        let rejection = Rejection { count: 1, reason, ..Rejection::default() };
+        let response =
+            StreamResponse { rejections: vec![rejection], rejected_items: 1, ..stored(batch.sequence) };
+        let reason = CloseFrame { code: CloseCode::Again, reason: "UNAVAILABLE: no\nERROR\u{1b}[2J".into() };
+        let sent = socket.send(Message::binary(response.encode_to_vec()));
+        // A client that has left needs no reason.
+        drop(sent.and_then(|()| socket.close(Some(reason))));
+        while socket.read().is_ok() {}
+    });
+    let spools = tempfile::tempdir().unwrap();
+    let run = run(&hostile, spools.path());
+    let error = eventually_blocking("the connection is closed", || {
+        run.flush(PIECE);
+        run.health().last_error.filter(|error| error.contains("UNAVAILABLE")).ok_or_else(|| run.health())
+    });
+    assert!(error.contains("no\\nERROR\\u{1b}[2J"), "{error}");
+    let notices = run.notices();
+    assert!(notices.iter().any(|notice| notice.message.contains("no\\nERROR\\u{1b}")), "{notices:?}");
+    let is_short_line = |message: &str| !message.contains(['\n', '\u{1b}']) && message.len() < 4 << 10;
+    assert!(notices.iter().all(|notice| is_short_line(&notice.message)), "{notices:?}");
 }
