@@ -35,7 +35,7 @@ const METHOD: &str = "/matyan.logs.v1.LogService/Lines";
 
 /// Finds out the number for the lines of a spool.
 pub(crate) async fn learn(spool: Arc<Spool>) {
-    spool.set_first_line(first_free(&spool).await);
+    spool.set_first_line(first_free(&spool, PATIENCE).await);
 }
 
 /// Remembers the position of the data that was stored for a run.
@@ -53,28 +53,30 @@ fn key(owner: &Owner) -> (String, String) {
 
 /// Returns the number after the last stored line. If the backend cannot answer although the gateway
 /// can be reached, it is a number that no earlier line can have: the time in seconds.
-async fn first_free(spool: &Spool) -> i64 {
+async fn first_free(spool: &Spool, patience: Duration) -> i64 {
     let owner = spool.owner();
-    let mut connected_at = None;
+    let mut connected_at: Option<Instant> = None;
     let mut backoff = Backoff::default();
     let unused = owner.created_us / 1_000_000;
     loop {
-        match ask(owner).await {
-            Ok(first_line) => return first_line,
+        let left = patience.saturating_sub(connected_at.map_or(Duration::ZERO, |at| at.elapsed()));
+        // An answer may also begin, and never end.
+        match time::timeout(left, ask(owner)).await {
+            Ok(Ok(first_line)) => return first_line,
             // Older servers have no such call.
-            Err(HttpError::NotFound { .. } | HttpError::Unsupported { .. }) => return 0,
-            Err(error) if !error.is_temporary() => {
+            Ok(Err(HttpError::NotFound { .. } | HttpError::Unsupported { .. })) => return 0,
+            Ok(Err(error)) if !error.is_temporary() => {
                 let message = format!(
                     "terminal lines are numbered from {unused}, as the last number is unknown: {error}"
                 );
                 spool.notices.push(NoticeLevel::Warning, message);
                 return unused;
             }
-            Err(_) => {}
+            Ok(Err(_)) | Err(_) => {}
         }
         if spool.progress.delivery().is_connected {
             let connected_at = *connected_at.get_or_insert_with(Instant::now);
-            if connected_at.elapsed() > PATIENCE {
+            if connected_at.elapsed() >= patience {
                 return unused;
             }
         }
@@ -94,4 +96,47 @@ async fn ask(owner: &Owner) -> Result<i64, HttpError> {
         first_line = answer.last_step.map_or(first_line, |last| last.saturating_add(1));
     }
     Ok(first_line)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        clock,
+        config::Config,
+        notice::Notices,
+        numbering::{Numbering, RunOrigin},
+    };
+
+    /// The beginning of an answer that has no end.
+    const HEAD: &[u8] =
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc-web+proto\r\ntransfer-encoding: chunked\r\n\r\n";
+
+    #[tokio::test]
+    async fn rule_74_lines_do_not_wait_for_an_answer_without_end() {
+        let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", backend.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut connection, _)) = backend.accept().await {
+                assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0);
+                connection.write_all(HEAD).await.unwrap();
+                open.push(connection);
+            }
+        });
+        let root = TempDir::new().unwrap();
+        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
+        let owner = Owner::of_this_process("run", &url, &url, clock::now_us());
+        let unused = owner.created_us / 1_000_000;
+        let numbering = Numbering::of_run(&url, "run", RunOrigin::Existing);
+        let spool = Spool::create(&config, owner, numbering, Notices::default(), None).unwrap();
+        spool.progress.update(|delivery| delivery.is_connected = true);
+        assert_eq!(first_free(&spool, Duration::from_millis(50)).await, unused);
+    }
 }
