@@ -112,7 +112,10 @@ impl fmt::Display for JsonText {
 /// A client of one server. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    inner: reqwest::Client,
+    /// For requests that change something or carry a body.
+    calls: reqwest::Client,
+    /// For requests that read, once there is one.
+    reads: Arc<OnceBox<reqwest::Client>>,
     /// For uploads, once there is one.
     uploads: Arc<OnceBox<reqwest::Client>>,
     base: String,
@@ -136,8 +139,9 @@ impl HttpClient {
         // An error means that the process has already chosen a provider, which is as good.
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let (base, address) = checked_url(url)?;
-        let inner = client(base, timeouts, protected_redirects())?;
-        Ok(Self { inner, uploads: Arc::default(), base: base.to_owned(), address, timeouts })
+        let calls = client(base, timeouts, protected_redirects(is_same_server))?;
+        let [reads, uploads] = [Arc::default(), Arc::default()];
+        Ok(Self { calls, reads, uploads, base: base.to_owned(), address, timeouts })
     }
 
     /// URL of the server, without a slash at the end.
@@ -216,13 +220,22 @@ impl HttpClient {
         self.uploads.get_or_try_init(create)
     }
 
+    fn client_of(&self, method: &Method) -> Result<&reqwest::Client, HttpError> {
+        if *method != Method::GET {
+            return Ok(&self.calls);
+        }
+        let create = || client(&self.base, self.timeouts, protected_redirects(|_, _| true)).map(Box::new);
+        self.reads.get_or_try_init(create)
+    }
+
     fn url(&self, request: &RestRequest) -> String {
         format!("{}{}", self.base, request.path)
     }
 
     async fn open(&self, request: &RestRequest) -> Result<BodyStream, HttpError> {
         let url = self.url(request);
-        let mut outgoing = self.inner.request(request.method.clone(), format!("{url}{}", request.query));
+        let client = self.client_of(&request.method)?;
+        let mut outgoing = client.request(request.method.clone(), format!("{url}{}", request.query));
         if let Some((content_type, body)) = &request.body {
             outgoing = outgoing.header(CONTENT_TYPE, content_type).body(body.clone());
         }
@@ -242,20 +255,31 @@ impl HttpClient {
 }
 
 /// Follows redirects as long as they stay protected: a token that was sent by https is never sent by http, also not to the
-/// same host and port. Tokens are not sent to other hosts and ports anyway.
-fn protected_redirects() -> redirect::Policy {
-    redirect::Policy::custom(|attempt| {
-        let is_from_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-        let is_exposed = is_from_https && attempt.url().scheme() != "https";
+/// same host and port. Tokens are not sent to other hosts and ports anyway. `may_lead` says whether a redirect from one URL
+/// may lead to another.
+fn protected_redirects(may_lead: fn(&Url, &Url) -> bool) -> redirect::Policy {
+    redirect::Policy::custom(move |attempt| {
+        let from = attempt.previous().last();
+        let is_exposed = from.is_some_and(|url| url.scheme() == "https") && attempt.url().scheme() != "https";
+        let is_elsewhere = from.is_some_and(|url| !may_lead(url, attempt.url()));
         let is_endless = attempt.previous().len() > MAX_REDIRECTS;
         if is_exposed {
             attempt.error("the server redirects from https to http: let its proxy send X-Forwarded-Proto")
+        } else if is_elsewhere {
+            attempt.error("the server redirects to another one: use the URL of that one")
         } else if is_endless {
             attempt.error("the server redirects too often")
         } else {
             attempt.follow()
         }
     })
+}
+
+/// Whether a redirect stays on its server, or leads to its https. A server in the hands of somebody else must not make this
+/// machine send requests to others.
+fn is_same_server(from: &Url, to: &Url) -> bool {
+    let is_its_https = from.scheme() == "http" && to.scheme() == "https" && to.port().is_none();
+    from.host() == to.host() && (from.origin() == to.origin() || is_its_https)
 }
 
 fn client(base: &str, timeouts: Timeouts, redirects: redirect::Policy) -> Result<reqwest::Client, HttpError> {
@@ -388,6 +412,38 @@ mod tests {
         assert!(matches!(outcome, Err(HttpError::Refused { status: 302, .. })), "{outcome:?}");
         // A connection would be there before the answer.
         assert!(futures::FutureExt::now_or_never(elsewhere.accept()).is_none());
+    }
+
+    #[tokio::test]
+    async fn rule_74_no_call_follows_a_redirect_to_another_server() {
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", gateway.local_addr().unwrap());
+        let location = format!("http://{}/metadata", elsewhere.local_addr().unwrap());
+        let client = HttpClient::new(&url, Timeouts::default()).unwrap();
+        let request = RestRequest::json(Method::POST, "/presign", "{}");
+        for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+            let head = format!(
+                "HTTP/1.1 {status}\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            let (_, outcome) = tokio::join!(answer(&gateway, head), client.text(&request));
+            let error = outcome.unwrap_err().to_string();
+            assert!(error.contains("redirects to another one"), "{status}: {error}");
+            assert!(futures::FutureExt::now_or_never(elsewhere.accept()).is_none(), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_stays_on_a_server_or_leads_to_its_https() {
+        let is_same_server =
+            |from: &str, to: &str| is_same_server(&Url::parse(from).unwrap(), &Url::parse(to).unwrap());
+        assert!(is_same_server("http://h:1/a", "http://h:1/a/"));
+        assert!(is_same_server("http://h/a", "https://h/a"));
+        assert!(is_same_server("http://h:1/a", "https://h/a"));
+        assert!(!is_same_server("http://h:1/a", "http://h:2/a"));
+        assert!(!is_same_server("http://h/a", "https://h:6443/a"));
+        assert!(!is_same_server("http://h/a", "https://i/a"));
+        assert!(!is_same_server("https://h/a", "http://h/a"));
     }
 
     /// The URL of an upload is a credential itself. A gateway has named its server, which must not get the token.

@@ -4,7 +4,7 @@
 //! else must not make this machine send requests that only this machine can send: to its own services, to
 //! the service of its cloud that hands out credentials, or with headers that mean something there.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use matyan_value::{Map, Value};
 use object_store_http::{
@@ -18,6 +18,16 @@ use crate::http::{HttpClient, HttpError, malformed};
 /// Beginnings of the headers that describe content to a Matyan server, S3, Azure or Google. None of them
 /// authorizes a request or asks a cloud for credentials, as `x-aws-…` and `metadata-flavor` do.
 const HEADERS: [&str; 4] = ["content-", "x-amz-", "x-goog-", "x-ms-"];
+
+/// Services of clouds that hand out credentials to the machine that asks, outside of the addresses that are local anyway:
+/// of Alibaba, Azure, Oracle, AWS and Google.
+const METADATA_SERVICES: [IpAddr; 5] = [
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+];
 
 /// Destination of an upload.
 pub(super) struct UploadTarget {
@@ -95,6 +105,9 @@ async fn is_local(gateway: &HttpClient, url: &Url) -> bool {
 }
 
 fn is_local_address(address: IpAddr) -> bool {
+    if METADATA_SERVICES.contains(&address) {
+        return true;
+    }
     match address {
         IpAddr::V4(address) => address.is_loopback() || address.is_link_local() || address.is_unspecified(),
         IpAddr::V6(address) => match address.to_ipv4_mapped() {
@@ -129,6 +142,12 @@ mod tests {
             "http://[::ffff:127.0.0.1]/x",
             "http://169.254.169.254/latest/api/token",
             "http://[fe80::1]/x",
+            "http://100.100.100.200/latest/meta-data/",
+            "http://168.63.129.16/x",
+            "http://[::ffff:168.63.129.16]/x",
+            "http://192.0.0.192/x",
+            "http://[fd00:ec2::254]/latest/api/token",
+            "http://[fd20:ce::254]/x",
         ] {
             let refused = read("http://192.0.2.1:53801", url, &[]).await.err().unwrap();
             assert!(refused.contains("this machine or its own network"), "{url}: {refused}");
