@@ -51,6 +51,12 @@ const ATTEMPTS: u32 = 3;
 
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// Longest id of an upload; ids of S3 and others have some hundred bytes.
+const MAX_ID_BYTES: usize = 4 << 10;
+
+/// Longest tag of a part. Each is in the record, which is written again after each part.
+const MAX_ETAG_BYTES: usize = 1 << 10;
+
 /// Version of the record of parts.
 const FORMAT: u32 = 1;
 
@@ -123,10 +129,11 @@ impl Progress {
         (progress.format == FORMAT).then_some(progress)
     }
 
-    fn write(&self, path: &Path) -> io::Result<()> {
+    /// Writes the record, which can have megabytes, without holding up the thread.
+    async fn write(&self, path: &Path) -> io::Result<()> {
         let new = path.with_extension("parts.new");
-        fs::write(&new, serde_json::to_vec(self)?)?;
-        fs::rename(new, path)
+        tokio::fs::write(&new, serde_json::to_vec(self)?).await?;
+        tokio::fs::rename(new, path).await
     }
 
     fn piece(&self, index: usize) -> FilePiece {
@@ -188,7 +195,8 @@ impl PartedUpload<'_> {
             answer => answer?,
         };
         let unexpected = || malformed(BEGIN, "an answer that does not describe an upload");
-        let upload_id = member_text(&answer, "upload_id").ok_or_else(unexpected)?;
+        let upload_id = member_text(&answer, "upload_id").filter(|id| id.len() <= MAX_ID_BYTES);
+        let upload_id = upload_id.ok_or_else(unexpected)?;
         let part_bytes = match answer.get("part_bytes") {
             Some(Value::Integer(bytes)) => u64::try_from(*bytes).map_err(|_| unexpected())?,
             _ => return Err(unexpected()),
@@ -204,7 +212,7 @@ impl PartedUpload<'_> {
         let is_sequential = answer.get("is_sequential") == Some(&Value::Bool(true));
         let parts = vec![None; count as usize];
         let progress = Progress { format: FORMAT, file, upload_id, part_bytes, is_sequential, parts };
-        self.save(&progress)?;
+        self.save(&progress).await?;
         Ok(Some(progress))
     }
 
@@ -222,7 +230,7 @@ impl PartedUpload<'_> {
         while let Some(sent) = sending.next().await {
             let (index, part) = sent?;
             progress.parts[index] = Some(part);
-            self.save(progress)?;
+            self.save(progress).await?;
         }
         drop(sending);
         self.complete(progress).await
@@ -250,6 +258,10 @@ impl PartedUpload<'_> {
         hasher.set_input_offset(piece.offset);
         let (headers, hasher) = put_file(self.gateway, target, self.artifact.file, piece, hasher).await?;
         let etag = headers.get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
+        if etag.len() > MAX_ETAG_BYTES {
+            let reason = format!("a part with a tag of {} bytes", etag.len());
+            return Err(malformed(PART, reason).into());
+        }
         Ok(SentPart { etag: etag.to_owned(), hash: hex::encode(hasher.finalize_non_root()) })
     }
 
@@ -267,9 +279,10 @@ impl PartedUpload<'_> {
         drop(self.call(ABORT, Some(&progress.upload_id), []).await);
     }
 
-    fn save(&self, progress: &Progress) -> Result<(), HttpError> {
+    async fn save(&self, progress: &Progress) -> Result<(), HttpError> {
         progress
             .write(self.record)
+            .await
             .map_err(|source| HttpError::File { path: PathBuf::from(self.record), source })
     }
 

@@ -285,3 +285,21 @@ fn rule_74_no_part_is_sent_to_a_wrong_place() {
     expect_refusal(&url, Content::File(&file), "an `upload_url` with an unknown scheme");
     assert_nothing_was_put(&heads);
 }
+
+#[test]
+fn rule_74_ids_and_tags_of_an_upload_are_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("parts.bin");
+    File::create(&file).and_then(|file| file.set_len(65 << 20)).unwrap();
+    let answer_with_id = |id: &str| format!(r#"{{"upload_id": "{id}", "part_bytes": 33554432}}"#);
+    let (url, _) = gateway(move |_| answer_with_id(&"u".repeat(5_000)));
+    expect_refusal(&url, Content::File(&file), "an answer that does not describe an upload");
+    let etag = format!("etag: {}\r\n", "e".repeat(2_000));
+    let (store, _) = server_with(answer("200 OK", &etag, ""));
+    let (url, _) = gateway(move |path| match path {
+        "/api/v1/rest/artifacts/uploads" => answer_with_id("u"),
+        "/api/v1/rest/artifacts/uploads/part" => format!(r#"{{"upload_url": "{store}/x"}}"#),
+        _ => "{}".to_owned(),
+    });
+    expect_refusal(&url, Content::File(&file), "a part with a tag of 2000 bytes");
+}
