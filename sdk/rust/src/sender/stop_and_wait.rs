@@ -59,7 +59,8 @@ async fn deliver(
     let definitions = outbox.definitions_until(cut);
     let rejections = session.deliver(&batch, &definitions).await.map_err(|error| error.to_string())?;
     if let Some(first) = rejections.first() {
-        let items = rejections.iter().map(|rejection| rejection.count.max(1)).sum();
+        let counts = rejections.iter().map(|rejection| rejection.count.max(1));
+        let items = counts.fold(0, u32::saturating_add);
         report_rejections(outbox, items, Some(first));
     }
     outbox.acknowledge(cut.sequence, None);

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{task, time};
+use tokio::{
+    task::{self, JoinSet},
+    time,
+};
 
 #[cfg(feature = "grpc")]
 use crate::sender::grpc;
@@ -32,15 +35,39 @@ const REPORTED_OUTAGE: Duration = Duration::from_secs(30);
 /// Interval between attempts to read or write files that fail.
 const FILE_RETRY: Duration = Duration::from_secs(1);
 
-/// Sends a spool until it is closed and stored, then removes it.
-pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize) {
+/// Sends a spool until it is closed and stored, then removes it. Starts over after a panic, which loses nothing: the journal
+/// says what was sent, and what is not acknowledged is sent again.
+pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize + Clone + 'static) {
+    let mut backoff = Backoff::default();
+    loop {
+        let sending = task::spawn_local(send(spool.clone(), dialer.clone(), uploads.clone()));
+        match sending.await {
+            Err(error) if error.is_panic() => {}
+            // All of it is stored, or this thread ends.
+            Ok(()) | Err(_) => return,
+        }
+        if !spool.is_usable() {
+            // All of it was stored, and it is removed.
+            return spool.progress.update(|delivery| delivery.is_finished = true);
+        }
+        let reason = "the sender has failed and starts again; this is a defect of Matyan: please report it";
+        fail(&spool, reason);
+        spool.notices.push(NoticeLevel::Error, format!("{}: {reason}", spool.path().display()));
+        spool.progress.pause(backoff.next_pause()).await;
+    }
+}
+
+async fn send(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize) {
     let mut outbox = open(&spool).await;
     let mut backoff = Backoff::default();
-    // Only terminal lines wait for the answer.
-    let learning = outbox.needs_first_line().then(|| task::spawn_local(first_line::learn(spool.clone())));
+    // They end with this task.
+    let mut helpers = JoinSet::new();
+    if outbox.needs_first_line() {
+        // Only terminal lines wait for the answer.
+        helpers.spawn_local(first_line::learn(spool.clone()));
+    }
     let watched = spool.clone();
-    let watching =
-        task::spawn_local(async move { deleted_run::watch(&watched, deleted_run::EXAMINATION).await });
+    helpers.spawn_local(async move { deleted_run::watch(&watched, deleted_run::EXAMINATION).await });
     loop {
         // A connection is only opened for something to send.
         if let Err(error) = outbox.cut_first() {
@@ -59,10 +86,7 @@ pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() ->
         }
         attempt(&spool, &mut outbox, &dialer, &uploads, &mut backoff).await;
     }
-    if let Some(learning) = learning {
-        learning.abort();
-    }
-    watching.abort();
+    drop(helpers);
     deleted_run::check_at_end(&spool).await;
     spool.progress.update(|delivery| (delivery.is_finished, delivery.is_connected) = (true, false));
 }
@@ -167,7 +191,10 @@ fn report_outage(spool: &Spool, reason: &str, needs_correction: bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, rc::Rc};
+
     use tempfile::TempDir;
+    use tokio::task::LocalSet;
 
     use super::*;
     use crate::{
@@ -178,9 +205,33 @@ mod tests {
         spool::directory::Owner,
     };
 
+    fn spool_in(root: &TempDir, notices: &Notices) -> Spool {
+        let url = "http://127.0.0.1:1";
+        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
+        let owner = Owner::of_this_process("run", url, url, clock::now_us());
+        let numbering = Numbering::of_run(url, "run", RunOrigin::New);
+        Spool::create(&config, owner, numbering, notices.clone(), None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_panics_is_reported_and_starts_again() {
+        let root = TempDir::new().unwrap();
+        let notices = Notices::default();
+        let spool = Arc::new(spool_in(&root, &notices));
+        spool.close();
+        let has_failed = Rc::new(Cell::new(false));
+        let uploads = move || {
+            assert!(has_failed.replace(true), "the first attempt fails");
+            0
+        };
+        LocalSet::new().run_until(run(spool.clone(), Dialer::default(), uploads)).await;
+        assert!(spool.progress.delivery().is_finished);
+        let found = notices.take();
+        assert!(found.iter().any(|notice| notice.message.contains("starts again")), "{found:?}");
+    }
+
     #[test]
     fn an_outage_is_reported_once_and_at_once_only_if_it_needs_a_correction() {
-        let url = "http://127.0.0.1:1";
         for (outage, needs_correction, reported) in [
             (Duration::ZERO, false, 0),
             (REPORTED_OUTAGE - Duration::from_secs(10), false, 0),
@@ -188,11 +239,8 @@ mod tests {
             (Duration::ZERO, true, 1),
         ] {
             let root = TempDir::new().unwrap();
-            let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
-            let owner = Owner::of_this_process("run", url, url, clock::now_us());
-            let numbering = Numbering::of_run(url, "run", RunOrigin::New);
             let notices = Notices::default();
-            let spool = Spool::create(&config, owner, numbering, notices.clone(), None).unwrap();
+            let spool = spool_in(&root, &notices);
             fail(&spool, "refused");
             spool.progress.update(|delivery| {
                 delivery.disconnected_at = Instant::now().checked_sub(outage);
