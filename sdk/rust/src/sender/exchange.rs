@@ -182,7 +182,10 @@ impl Exchange<'_> {
                     return LinkEnd::Lost("the server has been silent for too long".to_owned());
                 }
                 Err(_) => continue,
-                Ok(Ok(Some(response))) => self.acknowledge(&response),
+                Ok(Ok(Some(response))) => match self.acknowledge(&response) {
+                    Ok(is_new) => is_new,
+                    Err(reason) => return LinkEnd::Lost(reason),
+                },
                 Ok(Ok(None)) => false,
                 Ok(Err(end)) => return end,
             };
@@ -205,18 +208,18 @@ impl Exchange<'_> {
     }
 
     /// Returns whether the response acknowledges anything that was not acknowledged before.
-    fn acknowledge(&self, response: &StreamResponse) -> bool {
+    fn acknowledge(&self, response: &StreamResponse) -> Result<bool, String> {
         let mut outbox = self.outbox.borrow_mut();
         if response.rejected_items > 0 {
             report_rejections(&outbox, response.rejected_items, response.rejections.first());
         }
         let position = response.position.map(|position| (position.log, position.partition, position.offset));
-        let is_new = outbox.acknowledge(response.sequence, position);
+        let is_new = outbox.acknowledge(response.sequence, position)?;
         if is_new {
             self.owing_since.set((!outbox.is_empty()).then(Instant::now));
             self.acknowledged.notify_one();
         }
-        is_new
+        Ok(is_new)
     }
 }
 

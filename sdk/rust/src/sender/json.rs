@@ -17,7 +17,7 @@ mod frame;
 
 use std::time::Duration;
 
-use futures::{Sink, SinkExt, Stream, StreamExt};
+use futures::{FutureExt as _, Sink, SinkExt, Stream, StreamExt};
 use matyan_proto::ingest::v1::{IngestionBatch, Rejection, SeriesDef};
 use matyan_wire::client_json::ack::{Ack, RefusedItem, refused_items};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -108,6 +108,10 @@ where
 
     /// Sends one frame and waits for its ack.
     async fn exchange(&mut self, text: &str) -> Result<Ack, SessionError> {
+        // An ack that is there already is not that of this frame.
+        if let Some(error) = self.idle().now_or_never() {
+            return Err(error);
+        }
         let limit = self.ack_limit;
         let exchange = async {
             self.socket.send(Message::text(text)).await.map_err(lost)?;

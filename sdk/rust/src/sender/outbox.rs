@@ -51,6 +51,8 @@ pub(crate) struct Outbox {
     /// Encoded batches, in order. The first `sent` of them were sent on this connection.
     frames: VecDeque<Frame>,
     sent: usize,
+    /// The last sequence that this or an earlier process may have sent.
+    last_sent: u64,
     bytes: usize,
     /// A batch that is encoded, but whose cut could not be recorded.
     unrecorded: Option<Frame>,
@@ -116,6 +118,7 @@ impl Outbox {
 
     fn new(spool: Arc<Spool>, producer: ProducerId, recorded: RecordedCuts) -> io::Result<Self> {
         let RecordedCuts { cuts, start, unacknowledged, first_line, .. } = recorded;
+        let last_sent = unacknowledged.last().map_or(cuts.acknowledged(), |cut| cut.sequence);
         Ok(Self {
             reader: SpoolReader::new(spool.clone(), start.position)?,
             restart: None,
@@ -125,6 +128,7 @@ impl Outbox {
             recorded: unacknowledged.into(),
             frames: VecDeque::new(),
             sent: 0,
+            last_sent,
             bytes: 0,
             unrecorded: None,
             end: start,
@@ -183,7 +187,11 @@ impl Outbox {
             return Ok(None);
         }
         self.sent += 1;
-        Ok(self.frames.get(self.sent - 1))
+        let frame = self.frames.get(self.sent - 1);
+        if let Some(frame) = frame {
+            self.last_sent = self.last_sent.max(frame.cut.sequence);
+        }
+        Ok(frame)
     }
 
     /// Makes sure that the oldest batch is cut, so that its age is known.
@@ -282,8 +290,15 @@ impl Outbox {
     }
 
     /// Handles the acknowledgement of every batch up to a sequence. Returns whether it is news: a repeated one costs
-    /// nothing.
-    pub(crate) fn acknowledge(&mut self, sequence: u64, log_position: Option<(u32, u32, u64)>) -> bool {
+    /// nothing. One of a batch that was never sent is an error, and acknowledges nothing.
+    pub(crate) fn acknowledge(
+        &mut self,
+        sequence: u64,
+        log_position: Option<(u32, u32, u64)>,
+    ) -> Result<bool, String> {
+        if sequence > self.last_sent {
+            return Err(format!("the server acknowledged batch {sequence}, which was never sent"));
+        }
         let mut items = 0;
         let mut last = None;
         while let Some(frame) = self.frames.pop_front_if(|frame| frame.cut.sequence <= sequence) {
@@ -292,7 +307,7 @@ impl Outbox {
             self.sent = self.sent.saturating_sub(1);
             last = Some(frame.cut.sequence);
         }
-        let Some(last) = last else { return false };
+        let Some(last) = last else { return Ok(false) };
         if let Err(error) = self.cuts.acknowledge(last) {
             // The batches would be sent again by the next process, which the server recognizes.
             self.spool.notices.push(NoticeLevel::Warning, format!("failed to write to a journal: {error}"));
@@ -310,7 +325,7 @@ impl Outbox {
             }
         });
         self.publish();
-        true
+        Ok(true)
     }
 
     /// Everything before is acknowledged.

@@ -63,7 +63,7 @@ async fn deliver(
         let items = counts.fold(0, u32::saturating_add);
         report_rejections(outbox, items, Some(first));
     }
-    outbox.acknowledge(cut.sequence, None);
+    outbox.acknowledge(cut.sequence, None)?;
     Ok(())
 }
 

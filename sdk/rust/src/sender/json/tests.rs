@@ -313,6 +313,24 @@ async fn an_answer_that_is_no_ack_ends_the_session() {
 }
 
 #[tokio::test]
+async fn rule_93_an_ack_without_a_frame_is_not_that_of_the_next_frame() {
+    let listener = listen().await;
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let server = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        socket.send(Message::text(OK)).await.unwrap();
+        socket
+    };
+    let client = async { tokio_tungstenite::connect_async(url).await.unwrap().0 };
+    let (_server, client) = tokio::join!(server, client);
+    client.get_ref().get_ref().readable().await.unwrap();
+    let mut session = JsonSession::new(client);
+    let outcome = session.deliver(&of_points(points(1)), &dictionary()).await;
+    assert!(matches!(outcome, Err(SessionError::Unexpected(_))), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn a_silent_server_is_left() {
     let listener = listen().await;
     let url = format!("ws://{}", listener.local_addr().unwrap());

@@ -130,3 +130,25 @@ fn rule_75_what_a_server_says_about_data_is_one_short_line() {
     let is_short_line = |message: &str| !message.contains(['\n', '\u{1b}']) && message.len() < 4 << 10;
     assert!(notices.iter().all(|notice| is_short_line(&notice.message)), "{notices:?}");
 }
+
+#[test]
+fn rule_93_an_acknowledgement_of_what_was_never_sent_loses_nothing() {
+    let is_honest = Arc::new(AtomicBool::new(false));
+    let decided = is_honest.clone();
+    let gateway = socket_gateway(move |socket| {
+        // As if it were the last batch of all.
+        let answer = |sequence| stored(if decided.load(Ordering::Relaxed) { sequence } else { u64::MAX });
+        answer_batches(socket, answer);
+    });
+    let spools = tempfile::tempdir().unwrap();
+    let run = run(&gateway, spools.path());
+    eventually_blocking("the connection is given up", || {
+        run.flush(PIECE);
+        let health = run.health();
+        let is_given_up = health.last_error.as_ref().is_some_and(|error| error.contains("never sent"));
+        if is_given_up { Ok(()) } else { Err(health) }
+    });
+    assert!(run.health().pending > 0);
+    is_honest.store(true, Ordering::Relaxed);
+    assert!(run.flush(Duration::from_secs(30)), "{:?}", run.health());
+}
