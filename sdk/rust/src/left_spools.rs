@@ -294,7 +294,7 @@ mod tests {
     use super::*;
     use crate::{
         numbering::{Numbering, RunOrigin},
-        sender::outbox::Outbox,
+        sender::outbox::{Outbox, RejectedItems},
     };
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
             let producer = spool.producer();
             let mut outbox = Outbox::open(Arc::new(spool)).unwrap();
             outbox.next_frame().unwrap().unwrap();
-            assert_eq!(outbox.acknowledge(1, None), Ok(true));
+            assert_eq!(outbox.acknowledge(1, None, RejectedItems::default()), Ok(true));
             drop(outbox);
             if is_gone {
                 std::fs::remove_file(path.join(cuts::FILE)).unwrap();
@@ -343,7 +343,7 @@ mod tests {
             if let Some(sequence) = acknowledged {
                 let mut outbox = Outbox::open(spool.clone()).unwrap();
                 assert_eq!(outbox.next_frame().unwrap().unwrap().cut.sequence, 1);
-                assert_eq!(outbox.acknowledge(sequence, None), Ok(sequence > 0));
+                assert_eq!(outbox.acknowledge(sequence, None, RejectedItems::default()), Ok(sequence > 0));
             }
             drop(spool);
             let is_redirected = acknowledged != Some(1);

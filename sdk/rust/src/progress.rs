@@ -44,6 +44,8 @@ pub(crate) struct Delivery {
     pub(crate) stored: Position,
     /// Number of events and points before it.
     pub(crate) stored_items: u64,
+    /// Number of those of them that the server has rejected.
+    pub(crate) rejected_items: u64,
     /// Time of the first record after it, if one was seen.
     pub(crate) oldest_us: Option<i64>,
     pub(crate) is_connected: bool,
@@ -84,9 +86,9 @@ impl Delivery {
         self.failed_uploads.values().any(|failure| failure.is_refused)
     }
 
-    /// Number of values that the server has accepted and not stored.
+    /// Number of values that the server has got and not stored.
     pub(crate) fn lost_items(&self) -> u64 {
-        if self.is_run_deleted { self.stored_items } else { 0 }
+        if self.is_run_deleted { self.stored_items } else { self.rejected_items }
     }
 }
 

@@ -141,7 +141,8 @@ pub struct Health {
     pub pending_uploads: usize,
     /// Age of the oldest of these values in seconds.
     pub oldest_s: f64,
-    /// Values that were dropped because there was no space, and files that could not be uploaded.
+    /// Values that were dropped because there was no space, that the server rejected, or that were tracked for a run that was
+    /// deleted, and files that could not be uploaded.
     pub dropped: u64,
     pub connected: bool,
     pub last_error: Option<String>,
@@ -196,8 +197,8 @@ pub struct CloseReport {
     /// Values that are not stored yet. They stay in the spool, and are sent as long as this process
     /// runs, and then by the next one.
     pub pending: u64,
-    /// Values that were dropped because there was no space, or tracked for a run that was deleted, and
-    /// files that could not be uploaded.
+    /// Values that were dropped because there was no space, that the server rejected, or that were tracked for a run that was
+    /// deleted, and files that could not be uploaded.
     pub dropped: u64,
     /// Spools of processes that this one has started, and that have ended, which are not stored yet.
     pub child_spools: usize,

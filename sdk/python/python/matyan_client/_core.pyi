@@ -10,6 +10,7 @@ from typing_extensions import Self, disjoint_base
 __all__ = [
     "ABSENT",
     "OUTAGE_NOTICE",
+    "REJECTION_NOTICE",
     "Archive",
     "ArchiveFiles",
     "ArchivedItems",
@@ -51,6 +52,7 @@ __all__ = [
 
 ABSENT: int
 OUTAGE_NOTICE: str
+REJECTION_NOTICE: str
 
 _Call: TypeAlias = tuple[str, str, list[tuple[str, str]], str | None]
 

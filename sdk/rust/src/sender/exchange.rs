@@ -8,8 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1::{
-    IngestionBatch, Rejection, StreamBatch, StreamOpen, StreamRequest, StreamResponse,
-    stream_request::Message,
+    IngestionBatch, StreamBatch, StreamOpen, StreamRequest, StreamResponse, stream_request::Message,
 };
 use prost::Message as _;
 use tokio::{
@@ -18,12 +17,9 @@ use tokio::{
     time::{self, Instant},
 };
 
-use crate::{
-    notice::NoticeLevel,
-    sender::{
-        link::{LinkEnd, RequestSink, ResponseStream},
-        outbox::{Frame, Outbox},
-    },
+use crate::sender::{
+    link::{LinkEnd, RequestSink, ResponseStream},
+    outbox::{Frame, Outbox, RejectedItems},
 };
 
 /// Interval of batches while little is tracked, and the delay of a point.
@@ -210,11 +206,9 @@ impl Exchange<'_> {
     /// Returns whether the response acknowledges anything that was not acknowledged before.
     fn acknowledge(&self, response: &StreamResponse) -> Result<bool, String> {
         let mut outbox = self.outbox.borrow_mut();
-        if response.rejected_items > 0 {
-            report_rejections(&outbox, response.rejected_items, response.rejections.first());
-        }
+        let rejected = RejectedItems { count: response.rejected_items, first: response.rejections.first() };
         let position = response.position.map(|position| (position.log, position.partition, position.offset));
-        let is_new = outbox.acknowledge(response.sequence, position)?;
+        let is_new = outbox.acknowledge(response.sequence, position, rejected)?;
         if is_new {
             self.owing_since.set((!outbox.is_empty()).then(Instant::now));
             self.acknowledged.notify_one();
@@ -242,14 +236,6 @@ impl IdleMessages {
         self.count += 1;
         self.count > MOST_IDLE_MESSAGES
     }
-}
-
-/// Reports items that the server will never accept.
-pub(crate) fn report_rejections(outbox: &Outbox, items: u32, first: Option<&Rejection>) {
-    let first =
-        first.map_or_else(String::new, |first| format!("; the first: {}: {}", first.field, first.reason));
-    let message = format!("the server rejected {items} values{first}");
-    outbox.spool().notices.push(NoticeLevel::Error, message);
 }
 
 #[cfg(test)]

@@ -4,12 +4,15 @@
 use std::{collections::VecDeque, io, sync::Arc};
 
 use bytes::Bytes;
-use matyan_proto::{common::v1::LogPosition, ingest::v1::SeriesDef};
+use matyan_proto::{
+    common::v1::LogPosition,
+    ingest::v1::{Rejection, SeriesDef},
+};
 
 use crate::{
     batch::BatchEncoder,
     config::SpoolMode,
-    notice::NoticeLevel,
+    notice::{NoticeLevel, REJECTION_NOTICE},
     sender::first_line,
     spool::{
         cuts::{Cut, Cuts, Mark, RecordedCuts},
@@ -36,6 +39,13 @@ pub(crate) struct Frame {
     /// The encoded `IngestionBatch`.
     pub(crate) batch: Bytes,
     first_us: Option<i64>,
+}
+
+/// Items of an acknowledged batch that the server will never accept.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RejectedItems<'a> {
+    pub(crate) count: u32,
+    pub(crate) first: Option<&'a Rejection>,
 }
 
 /// Unacknowledged batches of one spool.
@@ -295,6 +305,7 @@ impl Outbox {
         &mut self,
         sequence: u64,
         log_position: Option<(u32, u32, u64)>,
+        rejected: RejectedItems<'_>,
     ) -> Result<bool, String> {
         if sequence > self.last_sent {
             return Err(format!("the server acknowledged batch {sequence}, which was never sent"));
@@ -312,11 +323,14 @@ impl Outbox {
             // The batches would be sent again by the next process, which the server recognizes.
             self.spool.notices.push(NoticeLevel::Warning, format!("failed to write to a journal: {error}"));
         }
+        // The server chooses its number.
+        let rejected_items = u64::from(rejected.count).min(items);
         if let Some((log, partition, offset)) = log_position {
             first_line::remember(self.spool.owner(), LogPosition { log, partition, offset });
         }
         self.spool.progress.update(|delivery| {
             delivery.stored_items += items;
+            delivery.rejected_items += rejected_items;
             delivery.log_position = log_position.or(delivery.log_position);
             delivery.is_outage_reported = false;
             // The server takes data again; that the run was deleted stays true.
@@ -324,8 +338,19 @@ impl Outbox {
                 delivery.last_error = None;
             }
         });
+        // After the count, so that a caller that sees the notice also sees the loss, and before a wait for delivery ends.
+        if rejected_items > 0 {
+            self.report_rejections(rejected_items, rejected.first);
+        }
         self.publish();
         Ok(true)
+    }
+
+    fn report_rejections(&self, items: u64, first: Option<&Rejection>) {
+        let first =
+            first.map_or_else(String::new, |first| format!("; the first: {}: {}", first.field, first.reason));
+        let message = format!("{REJECTION_NOTICE}{items} values{first}");
+        self.spool.notices.push(NoticeLevel::Error, message);
     }
 
     /// Everything before is acknowledged.

@@ -9,10 +9,10 @@ use tokio::time;
 
 use crate::{
     sender::{
-        exchange::{PACE, report_rejections},
+        exchange::PACE,
         json::JsonSession,
         link::LinkEnd,
-        outbox::Outbox,
+        outbox::{Outbox, RejectedItems},
         websocket::Socket,
     },
     spool::cuts::Cut,
@@ -58,12 +58,9 @@ async fn deliver(
     let batch = IngestionBatch::decode(batch).map_err(|error| error.to_string())?;
     let definitions = outbox.definitions_until(cut);
     let rejections = session.deliver(&batch, &definitions).await.map_err(|error| error.to_string())?;
-    if let Some(first) = rejections.first() {
-        let counts = rejections.iter().map(|rejection| rejection.count.max(1));
-        let items = counts.fold(0, u32::saturating_add);
-        report_rejections(outbox, items, Some(first));
-    }
-    outbox.acknowledge(cut.sequence, None)?;
+    let counts = rejections.iter().map(|rejection| rejection.count.max(1));
+    let rejected = RejectedItems { count: counts.fold(0, u32::saturating_add), first: rejections.first() };
+    outbox.acknowledge(cut.sequence, None, rejected)?;
     Ok(())
 }
 

@@ -47,6 +47,7 @@ _MOST_PENDING = 500_000
 _FLUSH_PIECE = 1.0
 _NO_FILES = SourceFiles()
 _DELETED = "the run was deleted on the server, and stays deleted"
+_INCOMPLETE = "the server has not stored all of the run"
 # States of sources, by the outcome that they mean.
 _FINISHED = frozenset({"finished", "completed", "complete", "success"})
 _FAILED = frozenset({"failed", "crashed", "failure", "error"})
@@ -209,6 +210,9 @@ class _RunImport:
             except errors.TransportError:
                 if _is_missing(backend, self._imported.run_hash):
                     raise errors.ServerError(_DELETED) from None
+                if notices.has_rejections:
+                    # The next run is not concerned.
+                    raise errors.ServerError(_INCOMPLETE) from None
                 raise
             finally:
                 self._end(run, outcome)
@@ -256,7 +260,7 @@ class _RunImport:
         self._write_facts(run, is_first=is_first)
         self._wait(run)
         if notices.has_errors:
-            raise errors.ServerError("the server has not stored all of the run")
+            raise errors.ServerError(_INCOMPLETE)
         # Only now: the record says that everything else is stored.
         run[RECORD_KEY] = self._record()
         self._wait(run)
@@ -398,9 +402,12 @@ class _NoticeHandler(logging.Handler):
         super().__init__(logging.WARNING)
         self.messages: list[str] = []
         self.has_errors = False
+        self.has_rejections = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        message = record.getMessage()
+        self.messages.append(message)
+        self.has_rejections = self.has_rejections or f": {_core.REJECTION_NOTICE}" in message
         self.has_errors = self.has_errors or record.levelno >= logging.ERROR
 
 

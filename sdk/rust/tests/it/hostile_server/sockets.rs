@@ -105,13 +105,16 @@ fn rule_74_a_flood_of_messages_stops_no_other_run() {
 }
 
 #[test]
-fn rule_75_what_a_server_says_about_data_is_one_short_line() {
+fn rule_75_what_a_server_rejects_is_counted_and_reported_in_one_short_line() {
     let hostile = socket_gateway(|socket| {
         let Some(batch) = next_batch(socket) else { return };
         let reason = "no\nERROR\u{1b}[2J".repeat(1 << 16);
         let rejection = Rejection { count: 1, reason, ..Rejection::default() };
-        let response =
-            StreamResponse { rejections: vec![rejection], rejected_items: 1, ..stored(batch.sequence) };
+        let response = StreamResponse {
+            rejections: vec![rejection],
+            rejected_items: u32::MAX,
+            ..stored(batch.sequence)
+        };
         let reason = CloseFrame { code: CloseCode::Again, reason: "UNAVAILABLE: no\nERROR\u{1b}[2J".into() };
         let sent = socket.send(Message::binary(response.encode_to_vec()));
         // A client that has left needs no reason.
@@ -125,6 +128,8 @@ fn rule_75_what_a_server_says_about_data_is_one_short_line() {
         run.health().last_error.filter(|error| error.contains("UNAVAILABLE")).ok_or_else(|| run.health())
     });
     assert!(error.contains("no\\nERROR\\u{1b}[2J"), "{error}");
+    // However many values it counts, there was only one.
+    assert_eq!((run.health().pending, run.health().dropped), (0, 1));
     let notices = run.notices();
     assert!(notices.iter().any(|notice| notice.message.contains("no\\nERROR\\u{1b}")), "{notices:?}");
     let is_short_line = |message: &str| !message.contains(['\n', '\u{1b}']) && message.len() < 4 << 10;
