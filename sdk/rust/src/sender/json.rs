@@ -31,6 +31,11 @@ const ACK_LIMIT: Duration = Duration::from_secs(60);
 /// Words in every error of the validator of Matyan 0.3.
 const VALIDATOR: &str = "validation error";
 
+/// Most bytes of an answer that are quoted in an error.
+const QUOTED_BYTES: usize = 200;
+/// Most bytes of the reason that are kept of a rejection.
+const REASON_BYTES: usize = 2 << 10;
+
 /// The reason why a connection cannot be used any more. The batch has to be sent again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
@@ -88,17 +93,18 @@ where
     ) -> Result<(), SessionError> {
         let Ack::Refused(error) = self.exchange(&frame.text()).await? else { return Ok(()) };
         if let Some(refused) = refused_items(&error) {
-            rejections.extend(refused.into_iter().map(|item| refusal(item, frame)));
+            // No more items than were sent.
+            rejections.extend(refused.into_iter().take(frame.len()).map(|item| refusal(item, frame)));
             return Ok(());
         }
         if !error.contains(VALIDATOR) {
-            return Err(SessionError::Unavailable(error));
+            return Err(SessionError::Unavailable(beginning(&error, QUOTED_BYTES)));
         }
         for item in 0..frame.len() {
             // Frames of one item are sent as a bare object, as the published client does.
             if let Ack::Refused(error) = self.exchange(frame.item_text(item)).await? {
                 if !error.contains(VALIDATOR) {
-                    return Err(SessionError::Unavailable(error));
+                    return Err(SessionError::Unavailable(beginning(&error, QUOTED_BYTES)));
                 }
                 rejections.push(rejection(frame.item_number(item), 1, "", &error));
             }
@@ -163,12 +169,16 @@ fn lost(error: tungstenite::Error) -> SessionError {
 }
 
 fn parse_ack(text: &str) -> Result<Ack, SessionError> {
-    let start = &text[..text.floor_char_boundary(200)];
-    Ack::parse(text).ok_or_else(|| SessionError::Unexpected(start.to_owned()))
+    Ack::parse(text).ok_or_else(|| SessionError::Unexpected(beginning(text, QUOTED_BYTES)))
+}
+
+fn beginning(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].to_owned()
 }
 
 fn rejection(item: u32, count: u32, field: &str, reason: &str) -> Rejection {
-    Rejection { item, count, field: field.to_owned(), reason: reason.to_owned() }
+    let [field, reason] = [field, reason].map(|text| beginning(text, REASON_BYTES));
+    Rejection { item, count, field, reason }
 }
 
 fn refusal(item: RefusedItem<'_>, frame: &JsonFrame) -> Rejection {

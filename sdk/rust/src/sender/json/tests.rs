@@ -305,6 +305,21 @@ async fn a_server_that_cannot_store_gets_the_batch_again() {
 }
 
 #[tokio::test]
+async fn rule_74_long_errors_are_kept_in_part() {
+    let error = refusal(&"\u{e9}".repeat(1 << 20));
+    let (_, outcome) = deliver(&listen().await, answers([&error]), &of_points(points(3))).await;
+    let Err(SessionError::Unavailable(text)) = outcome else { panic!("the batch was accepted") };
+    assert_eq!(text.len(), QUOTED_BYTES);
+    // More items than there are, with long reasons.
+    let items: Vec<_> = (0..9).map(|item| format!("item {item}: value: {}", "x".repeat(1 << 20))).collect();
+    let error = refusal(&items.join("; "));
+    let (_, outcome) = deliver(&listen().await, answers([&error]), &of_points(points(3))).await;
+    let rejections = outcome.unwrap();
+    assert_eq!(rejections.len(), 3);
+    assert!(rejections.iter().all(|it| it.reason.len() == REASON_BYTES));
+}
+
+#[tokio::test]
 async fn an_answer_that_is_no_ack_ends_the_session() {
     for text in ["nonsense", "[]", r#"{"detail":"Not Found"}"#] {
         let (_, outcome) = deliver(&listen().await, answers([text]), &of_points(points(1))).await;
