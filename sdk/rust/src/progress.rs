@@ -49,7 +49,7 @@ pub(crate) struct Delivery {
     /// Time of the first record after it, if one was seen.
     pub(crate) oldest_us: Option<i64>,
     pub(crate) is_connected: bool,
-    /// When the connection was lost, or has been missing since.
+    /// When the connection was lost, or was first attempted in vain.
     pub(crate) disconnected_at: Option<Instant>,
     pub(crate) last_error: Option<String>,
     /// Whether a notice says that there is no connection.

@@ -125,6 +125,12 @@ async fn attempt(
     backoff: &mut Backoff,
 ) {
     let owner = spool.owner();
+    // The server may take the connection, and say nothing until the attempt is given up.
+    spool.progress.update(|delivery| {
+        if !delivery.is_connected {
+            delivery.disconnected_at.get_or_insert_with(Instant::now);
+        }
+    });
     let connection = match connection::connect(&owner.gateway_url, &owner.run_id, dialer).await {
         Ok(connection) => connection,
         Err(error) => {
@@ -194,7 +200,7 @@ mod tests {
     use std::{cell::Cell, rc::Rc};
 
     use tempfile::TempDir;
-    use tokio::task::LocalSet;
+    use tokio::{net::TcpListener, task::LocalSet};
 
     use super::*;
     use crate::{
@@ -205,8 +211,7 @@ mod tests {
         spool::directory::Owner,
     };
 
-    fn spool_in(root: &TempDir, notices: &Notices) -> Spool {
-        let url = "http://127.0.0.1:1";
+    fn spool_in(root: &TempDir, url: &str, notices: &Notices) -> Spool {
         let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
         let owner = Owner::of_this_process("run", url, url, clock::now_us());
         let numbering = Numbering::of_run(url, "run", RunOrigin::New);
@@ -217,7 +222,7 @@ mod tests {
     async fn a_sender_that_panics_is_reported_and_starts_again() {
         let root = TempDir::new().unwrap();
         let notices = Notices::default();
-        let spool = Arc::new(spool_in(&root, &notices));
+        let spool = Arc::new(spool_in(&root, "http://127.0.0.1:1", &notices));
         spool.close();
         let has_failed = Rc::new(Cell::new(false));
         let uploads = move || {
@@ -230,6 +235,24 @@ mod tests {
         assert!(found.iter().any(|notice| notice.message.contains("starts again")), "{found:?}");
     }
 
+    #[tokio::test]
+    async fn an_outage_begins_with_the_first_attempt() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let root = TempDir::new().unwrap();
+        let spool = Arc::new(spool_in(&root, &url, &Notices::default()));
+        assert!(spool.append_event(1, 0, &[8; 100]));
+        let sending = run(spool.clone(), Dialer::default(), || 0);
+        let until_accepted = async {
+            tokio::select! {
+                () = sending => panic!("nothing can be stored"),
+                accepted = silent.accept() => accepted.unwrap(),
+            }
+        };
+        let _silent = LocalSet::new().run_until(until_accepted).await;
+        assert!(spool.progress.delivery().disconnected_at.is_some());
+    }
+
     #[test]
     fn an_outage_is_reported_once_and_at_once_only_if_it_needs_a_correction() {
         for (outage, needs_correction, reported) in [
@@ -240,7 +263,7 @@ mod tests {
         ] {
             let root = TempDir::new().unwrap();
             let notices = Notices::default();
-            let spool = spool_in(&root, &notices);
+            let spool = spool_in(&root, "http://127.0.0.1:1", &notices);
             fail(&spool, "refused");
             spool.progress.update(|delivery| {
                 delivery.disconnected_at = Instant::now().checked_sub(outage);
