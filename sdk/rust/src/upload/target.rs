@@ -59,6 +59,11 @@ impl UploadTarget {
         // What is shown of it has no control characters, unlike the text of the gateway.
         Ok(Self { url: target.into(), headers })
     }
+
+    /// Whether the gateway takes the content itself.
+    pub(super) fn is_of(&self, gateway: &HttpClient) -> bool {
+        Url::parse(&self.url).is_ok_and(|url| url.origin() == gateway.address().origin())
+    }
 }
 
 /// Reads the headers that an upload needs, if any.

@@ -128,6 +128,7 @@ pub(super) async fn put_file(
         pieces: AtomicU64::new(0),
         is_short: AtomicBool::new(false),
     });
+    let is_of_gateway = target.is_of(client);
     let body = Body::wrap_stream(pieces(file, piece.length, sent.clone()));
     let put = client.put(&target.url, target.headers, piece.length, body);
     let outcome = tokio::select! {
@@ -142,7 +143,18 @@ pub(super) async fn put_file(
         return Err(TransferError::FileChanged);
     }
     let hasher = lock(&sent.hasher).clone();
-    Ok((outcome?, hasher))
+    let headers = outcome.map_err(|error| if is_of_gateway { error } else { of_store(error) })?;
+    Ok((headers, hasher))
+}
+
+/// The refusal of a store without its code: only the gateway says by a code that a file can never be stored.
+fn of_store(error: HttpError) -> HttpError {
+    match error {
+        HttpError::Refused { status, message, .. } => {
+            HttpError::Refused { status, code: String::new(), message }
+        }
+        other => other,
+    }
 }
 
 /// Bytes that have been handed to the connection.

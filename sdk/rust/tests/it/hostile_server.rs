@@ -303,3 +303,13 @@ fn rule_74_ids_and_tags_of_an_upload_are_short() {
     });
     expect_refusal(&url, Content::File(&file), "a part with a tag of 2000 bytes");
 }
+
+#[test]
+fn rule_74_a_store_cannot_make_the_sdk_give_up_a_file() {
+    for status in ["400 Bad Request", "413 Content Too Large", "422 Unprocessable Content"] {
+        let error = r#"{"error": {"code": "TOO_LARGE", "message": "as the store says"}}"#;
+        let (store, _) = server_with(answer(status, "content-type: application/json\r\n", error));
+        let (url, _) = gateway(move |_| format!(r#"{{"upload_url": "{store}/x"}}"#));
+        expect_refusal(&url, Content::Bytes(b"content"), "as the store says; will retry");
+    }
+}
