@@ -124,7 +124,7 @@ mod tests {
         let mut socket = WebSocketStream::from_raw_socket(near, Role::Client, Some(config())).await;
         let largest = Message::binary(vec![0; limits::MESSAGE_BYTES]);
         // The answer to a ping is longer, because it is masked.
-        let ping = [&[0x89, 125][..], &[0; 125]].concat();
+        let ping: Vec<u8> = [&[0x89, 125][..], &[0; 125]].concat();
         let pings = ping.repeat(1000);
         let flood = async {
             for _ in 0..=MOST_UNSENT_BYTES / pings.len() {
