@@ -242,16 +242,17 @@ impl IdleMessages {
 mod tests {
     use super::*;
 
+    fn count_until_end(interval: Duration, is_new: fn(u32) -> bool) -> Option<u32> {
+        let mut idle = IdleMessages::default();
+        let mut now = Instant::now();
+        (1..=3 * MOST_IDLE_MESSAGES).find(|number| {
+            now += interval;
+            idle.are_too_many(is_new(*number), now)
+        })
+    }
+
     #[test]
     fn rule_74_only_a_flood_of_messages_without_news_ends_a_connection() {
-        let count_until_end = |interval: Duration, is_new: fn(u32) -> bool| {
-            let mut idle = IdleMessages::default();
-            let mut now = Instant::now();
-            (1..=3 * MOST_IDLE_MESSAGES).find(|number| {
-                now += interval;
-                idle.are_too_many(is_new(*number), now)
-            })
-        };
         assert_eq!(count_until_end(Duration::ZERO, |_| false), Some(MOST_IDLE_MESSAGES + 1));
         // Pings of a server that has nothing else to say.
         assert_eq!(count_until_end(Duration::from_secs(20), |_| false), None);
