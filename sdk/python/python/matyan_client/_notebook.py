@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ def run_html(
 def _state(props: dict[str, Any]) -> str:
     if not props:
         return "not on the server yet, or the server cannot be reached"
-    experiment = props.get("experiment", {}).get("name", "")
+    experiment = (props.get("experiment") or {}).get("name")
     state = "running" if props.get("active") else (props.get("outcome") or "ended")
     return " · ".join(part for part in (experiment, state) if part)
 
@@ -114,7 +115,8 @@ def _curve(curve: dict[str, Any]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    # Some whole numbers have no float. NaN is not below any number.
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 
 def _leaves(params: Any, path: str = "") -> list[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ._reading import series_frame
 from ._sequences import Metric, ObjectSequence
 from .run import Run
+from .transport._answers import found_traces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,7 @@ class FoundRun(Run):
         return series_frame(self.hash, self._http.series(self.hash, keys))
 
     def _traces(self) -> list[dict[str, Any]]:
-        return list(self._found.get("traces", {}).values())
+        return found_traces(self._found)
 
 
 class QueryResult(list[dict[str, Any]]):

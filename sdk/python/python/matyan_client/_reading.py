@@ -86,7 +86,7 @@ class RunReader:
     @property
     def created_at(self) -> datetime.datetime:
         """Time of creation."""
-        return datetime.datetime.fromtimestamp(self.creation_time, tz=datetime.timezone.utc)
+        return _utc(self.creation_time)
 
     @property
     def end_time(self) -> float | None:
@@ -100,9 +100,7 @@ class RunReader:
     def finalized_at(self) -> datetime.datetime | None:
         """Time of the end, or None for an active run."""
         end = self.end_time
-        return (
-            None if end is None else datetime.datetime.fromtimestamp(end, tz=datetime.timezone.utc)
-        )
+        return None if end is None else _utc(end)
 
     @property
     def duration(self) -> float | None:
@@ -394,6 +392,9 @@ class RunReader:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
+            if isinstance(getattr(type(self), name, None), property):
+                # An error within the property has led here. It says more than that of this method.
+                return object.__getattribute__(self, name)
             is_param = name.startswith("__") and not name.endswith("__")
             hint = f": read the param as `run[{name!r}]`" if is_param else _MISSING.get(name, "")
             raise AttributeError(f"a run has no attribute {name!r}{hint}")
@@ -451,15 +452,28 @@ class RunReader:
                 curves = self._http.get_run_metric_batch(
                     self._hash, traces, record_density=_notebook.POINTS
                 )
-        except errors.ServerError as error:
+        except (errors.ServerError, RecursionError) as error:
             _logger.debug("failed to read run %s: %s", self._hash, error)
         params = self._params.merged(info.get("params", {}))
         # The server will give it the same name.
         name = self._local.get("name") or _core.spoken_name(self._hash)
-        return _notebook.run_html(self.url, name, info, params, curves)
+        try:
+            return _notebook.run_html(self.url, name, info, params, curves)
+        except RecursionError:
+            # Params may be nested more deeply than Python can show.
+            return _notebook.run_html(self.url, name, {**info, "traces": {}}, {}, [])
 
     def _wait_for_own_writes(self) -> None:
         """Makes the next answer of the server include the writes of this process."""
+
+
+def _utc(seconds: float) -> datetime.datetime:
+    try:
+        return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc)
+    except (OSError, OverflowError, ValueError):
+        raise errors.ServerError(
+            f"unexpected answer: {seconds!r} seconds since the Unix epoch is no time"
+        ) from None
 
 
 def series_frame(run_hash: str, found: Iterable[_core.SeriesColumns]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from . import objects
 from ._sequence_data import COLUMNS, SequenceData, metric_frame, unfolded
 from ._stored_objects import stored_steps
+from .transport._answers import reading
 from .transport.http import HttpTransport
 
 if TYPE_CHECKING:
@@ -314,7 +315,8 @@ class ObjectSequence:
             for found in stored_steps(self._http, self.run.hash, self._kind, self.name):
                 if found.context != self.context:
                     continue
-                members = [make(stored, file) for stored, file in found.members]
+                with reading(f"an object of {self.name!r}"):
+                    members = [make(stored, file) for stored, file in found.members]
                 loaded.steps.append(found.step)
                 loaded.objects.append(members[0] if len(members) == 1 else members)
                 loaded.epochs.append(found.epoch)

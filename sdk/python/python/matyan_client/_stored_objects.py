@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .transport._answers import reading
 from .transport.http import HttpTransport
 
 if TYPE_CHECKING:
@@ -35,18 +36,19 @@ def stored_steps(http: HttpTransport, run_hash: str, kind: str, name: str) -> It
         f"and {kind}.name == {json.dumps(name)}"
     )
     found = http.search_sequence(kind, query, record_density=_ALL, index_density=_ALL)
-    for trace in found[0]["traces"].values() if found else ():
-        context = _plain(trace.get("context") or {})
-        steps = trace["iters"]
-        times = trace["timestamps"]
-        epochs = trace["epochs"]
-        for at, value in trace["values"].items():
-            # Sequences that never have several objects at a step come without a list.
-            members = [value] if kind in ("distributions", "figures") else list(value.values())
-            described = [_described(kind, member) for member in members]
-            files = _files(http, kind, members)
-            both = list(zip(described, files, strict=True))
-            yield StoredStep(context, int(steps[at]), times[at], epochs[at], both)
+    with reading(f"the series {name!r} of {kind}"):
+        for trace in found[0]["traces"].values() if found else ():
+            context = _plain(trace.get("context") or {})
+            steps = trace["iters"]
+            times = trace["timestamps"]
+            epochs = trace["epochs"]
+            for at, value in trace["values"].items():
+                # Sequences that never have several objects at a step come without a list.
+                members = [value] if kind in ("distributions", "figures") else list(value.values())
+                described = [_described(kind, member) for member in members]
+                files = _files(http, kind, members)
+                both = list(zip(described, files, strict=True))
+                yield StoredStep(context, int(steps[at]), times[at], epochs[at], both)
 
 
 def _described(kind: str, member: dict[str, Any]) -> dict[str, Any]:

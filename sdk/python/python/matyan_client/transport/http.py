@@ -7,13 +7,13 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, ClassVar, SupportsIndex, TypeAlias
 from urllib.parse import quote
 
 from matyan_client import _core, _urls, errors
 from matyan_client._warnings import level_of_caller
 
-_Answer = TypeVar("_Answer")
+from . import _answers
 
 _Position: TypeAlias = tuple[int, int, int]
 
@@ -104,7 +104,7 @@ class HttpTransport:
 
     def read_version(self) -> dict[str, Any]:
         """Returns version and component of the server."""
-        return _checked(self.get(f"{_REST}/version/"), dict)
+        return _answers.checked(self.get(f"{_REST}/version/"), dict)
 
     def get_run_info(self, run_hash: str, sequence: Iterable[str] = ()) -> dict[str, Any]:
         """Returns params, traces, props, and artifacts of a run.
@@ -119,7 +119,7 @@ class HttpTransport:
             raise errors.TransportError(str(self._silence[1]))
         try:
             # Older servers ignore the parameter, and answer with null.
-            info: dict[str, Any] = self.get(
+            answer = self.get(
                 _run_path(run_hash, "info/"), sequence=list(sequence), bare_numbers=True
             )
         except errors.TransportError as error:
@@ -127,7 +127,7 @@ class HttpTransport:
             if end - began >= self._timeout:
                 self._silence = end + _SILENCE, error
             raise
-        return info
+        return _answers.run_info(answer)
 
     def update_run(self, run_hash: str, **fields: Any) -> dict[str, Any]:
         """Sets properties of a run."""
@@ -142,7 +142,7 @@ class HttpTransport:
     def delete_runs_batch(self, run_hashes: list[str]) -> dict[str, Any]:
         """Deletes runs; unknown runs are ignored."""
         call = _call("POST", f"{_REST}/runs/delete-batch/", body=run_hashes)
-        return _decoded(self._backend.send(call), dict)
+        return _answers.decoded(self._backend.send(call), dict)
 
     def clear_run_tombstone(self, run_hash: str) -> None:
         """Makes the hash of a deleted run usable for a new run."""
@@ -200,7 +200,7 @@ class HttpTransport:
         if record_range:
             params["record_range"] = record_range
         call = _call("POST", _run_path(run_id, "metric/get-batch/"), params, traces)
-        return _decoded(self._backend.send(call), list)
+        return _answers.metric_batch(self._backend.send(call))
 
     def get_blob_batch(self, seq_type: str, blob_uris: list[str]) -> dict[str, bytes]:
         """Returns the contents of images, or of another type, by URI. Unknown URIs are left out."""
@@ -245,19 +245,19 @@ class HttpTransport:
 
     def list_experiments(self) -> list[dict[str, Any]]:
         """Returns all experiments."""
-        return _checked(self.get(f"{_REST}/experiments/"), list)
+        return _answers.entities(self.get(f"{_REST}/experiments/"))
 
     def create_experiment(self, name: str) -> dict[str, Any]:
         """Creates an experiment."""
-        return _checked(self.post(f"{_REST}/experiments/", json={"name": name}), dict)
+        return _answers.checked(self.post(f"{_REST}/experiments/", json={"name": name}), dict)
 
     def delete_experiment(self, uuid: str) -> dict[str, Any]:
         """Deletes an experiment by id. Its runs stay."""
-        return _checked(self.delete(f"{_REST}/experiments/{_segment(uuid)}/"), dict)
+        return _answers.checked(self.delete(f"{_REST}/experiments/{_segment(uuid)}/"), dict)
 
     def list_tags(self) -> list[dict[str, Any]]:
         """Returns all tags."""
-        return _checked(self.get(f"{_REST}/tags/"), list)
+        return _answers.entities(self.get(f"{_REST}/tags/"))
 
     def create_tag(
         self, name: str, *, color: str | None = None, description: str | None = None
@@ -265,11 +265,11 @@ class HttpTransport:
         """Creates a tag."""
         given = {"name": name, "color": color, "description": description}
         body = {key: value for key, value in given.items() if value is not None}
-        return _checked(self.post(f"{_REST}/tags/", json=body), dict)
+        return _answers.checked(self.post(f"{_REST}/tags/", json=body), dict)
 
     def get_project_info(self) -> dict[str, Any]:
         """Returns name and description of the project."""
-        return _checked(self.get(f"{_REST}/projects/"), dict)
+        return _answers.checked(self.get(f"{_REST}/projects/"), dict)
 
     def get_artifact(self, run_id: str, path: str) -> bytes:
         """Returns the content of an artifact."""
@@ -296,12 +296,12 @@ class HttpTransport:
         """Returns a URL to which an artifact can be uploaded."""
         body = {"run_id": run_id, "artifact_path": artifact_path, "content_type": content_type}
         gateway = HttpTransport(frontier_url, self._timeout)
-        return _checked(gateway.post(f"{_REST}/artifacts/presign", json=body), dict)
+        return _answers.checked(gateway.post(f"{_REST}/artifacts/presign", json=body), dict)
 
     def _json(
         self, method: str, path: str, params: dict[str, Any] | None = None, body: Any = None
     ) -> Any:
-        return _parsed(self._backend.send(_call(method, path, params, body)))
+        return _answers.parsed(self._backend.send(_call(method, path, params, body)))
 
     def _search(self, target: str, query: str, params: dict[str, Any]) -> list[dict[str, Any]]:
         return self._search_page(target, query, params)[0]
@@ -319,13 +319,11 @@ class HttpTransport:
         for warning in query_warnings:
             warnings.warn(f"query {query!r}: {warning}", UserWarning, stacklevel=level_of_caller())
         for run_hash, content in found:
-            content["hash"] = run_hash
+            _answers.checked(content, dict)["hash"] = run_hash
         return [content for _, content in found], next_cursor
 
 
 _BAD_REQUEST = 400
-# Length of the part of an unexpected answer that an error quotes.
-_QUOTED = 40
 
 
 def _call(
@@ -360,25 +358,3 @@ def _run_path(run_hash: str, rest: str = "") -> str:
 
 def _artifact_path(run_id: str, action: str) -> str:
     return _run_path(run_id, f"artifacts/{action}/")
-
-
-def _decoded(text: str, kind: type[_Answer]) -> _Answer:
-    return _checked(_parsed(text), kind)
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise errors.ServerError(
-            f"unexpected answer: expected JSON, found {text[:_QUOTED]!r}; the URL may be that of "
-            "another program"
-        ) from None
-
-
-def _checked(answer: Any, kind: type[_Answer]) -> _Answer:
-    if not isinstance(answer, kind):
-        raise errors.ServerError(
-            f"unexpected answer: expected a {kind.__name__}, not {type(answer).__name__}"
-        )
-    return answer
