@@ -2,13 +2,15 @@
 
 import contextlib
 import http.server
+import io
 import json
 import math
 import threading
+import zipfile
 
 import pytest
 
-from matyan_client import Repo, Run, _stored_objects, errors
+from matyan_client import Repo, Run, _artifact_archive, _stored_objects, errors
 from matyan_client._query_result import FoundRun
 from matyan_client.transport import _answers
 from matyan_client.transport.http import HttpTransport
@@ -195,6 +197,45 @@ def test_wrong_objects_are_an_error_of_the_server():
 
     with pytest.raises(errors.ServerError, match="the series 'a' of images cannot be read"):
         list(_stored_objects.stored_steps(Wrong(), "r", "images", "a"))
+
+
+def zipped(members, method=zipfile.ZIP_DEFLATED):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+def test_what_is_no_archive_of_artifacts_is_an_error_of_the_server(tmp_path):
+    packed = zipped({"a": b"some content" * 100})
+    damaged = bytearray(packed)
+    damaged[40] ^= 0xFF
+    unknown = zipped({"a": b"content"}, zipfile.ZIP_BZIP2)
+    for body in (b"hello", packed[:-5], bytes(damaged), unknown):
+        with answering(body) as url, pytest.raises(errors.ServerError, match="expected a ZIP arch"):
+            Run("r", repo=url, read_only=True).download_artifacts(tmp_path / "out")
+
+
+def test_artifacts_do_not_fill_the_disk(tmp_path, monkeypatch):
+    packed = zipped({"a/small": b"x", "a/zeros": bytes(1 << 20)})
+    with answering(packed) as url:
+        run = Run("r", repo=url, read_only=True)
+        assert len(run.download_artifacts(tmp_path / "out")) == 2
+        assert (tmp_path / "out" / "a" / "zeros").stat().st_size == 1 << 20
+        monkeypatch.setattr(_artifact_archive, "_MAX_GROWTH_FREE", 1 << 10)
+        with pytest.raises(
+            ValueError, match="'a/zeros' makes the archive far larger than its file"
+        ):
+            run.download_artifacts(tmp_path / "refused")
+    assert not list((tmp_path / "refused").iterdir())
+
+
+def test_artifacts_do_not_lead_outside(tmp_path):
+    for name in ("../evil", "/evil", "a/../../evil"):
+        with answering(zipped({name: b"x"})) as url, pytest.raises(ValueError, match="outside of"):
+            Run("r", repo=url, read_only=True).download_artifacts(tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_result_of_a_search_that_is_no_object_is_an_error(monkeypatch):

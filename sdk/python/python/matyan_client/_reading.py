@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from . import _arguments, _core, _notebook, errors
-from ._console import counted
 from ._params import Key, NotLocalError, ParamsOverlay, lookup, path_of
 from ._sequence_data import unfolded
 from ._sequences import Metric, ObjectSequence
 from .transport.http import HttpTransport
 
 if TYPE_CHECKING:
-    import zipfile
     from pathlib import Path
 
     import pandas as pd
@@ -347,8 +345,9 @@ class RunReader:
     def download_artifacts(self, dest_dir: str | os.PathLike[str]) -> list[Path]:
         """Saves all artifacts in a directory, and returns their paths."""
         import tempfile  # noqa: PLC0415 - rarely needed
-        import zipfile  # noqa: PLC0415 - rarely needed
         from pathlib import Path  # noqa: PLC0415 - rarely needed
+
+        from . import _artifact_archive  # noqa: PLC0415 - rarely needed
 
         target = _arguments.path("dest_dir", dest_dir)
         self._wait_for_own_writes()
@@ -358,8 +357,7 @@ class RunReader:
             archive = Path(directory) / "artifacts.zip"
             with self._naming_run():
                 self._http.download_all_artifacts(self._hash, archive)
-            with zipfile.ZipFile(archive) as content:
-                return _unpack(content, target)
+            return _artifact_archive.unpack(archive, target)
 
     def _object_sequence(
         self, kind: str, name: str, context: dict[str, Any] | None
@@ -508,26 +506,3 @@ def series_frame(run_hash: str, found: Iterable[_core.SeriesColumns]) -> pd.Data
         }
     )
     return frame
-
-
-def _unpack(archive: zipfile.ZipFile, target: Path) -> list[Path]:
-    """Unpacks an archive whose members must stay inside of the target directory."""
-    root = target.resolve()
-    names = archive.namelist()
-    for name in names:
-        if not (root / name).resolve().is_relative_to(root):
-            raise ValueError(f"the archive contains {name!r}, which is outside of {target}")
-    failed: list[tuple[str, OSError]] = []
-    for name in names:
-        try:
-            archive.extract(name, root)
-        except OSError as error:
-            failed.append((name, error))
-    if failed:
-        # A file may have the name of the folder of another file.
-        name, reason = failed[0]
-        raise OSError(
-            f"cannot save the artifact {name!r} in {target}: {reason}; `download_artifact` saves "
-            f"it under another name; saved: {counted(len(names) - len(failed), 'artifact')}"
-        ) from reason
-    return [target / name for name in names]
