@@ -6,11 +6,12 @@ import io
 import json
 import math
 import threading
+import warnings
 import zipfile
 
 import pytest
 
-from matyan_client import Repo, Run, _artifact_archive, _stored_objects, errors
+from matyan_client import Repo, Run, _artifact_archive, _console, _stored_objects, errors
 from matyan_client._query_result import FoundRun
 from matyan_client.transport import _answers
 from matyan_client.transport.http import HttpTransport
@@ -238,6 +239,28 @@ def test_artifacts_do_not_lead_outside(tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_warnings_of_a_server_are_short_lines(monkeypatch):
+    class Backend:
+        url = "http://127.0.0.1:1"
+
+        def search(self, *_):
+            texts = [
+                "\x1b[2J\x9b\u202elr\nmatyan: all is stored",
+                *(f"{n} " * 10_000 for n in range(99)),
+            ]
+            return [("r", {})], texts, None
+
+    transport = HttpTransport("http://127.0.0.1:1")
+    monkeypatch.setattr(transport, "_client", Backend())
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        assert transport.search_runs("lr < 1") == [{"hash": "r"}]
+    texts = [str(warning.message) for warning in shown]
+    assert texts[0] == "query 'lr < 1': \\x1b[2J\\x9b\\u202elr\\nmatyan: all is stored"
+    assert len(texts) == 20
+    assert max(map(len, texts)) < 600
+
+
 def test_a_result_of_a_search_that_is_no_object_is_an_error(monkeypatch):
     class Backend:
         url = "http://127.0.0.1:1"
@@ -249,6 +272,11 @@ def test_a_result_of_a_search_that_is_no_object_is_an_error(monkeypatch):
     monkeypatch.setattr(transport, "_client", Backend())
     with pytest.raises(errors.ServerError, match="expected a dict, not str"):
         transport.search_runs()
+
+
+def test_a_line_is_one_line(capsys):
+    _console.say("matyan: the server says \x1b[2J\nmatyan: all is stored")
+    assert capsys.readouterr().err == "matyan: the server says \\x1b[2J\\nmatyan: all is stored\n"
 
 
 def test_an_experiment_without_a_name_is_an_error_of_the_server():

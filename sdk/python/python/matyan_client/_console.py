@@ -22,6 +22,8 @@ _BAR_DELAY = 1.0
 _UNIT = 1024
 # Names of files that the line at the end has.
 _MOST_NAMES = 3
+# Length of a text of a server that stands in a line with other text.
+_LONGEST_QUOTE = 500
 # Control characters, which terminals obey, and characters that change the direction of the text.
 _CONTROLS = {
     code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
@@ -135,6 +137,17 @@ def plain_text(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+def plain_line(text: str) -> str:
+    """Returns a text like `plain_text` without ends of lines, which would look like other lines."""
+    return plain_text(text).replace("\n", "\\n")
+
+
+def quoted(text: str) -> str:
+    """Returns a text of a server as a part of a line, without its end if it is long."""
+    cut = text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
+    return plain_line(cut)
+
+
 def show(line: str) -> None:
     """Prints a line of the result of a command."""
     print(plain_text(line), flush=True)
@@ -142,7 +155,7 @@ def show(line: str) -> None:
 
 def say(line: str) -> None:
     """Prints a line to the error stream, if there is one."""
-    write_line(plain_text(line))
+    write_line(plain_line(line))
 
 
 def complain(command: str, reason: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, SupportsIndex, TypeAlias
 from urllib.parse import quote
 
 from matyan_client import _core, _urls, errors
+from matyan_client._console import quoted
 from matyan_client._warnings import level_of_caller
 
 from . import _answers
@@ -316,14 +317,17 @@ class HttpTransport:
             if error.status != _BAD_REQUEST:
                 raise
             raise errors.QueryError(str(error), status=error.status, code=error.code) from None
-        for warning in query_warnings:
-            warnings.warn(f"query {query!r}: {warning}", UserWarning, stacklevel=level_of_caller())
+        for warning in query_warnings[:_MOST_WARNINGS]:
+            text = f"query {query!r}: {quoted(warning)}"
+            warnings.warn(text, UserWarning, stacklevel=level_of_caller())
         for run_hash, content in found:
             _answers.checked(content, dict)["hash"] = run_hash
         return [content for _, content in found], next_cursor
 
 
 _BAD_REQUEST = 400
+# Warnings about one query that are shown.
+_MOST_WARNINGS = 20
 
 
 def _call(
