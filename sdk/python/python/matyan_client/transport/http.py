@@ -32,6 +32,9 @@ _LINES = 10_000
 class HttpTransport:
     """A client of one server. It connects with the first request.
 
+    `timeout` is the limit of a whole call in seconds. Searches, series, logs, blobs and artifacts,
+    which may be large, have none: they fail if nothing arrives for 120 seconds.
+
     Calls that fail raise an exception of `matyan_client.errors`.
     """
 
