@@ -9,7 +9,9 @@ use http::{HeaderMap, HeaderValue, header};
 use matyan_access::TokenDigest;
 use matyan_access::{Caller, DeniedCall, TokenLimits, is_about_instance, rpc_name};
 use matyan_proto::common::v1::Access;
-use matyan_wire::headers::{CALLER, CLIENT_ADDRESS, CREDENTIAL, KNOWN_PROJECTS, TOKEN_PROJECT, TOKEN_ROLE};
+use matyan_wire::headers::{
+    CALLER, CLIENT_ADDRESS, CREDENTIAL, KNOWN_PROJECTS, RIGHTS, TOKEN_PROJECT, TOKEN_ROLE,
+};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 use tonic::{Code, Status};
 
@@ -107,9 +109,9 @@ impl Scope {
 
     /// Makes an outgoing call part of this scope. `caller` is the result of the check of this access. Calls that
     /// every caller may make also get the projects that the caller may know of, and the limits of its token; calls that
-    /// manage a project, whether the caller manages all of them.
+    /// manage a project, whether the caller manages all of them; calls that send data, the rights of the caller.
     pub(crate) fn stamp(&self, headers: &mut HeaderMap, access: Access, caller: Option<&Caller>) {
-        for name in [CALLER, KNOWN_PROJECTS, CREDENTIAL, CLIENT_ADDRESS, TOKEN_ROLE, TOKEN_PROJECT] {
+        for name in [CALLER, KNOWN_PROJECTS, RIGHTS, CREDENTIAL, CLIENT_ADDRESS, TOKEN_ROLE, TOKEN_PROJECT] {
             headers.remove(name);
         }
         for name in [project::HEADER, header::AUTHORIZATION, header::COOKIE] {
@@ -122,6 +124,11 @@ impl Scope {
             headers.insert(CALLER, ascii(caller.name()));
             match access {
                 Access::Caller => stamp_limits(headers, caller),
+                // Some of these calls need a second right, depending on what they change.
+                Access::Ingest => {
+                    let rights = caller.rights_in(self.project_name());
+                    headers.insert(RIGHTS, ascii(&rights.names()));
+                }
                 // It may ask for data of projects that do not exist, which belongs to no owner.
                 Access::Manage if !caller.manages_all_projects() => {
                     headers.insert(KNOWN_PROJECTS, ascii(&format!("/{}", self.project_name())));

@@ -153,6 +153,7 @@ async fn write(
         name: name.to_owned(),
         content: content.into(),
         if_updated_us: Some(version),
+        deletes: false,
     };
     match channels.documents().write(request).await {
         Ok(response) => Ok(Some(response.into_inner().updated_us)),

@@ -90,6 +90,7 @@ pub(crate) async fn save(channels: &Channels, run_id: &str, position: &RunPositi
         name: run_id.to_owned(),
         content: content.into(),
         if_updated_us: None,
+        deletes: false,
     };
     channels.documents().write(request).await.map(|_| ())
 }

@@ -423,6 +423,7 @@ async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
         for name in [
             "matyan-caller",
             "matyan-known-projects",
+            "matyan-rights",
             "matyan-credential",
             "matyan-client-address",
             "matyan-token-role",
@@ -439,7 +440,8 @@ async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
     };
     // An open server knows no callers.
     read_answer(&edge, claimed(Tester::Anonymous)).await;
-    assert_eq!([header("matyan-caller"), header("matyan-known-projects")], [None, None]);
+    let named = ["matyan-caller", "matyan-known-projects", "matyan-rights"].map(header);
+    assert_eq!(named, [None, None, None]);
     assert_eq!([header("matyan-credential"), header("matyan-client-address")], [None, None]);
     assert_eq!([header("matyan-token-role"), header("matyan-token-project")], [None, None]);
 
@@ -450,6 +452,9 @@ async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
     assert_eq!(header("authorization"), None);
     assert_eq!(header("matyan-credential"), None, "only entries of the audit log name it");
     assert_eq!([header("matyan-token-role"), header("matyan-token-project")], [None, None]);
+    let writer = Tester::In(OWN, Role::Writer);
+    read_answer(&edge, claimed_in("/matyan.documents.v1.DocumentService/Write", writer, OWN)).await;
+    assert_eq!(header("matyan-rights").as_deref(), Some("READ,INGEST"));
     let owner = Tester::In(OWN, Role::Owner);
     read_answer(&edge, claimed_in("/matyan.access.v1.AccessService/Grant", owner, OWN)).await;
     assert_eq!(header("matyan-credential"), Some(owner.token().unwrap().digest().id()));

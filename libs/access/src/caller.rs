@@ -139,6 +139,13 @@ impl Caller {
         Role::ALL.into_iter().rev().find(has)
     }
 
+    /// The rights of the caller in this project, within the limits of its token. Rights that may have changed since are
+    /// left out, except that to send data.
+    pub fn rights_in(&self, project: &str) -> RightSet {
+        let held = self.rights.in_project(project);
+        if self.is_outdated { held.intersection(Role::Ingest.rights()) } else { held }
+    }
+
     /// Whether the caller has shown no credential.
     pub fn is_anonymous(&self) -> bool {
         self.is_anonymous

@@ -47,7 +47,7 @@ mod access_event;
 mod audited_call;
 
 pub use access_event::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignInOutcome, SignOut};
-pub use audited_call::{is_about_instance, is_audited, rpc_name};
+pub use audited_call::{is_about_instance, is_audited, is_audited_if_named, rpc_name};
 pub use caller::{Caller, CallerRights, Denial, TokenLimits};
 pub use caller_cache::{
     CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,

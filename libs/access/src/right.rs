@@ -26,6 +26,18 @@ impl Right {
         1 << self as u8
     }
 
+    /// The name of the right in texts and headers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "READ",
+            Self::Ingest => "INGEST",
+            Self::Edit => "EDIT",
+            Self::Manage => "MANAGE",
+            Self::Operate => "OPERATE",
+            Self::Monitor => "MONITOR",
+        }
+    }
+
     /// The least role that has this right.
     pub fn least_role(self) -> Role {
         match self {
@@ -39,17 +51,9 @@ impl Right {
     }
 }
 
-/// The name of the right in texts.
 impl fmt::Display for Right {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "READ",
-            Self::Ingest => "INGEST",
-            Self::Edit => "EDIT",
-            Self::Manage => "MANAGE",
-            Self::Operate => "OPERATE",
-            Self::Monitor => "MONITOR",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -71,6 +75,22 @@ impl RightSet {
 
     pub fn is_empty(self) -> bool {
         self == Self::NONE
+    }
+
+    pub fn contains_all(self, rights: Self) -> bool {
+        self.intersection(rights) == rights
+    }
+
+    /// The names of the rights, separated by commas.
+    pub fn names(self) -> String {
+        let held = Right::ALL.into_iter().filter(|right| self.contains(*right));
+        held.map(Right::name).collect::<Vec<_>>().join(",")
+    }
+
+    /// The rights with these names, separated by commas. A name that this version does not know gives no right.
+    pub fn from_names(names: &str) -> Self {
+        let is_named = |right: &Right| names.split(',').any(|name| name == right.name());
+        Right::ALL.into_iter().filter(is_named).collect()
     }
 
     /// The rights in projects that are in the set.
@@ -177,6 +197,18 @@ mod tests {
             let having: Vec<_> = Role::ALL.into_iter().filter(|it| it.rights().contains(right)).collect();
             assert_eq!(having.first(), Some(&right.least_role()), "{right}");
         }
+    }
+
+    #[test]
+    fn rights_are_found_by_their_names() {
+        for role in Role::ALL {
+            assert_eq!(RightSet::from_names(&role.rights().names()), role.rights(), "{role:?}");
+        }
+        assert_eq!(Role::Writer.rights().names(), "READ,INGEST");
+        assert_eq!(RightSet::from_names(""), RightSet::NONE);
+        assert_eq!(RightSet::from_names("edit,FUTURE,READ"), Role::Viewer.rights());
+        assert!(Role::Editor.rights().contains_all(Role::Writer.rights()));
+        assert!(!Role::Ingest.rights().contains_all(Role::Writer.rights()));
     }
 
     #[test]

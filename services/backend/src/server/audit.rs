@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use matyan_access::{AccessToken, is_about_instance, is_audited, rpc_name};
+use matyan_access::{AccessToken, is_about_instance, is_audited, is_audited_if_named, rpc_name};
 use matyan_model::audit::{AuditEntry, AuditPosition, audit_put};
 use matyan_proto::status_name;
 use matyan_store::Batch;
@@ -50,6 +50,7 @@ impl Display for RunList<'_> {
 }
 
 /// Names the resource of the current call, for its entry in the audit log. Only a call that has an entry formats the name.
+/// Some calls have an entry only if their resource is named: those name it once they are about to change something.
 /// The name may be from the client, and be refused afterwards.
 pub(crate) fn audit_resource(resource: impl Display) {
     let masked = || truncated(AccessToken::masked(&resource.to_string()), RESOURCE_BYTES);
@@ -150,6 +151,8 @@ struct OpenCall {
     /// `None` after the end.
     event: Option<AuditEvent>,
     resource: Arc<Mutex<String>>,
+    /// Whether the call has an entry only if its resource is named.
+    is_if_named: bool,
 }
 
 impl OpenCall {
@@ -171,7 +174,8 @@ impl OpenCall {
             resource: String::new(),
             request_id: text(headers, REQUEST_ID),
         };
-        Some(Self { log: log.clone(), event: Some(event), resource: Arc::default() })
+        let is_if_named = is_audited_if_named(path);
+        Some(Self { log: log.clone(), event: Some(event), resource: Arc::default(), is_if_named })
     }
 
     /// Waits for the response, and writes the entry before the client sees it. A stream counts as done when it begins.
@@ -197,6 +201,9 @@ impl OpenCall {
     fn end(&mut self, code: Code) -> Option<oneshot::Receiver<()>> {
         let resource = std::mem::take(&mut *self.resource.lock());
         let event = self.event.take().map(|event| AuditEvent { resource, ..event })?;
+        if self.is_if_named && event.resource.is_empty() {
+            return None;
+        }
         let log = self.log.clone();
         let (written, end) = oneshot::channel();
         let task = async move {

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use matyan_access::{Role, TokenLimits};
+use matyan_access::{RightSet, Role, TokenLimits};
 use matyan_model::{
     ids::{NamedProject, Project, RunId},
     position::LogPosition,
     project::project_find,
 };
-use matyan_wire::headers::{AFTER, CALLER, KNOWN_PROJECTS, PROJECT, TOKEN_PROJECT, TOKEN_ROLE};
+use matyan_wire::headers::{AFTER, CALLER, KNOWN_PROJECTS, PROJECT, RIGHTS, TOKEN_PROJECT, TOKEN_ROLE};
 use tokio::sync::OnceCell;
 use tonic::metadata::MetadataMap;
 
@@ -24,6 +24,8 @@ pub(crate) struct Call {
     /// The name the caller gave; empty for the default project.
     pub(crate) project_name: String,
     pub(crate) caller: String,
+    /// The rights of the caller of a call that sends data; none in other calls. `None` if access control is off.
+    rights: Option<RightSet>,
     /// Whether the caller of a call that manages a project manages all projects.
     manages_all_projects: bool,
     /// The end of the log when the call first missed a run. Determined once, however many runs are
@@ -43,8 +45,9 @@ impl Call {
                 deps.check_not_parked(project, id).await?;
             }
         }
+        let rights = rights(metadata)?;
         let manages_all_projects = known_projects(metadata)?.is_none();
-        Ok(Self { project, project_name, caller, manages_all_projects, log_end: OnceCell::new() })
+        Ok(Self { project, project_name, caller, rights, manages_all_projects, log_end: OnceCell::new() })
     }
 
     /// Fails if the project has been deleted since the call started, for calls that may last for days.
@@ -57,13 +60,21 @@ impl Call {
     pub(crate) fn again(&self) -> Self {
         let project_name = self.project_name.clone();
         let caller = self.caller.clone();
-        let manages_all_projects = self.manages_all_projects;
-        Self { project: self.project, project_name, caller, manages_all_projects, log_end: OnceCell::new() }
+        let Self { project, rights, manages_all_projects, .. } = *self;
+        Self { project, project_name, caller, rights, manages_all_projects, log_end: OnceCell::new() }
     }
 
     /// Fails unless the caller manages all projects: data of projects that do not exist may come from any of them.
     pub(crate) fn check_manages_all_projects(&self) -> Result<()> {
         if self.manages_all_projects { Ok(()) } else { Err(Error::ManagesOneProject) }
+    }
+
+    /// Fails unless the caller of a call that sends data has all rights of this role. `what` needs them.
+    pub(crate) fn check_role(&self, role: Role, what: &'static str) -> Result<()> {
+        if self.rights.is_none_or(|held| held.contains_all(role.rights())) {
+            return Ok(());
+        }
+        Err(Error::MissingRole { what, role: role.name(), caller: self.caller.clone() })
     }
 
     pub(crate) fn named_project(&self) -> NamedProject {
@@ -88,6 +99,13 @@ async fn project(deps: &Deps, name: &str) -> Result<Project> {
     }
     let snapshot = deps.store.snapshot().await?;
     project_find(snapshot.as_ref(), name).await?.ok_or_else(|| Error::not_found("project", name))
+}
+
+/// The rights of a caller. An edge that names the caller and no rights is older than these calls, and gives none.
+fn rights(metadata: &MetadataMap) -> Result<Option<RightSet>> {
+    let named = metadata_text(metadata, RIGHTS)?.unwrap_or_default();
+    // The edge names the caller if, and only if, access control is on.
+    Ok(metadata.contains_key(CALLER).then(|| RightSet::from_names(named)))
 }
 
 /// The projects that the caller of a call may know of; `None` for all.
@@ -149,6 +167,20 @@ fn required_positions(metadata: &MetadataMap) -> Result<Vec<RequiredPosition>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_without_named_rights_has_none() {
+        let read = |headers: &[(&'static str, &str)]| {
+            let mut metadata = MetadataMap::new();
+            for (name, value) in headers {
+                metadata.insert(*name, value.parse().unwrap());
+            }
+            rights(&metadata).unwrap()
+        };
+        assert_eq!(read(&[]), None, "access control is off");
+        assert_eq!(read(&[(CALLER, "ana")]), Some(RightSet::NONE));
+        assert_eq!(read(&[(CALLER, "ana"), (RIGHTS, "READ,INGEST")]), Some(Role::Writer.rights()));
+    }
 
     #[test]
     fn rule_62_a_limit_that_is_not_known_is_refused() {

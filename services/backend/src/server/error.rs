@@ -139,6 +139,10 @@ pub(crate) enum Error {
          all projects"
     )]
     ManagesOneProject,
+    #[error(
+        "{what} needs the role {role}, which `{caller}` does not have in this project: ask an owner or an operator"
+    )]
+    MissingRole { what: &'static str, role: &'static str, caller: String },
 }
 
 impl Error {
@@ -208,7 +212,8 @@ impl Error {
             Self::WrongSignature
             | Self::SignInRefused { .. }
             | Self::LoginRefused(_)
-            | Self::ManagesOneProject => Code::PermissionDenied,
+            | Self::ManagesOneProject
+            | Self::MissingRole { .. } => Code::PermissionDenied,
             Self::SignInFailed(_) => Code::Unauthenticated,
         }
     }

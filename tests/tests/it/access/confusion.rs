@@ -119,6 +119,7 @@ const ATTEMPTS: &[Attempt] = &[
         &[
             ("matyan-caller", "operator"),
             ("matyan-known-projects", "/vision"),
+            ("matyan-rights", "READ,INGEST,EDIT,MANAGE"),
             ("matyan-credential", "0123456789abcdef"),
             ("matyan-token-role", "operator"),
             ("matyan-token-project", "/vision"),
@@ -270,6 +271,7 @@ async fn call<A: Message + Default>(
         ("matyan-caller", "operator"),
         ("matyan-caller", "intruder"),
         ("matyan-known-projects", ""),
+        ("matyan-rights", "READ,INGEST,EDIT,MANAGE"),
         ("matyan-credential", "0123456789abcdef"),
         ("matyan-token-role", "operator"),
         ("matyan-token-project", "/vision"),

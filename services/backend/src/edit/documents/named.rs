@@ -1,6 +1,7 @@
 //! Named documents: records of clients that are not runs. Their id is the kind, a slash, and the name, so that
 //! they are found without an index, and listed in the order of their names.
 
+use matyan_access::Role;
 use matyan_model::{
     entity::{
         Document, Entity, EntityError, entity_create, entity_delete, entity_load, entity_page, entity_put,
@@ -30,6 +31,10 @@ use crate::{
 
 /// Longest name of a kind.
 const MAX_KIND_BYTES: usize = 64;
+
+/// Kinds whose documents are registries: what others use is found through them, so the audit log has an entry for each
+/// document of them that is replaced.
+const REGISTRIES: [&str; 2] = ["mlflow-registered-model", "wandb-collection"];
 
 /// Checks a kind.
 fn check_kind(kind: &str) -> Result<()> {
@@ -71,6 +76,10 @@ fn view(id: &str, document: Document) -> pb::Document {
 async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i64> {
     let id = document_id(&request.kind, &request.name)?;
     check_limit("content", request.content.len(), limits::NAMED_DOCUMENT_BYTES)?;
+    if request.deletes {
+        call.check_role(Role::Editor, "deleting a part of a document")?;
+    }
+    let is_audited = request.deletes || REGISTRIES.contains(&request.kind.as_str());
     let now = (deps.clock)();
     let new = Document { created_us: now, updated_us: now, content: request.content.to_vec() };
     let (updated_us, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
@@ -81,10 +90,16 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
             Err(error) => return Err(error.into()),
         };
         let version = found.map_or(0, |found| found.updated_us);
+        if version != 0 && request.if_updated_us != Some(0) {
+            call.check_role(Role::Writer, "replacing a document")?;
+        }
         entities::check_unchanged(Document::KIND.name(), &id, version, request.if_updated_us)?;
         if version == 0 {
             entity_create(&mut transaction, project, &id, &new).await?;
             return Ok::<_, Error>((transaction, now));
+        }
+        if is_audited {
+            audit_resource(format_args!("{} {}", request.kind, request.name));
         }
         let replace = |document: &mut Document| {
             document.updated_us = now;

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use matyan_proto::{
+    access::v1::{ListEntriesRequest, audit_service_client::AuditServiceClient},
     documents::v1::{document_service_client::DocumentServiceClient, *},
     limits,
 };
-use tonic::{Code, service::Routes};
+use tonic::{Code, Request, service::Routes};
 
 use crate::backend::harness::{Harness, all, failure, not_found, wrong_field};
 
@@ -17,6 +18,7 @@ fn write(name: &str, content: &[u8], if_updated_us: Option<i64>) -> WriteRequest
         name: name.into(),
         content: Bytes::copy_from_slice(content),
         if_updated_us,
+        deletes: false,
     }
 }
 
@@ -126,5 +128,61 @@ async fn invalid_documents_are_refused_with_the_field() {
     let large = vec![0; limits::NAMED_DOCUMENT_BYTES + 1];
     wrong_field(client.write(write("a", &large, None)).await, "content");
     assert!(names(&mut client, "model", "").await.is_empty());
+    harness.end().await;
+}
+
+/// A request of a caller with these rights, as an edge with access control passes it on.
+fn by<T>(rights: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    for (name, value) in [("matyan-caller", "ana"), ("matyan-rights", rights)] {
+        request.metadata_mut().insert(name, value.parse().unwrap());
+    }
+    request
+}
+
+#[tokio::test]
+async fn rule_96_who_may_only_send_data_replaces_no_document() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let first = client.write(by("INGEST", write("a", b"1", None))).await.unwrap().into_inner().updated_us;
+    client.write(by("INGEST", write("b", b"1", Some(0)))).await.unwrap();
+    for replaced in [write("a", b"2", None), write("a", b"2", Some(first))] {
+        for rights in ["INGEST", "READ", ""] {
+            let (code, message, _) = failure(client.write(by(rights, replaced.clone())).await);
+            assert_eq!(code, Code::PermissionDenied, "{rights}: {message}");
+        }
+    }
+    assert_eq!(failure(client.write(by("INGEST", write("a", b"2", Some(0)))).await).0, Code::Aborted);
+    client.write(by("READ,INGEST", write("a", b"2", Some(first)))).await.unwrap();
+    let deleting = WriteRequest { deletes: true, ..write("a", b"3", None) };
+    let refused = client.write(by("READ,INGEST", deleting.clone())).await;
+    assert_eq!(failure(refused).0, Code::PermissionDenied);
+    let document = client.get(get("a")).await.unwrap().into_inner().document.unwrap();
+    assert_eq!(document.content.as_ref(), b"2");
+    client.write(by("READ,INGEST,EDIT", deleting)).await.unwrap();
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_80_a_registry_that_is_replaced_has_an_entry() {
+    let harness = Harness::new().await;
+    let mut client = DocumentServiceClient::new(harness.audited());
+    let rights = "READ,INGEST,EDIT";
+    let registry = WriteRequest { kind: "mlflow-registered-model".into(), ..write("m", b"1", None) };
+    let deleting = WriteRequest { deletes: true, ..write("a", b"2", None) };
+    // Neither a document that is new nor another document that is replaced.
+    for request in [registry.clone(), write("a", b"1", None), write("a", b"2", None)] {
+        client.write(by(rights, request)).await.unwrap();
+    }
+    client.write(by(rights, registry)).await.unwrap();
+    client.write(by(rights, deleting.clone())).await.unwrap();
+    client.write(by("INGEST", deleting)).await.unwrap_err();
+    let mut audit = AuditServiceClient::new(harness.routes());
+    let listed = audit.list_entries(by(rights, ListEntriesRequest::default())).await.unwrap().into_inner();
+    let mut shown: Vec<_> =
+        listed.entries.iter().map(|it| (it.resource.as_str(), it.outcome.as_str())).collect();
+    shown.reverse();
+    assert_eq!(shown, [("mlflow-registered-model m", "OK"), ("model a", "OK")]);
+    assert!(listed.entries.iter().all(|it| it.rpc == "documents.v1.DocumentService/Write"));
     harness.end().await;
 }
