@@ -29,11 +29,20 @@ pub struct StoredDocument {
 impl StoredDocument {
     pub fn new(document: Document) -> Result<Self, DocumentError> {
         let content = serde_json::from_slice(&document.content).map_err(|error| {
-            tracing::error!(kind = document.kind, name = document.name, %error, "a document is not JSON");
+            tracing::warn!(kind = document.kind, name = document.name, %error, "a document is not a JSON object");
             DocumentError::Damaged
         })?;
         Ok(Self { name: document.name, content, version: document.updated_us })
     }
+}
+
+/// What a change does to the content of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The change adds something, or replaces a text.
+    Adds,
+    /// The change takes something away that others may use, which needs the right to edit.
+    Deletes,
 }
 
 /// The reason why a document was not read or written.
@@ -81,11 +90,12 @@ pub async fn read(
 
 /// Changes a document, and returns what `change` returns. `change` gets the current content, empty if there is no
 /// document, and whether there is one. `change` is called again if another caller has changed the document since it was
-/// read. Content that is unchanged or empty is not written.
+/// read. Content that is unchanged or empty is not written. A change that deletes is refused without the right to edit.
 pub async fn change<T, E: From<DocumentError>>(
     channels: &Channels,
     kind: &str,
     name: &str,
+    effect: Effect,
     mut change: impl FnMut(&mut Map<String, Value>, bool) -> Result<T, E>,
 ) -> Result<T, E> {
     let mut attempt = 1;
@@ -96,7 +106,11 @@ pub async fn change<T, E: From<DocumentError>>(
         };
         let mut content = before.clone();
         let changed = change(&mut content, version != 0)?;
-        if content == before || write(channels, kind, name, &content, version).await?.is_some() {
+        if content == before {
+            return Ok(changed);
+        }
+        let new = NewContent { content: &content, replaced: version, effect };
+        if write(channels, kind, name, new).await?.is_some() {
             return Ok(changed);
         }
         wait_to_retry(name, attempt).await?;
@@ -138,22 +152,30 @@ fn retry_pause(attempt: u32) -> Duration {
     Duration::from_millis(u64::try_from(random).unwrap_or_default())
 }
 
-/// Writes a document if it still has this version (0: there is none), and returns its new version; `None` if it has
-/// another version.
+/// Content that replaces the content of one version of a document.
+struct NewContent<'c> {
+    content: &'c Map<String, Value>,
+    /// 0: there is no document.
+    replaced: i64,
+    effect: Effect,
+}
+
+/// Writes a document if it still has the version that is replaced, and returns its new version; `None` if it has another
+/// version.
 async fn write(
     channels: &Channels,
     kind: &str,
     name: &str,
-    content: &Map<String, Value>,
-    version: i64,
+    new: NewContent<'_>,
 ) -> Result<Option<i64>, DocumentError> {
-    let content = serde_json::to_vec(content).expect("a map of JSON with texts as keys is written to memory");
+    let content =
+        serde_json::to_vec(new.content).expect("a map of JSON with texts as keys is written to memory");
     let request = WriteRequest {
         kind: kind.to_owned(),
         name: name.to_owned(),
         content: content.into(),
-        if_updated_us: Some(version),
-        deletes: false,
+        if_updated_us: Some(new.replaced),
+        deletes: new.effect == Effect::Deletes,
     };
     match channels.documents().write(request).await {
         Ok(response) => Ok(Some(response.into_inner().updated_us)),

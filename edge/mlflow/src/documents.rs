@@ -1,6 +1,6 @@
 //! Named documents as JSON objects, for everything that MLflow keeps besides runs.
 
-use matyan_channels::documents::{DocumentError, StoredDocument};
+use matyan_channels::documents::{DocumentError, Effect, StoredDocument};
 use matyan_channels::{Channels, documents, is_missing};
 use matyan_proto::documents::v1::{DeleteRequest, ListRequest, RenameRequest};
 use serde_json::{Map, Value};
@@ -17,7 +17,8 @@ pub(crate) const EXPERIMENTS: &str = "mlflow-experiment";
 pub(crate) const REGISTERED_MODELS: &str = "mlflow-registered-model";
 pub(crate) const LOGGED_MODELS: &str = "mlflow-logged-model";
 
-/// Reads all documents of a kind, and returns what `find` makes of each; `None` leaves a document out.
+/// Reads all documents of a kind, and returns what `find` makes of each; `None` leaves a document out. Damaged documents
+/// are left out as well: they must not hide the others.
 pub(crate) async fn list<T>(
     channels: &Channels,
     kind: &str,
@@ -30,7 +31,8 @@ pub(crate) async fn list<T>(
     while let Some(message) = messages.message().await? {
         for document in message.documents {
             let size = document.content.len();
-            let Some(entry) = find(StoredDocument::new(document)?)? else { continue };
+            let Ok(stored) = StoredDocument::new(document) else { continue };
+            let Some(entry) = find(stored)? else { continue };
             bytes += size;
             if bytes > FOUND_BYTES {
                 return Err(MlflowError::invalid(format!(
@@ -55,9 +57,10 @@ pub(crate) async fn change<T>(
     channels: &Channels,
     kind: &str,
     name: &str,
+    effect: Effect,
     change: impl FnMut(&mut Map<String, Value>, bool) -> Result<T>,
 ) -> Result<T> {
-    documents::change(channels, kind, name, change).await
+    documents::change(channels, kind, name, effect, change).await
 }
 
 /// Deletes a document; returns false if there is none.

@@ -11,6 +11,7 @@ use crate::error::{MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::names::{EXPERIMENT_TAG_CHARS, check_experiment_name, check_key, check_length, is_model_id};
 use crate::run_names::NOTE_TAG;
+use matyan_channels::documents::Effect;
 use matyan_channels::{Channels, is_missing};
 
 /// Id of the default experiment.
@@ -198,7 +199,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     check_location(location)?;
     let created = create_named(channels, name).await?;
     if !tags.is_empty() || !location.is_empty() {
-        documents::change(channels, EXPERIMENTS, &created.id, |content, _| {
+        documents::change(channels, EXPERIMENTS, &created.id, Effect::Adds, |content, _| {
             if !location.is_empty() {
                 content.insert("artifact_location".to_owned(), location.into());
             }
@@ -343,7 +344,7 @@ pub(crate) async fn set_tag(channels: &Channels, fields: &Fields) -> Result<Valu
         set_description(channels, &found, value).await?;
         return Ok(json!({}));
     }
-    documents::change(channels, EXPERIMENTS, &found.id, |content, _| {
+    documents::change(channels, EXPERIMENTS, &found.id, Effect::Adds, |content, _| {
         documents::map_in(content, "tags").insert(key.to_owned(), value.into());
         Ok(())
     })
@@ -362,7 +363,7 @@ pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<V
     if key == NOTE_TAG {
         set_description(channels, &found, "").await?;
     }
-    documents::change(channels, EXPERIMENTS, &found.id, |content, _| {
+    documents::change(channels, EXPERIMENTS, &found.id, Effect::Deletes, |content, _| {
         documents::map_in(content, "tags").remove(key);
         Ok(())
     })

@@ -26,6 +26,7 @@ use crate::order::{self, OrderKey};
 use crate::run_names::{HOLDS_MODEL, MLFLOW, at_path};
 use crate::run_view::{RunSnapshot, location_of, parts_without_metrics};
 use matyan_channels::Channels;
+use matyan_channels::documents::Effect;
 
 /// Page sizes of MLflow.
 const DEFAULT_RESULTS: u32 = 50;
@@ -66,12 +67,13 @@ fn is_deleted(content: &Map<String, Value>) -> bool {
 async fn change(
     channels: &Channels,
     model_id: &str,
+    effect: Effect,
     mut change: impl FnMut(&mut Map<String, Value>) -> Result<()>,
 ) -> Result<Map<String, Value>> {
     if !is_model_id(model_id) {
         return Err(no_model(model_id));
     }
-    documents::change(channels, LOGGED_MODELS, model_id, |content, exists| {
+    documents::change(channels, LOGGED_MODELS, model_id, effect, |content, exists| {
         if !exists || is_deleted(content) {
             return Err(no_model(model_id));
         }
@@ -189,7 +191,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     let experiment = experiments::find_active(channels, &experiment_id).await?;
     let now = now_ms();
     let model_id = format!("m-{id}");
-    let created = documents::change(channels, LOGGED_MODELS, &model_id, |content, _| {
+    let created = documents::change(channels, LOGGED_MODELS, &model_id, Effect::Adds, |content, _| {
         let new = json!({
             "experiment_id": experiment.id, "name": name, "model_type": model_type, "source_run_id": run_id,
             "status": PENDING, "created_ms": now, "updated_ms": now, "params": params, "tags": tags,
@@ -220,7 +222,7 @@ pub(crate) async fn finalize(channels: &Channels, fields: &Fields) -> Result<Val
             FINAL_STATUSES.join(" and ")
         )));
     }
-    let changed = change(channels, model_id, |content| {
+    let changed = change(channels, model_id, Effect::Adds, |content| {
         content.insert("status".to_owned(), status.as_str().into());
         Ok(())
     })
@@ -230,7 +232,7 @@ pub(crate) async fn finalize(channels: &Channels, fields: &Fields) -> Result<Val
 
 pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value> {
     let model_id = fields.required("model_id")?;
-    change(channels, model_id, |content| {
+    change(channels, model_id, Effect::Deletes, |content| {
         content.insert("deleted".to_owned(), true.into());
         Ok(())
     })
@@ -241,7 +243,7 @@ pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value
 pub(crate) async fn set_tags(channels: &Channels, fields: &Fields) -> Result<Value> {
     let model_id = fields.required("model_id")?;
     let tags = checked_pairs(fields, "tags", MODEL_TAG_CHARS)?;
-    let changed = change(channels, model_id, |content| {
+    let changed = change(channels, model_id, Effect::Adds, |content| {
         map_in(content, "tags").extend(tags.clone());
         Ok(())
     })
@@ -252,7 +254,7 @@ pub(crate) async fn set_tags(channels: &Channels, fields: &Fields) -> Result<Val
 pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
     let model_id = fields.required("model_id")?;
     let key = fields.required("tag_key")?;
-    change(channels, model_id, |content| {
+    change(channels, model_id, Effect::Deletes, |content| {
         let removed = map_in(content, "tags").remove(key);
         removed.map(drop).ok_or_else(|| {
             MlflowError::missing(format!("No tag with key '{key}' found for model with ID '{model_id}'."))
@@ -265,7 +267,7 @@ pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<V
 pub(crate) async fn log_params(channels: &Channels, fields: &Fields) -> Result<Value> {
     let model_id = fields.required("model_id")?;
     let params = checked_pairs(fields, "params", PARAM_CHARS)?;
-    change(channels, model_id, |content| {
+    change(channels, model_id, Effect::Adds, |content| {
         map_in(content, "params").extend(params.clone());
         Ok(())
     })
@@ -288,7 +290,7 @@ pub(crate) async fn add_registration(
     name: &str,
     version: &str,
 ) -> Result<()> {
-    change(channels, model_id, |content| {
+    change(channels, model_id, Effect::Adds, |content| {
         let registrations = content.entry("registrations").or_insert_with(|| json!([]));
         if let Some(registrations) = registrations.as_array_mut() {
             registrations.push(json!({"name": name, "version": version}));
@@ -323,7 +325,7 @@ pub(crate) async fn log_model_metrics(
     for model_id in model_ids(metrics) {
         let is_about_model =
             |metric: &&LoggedMetric| metric.model.as_ref().is_some_and(|it| it.model_id == model_id);
-        let changed = change(channels, model_id, |content| {
+        let changed = change(channels, model_id, Effect::Adds, |content| {
             let stored = content.entry("metrics").or_insert_with(|| json!([]));
             if !stored.is_array() {
                 *stored = json!([]);

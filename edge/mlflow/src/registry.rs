@@ -10,6 +10,7 @@ use crate::names::{MODEL_TAG_CHARS, check_alias, check_key, check_length, check_
 use crate::registry_store::{self, RegisteredModel, STAGES, no_model, no_version, stage, version_number};
 use crate::version_view::{latest_versions, model_view, version_view};
 use matyan_channels::Channels;
+use matyan_channels::documents::Effect;
 
 /// The tag of prompts. A prompt is a registered model, and the text of a version of a prompt is a tag of the version.
 pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
@@ -59,7 +60,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     let tags = model_tags(fields)?;
     let description = description(fields)?;
     let now = now_ms();
-    let content = documents::change(channels, REGISTERED_MODELS, name, |content, exists| {
+    let content = documents::change(channels, REGISTERED_MODELS, name, Effect::Adds, |content, exists| {
         if exists {
             return Err(name_is_taken(name, is_stored_prompt(content), is_prompt(&tags)));
         }
@@ -80,7 +81,7 @@ pub(crate) async fn get(channels: &Channels, fields: &Fields) -> Result<Value> {
 
 pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value> {
     let text = description(fields)?;
-    let changed = registry_store::change(channels, fields.required("name")?, |content| {
+    let changed = registry_store::change(channels, fields.required("name")?, Effect::Adds, |content| {
         content.insert("description".to_owned(), text.into());
         Ok(())
     })
@@ -145,7 +146,7 @@ pub(crate) async fn set_tag(channels: &Channels, fields: &Fields) -> Result<Valu
     let key = fields.required("key")?;
     let value = fields.text("value")?.ok_or_else(|| missing("value"))?;
     check_model_tag(key, value)?;
-    registry_store::change(channels, fields.required("name")?, |content| {
+    registry_store::change(channels, fields.required("name")?, Effect::Adds, |content| {
         map_in(content, "tags").insert(key.to_owned(), value.into());
         Ok(())
     })
@@ -155,7 +156,7 @@ pub(crate) async fn set_tag(channels: &Channels, fields: &Fields) -> Result<Valu
 
 pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
     let key = fields.required("key")?;
-    registry_store::change(channels, fields.required("name")?, |content| {
+    registry_store::change(channels, fields.required("name")?, Effect::Deletes, |content| {
         map_in(content, "tags").remove(key);
         Ok(())
     })
@@ -169,7 +170,7 @@ pub(crate) async fn set_alias(channels: &Channels, fields: &Fields) -> Result<Va
     let version = fields.identifier("version")?;
     let number = version_number(&version)?;
     check_alias(alias)?;
-    registry_store::change(channels, name, |content| {
+    registry_store::change(channels, name, Effect::Adds, |content| {
         if !map_in(content, "versions").contains_key(&number.to_string()) {
             return Err(no_version(name, &version));
         }
@@ -182,7 +183,7 @@ pub(crate) async fn set_alias(channels: &Channels, fields: &Fields) -> Result<Va
 
 pub(crate) async fn delete_alias(channels: &Channels, fields: &Fields) -> Result<Value> {
     let alias = fields.required("alias")?;
-    registry_store::change(channels, fields.required("name")?, |content| {
+    registry_store::change(channels, fields.required("name")?, Effect::Deletes, |content| {
         map_in(content, "aliases").remove(alias);
         Ok(())
     })

@@ -8,7 +8,7 @@ use crate::documents::{self, REGISTERED_MODELS, integer, map_in};
 use crate::error::{MlflowError, Result};
 use crate::names::check_model_name;
 use matyan_channels::Channels;
-use matyan_channels::documents::StoredDocument;
+use matyan_channels::documents::{Effect, StoredDocument};
 
 /// A model with its versions.
 #[derive(Clone, Debug)]
@@ -101,10 +101,11 @@ pub(crate) async fn list(
 pub(crate) async fn change(
     channels: &Channels,
     name: &str,
+    effect: Effect,
     mut change: impl FnMut(&mut Map<String, Value>) -> Result<()>,
 ) -> Result<RegisteredModel> {
     check_model_name(name)?;
-    documents::change(channels, REGISTERED_MODELS, name, |content, exists| {
+    documents::change(channels, REGISTERED_MODELS, name, effect, |content, exists| {
         if !exists {
             return Err(no_model(name));
         }
@@ -120,10 +121,11 @@ pub(crate) async fn change_version(
     channels: &Channels,
     name: &str,
     version: &str,
+    effect: Effect,
     mut change_version: impl FnMut(&mut Map<String, Value>) -> Result<()>,
 ) -> Result<RegisteredModel> {
     let number = version_number(version)?.to_string();
-    change(channels, name, |content| {
+    change(channels, name, effect, |content| {
         let found = map_in(content, "versions").get_mut(&number).and_then(Value::as_object_mut);
         let found = found.ok_or_else(|| no_version(name, version))?;
         change_version(found)?;

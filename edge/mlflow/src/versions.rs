@@ -14,6 +14,7 @@ use crate::registry::{
 use crate::registry_store::{self, RegisteredModel, no_version, stage, version_number};
 use crate::version_view::version_view;
 use matyan_channels::Channels;
+use matyan_channels::documents::Effect;
 
 /// Maximum characters of a URI.
 const URI_CHARS: usize = 2_048;
@@ -149,7 +150,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     }
     let now = now_ms();
     let mut number = 0;
-    let created = registry_store::change(channels, name, |content| {
+    let created = registry_store::change(channels, name, Effect::Adds, |content| {
         number = next_number(content);
         content.insert("last_version".to_owned(), number.into());
         let version = json!({
@@ -180,7 +181,7 @@ pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value
     let name = fields.required("name")?;
     let version = fields.identifier("version")?;
     let text = description(fields)?;
-    let changed = registry_store::change_version(channels, name, &version, |found| {
+    let changed = registry_store::change_version(channels, name, &version, Effect::Adds, |found| {
         found.insert("description".to_owned(), text.into());
         Ok(())
     })
@@ -192,7 +193,7 @@ pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value
     let name = fields.required("name")?;
     let version = fields.identifier("version")?;
     let number = version_number(&version)?;
-    registry_store::change(channels, name, |content| {
+    registry_store::change(channels, name, Effect::Deletes, |content| {
         if map_in(content, "versions").remove(&number.to_string()).is_none() {
             return Err(no_version(name, &version));
         }
@@ -216,19 +217,20 @@ pub(crate) async fn transition(channels: &Channels, fields: &Fields) -> Result<V
              Valid stages are Staging, Production."
         )));
     }
-    let changed = registry_store::change(channels, name, |content| {
+    let changed = registry_store::change(channels, name, Effect::Adds, |content| {
         let versions = map_in(content, "versions");
         if !versions.contains_key(&number) {
             return Err(no_version(name, &version));
         }
         for (of, found) in versions.iter_mut() {
-            let new = match found["stage"].as_str() {
+            let Some(found) = found.as_object_mut() else { continue };
+            let new = match member(found, "stage") {
                 _ if *of == number => to,
-                Some(stage) if archives && stage == to => "Archived",
+                stage if archives && stage == to => "Archived",
                 _ => continue,
             };
-            found["stage"] = new.into();
-            found["updated_ms"] = now_ms().into();
+            found.insert("stage".to_owned(), new.into());
+            found.insert("updated_ms".to_owned(), now_ms().into());
         }
         Ok(())
     })
@@ -251,7 +253,7 @@ pub(crate) async fn set_tag(channels: &Channels, fields: &Fields) -> Result<Valu
     let key = fields.required("key")?;
     let value = fields.text("value")?.ok_or_else(|| missing("value"))?;
     check_model_tag(key, value)?;
-    registry_store::change_version(channels, name, &version, |found| {
+    registry_store::change_version(channels, name, &version, Effect::Adds, |found| {
         map_in(found, "tags").insert(key.to_owned(), value.into());
         Ok(())
     })
@@ -263,7 +265,7 @@ pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<V
     let name = fields.required("name")?;
     let version = fields.identifier("version")?;
     let key = fields.required("key")?;
-    registry_store::change_version(channels, name, &version, |found| {
+    registry_store::change_version(channels, name, &version, Effect::Deletes, |found| {
         map_in(found, "tags").remove(key);
         Ok(())
     })

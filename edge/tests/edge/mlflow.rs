@@ -288,6 +288,58 @@ async fn rule_45_a_search_of_models_finds_a_bounded_amount() {
     assert_eq!((status, &answer["registered_models"][0]["name"]), (200, &json!("model 3")));
 }
 
+/// A damaged document would otherwise hide all others.
+#[tokio::test]
+async fn a_damaged_model_is_left_out_of_searches() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let document = |name: &str, content: &str| {
+        let content = content.to_owned().into();
+        documents::Document { name: name.to_owned(), content, ..Default::default() }
+    };
+    let damaged = [document("a", "damaged"), document("b", "[]"), document("c", "")];
+    let listed = documents::ListResponse { documents: [&damaged[..], &[document("m", "{}")]].concat() };
+    port.backend.answers("documents.v1.DocumentService/List", [listed]);
+    let (status, answer) = port.send("GET", "/api/2.0/mlflow/registered-models/search", "").await;
+    assert_eq!(status, 200, "{answer}");
+    let models = answer["registered_models"].as_array().unwrap();
+    assert_eq!(models.iter().map(|model| &model["name"]).collect::<Vec<_>>(), ["m"]);
+}
+
+/// The backend asks for the right to edit.
+#[tokio::test]
+async fn what_takes_something_away_from_a_model_says_so() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let write = "documents.v1.DocumentService/Write";
+    let id = format!("m-{}", "0".repeat(32));
+    let content = json!({
+        "tags": {"k": "v"}, "aliases": {"a": 1}, "last_version": 1,
+        "versions": {"1": {"source": "s3://b/c", "stage": "None", "tags": {"k": "v"}}},
+    });
+    let content = content.to_string().into();
+    let document = documents::Document { name: "m".into(), content, updated_us: 1, ..Default::default() };
+    let found = documents::GetResponse { document: Some(document) };
+    port.backend.answers("documents.v1.DocumentService/Get", [found]);
+    port.backend.answers(write, [documents::WriteResponse { updated_us: 2 }]);
+    let fields = json!({"name": "m", "version": "1", "key": "k", "value": "w", "alias": "a"}).to_string();
+    for (method, path, deletes) in [
+        ("POST", "registered-models/set-tag".to_owned(), false),
+        ("POST", "registered-models/alias".to_owned(), false),
+        ("POST", "model-versions/set-tag".to_owned(), false),
+        ("DELETE", "registered-models/delete-tag".to_owned(), true),
+        ("DELETE", "registered-models/alias".to_owned(), true),
+        ("DELETE", "model-versions/delete-tag".to_owned(), true),
+        ("DELETE", "model-versions/delete".to_owned(), true),
+        ("DELETE", format!("logged-models/{id}/tags/k"), true),
+        ("DELETE", format!("logged-models/{id}"), true),
+    ] {
+        let writes = port.backend.call_count(write);
+        let (status, answer) = port.send(method, &format!("/api/2.0/mlflow/{path}"), &fields).await;
+        assert_eq!((status, port.backend.call_count(write)), (200, writes + 1), "{method} {path}: {answer}");
+        let sent: documents::WriteRequest = port.backend.last_request(write);
+        assert_eq!(sent.deletes, deletes, "{method} {path}");
+    }
+}
+
 /// MLflow's clients repeat 503, and do not repeat 409.
 #[tokio::test(start_paused = true)]
 async fn a_document_that_others_change_is_changed_later() {

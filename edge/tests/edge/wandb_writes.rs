@@ -208,6 +208,65 @@ async fn a_collection_that_others_change_is_changed_later() {
     assert!(port.backend.call_count(WRITE_DOCUMENT) > 16, "it was tried for some seconds");
 }
 
+/// The backend asks for the right to edit.
+#[tokio::test]
+async fn what_takes_something_away_from_an_artifact_says_so() {
+    let port = Port::with_run("r:p");
+    let content = json!({
+        "id": "x", "project": "p", "name": "data", "collection": "data", "type": "dataset", "state": "COMMITTED",
+        "versions": [{"id": "x", "version": 0}], "aliases": {"best": "x"}, "tags": ["t"], "next": 1,
+    });
+    let content = content.to_string().into_bytes().into();
+    let document = documents::Document { content, updated_us: 7, ..documents::Document::default() };
+    port.backend.answers(GET_DOCUMENT, [documents::GetResponse { document: Some(document) }]);
+    port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 8 }]);
+    let of_collection = |tag: &str| {
+        format!(r#"projectName: "p", artifactCollectionName: "data", tags: [{{tagName: "{tag}"}}]"#)
+    };
+    for (field, input, selection, deletes) in [
+        ("addAliases", r#"artifactID: "x", aliases: [{alias: "new"}]"#.to_owned(), "success", false),
+        ("deleteAliases", r#"artifactID: "x", aliases: [{alias: "best"}]"#.to_owned(), "success", true),
+        (
+            "updateArtifact",
+            r#"artifactID: "x", aliases: [{alias: "best"}, {alias: "new"}]"#.to_owned(),
+            "artifact { id }",
+            false,
+        ),
+        (
+            "updateArtifact",
+            r#"artifactID: "x", aliases: [{alias: "new"}]"#.to_owned(),
+            "artifact { id }",
+            true,
+        ),
+        (
+            "updateArtifact",
+            r#"artifactID: "x", tagsToDelete: [{tagName: "t"}]"#.to_owned(),
+            "artifact { id }",
+            true,
+        ),
+        ("createArtifactCollectionTagAssignments", of_collection("new"), "success", false),
+        ("deleteArtifactCollectionTagAssignments", of_collection("t"), "success", true),
+    ] {
+        let writes = port.backend.call_count(WRITE_DOCUMENT);
+        let answer =
+            port.execute(&format!("mutation {{ {field}(input: {{{input}}}) {{ {selection} }} }}")).await;
+        assert!(answer["errors"].is_null(), "{field}: {answer}");
+        assert_eq!(port.backend.call_count(WRITE_DOCUMENT), writes + 1, "{field} {input}");
+        let sent: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
+        assert_eq!(sent.deletes, deletes, "{field} {input}");
+    }
+    // Who may not edit changes nothing: the collection comes first, and is not changed.
+    let denied = Status::permission_denied("editor");
+    port.backend.fails(WRITE_DOCUMENT, Vec::<documents::WriteResponse>::new(), denied);
+    let delete =
+        r#"mutation { deleteArtifact(input: {artifactID: "x", deleteAliases: true}) { artifact { id } } }"#;
+    let (_, answer) = port.send("/graphql", json!({"query": delete})).await;
+    assert!(!answer["errors"].is_null(), "{answer}");
+    let sent: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
+    assert!(sent.deletes);
+    assert_eq!(port.backend.call_count(DELETE_DOCUMENT), 0);
+}
+
 /// Otherwise a version that is committed during the deletion would be in no collection.
 #[tokio::test(start_paused = true)]
 async fn a_collection_is_deleted_only_as_it_was_read() {

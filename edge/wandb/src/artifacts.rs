@@ -5,11 +5,14 @@
 //! When all files of a version are uploaded, one change of the collection's document gives the version its number and
 //! moves `latest` to it.
 
+use std::collections::BTreeSet;
+
+use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
 use crate::artifact_view::{
-    COMMITTED, LATEST, MANIFEST, Members, artifact_id, collection_name, entity_of, has_files, node, text,
-    totals, versions,
+    COMMITTED, LATEST, MANIFEST, Members, aliases_of, artifact_id, collection_name, entity_of, has_files,
+    node, text, totals, versions,
 };
 use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
 use crate::call::{CallContext, entity_or_default, project_or_default};
@@ -128,7 +131,7 @@ async fn begin(context: &CallContext, id: &str, artifact: &Members) -> Result<Me
         }
         _ => None,
     };
-    documents::change(&context.channels, ARTIFACTS, id, |members| {
+    documents::change(&context.channels, ARTIFACTS, id, Effect::Adds, |members| {
         if members.is_empty() || lost.as_ref() == Some(&*members) {
             members.clone_from(artifact);
         }
@@ -182,7 +185,7 @@ async fn add_aliases_of(context: &CallContext, input: &Arguments, artifact: &Mem
     if aliases.is_empty() {
         return Ok(());
     }
-    change_aliases(context, artifact, |known, id| {
+    change_aliases(context, artifact, Effect::Adds, |known, id| {
         for alias in &aliases {
             known.insert(alias.clone(), id.into());
         }
@@ -196,7 +199,7 @@ async fn add_tags(context: &CallContext, artifact: Members, tags: &[String]) -> 
         return Ok(artifact);
     }
     let id = text(&artifact, "id");
-    documents::change(&context.channels, ARTIFACTS, id, |members| {
+    documents::change(&context.channels, ARTIFACTS, id, Effect::Adds, |members| {
         if members.is_empty() {
             return Err(no_artifact(id));
         }
@@ -210,10 +213,11 @@ async fn add_tags(context: &CallContext, artifact: Members, tags: &[String]) -> 
 async fn change_aliases(
     context: &CallContext,
     artifact: &Members,
+    effect: Effect,
     change: impl Fn(&mut Members, &str),
 ) -> Result<()> {
     let name = collection_name(text(artifact, "project"), text(artifact, "collection"))?;
-    documents::change(&context.channels, COLLECTIONS, &name, |members| {
+    documents::change(&context.channels, COLLECTIONS, &name, effect, |members| {
         change_known_aliases(members, artifact, &change)
     })
     .await
@@ -356,10 +360,9 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
     wait_for_published(&context.channels, text(&artifact, "run_id")).await?.check_visible()?;
     let (file_count, bytes) = totals(context, text(&artifact, "run_id"), &id).await?;
     let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
-    let version =
-        documents::change(&context.channels, COLLECTIONS, &name, |members| add_version(members, &artifact))
-            .await?;
-    let artifact = documents::change(&context.channels, ARTIFACTS, &id, |members| {
+    let add = |members: &mut Members| add_version(members, &artifact);
+    let version = documents::change(&context.channels, COLLECTIONS, &name, Effect::Adds, add).await?;
+    let artifact = documents::change(&context.channels, ARTIFACTS, &id, Effect::Adds, |members| {
         if members.is_empty() {
             return Err(WandbError::missing("the artifact was deleted"));
         }
@@ -429,16 +432,10 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
     let deleted = tags_of(&input, "tagsToDelete")?;
     // Changes that may be refused come first, so that a refused request changes nothing.
     if !input.get("aliases").is_null() {
-        let aliases = requested_aliases(&input)?;
-        change_aliases(context, &stored(context, id).await?, |known, id| {
-            known.retain(|_, version| *version != *id);
-            for alias in &aliases {
-                known.insert(alias.clone(), id.into());
-            }
-        })
-        .await?;
+        replace_aliases(context, &stored(context, id).await?, &requested_aliases(&input)?).await?;
     }
-    let artifact = documents::change(&context.channels, ARTIFACTS, id, |members| {
+    let effect = if deleted.is_empty() { Effect::Adds } else { Effect::Deletes };
+    let artifact = documents::change(&context.channels, ARTIFACTS, id, effect, |members| {
         if members.is_empty() {
             return Err(no_artifact(id));
         }
@@ -454,6 +451,24 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
     })
     .await?;
     Ok(json!({"artifact": node(context, entity_of(&artifact), &artifact).await?}))
+}
+
+/// Gives a version these aliases instead of those that it has. Without the right to edit, a client that sends the
+/// aliases it knows and a new one adds the new one.
+async fn replace_aliases(context: &CallContext, artifact: &Members, aliases: &[String]) -> Result<()> {
+    let name = collection_name(text(artifact, "project"), text(artifact, "collection"))?;
+    let collection = documents::read(&context.channels, COLLECTIONS, &name).await?.unwrap_or_default();
+    let known = aliases_of(&collection, text(artifact, "id"));
+    let left_out: BTreeSet<String> = known.filter(|alias| !aliases.contains(alias)).cloned().collect();
+    let effect = if left_out.is_empty() { Effect::Adds } else { Effect::Deletes };
+    change_aliases(context, artifact, effect, |known, id| {
+        // An alias that the version has got since stays.
+        known.retain(|alias, version| *version != *id || !left_out.contains(alias));
+        for alias in aliases {
+            known.insert(alias.clone(), id.into());
+        }
+    })
+    .await
 }
 
 /// Records that a run has used a version.
@@ -477,7 +492,8 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
     };
     let may_have_aliases = input.flag("deleteAliases");
     let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
-    documents::change(&context.channels, COLLECTIONS, &name, |members| {
+    // The right to delete is checked here, before anything is changed.
+    documents::change(&context.channels, COLLECTIONS, &name, Effect::Deletes, |members| {
         if let Some(aliases) = members.get_mut("aliases").and_then(Value::as_object_mut) {
             let has_others = aliases.iter().any(|(alias, version)| *version == *id && alias != LATEST);
             if has_others && !may_have_aliases {
@@ -512,7 +528,8 @@ pub(crate) async fn set_aliases(
     let input = arguments.input()?;
     let artifact = stored_input(context, &input).await?;
     let aliases = requested_aliases(&input)?;
-    change_aliases(context, &artifact, |known, id| {
+    let effect = if is_added { Effect::Adds } else { Effect::Deletes };
+    change_aliases(context, &artifact, effect, |known, id| {
         for alias in &aliases {
             if is_added {
                 known.insert(alias.clone(), id.into());
@@ -528,7 +545,6 @@ pub(crate) async fn set_aliases(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact_view::aliases_of;
 
     fn artifact(id: &str, aliases: &[&str]) -> Members {
         let value = json!({"id": id, "project": "p", "collection": "model", "type": "model", "digest": id, "aliases": aliases});

@@ -1,6 +1,7 @@
 //! Changes of collections of artifacts, and tags of versions and collections. A collection has the versions of one
 //! artifact.
 
+use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
 use crate::artifact_view::{self, Members, collection_name, known_tags, tag_node, versions};
@@ -27,10 +28,15 @@ fn parsed_id(id: &str) -> Result<(&str, &str)> {
 }
 
 /// Changes the document of a collection that exists.
-async fn change(context: &CallContext, id: &str, change: impl Fn(&mut Members) -> Result<()>) -> Result<()> {
+async fn change(
+    context: &CallContext,
+    id: &str,
+    effect: Effect,
+    change: impl Fn(&mut Members) -> Result<()>,
+) -> Result<()> {
     let (project, name) = parsed_id(id)?;
     let full = collection_name(project, name)?;
-    documents::change(&context.channels, COLLECTIONS, &full, |members| {
+    documents::change(&context.channels, COLLECTIONS, &full, effect, |members| {
         if members.is_empty() {
             return Err(no_collection(id));
         }
@@ -55,7 +61,7 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
         ));
     }
     let description = input.sent_text("description")?.unwrap_or_default();
-    change(context, id, |members| {
+    change(context, id, Effect::Adds, |members| {
         members.insert("description".to_owned(), description.into());
         Ok(())
     })
@@ -68,7 +74,7 @@ pub(crate) async fn change_type(context: &CallContext, arguments: &Arguments) ->
     let input = arguments.input()?;
     let id = input.required("artifactSequenceID")?;
     let name = input.required("destinationArtifactTypeName")?;
-    change(context, id, |members| {
+    change(context, id, Effect::Adds, |members| {
         members.insert("type".to_owned(), name.into());
         Ok(())
     })
@@ -100,7 +106,8 @@ pub(crate) async fn set_tags(context: &CallContext, arguments: &Arguments, is_ad
     let project = project_or_default(input.text("projectName")?);
     let id = format!("{project}/{}", input.required("artifactCollectionName")?);
     let tags = tags_of(&input, "tags")?;
-    change(context, &id, |members| {
+    let effect = if is_added { Effect::Adds } else { Effect::Deletes };
+    change(context, &id, effect, |members| {
         if is_added { change_tags(members, &tags, &[]) } else { change_tags(members, &[], &tags) }
     })
     .await?;

@@ -1,6 +1,6 @@
 //! Named documents as JSON objects: the artifacts of W&B, and their collections.
 
-use matyan_channels::documents::StoredDocument;
+use matyan_channels::documents::{Effect, StoredDocument};
 use matyan_channels::{Channels, documents, is_missing};
 use matyan_proto::documents::v1::{DeleteRequest, ListRequest};
 use serde_json::{Map, Value};
@@ -16,7 +16,8 @@ pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<
     Ok(documents::read(channels, kind, name).await?.map(|stored| stored.content))
 }
 
-/// Reads the documents whose names start with a text, in the order of their names.
+/// Reads the documents whose names start with a text, in the order of their names. Damaged documents are left out: they
+/// must not hide the others.
 pub(crate) async fn list(
     channels: &Channels,
     kind: &str,
@@ -26,9 +27,8 @@ pub(crate) async fn list(
     let mut messages = channels.documents().list(request).await?.into_inner();
     let mut found = Vec::new();
     while let Some(message) = messages.message().await? {
-        for document in message.documents {
-            found.push(StoredDocument::new(document)?.content);
-        }
+        let stored = message.documents.into_iter().flat_map(StoredDocument::new);
+        found.extend(stored.map(|stored| stored.content));
     }
     Ok(found)
 }
@@ -39,9 +39,10 @@ pub(crate) async fn change<T>(
     channels: &Channels,
     kind: &str,
     name: &str,
+    effect: Effect,
     mut change: impl FnMut(&mut Map<String, Value>) -> Result<T>,
 ) -> Result<T> {
-    documents::change(channels, kind, name, |members, _| change(members)).await
+    documents::change(channels, kind, name, effect, |members, _| change(members)).await
 }
 
 /// Calls `prepare` with the content of a document, and deletes the document. If another caller changes the document

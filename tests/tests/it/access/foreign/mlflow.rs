@@ -7,7 +7,9 @@ use matyan_mlflow::{Operation, Route};
 use matyan_proto::common::v1::Access;
 use serde_json::{Value, json};
 
-use super::{CALLER, EDIT, ForeignOperation, JSON, READ, READ_EDIT, READ_INGEST, send, text_of};
+use super::{
+    CALLER, EDIT, ForeignOperation, JSON, READ, READ_EDIT, READ_INGEST, READ_INGEST_EDIT, send, text_of,
+};
 use crate::access::closed_server::ClosedServer;
 
 const BASE: &str = "/api/2.0/";
@@ -202,7 +204,6 @@ fn needs(operation: Operation) -> &'static [Access] {
         | Operation::RestoreRun
         | Operation::DeleteTag => READ_EDIT,
         Operation::SetExperimentTag
-        | Operation::DeleteExperimentTag
         | Operation::CreateRun
         | Operation::UpdateRun
         | Operation::LogMetric
@@ -218,21 +219,23 @@ fn needs(operation: Operation) -> &'static [Access] {
         | Operation::AbortPartedUpload
         | Operation::CreateLoggedModel
         | Operation::FinalizeLoggedModel
-        | Operation::DeleteLoggedModel
         | Operation::SetLoggedModelTags
-        | Operation::DeleteLoggedModelTag
         | Operation::LogLoggedModelParams
         | Operation::CreateRegisteredModel
         | Operation::UpdateRegisteredModel
         | Operation::SetRegisteredModelTag
-        | Operation::DeleteRegisteredModelTag
         | Operation::SetRegisteredModelAlias
-        | Operation::DeleteRegisteredModelAlias
         | Operation::CreateVersion
         | Operation::UpdateVersion
-        | Operation::DeleteVersion
         | Operation::TransitionVersionStage
-        | Operation::SetVersionTag
-        | Operation::DeleteVersionTag => READ_INGEST,
+        | Operation::SetVersionTag => READ_INGEST,
+        // They write a document without what they delete.
+        Operation::DeleteExperimentTag
+        | Operation::DeleteLoggedModel
+        | Operation::DeleteLoggedModelTag
+        | Operation::DeleteRegisteredModelTag
+        | Operation::DeleteRegisteredModelAlias
+        | Operation::DeleteVersion
+        | Operation::DeleteVersionTag => READ_INGEST_EDIT,
     }
 }

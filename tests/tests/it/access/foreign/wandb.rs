@@ -120,6 +120,8 @@ impl WandbThings {
             input
         };
         let aliases = json!([{"alias": "x"}]);
+        let of_collection =
+            json!({"projectName": "p", "artifactCollectionName": "a", "tags": [{"tagName": "x"}]});
         let (input, needs) = match name {
             "upsertBucket" => {
                 let names = json!({"name": "r", "modelName": "p", "entityName": "me", "displayName": "x"});
@@ -160,17 +162,16 @@ impl WandbThings {
             "updateArtifact" => (json!({"artifactID": id, "description": "x"}), READ_INGEST),
             "useArtifact" => (of_run(json!({"artifactID": id})), READ_INGEST),
             "deleteArtifact" => (json!({"artifactID": id, "deleteAliases": true}), READ_INGEST_EDIT),
-            "addAliases" | "deleteAliases" => (json!({"artifactID": id, "aliases": aliases}), READ_INGEST),
+            "addAliases" => (json!({"artifactID": id, "aliases": aliases}), READ_INGEST),
+            "deleteAliases" => (json!({"artifactID": id, "aliases": aliases}), READ_INGEST_EDIT),
             "updateArtifactSequence" => {
                 (json!({"artifactSequenceID": "p/a", "description": "x"}), READ_INGEST)
             }
             "moveArtifactSequence" => {
                 (json!({"artifactSequenceID": "p/a", "destinationArtifactTypeName": "model"}), READ_INGEST)
             }
-            "createArtifactCollectionTagAssignments" | "deleteArtifactCollectionTagAssignments" => {
-                let tags = json!([{"tagName": "x"}]);
-                (json!({"projectName": "p", "artifactCollectionName": "a", "tags": tags}), READ_INGEST)
-            }
+            "createArtifactCollectionTagAssignments" => (of_collection, READ_INGEST),
+            "deleteArtifactCollectionTagAssignments" => (of_collection, READ_INGEST_EDIT),
             "deleteArtifactSequence" => (json!({"artifactSequenceID": "p/a"}), READ_EDIT),
             other => panic!("which right does the mutation `{other}` need?"),
         };
