@@ -8,6 +8,7 @@ pub(crate) mod create_once;
 pub(crate) mod deps;
 pub(crate) mod error;
 pub(crate) mod evaluation;
+pub(crate) mod failure_budget;
 pub(crate) mod left_out_runs;
 pub(crate) mod metrics;
 pub(crate) mod run_samples;

@@ -180,13 +180,18 @@ pub(super) async fn end_login(
     id: &str,
     force: bool,
 ) -> Result<Option<pb::TokenInfo>> {
-    audit_resource(format_args!("{caller} token {id}"));
+    if caller == ANONYMOUS {
+        let reason = "this call ends the token that is sent with it, and none was sent";
+        return Err(Error::SignInFailed(reason.to_owned()));
+    }
     let is_own = |token: &Credential| token.is_token() && token.principal == caller && token.id() == id;
     let (ended, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let listed = credentials_list(transaction.unchecked()).await?;
         let token = listed.into_iter().find(is_own);
         let token = token.filter(|token| force || token.kind == CredentialKind::LoginToken);
         if let Some(token) = &token {
+            // A call that ends nothing has no entry.
+            audit_resource(format_args!("{caller} token {id}"));
             credential_remove(&mut transaction, token).await?;
         }
         Ok::<_, Error>((transaction, token))

@@ -26,7 +26,12 @@ use tonic::{
 };
 use tracing::Instrument as _;
 
-use super::{deps::Deps, error::truncated, stream::Streams};
+use super::{
+    deps::Deps,
+    error::truncated,
+    failure_budget::{FailureBudget, has_changed_nothing},
+    stream::Streams,
+};
 
 /// Longest name of the resource of a call. A batch may name thousands of runs.
 const RESOURCE_BYTES: usize = 1_024;
@@ -71,6 +76,7 @@ pub struct AuditLog {
     deps: Arc<Deps>,
     /// Runs the tasks that write entries.
     tasks: Streams,
+    failures: Arc<FailureBudget>,
 }
 
 /// What is known of a call, or of someone who signs in, when it ends.
@@ -89,7 +95,7 @@ pub struct AuditEvent {
 
 impl AuditLog {
     pub(crate) fn new(deps: Arc<Deps>, tasks: Streams) -> Self {
-        Self { deps, tasks }
+        Self { deps, tasks, failures: Arc::default() }
     }
 
     /// Wraps all services of a process.
@@ -184,13 +190,13 @@ impl OpenCall {
         answered: impl Future<Output = Result<Response<Body>, E>>,
     ) -> Result<Response<Body>, E> {
         let answered = RESOURCE.scope(self.resource.clone(), answered).await;
-        let code = match &answered {
+        let status = match &answered {
             Ok(response) => {
-                Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+                Status::from_header_map(response.headers()).unwrap_or_else(|| Status::ok(String::new()))
             }
-            Err(_) => Code::Unavailable,
+            Err(_) => Status::unavailable(String::new()),
         };
-        if let Some(written) = self.end(code) {
+        if let Some(written) = self.end(&status) {
             // An error means that the task has panicked, which is in the log.
             let _ = written.await;
         }
@@ -198,12 +204,16 @@ impl OpenCall {
     }
 
     /// Writes the entry in a task of the server, which a client that leaves now does not end. The receiver waits for it.
-    fn end(&mut self, code: Code) -> Option<oneshot::Receiver<()>> {
+    fn end(&mut self, status: &Status) -> Option<oneshot::Receiver<()>> {
         let resource = std::mem::take(&mut *self.resource.lock());
         let event = self.event.take().map(|event| AuditEvent { resource, ..event })?;
         if self.is_if_named && event.resource.is_empty() {
             return None;
         }
+        if has_changed_nothing(status) && !self.log.failures.admit(&event.principal) {
+            return None;
+        }
+        let code = status.code();
         let log = self.log.clone();
         let (written, end) = oneshot::channel();
         let task = async move {
@@ -221,7 +231,7 @@ impl Drop for OpenCall {
     fn drop(&mut self) {
         // Outside of the runtime, the process is ending.
         if Handle::try_current().is_ok() {
-            drop(self.end(Code::Cancelled));
+            drop(self.end(&Status::cancelled(String::new())));
         }
     }
 }

@@ -259,6 +259,28 @@ async fn rule_80_each_deletion_says_what_it_deletes() {
 }
 
 #[tokio::test]
+async fn rule_80_few_calls_of_a_principal_that_changed_nothing_have_entries() {
+    let harness = Harness::new().await;
+    let mut tags = TagServiceClient::new(harness.audited());
+    for _ in 0..150 {
+        tags.delete(from("ana", "", DeleteTag { id: "x".to_owned() })).await.unwrap_err();
+    }
+    tags.delete(from("bo", "", DeleteTag { id: "x".to_owned() })).await.unwrap_err();
+    // What has an effect has an entry in any case.
+    harness.create(&["r"]).await;
+    let mut runs = RunServiceClient::new(harness.audited());
+    runs.delete(from("ana", "", DeleteRequest { run_id: "r".to_owned() })).await.unwrap();
+    let mut audit = AuditServiceClient::new(harness.routes());
+    let request = ListEntriesRequest { page_size: 1_000, ..ListEntriesRequest::default() };
+    let listed = audit.list_entries(from("bo", "", request)).await.unwrap().into_inner().entries;
+    let count = |principal: &str, outcome: &str| {
+        listed.iter().filter(|it| it.principal == principal && it.outcome == outcome).count()
+    };
+    assert_eq!([count("ana", "NOT_FOUND"), count("bo", "NOT_FOUND"), count("ana", "OK")], [100, 1, 1]);
+    harness.end().await;
+}
+
+#[tokio::test]
 async fn rule_80_owners_see_their_project_and_operators_all() {
     let harness = Harness::new().await;
     for project in ["speech", "vision"] {

@@ -3,8 +3,9 @@
 use matyan_access::{AccessToken, BrowserSecret, ProcessKey, Question, SecretKind, TokenDigest};
 use matyan_proto::access::v1::{
     AnswerLoginRequest, AnswerLoginResponse, BeginLoginRequest, BeginLoginResponse, CreateLinkRequest,
-    CreateTokenRequest, EndLoginRequest, FindLoginRequest, GetLoginRequest, GrantRequest, LoginState,
-    OpenLinkRequest, ResolveCallerRequest, ResolvedCaller, Role, access_service_client::AccessServiceClient,
+    CreateTokenRequest, EndLoginRequest, FindLoginRequest, GetLoginRequest, GrantRequest,
+    ListAllEntriesRequest, LoginState, OpenLinkRequest, ResolveCallerRequest, ResolvedCaller, Role,
+    access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
     login_service_client::LoginServiceClient, resolve_service_client::ResolveServiceClient,
     sign_in_service_client::SignInServiceClient,
 };
@@ -151,7 +152,7 @@ async fn rule_121_signing_out_ends_the_own_token_and_no_other() {
     let session = session(&harness).await;
     let begun = begin(&harness, "10.0.0.7").await.unwrap();
     answer(&harness, &session, &begun.code, true).await.unwrap();
-    let mut access = AccessServiceClient::new(harness.routes());
+    let mut access = AccessServiceClient::new(harness.audited());
     let new = CreateTokenRequest { principal: "ana".to_owned(), ..CreateTokenRequest::default() };
     let created = access.create_token(by("operator", new)).await.unwrap().into_inner().secret;
     let mut end = async |principal: &str, token: &str, force: bool| {
@@ -167,5 +168,14 @@ async fn rule_121_signing_out_ends_the_own_token_and_no_other() {
     assert_eq!(resolve(&harness, &begun.token).await, None);
     assert_eq!(end("ana", &created, true).await, Some(true));
     assert_eq!(resolve(&harness, &created).await, None);
+    assert_eq!(end("ana", &created, true).await, None, "it has ended before");
+    let anonymous = access.end_login(by("anonymous", EndLoginRequest { force: true })).await;
+    assert_eq!(anonymous.unwrap_err().code(), Code::Unauthenticated);
+    // Only a call that ends a token has an entry.
+    let mut audit = AuditServiceClient::new(harness.routes());
+    let every = ListAllEntriesRequest::default();
+    let entries = audit.list_all_entries(by("operator", every)).await.unwrap().into_inner().entries;
+    let ended = entries.iter().filter(|entry| entry.rpc == "access.v1.AccessService/EndLogin");
+    assert_eq!(ended.map(|entry| entry.outcome.as_str()).collect::<Vec<_>>(), ["OK", "OK"]);
     harness.end().await;
 }
