@@ -195,6 +195,10 @@ impl Edge {
     ) -> Response {
         let start = Instant::now();
         let is_grpc = grpc::is_grpc(request.headers());
+        if is_grpc && request.method() != Method::POST {
+            // Requests by other methods count as reading where pages of others are kept out, and calls may write.
+            return grpc::wrong_method();
+        }
         let admitted = match self.admit(&request, payer) {
             Ok(admission) => self.authenticate(admission, request.extensions(), request.headers()).await,
             Err(error) => Err(error),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::response::Response;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use matyan_proto::DESCRIPTORS;
 use matyan_proto::common::v1::Access;
 use prometheus::IntCounter;
@@ -59,6 +59,14 @@ fn refusal(error: &ApiError) -> http::Response<Body> {
     if let Some(challenge) = challenge(http) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
+    response
+}
+
+/// The answer to a call that is not a POST.
+pub(crate) fn wrong_method() -> Response {
+    let mut response = Response::new(axum::body::Body::empty());
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     response
 }
 

@@ -116,6 +116,35 @@ async fn a_foreign_page_cannot_call_services() {
     assert!(answer.header("grpc-message").unwrap().contains("CORS_ORIGINS"), "{:?}", answer.headers);
 }
 
+/// Such a request would count as reading, and a page of another site can cause it.
+#[tokio::test]
+async fn rule_65_a_call_is_a_post() {
+    let server = Server::start().await;
+    for method in ["GET", "HEAD", "OPTIONS", "PUT"] {
+        for content_type in ["application/grpc", "application/grpc-web+proto"] {
+            let mut request = from_a_page("http://localhost:3000");
+            *request.method_mut() = method.parse().unwrap();
+            request.headers_mut().insert("content-type", content_type.parse().unwrap());
+            let answer = server.http(request).await;
+            assert_eq!(
+                (answer.status, answer.header("allow")),
+                (405, Some("POST")),
+                "{method} {content_type}"
+            );
+        }
+    }
+    assert!(server.frontier.projects().is_empty(), "no call has reached its service");
+    // A browser asks before it sends a call.
+    let preflight = Request::options("/matyan.ingest.v1.IngestService/Presign")
+        .header("origin", "http://localhost:3000")
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "content-type,x-grpc-web")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(server.http(preflight).await.status, 200);
+    assert_eq!(server.http(from_a_page("http://localhost:3000")).await.status, 200);
+}
+
 #[tokio::test]
 async fn calls_under_a_foreign_name_are_refused() {
     let server = Server::start().await;
