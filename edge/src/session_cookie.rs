@@ -23,10 +23,14 @@ const SIGN_IN: &str = "matyan-sign-in-";
 const STATE_DIGITS: usize = 16;
 
 /// The session of a browser that has signed in. A link of another site opens pages, and calls nothing. A page of another
-/// origin has no session here, even if it may use the API.
+/// origin has no session here, even if it may use the API: it reads nothing with the session, on no path. Its writes
+/// outside of APIs keep the session, and are refused with it.
 pub(crate) fn read_session<B>(request: &Request<B>, base_path: &str) -> Option<BrowserSecret> {
-    if is_of_another_origin(request) && is_call(request.method(), &normalized(request.uri())) {
-        return None;
+    if is_of_another_origin(request) {
+        let reads_page = !may_write(request) && !is_navigation(request);
+        if reads_page || is_call(request.method(), &normalized(request.uri())) {
+            return None;
+        }
     }
     BrowserCookie::session(request, base_path)
         .values(request)
@@ -37,6 +41,11 @@ pub(crate) fn read_session<B>(request: &Request<B>, base_path: &str) -> Option<B
 pub(crate) fn may_write<B>(request: &Request<B>) -> bool {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     !reads || request.headers().contains_key(header::UPGRADE)
+}
+
+/// Whether the browser says that it opens a page, which the page that caused that cannot read.
+fn is_navigation<B>(request: &Request<B>) -> bool {
+    request.headers().get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
 }
 
 /// Whether a request calls the API of this server or of another tracker, rather than opening a page.
@@ -137,7 +146,37 @@ fn cookies<B>(request: &Request<B>) -> impl Iterator<Item = (&str, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
     use super::*;
+
+    #[test]
+    fn rule_65_a_page_of_another_origin_reads_nothing_with_the_session() {
+        let secret = BrowserSecret::generate(SecretKind::Session, &mut StdRng::seed_from_u64(1));
+        let cookie = format!("matyan={}", secret.reveal());
+        let has_session = |method: Method, path: &str, headers: &[(&str, &str)]| {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.header("host", "localhost").header("cookie", &cookie);
+            let request = headers.iter().fold(request, |it, (name, value)| it.header(*name, *value));
+            read_session(&request.body(()).unwrap(), "").is_some()
+        };
+        let other = ("origin", "http://ui.example");
+        let site = ("sec-fetch-site", "cross-site");
+        for path in ["/metrics", "/docs", "/openapi.json", "/runs", "/api/v1/rest/runs"] {
+            assert!(has_session(Method::GET, path, &[]), "{path}");
+            assert!(has_session(Method::GET, path, &[("origin", "http://localhost")]), "{path}");
+            for headers in [&[other][..], &[other, site], &[site, ("sec-fetch-mode", "no-cors")]] {
+                for method in [Method::GET, Method::HEAD] {
+                    assert!(!has_session(method, path, headers), "{path} {headers:?}");
+                }
+            }
+            let link = [site, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+            assert_eq!(has_session(Method::GET, path, &link), !path.starts_with("/api"), "{path}");
+        }
+        // The check of writes refuses it.
+        assert!(has_session(Method::POST, "/sign-out", &[other]));
+    }
 
     #[test]
     fn rule_65_paths_of_all_apis_are_calls() {

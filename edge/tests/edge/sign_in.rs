@@ -326,7 +326,8 @@ async fn answers_for_one_caller_are_private() {
 
 #[tokio::test]
 async fn rule_65_pages_of_others_do_nothing_with_a_cookie() {
-    let (mut browser, calls, _) = Browser::open("");
+    let settings = Settings { cors_origins: vec!["http://ui.example".to_owned()], ..Settings::default() };
+    let (mut browser, calls, _) = Browser::open_with(settings, "");
     browser.sign_in(VIEWER).await;
     for (name, value) in
         [("origin", "http://evil.example"), ("origin", "null"), ("sec-fetch-site", "same-site")]
@@ -344,6 +345,12 @@ async fn rule_65_pages_of_others_do_nothing_with_a_cookie() {
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
     assert!(answer.text().contains("does not say which page sends it"), "{}", answer.text());
     assert_eq!(browser.get("/p/speech/").await.status, StatusCode::OK, "nobody was signed out");
+    browser.headers.clear();
+    // A page whose origin may use the server has no session there, on any path.
+    assert_eq!(browser.get("/openapi.json").await.status, StatusCode::OK);
+    browser.headers.insert("origin", "http://ui.example".parse().unwrap());
+    assert_eq!(browser.get("/openapi.json").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(browser.post("/sign-out", "").await.status, StatusCode::FORBIDDEN);
     browser.headers.clear();
     assert_eq!(calls.lock().unwrap().len(), 0);
     // A token in a header is the one that counts.
