@@ -225,7 +225,7 @@ impl Blobs for FsBlobs {
 }
 
 impl FsBlobs {
-    /// Writes a part of an upload, and returns its receipt.
+    /// Writes a part of the upload of a key, and returns its receipt.
     pub async fn put_part(
         &self,
         key: &BlobKey,
@@ -248,7 +248,7 @@ impl FsBlobs {
             }
             let file = match opened {
                 Some(file) => file,
-                None => self.open_part(id, offset + length).await?,
+                None => self.open_part(key, id, offset + length).await?,
             };
             let written = self
                 .threads
@@ -260,17 +260,19 @@ impl FsBlobs {
         }
         let file = match opened {
             Some(file) => file,
-            None => self.open_part(id, offset + length).await?,
+            None => self.open_part(key, id, offset + length).await?,
         };
         self.threads.run("writing", move || file.sync_data()).await?;
         Ok(self.signer.receipt(key, id, offset, length))
     }
 
-    /// Opens the file of an upload to write a part that ends at this offset.
-    async fn open_part(&self, id: &str, end: u64) -> Result<File> {
+    /// Opens the file of the upload of a key to write a part that ends at this offset.
+    async fn open_part(&self, key: &BlobKey, id: &str, end: u64) -> Result<File> {
         let name = id.to_owned();
-        let opened = self
-            .blocking("opening an upload", move |folders| multipart::open_part(&folders.uploads, &name, end));
+        let key = key.clone();
+        let opened = self.blocking("opening an upload", move |folders| {
+            multipart::open_part(&folders.uploads, &name, &key, end)
+        });
         match opened.await? {
             OpenedPart::Open(file) => Ok(file),
             OpenedPart::TooLong { size } => Err(Error::WrongLength { announced: size, received: end }),
@@ -332,7 +334,7 @@ impl MultipartUploads for FsBlobs {
         let path = path::blob_path(&key);
         match self
             .blocking("publishing", move |folders| {
-                multipart::complete(&folders.uploads, &id, size, &trailer, &folders.data, &path)
+                multipart::complete(&folders.uploads, &id, &key, size, &trailer, &folders.data, &path)
             })
             .await?
         {
@@ -344,8 +346,11 @@ impl MultipartUploads for FsBlobs {
 
     async fn abort(&self, upload: &MultipartUpload) -> Result<()> {
         multipart::check_id(&upload.id)?;
-        let id = upload.id.clone();
-        self.blocking("discarding an upload", move |folders| multipart::abort(&folders.uploads, &id)).await
+        let MultipartUpload { key, id, .. } = upload.clone();
+        let is_of_key = self
+            .blocking("discarding an upload", move |folders| multipart::abort(&folders.uploads, &id, &key))
+            .await?;
+        if is_of_key { Ok(()) } else { Err(Error::NoUpload) }
     }
 }
 

@@ -93,7 +93,8 @@ pub trait MultipartUploads: Send + Sync + 'static {
     /// a response had none.
     async fn complete(&self, upload: &MultipartUpload, etags: &[String]) -> Result<()>;
 
-    /// Discards the upload. Does nothing if it does not exist any more.
+    /// Discards the upload. Does nothing if it does not exist any more. A directory and S3 do not discard the
+    /// upload of another key; the id of an upload to Google is a secret, like the URLs of its parts.
     async fn abort(&self, upload: &MultipartUpload) -> Result<()>;
 }
 

@@ -7,8 +7,9 @@
 //!
 //! The receipt of a part confirms that its bytes are durable, so completing an upload needs no other
 //! record of the parts. Writers of parts lock the file together; completing locks it alone, so that
-//! no late part changes a blob. Integers are big-endian. Uploads that an older version began have only
-//! their parts: they count for no project, and expire like all others.
+//! no late part changes a blob. Integers are big-endian. An id alone permits nothing, because it stands in
+//! the URLs of parts: parts, completing and aborting also need the key. Uploads that an older version
+//! began have only their parts: they count for no project, take no more parts, and expire like all others.
 
 use std::{
     fs::{File, TryLockError},
@@ -40,7 +41,7 @@ pub(super) enum Completion {
     Published,
     /// A part is still being written.
     InUse,
-    /// The upload does not exist any more.
+    /// The upload does not exist any more, or has another key.
     Missing,
 }
 
@@ -51,7 +52,7 @@ pub(super) enum OpenedPart {
     TooLong {
         size: u64,
     },
-    /// The upload does not exist any more, or is being completed.
+    /// The upload does not exist any more, is being completed, or has another key.
     Missing,
 }
 
@@ -106,18 +107,23 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
     }
 }
 
-/// Opens the file of an upload to write a part that ends at this offset.
-pub(super) fn open_part(uploads: &Dir, id: &str, end: u64) -> io::Result<OpenedPart> {
+/// Opens the file of the upload of a key to write a part that ends at this offset.
+pub(super) fn open_part(uploads: &Dir, id: &str, key: &BlobKey, end: u64) -> io::Result<OpenedPart> {
     let Some(file) = open(uploads, id)? else { return Ok(OpenedPart::Missing) };
     // It may have been completed since it was opened.
     if file.try_lock_shared().is_err() || !uploads.exists(id) {
         return Ok(OpenedPart::Missing);
     }
-    let size = match described(&file)? {
-        Some((_, size)) => size,
-        None => file.metadata()?.len(),
-    };
-    Ok(if end > size { OpenedPart::TooLong { size } } else { OpenedPart::Open(file) })
+    Ok(match described(&file)? {
+        Some((begun_key, size)) if begun_key == *key => {
+            if end > size {
+                OpenedPart::TooLong { size }
+            } else {
+                OpenedPart::Open(file)
+            }
+        }
+        _ => OpenedPart::Missing,
+    })
 }
 
 pub(super) fn write_at(file: &File, mut offset: u64, pieces: &[Bytes]) -> io::Result<()> {
@@ -128,10 +134,11 @@ pub(super) fn write_at(file: &File, mut offset: u64, pieces: &[Bytes]) -> io::Re
     Ok(())
 }
 
-/// Makes an upload whose parts are durable a blob of this size.
+/// Makes an upload of a key whose parts are durable a blob of this size.
 pub(super) fn complete(
     uploads: &Dir,
     id: &str,
+    key: &BlobKey,
     size: u64,
     trailer: &[u8],
     data: &Dir,
@@ -143,6 +150,11 @@ pub(super) fn complete(
         Err(TryLockError::WouldBlock) => return Ok(Completion::InUse),
         Err(TryLockError::Error(error)) => return Err(error),
     }
+    // After an attempt that failed there is no description; then only the receipts of the parts, which are
+    // written for the right key only, tell that this key is the right one.
+    if described(&file)?.is_some_and(|(begun_key, _)| begun_key != *key) {
+        return Ok(Completion::Missing);
+    }
     // Removes the description, or the trailer of an attempt that failed.
     file.set_len(size)?;
     file.write_all_at(trailer, size)?;
@@ -151,8 +163,16 @@ pub(super) fn complete(
     Ok(Completion::Published)
 }
 
-pub(super) fn abort(uploads: &Dir, id: &str) -> io::Result<()> {
-    write::ignore_not_found(uploads.remove_file(id))
+/// Removes the upload of a key. Returns false if the upload has another key. An upload without a description is
+/// left to expire, because it may be of any key.
+pub(super) fn abort(uploads: &Dir, id: &str, key: &BlobKey) -> io::Result<bool> {
+    let Some(file) = open(uploads, id)? else { return Ok(true) };
+    match described(&file)? {
+        Some((begun_key, _)) if begun_key == *key => write::ignore_not_found(uploads.remove_file(id))?,
+        Some(_) => return Ok(false),
+        None => {}
+    }
+    Ok(true)
 }
 
 fn open(uploads: &Dir, id: &str) -> io::Result<Option<File>> {

@@ -180,6 +180,59 @@ async fn rule_45_an_upload_opens_one_file_with_its_first_bytes() {
     assert_eq!(open_files(root.path()), idle);
 }
 
+fn content() -> Content {
+    stream::iter([Ok(Bytes::from_static(b"mine"))]).boxed()
+}
+
+/// The id stands in the URLs of parts, which proxies log.
+#[tokio::test]
+async fn rule_37_an_upload_id_is_no_key_to_the_upload_of_another_project() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path()).unwrap();
+    let own = key(".projects/own/run/x");
+    let id = blobs.begin(&own, "", 4).await.unwrap();
+    let upload = |key: &BlobKey| MultipartUpload {
+        key: key.clone(),
+        id: id.clone(),
+        content_type: String::new(),
+        size: 4,
+    };
+    for other in [key(".projects/other/run/x"), key(".projects/own/run/y")] {
+        let part = blobs.put_part(&other, &id, 0, 4, content()).await;
+        assert!(matches!(part, Err(Error::NoUpload)), "{part:?}");
+        // As if the part had been accepted.
+        let receipt = blobs.signer.receipt(&other, &id, 0, 4);
+        let completed = blobs.complete(&upload(&other), &[receipt]).await;
+        assert!(matches!(completed, Err(Error::NoUpload)), "{completed:?}");
+        assert_eq!(blobs.describe(&other).await.unwrap(), None);
+        let aborted = blobs.abort(&upload(&other)).await;
+        assert!(matches!(aborted, Err(Error::NoUpload)), "{aborted:?}");
+    }
+    let receipt = blobs.put_part(&own, &id, 0, 4, content()).await.unwrap();
+    blobs.complete(&upload(&own), &[receipt]).await.unwrap();
+    let (meta, _) = blobs.read(&own, None).await.unwrap().unwrap();
+    assert_eq!(meta.size, 4);
+    blobs.abort(&upload(&key(".projects/other/run/x"))).await.unwrap();
+}
+
+/// A crash or a full disk in the middle of completing leaves a file without a description.
+#[tokio::test]
+async fn completing_is_repeated_after_a_failure() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path()).unwrap();
+    let at = key("run/x");
+    let id = blobs.begin(&at, "", 4).await.unwrap();
+    let receipt = blobs.put_part(&at, &id, 0, 4, content()).await.unwrap();
+    let file = fs::OpenOptions::new().write(true).open(root.path().join("uploads").join(&id)).unwrap();
+    file.set_len(4).unwrap();
+    let part = blobs.put_part(&at, &id, 0, 4, content()).await;
+    assert!(matches!(part, Err(Error::NoUpload)), "{part:?}");
+    let upload = MultipartUpload { key: at.clone(), id, content_type: String::new(), size: 4 };
+    blobs.abort(&upload).await.unwrap();
+    blobs.complete(&upload, &[receipt]).await.unwrap();
+    assert_eq!(blobs.describe(&at).await.unwrap().unwrap().size, 4);
+}
+
 #[tokio::test]
 async fn no_link_leads_outside() {
     let root = tempfile::tempdir().unwrap();
