@@ -364,7 +364,7 @@ settings! {
     /// Cloud for blobs, unless a URI selects one: `s3`, `gcs` or `azure`
     BLOB_BACKEND_TYPE: String = Setting::new("blob_backend_type", &["BLOB_BACKEND_TYPE"], parse::text)
         .default("s3").chart("blobs.type");
-    /// Lifetime of upload URLs in seconds, in all clouds
+    /// Lifetime of upload URLs in seconds, in all clouds and in a directory
     S3_PRESIGN_EXPIRY: Duration = Setting::new("s3_presign_expiry", &["S3_PRESIGN_EXPIRY"], parse::lifetime)
         .default("3600").chart("blobs.presignExpiry");
     /// Address of S3 for the services
