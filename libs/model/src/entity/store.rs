@@ -2,7 +2,7 @@
 //! may exceed the size limit of a value.
 
 use bytes::Bytes;
-use matyan_store::{Error, Key, Mutation, Range, Result, Scan, Snapshot, Transaction};
+use matyan_store::{Batch, Error, Key, Mutation, Range, Result, Scan, Snapshot, Transaction};
 
 use super::{Entity, NoteOwner, notes_clear};
 use crate::{
@@ -156,6 +156,7 @@ pub async fn entity_delete<E: Entity>(
     }
     batch.mutations.extend(before.link(project, id).map(|key| Mutation::Clear { key }));
     batch.clear_range(keys::entity(project, E::KIND, id));
+    count_bytes(batch, project, id, Some(&before), None);
     Ok(before)
 }
 
@@ -235,7 +236,25 @@ fn put<E: Entity>(transaction: &mut Transaction, project: Project, id: &str, ent
     if let Some(link) = entity.link(project, id) {
         batch.set(link, Vec::new());
     }
+    count_bytes(batch, project, id, before, Some(entity));
     let encoded = rows::encode(entity);
     let range = keys::entity(project, E::KIND, id);
     rows::put_pieces(batch, range, |piece| keys::entity_piece(project, E::KIND, id, piece), &encoded);
+}
+
+/// Changes the bytes of a project by the difference that a change of an entity makes.
+fn count_bytes<E: Entity>(
+    batch: &mut Batch,
+    project: Project,
+    id: &str,
+    before: Option<&E>,
+    after: Option<&E>,
+) {
+    let bytes = |entity: Option<&E>| {
+        entity.map_or(0, |entity| i64::try_from(entity.project_bytes(id)).unwrap_or(i64::MAX))
+    };
+    let change = bytes(after) - bytes(before);
+    if change != 0 {
+        batch.add(keys::project_counter(project, Counter::Bytes), change);
+    }
 }

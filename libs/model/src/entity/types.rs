@@ -28,6 +28,11 @@ pub trait Entity: Clone + Default + Encode<()> + for<'b> Decode<'b, ()> + Send +
     fn link(&self, _project: Project, _id: &str) -> Option<Key> {
         None
     }
+
+    /// The share of the entity in the bytes of its project. Only kinds that clients write without limit have one.
+    fn project_bytes(&self, _id: &str) -> usize {
+        0
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -249,5 +254,9 @@ impl Entity for Document {
 
     fn updated_us(&mut self) -> &mut i64 {
         &mut self.updated_us
+    }
+
+    fn project_bytes(&self, id: &str) -> usize {
+        id.len() + self.content.len()
     }
 }

@@ -11,8 +11,10 @@ use matyan_model::{
 use matyan_proto::{
     documents::v1::{self as pb, document_service_server::DocumentService},
     limits,
+    project::v1::QuotaKind,
 };
 use matyan_store::{Transaction, transact};
+use matyan_wire::project_quota::QuotaExceeded;
 use prost::Message;
 use tonic::{Request, Response};
 
@@ -73,6 +75,16 @@ fn view(id: &str, document: Document) -> pb::Document {
     }
 }
 
+/// Checks that the project of a call has room for more bytes.
+async fn check_quotas(deps: &Deps, transaction: &Transaction, call: &Call) -> Result<()> {
+    match deps.quotas.exceeded(transaction.unchecked(), &call.named_project()).await? {
+        Some(exceeded) if exceeded.kind() != QuotaKind::Runs => {
+            Err(Error::QuotaExceeded(QuotaExceeded::new(&call.project_name, exceeded)))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i64> {
     let id = document_id(&request.kind, &request.name)?;
     check_limit("content", request.content.len(), limits::NAMED_DOCUMENT_BYTES)?;
@@ -89,11 +101,14 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
             Err(EntityError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        let version = found.map_or(0, |found| found.updated_us);
+        let version = found.as_ref().map_or(0, |found| found.updated_us);
         if version != 0 && request.if_updated_us != Some(0) {
             call.check_role(Role::Writer, "replacing a document")?;
         }
         entities::check_unchanged(Document::KIND.name(), &id, version, request.if_updated_us)?;
+        if found.is_none_or(|found| new.content.len() > found.content.len()) {
+            check_quotas(deps, &transaction, call).await?;
+        }
         if version == 0 {
             entity_create(&mut transaction, project, &id, &new).await?;
             return Ok::<_, Error>((transaction, now));

@@ -1,8 +1,10 @@
 //! Named documents: found by kind and name, replaced only by whoever has read them, and listed by name.
 
 use bytes::Bytes;
+use matyan_model::project_quota::{ProjectQuotas, Quota};
 use matyan_proto::{
     access::v1::{ListEntriesRequest, audit_service_client::AuditServiceClient},
+    admin::v1::{UsageRequest, admin_service_client::AdminServiceClient},
     documents::v1::{document_service_client::DocumentServiceClient, *},
     limits,
 };
@@ -184,5 +186,35 @@ async fn rule_80_a_registry_that_is_replaced_has_an_entry() {
     shown.reverse();
     assert_eq!(shown, [("mlflow-registered-model m", "OK"), ("model a", "OK")]);
     assert!(listed.entries.iter().all(|it| it.rpc == "documents.v1.DocumentService/Write"));
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_132_documents_count_for_the_quota_of_bytes() {
+    let bytes = Quota { limit: 20, ..Quota::default() };
+    let harness = Harness::with_quotas(ProjectQuotas { bytes, ..ProjectQuotas::default() }).await;
+    let mut client = Client::new(harness.routes());
+    let used = async || {
+        let mut admin = AdminServiceClient::new(harness.routes());
+        let usage = admin.usage(UsageRequest { largest_runs: 0 }).await.unwrap().into_inner();
+        usage.total.unwrap().bytes
+    };
+    // A document counts with its id, here `model/a`.
+    client.write(write("a", &[b'x'; 13], None)).await.unwrap();
+    assert_eq!(used().await, 20);
+    for refused in [write("b", b"", None), write("a", &[b'x'; 14], None)] {
+        let (code, _, metadata) = failure(client.write(refused).await);
+        assert_eq!(code, Code::Unavailable);
+        assert!(metadata.contains(&("quota".to_owned(), "bytes".to_owned())), "{metadata:?}");
+    }
+    client.write(write("a", &[b'y'; 13], None)).await.unwrap();
+    assert_eq!(used().await, 20, "a document that does not grow is replaced");
+    client.write(write("a", b"123", None)).await.unwrap();
+    assert_eq!(used().await, 10);
+    client.write(write("b", b"", None)).await.unwrap();
+    client.rename(rename("b", "bcd", None)).await.unwrap();
+    assert_eq!(used().await, 19);
+    client.delete(delete("a", None)).await.unwrap();
+    assert_eq!(used().await, 9);
     harness.end().await;
 }

@@ -21,6 +21,7 @@ use matyan_log::{
 use matyan_model::{
     keys::LogTopic,
     position::{LogPosition, applied_wait, log_get},
+    project_quota::ProjectQuotas,
 };
 use matyan_proto::{
     ingest::v1::{
@@ -228,16 +229,23 @@ impl Harness {
 
     /// A backend with these limits of uploads.
     pub(crate) async fn with_upload_limits(limits: UploadLimits) -> Self {
-        let mut harness = Self::build(None, limits).await;
+        let mut harness = Self::build(None, limits, ProjectQuotas::default()).await;
+        harness.start_workers().await;
+        harness
+    }
+
+    /// A backend with these quotas of projects.
+    pub(crate) async fn with_quotas(quotas: ProjectQuotas) -> Self {
+        let mut harness = Self::build(None, UploadLimits::default(), quotas).await;
         harness.start_workers().await;
         harness
     }
 
     async fn without_workers(log: Option<Arc<EmbeddedLog>>) -> Self {
-        Self::build(log, UploadLimits::default()).await
+        Self::build(log, UploadLimits::default(), ProjectQuotas::default()).await
     }
 
-    async fn build(log: Option<Arc<EmbeddedLog>>, limits: UploadLimits) -> Self {
+    async fn build(log: Option<Arc<EmbeddedLog>>, limits: UploadLimits, quotas: ProjectQuotas) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = open_store(&directory.path().join("store")).await;
         let log = match log {
@@ -277,7 +285,7 @@ impl Harness {
             new_secret: Arc::new(|kind| matyan_access::BrowserSecret::generate(kind, &mut rand::rng())),
             providers: Arc::new(providers()),
             params_cache_ttl: Duration::from_secs(30),
-            quotas: Arc::default(),
+            quotas: Arc::new(quotas),
             run_samples: matyan_backend::RunSamples::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: matyan_backend::Metrics::new(&registry).unwrap(),
