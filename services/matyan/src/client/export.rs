@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -30,6 +30,7 @@ use super::{
     run_ids,
     runs::query_error,
 };
+use crate::plain_text::{Colors, escape};
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
@@ -140,7 +141,7 @@ struct FileFlags {
     /// Format of the file; by default, the name of the file decides
     #[arg(long, value_enum)]
     format: Option<FileFormat>,
-    /// File to create; `-` is the standard output
+    /// File to create; `-` is the standard output. A terminal gets CSV only, with control characters escaped
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     output: PathBuf,
     /// Replace the file if it exists
@@ -170,6 +171,13 @@ impl FileFormat {
         }
     }
 
+    fn is_text(self) -> bool {
+        match self {
+            Self::Csv | Self::RawCsv => true,
+            Self::Arrow | Self::Parquet => false,
+        }
+    }
+
     fn to_api(self) -> Format {
         match self {
             Self::Arrow => Format::Arrow,
@@ -182,11 +190,16 @@ impl FileFormat {
 
 impl FileFlags {
     fn format(&self) -> Result<Format, Error> {
-        let format = self.format.or_else(|| FileFormat::of_name(&self.output)).map(FileFormat::to_api);
-        format.ok_or_else(|| {
+        let format = self.format.or_else(|| FileFormat::of_name(&self.output)).ok_or_else(|| {
             let message = "the format is not known: use --format arrow, parquet, csv or raw-csv, or a file name with the extension of one";
             Error::Message(message.to_owned())
-        })
+        })?;
+        if self.is_terminal() && !format.is_text() {
+            let message =
+                "a terminal cannot show this format: write it to a file with -o FILE, or use --format csv";
+            return Err(Error::Message(message.to_owned()));
+        }
+        Ok(format.to_api())
     }
 
     fn query(&self) -> Option<Query> {
@@ -200,6 +213,10 @@ impl FileFlags {
 
     fn is_standard_output(&self) -> bool {
         self.output.as_os_str() == "-"
+    }
+
+    fn is_terminal(&self) -> bool {
+        self.is_standard_output() && io::stdout().is_terminal()
     }
 }
 
@@ -281,7 +298,11 @@ async fn write_file<M>(
     let progress = Progress::new(0, "runs", json);
     if flags.is_standard_output() {
         let mut out = io::stdout();
-        let written = copy(answer, piece, &progress, &mut out).await;
+        let written = if flags.is_terminal() {
+            copy(answer, piece, &progress, &mut PlainCsv::new(out)).await
+        } else {
+            copy(answer, piece, &progress, &mut out).await
+        };
         progress.finish();
         return written.map(drop);
     }
@@ -296,6 +317,46 @@ async fn write_file<M>(
         format!("{path}: {rows} rows, {bytes} bytes"),
     )?;
     Ok(())
+}
+
+/// CSV on a terminal, without the control characters in it: names and texts are from other users.
+struct PlainCsv<W> {
+    terminal: W,
+    /// The beginning of a character or of the end of a line, whose rest has not been written yet.
+    rest: Vec<u8>,
+}
+
+impl<W: Write> PlainCsv<W> {
+    fn new(terminal: W) -> Self {
+        Self { terminal, rest: Vec::new() }
+    }
+
+    /// Shows this number of bytes.
+    fn show(&mut self, length: usize) -> io::Result<()> {
+        let shown: Vec<u8> = self.rest.drain(..length).collect();
+        // Any other carriage return would overwrite its line.
+        let text = String::from_utf8_lossy(&shown).replace("\r\n", "\n");
+        let text = escape(&text, Colors::Escaped, |it| matches!(it, '\n' | '\t'));
+        self.terminal.write_all(text.as_bytes())
+    }
+}
+
+impl<W: Write> Write for PlainCsv<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.rest.extend_from_slice(bytes);
+        let complete = match std::str::from_utf8(&self.rest) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            Ok(text) if text.ends_with('\r') => self.rest.len() - 1,
+            Ok(_) | Err(_) => self.rest.len(),
+        };
+        self.show(complete)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.show(self.rest.len())?;
+        self.terminal.flush()
+    }
 }
 
 fn param_path(text: &str) -> ParamPath {
@@ -383,6 +444,23 @@ mod tests {
         check("runs.arrow", Some(FileFormat::Arrow));
         check("-", None);
         check("runs.txt", None);
+    }
+
+    #[test]
+    fn rule_75_a_terminal_gets_no_control_characters() {
+        let csv = "name,äß\r\n\"\u{1b}[2J\rx\u{9b}1m\u{202e}\",a\tb\r\n";
+        let expected = "name,äß\n\"\\u{1b}[2J\\rx\\u{9b}1m\\u{202e}\",a\tb\n";
+        // Pieces end anywhere.
+        for size in 1..=csv.len() {
+            let mut shown = PlainCsv::new(Vec::new());
+            for piece in csv.as_bytes().chunks(size) {
+                shown.write_all(piece).unwrap();
+            }
+            shown.flush().unwrap();
+            assert_eq!(String::from_utf8(shown.terminal).unwrap(), expected, "{size}");
+        }
+        let formats = [FileFormat::Arrow, FileFormat::Parquet, FileFormat::Csv, FileFormat::RawCsv];
+        assert_eq!(formats.map(FileFormat::is_text), [false, false, true, true]);
     }
 
     #[test]
