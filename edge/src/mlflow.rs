@@ -96,7 +96,9 @@ impl MlflowPort {
         let channels = channels(services);
         let query = head.uri.query().unwrap_or_default();
         let origin = origin(head).ok();
-        let request = matyan_mlflow::Request { route, query, headers: &head.headers, origin, body };
+        let scope = Scope::current();
+        let project = scope.project_name();
+        let request = matyan_mlflow::Request { route, project, query, headers: &head.headers, origin, body };
         match self.0.answer(&channels, request).await? {
             Answer::Json(json) => Ok(json_response(StatusCode::OK, json)),
             Answer::Artifact { run_id, path } => {

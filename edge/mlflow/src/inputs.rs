@@ -27,7 +27,7 @@ const CONTEXT_TAG: &str = "mlflow.data.context";
 /// Logs data sets and models that a run reads.
 pub(crate) async fn log_inputs(
     channels: &Channels,
-    locks: &RunLocks,
+    locks: RunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let run_id = fields.run_id()?;
@@ -56,7 +56,7 @@ pub(crate) async fn log_inputs(
 /// Logs models that a run has made.
 pub(crate) async fn log_outputs(
     channels: &Channels,
-    locks: &RunLocks,
+    locks: RunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let run_id = fields.run_id()?;

@@ -1,6 +1,7 @@
 //! Locks that order the writes of a run. Whether a param or a point may be stored depends on the stored data. So a
 //! write reads, decides, and writes, and no other write of this process may come between. Runs never wait for each
-//! other: each run has a lock of its own, which exists while requests hold it or wait for it.
+//! other: each run has a lock of its own, which exists while requests hold it or wait for it. Runs of two projects may
+//! have the same id.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +14,24 @@ use crate::error::{ErrorCode, MlflowError, Result};
 /// Requests of one run that write or wait. Further requests are refused, and their clients repeat them.
 const REQUESTS_PER_RUN: usize = 1_024;
 
-/// The locks of the runs that are being written.
+/// The locks of the runs of all projects that are being written.
 #[derive(Debug, Default)]
-pub(crate) struct RunLocks {
-    runs: Mutex<HashMap<String, RunLock>>,
+pub(crate) struct ProjectLocks {
+    runs: Mutex<HashMap<RunKey, RunLock>>,
+}
+
+/// The locks of the runs of one project.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunLocks<'l> {
+    all: &'l ProjectLocks,
+    /// Empty for the default project.
+    project: &'l str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct RunKey {
+    project: String,
+    run_id: String,
 }
 
 #[derive(Debug, Default)]
@@ -37,31 +52,39 @@ pub(crate) struct RunGuard<'l> {
 /// A request that is counted for its run.
 #[derive(Debug)]
 struct Registration<'l> {
-    locks: &'l RunLocks,
-    run_id: String,
+    locks: &'l ProjectLocks,
+    run: RunKey,
 }
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         let mut runs = self.locks.runs.lock();
-        let Some(run) = runs.get_mut(&self.run_id) else { return };
+        let Some(run) = runs.get_mut(&self.run) else { return };
         run.requests -= 1;
         if run.requests == 0 {
-            runs.remove(&self.run_id);
+            runs.remove(&self.run);
         }
     }
 }
 
-impl RunLocks {
+impl ProjectLocks {
+    /// The locks of the runs of a project.
+    pub(crate) fn of_project<'l>(&'l self, project: &'l str) -> RunLocks<'l> {
+        RunLocks { all: self, project }
+    }
+}
+
+impl<'l> RunLocks<'l> {
     /// Waits until no other write of the run is in progress.
-    pub(crate) async fn lock(&self, run_id: &str) -> Result<RunGuard<'_>> {
+    pub(crate) async fn lock(self, run_id: &str) -> Result<RunGuard<'l>> {
         let (lock, registration) = self.register(run_id)?;
         Ok(RunGuard { _held: lock.lock_owned().await, _registration: registration })
     }
 
-    fn register(&self, run_id: &str) -> Result<(Arc<tokio::sync::Mutex<()>>, Registration<'_>)> {
-        let mut runs = self.runs.lock();
-        let run = runs.entry(run_id.to_owned()).or_default();
+    fn register(self, run_id: &str) -> Result<(Arc<tokio::sync::Mutex<()>>, Registration<'l>)> {
+        let key = RunKey { project: self.project.to_owned(), run_id: run_id.to_owned() };
+        let mut runs = self.all.runs.lock();
+        let run = runs.entry(key.clone()).or_default();
         if run.requests >= REQUESTS_PER_RUN {
             return Err(MlflowError::new(
                 ErrorCode::TemporarilyUnavailable,
@@ -71,7 +94,7 @@ impl RunLocks {
             ));
         }
         run.requests += 1;
-        let registration = Registration { locks: self, run_id: run_id.to_owned() };
+        let registration = Registration { locks: self.all, run: key };
         Ok((Arc::clone(&run.lock), registration))
     }
 }
@@ -84,19 +107,24 @@ mod tests {
 
     #[test]
     fn rule_40_a_stuck_run_delays_no_other() {
-        let locks = RunLocks::default();
+        let all = ProjectLocks::default();
+        let locks = all.of_project("");
         let _stuck = locks.lock("stuck").now_or_never().unwrap().unwrap();
         assert!(locks.lock("stuck").now_or_never().is_none());
         for other in 0..20_000 {
             let guard = locks.lock(&other.to_string()).now_or_never();
             assert!(guard.is_some(), "run {other} waits for another run");
         }
-        assert_eq!(locks.runs.lock().len(), 1, "locks without requests are removed");
+        let same_id = all.of_project("speech").lock("stuck").now_or_never();
+        assert!(same_id.is_some(), "a run waits for a run of another project");
+        drop(same_id);
+        assert_eq!(all.runs.lock().len(), 1, "locks without requests are removed");
     }
 
     #[test]
     fn requests_of_a_run_wait_in_a_bounded_queue() {
-        let locks = RunLocks::default();
+        let all = ProjectLocks::default();
+        let locks = all.of_project("");
         let held = locks.lock("r").now_or_never().unwrap().unwrap();
         let mut waiting: Vec<_> = (1..REQUESTS_PER_RUN).map(|_| Box::pin(locks.lock("r"))).collect();
         assert!(waiting.iter_mut().all(|request| request.as_mut().now_or_never().is_none()));
@@ -107,6 +135,6 @@ mod tests {
         drop(held);
         let next = waiting[0].as_mut().now_or_never().unwrap().unwrap();
         drop((next, waiting));
-        assert!(locks.runs.lock().is_empty());
+        assert!(all.runs.lock().is_empty());
     }
 }

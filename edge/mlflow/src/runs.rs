@@ -119,7 +119,7 @@ fn outcome(status: &str) -> Result<Option<OutcomeKind>> {
 
 pub(crate) async fn update(
     channels: &Channels,
-    locks: &RunLocks,
+    locks: RunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let run_id = fields.run_id()?;

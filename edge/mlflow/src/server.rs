@@ -11,7 +11,7 @@ use crate::body::Body;
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::Fields;
 use crate::route::{Operation, Route};
-use crate::run_locks::RunLocks;
+use crate::run_locks::{ProjectLocks, RunLocks};
 use crate::{
     artifacts, experiment_search, experiments, history, inputs, logged_models, model_search, parted_uploads,
     registry, run_log, run_search, runs, versions,
@@ -27,6 +27,8 @@ pub enum RequestBody {
 /// A request that has been admitted.
 pub struct Request<'a> {
     pub route: Route,
+    /// The project of the request; empty for the default project.
+    pub project: &'a str,
     /// The query of the URL; empty if there is none.
     pub query: &'a str,
     pub headers: &'a HeaderMap,
@@ -49,7 +51,7 @@ pub enum Answer {
 /// Answers the requests of one port.
 #[derive(Debug)]
 pub struct Mlflow {
-    locks: RunLocks,
+    locks: ProjectLocks,
     searches: Semaphore,
 }
 
@@ -58,7 +60,7 @@ const SEARCHES: usize = 8;
 
 impl Default for Mlflow {
     fn default() -> Self {
-        Self { locks: RunLocks::default(), searches: Semaphore::new(SEARCHES) }
+        Self { locks: ProjectLocks::default(), searches: Semaphore::new(SEARCHES) }
     }
 }
 
@@ -67,6 +69,7 @@ impl Default for Mlflow {
 struct Asked<'c> {
     headers: &'c HeaderMap,
     origin: Option<&'c str>,
+    locks: RunLocks<'c>,
 }
 
 /// The work of an operation that answers with JSON.
@@ -75,8 +78,9 @@ type Work<'c> = BoxFuture<'c, Result<Value>>;
 impl Mlflow {
     /// Answers a request, by calls over these channels.
     pub async fn answer(&self, channels: &Channels, request: Request<'_>) -> Result<Answer> {
-        let Request { route, query, headers, origin, body } = request;
-        let asked = Asked { headers, origin: origin.as_deref() };
+        let Request { route, project, query, headers, origin, body } = request;
+        let locks = self.locks.of_project(project);
+        let asked = Asked { headers, origin: origin.as_deref(), locks };
         let mut fields = Fields::of_query(query);
         let file = match body {
             RequestBody::Json(json) if json.is_empty() => None,
@@ -100,7 +104,7 @@ impl Mlflow {
             }
             (operation, _) => {
                 let _turn = self.turn(operation).await;
-                let answer = self.work(operation, channels, asked, &fields)?.await?;
+                let answer = work(operation, channels, asked, &fields)?.await?;
                 Ok(Answer::Json(answer.to_string()))
             }
         }
@@ -113,38 +117,37 @@ impl Mlflow {
         }
         Some(self.searches.acquire().await.expect("the semaphore is never closed"))
     }
+}
 
-    /// The work of an operation. Each is boxed: together they would be too large for a stack.
-    fn work<'c>(
-        &'c self,
-        operation: Operation,
-        channels: &'c Channels,
-        asked: Asked<'c>,
-        fields: &'c Fields,
-    ) -> Result<Work<'c>> {
-        match operation {
-            Operation::CreateRun => return Ok(runs::create(channels, asked.headers, fields).boxed()),
-            Operation::CreatePartedUpload => {
-                return Ok(parted_uploads::create(channels, asked.origin, fields).boxed());
-            }
-            _ => {}
+/// The work of an operation. Each is boxed: together they would be too large for a stack.
+fn work<'c>(
+    operation: Operation,
+    channels: &'c Channels,
+    asked: Asked<'c>,
+    fields: &'c Fields,
+) -> Result<Work<'c>> {
+    match operation {
+        Operation::CreateRun => return Ok(runs::create(channels, asked.headers, fields).boxed()),
+        Operation::CreatePartedUpload => {
+            return Ok(parted_uploads::create(channels, asked.origin, fields).boxed());
         }
-        let work = tracking_work(operation, channels, &self.locks, fields)
-            .or_else(|| experiment_work(operation, channels, fields))
-            .or_else(|| model_work(operation, channels, fields))
-            .or_else(|| registry_work(operation, channels, fields))
-            .or_else(|| version_work(operation, channels, fields));
-        work.ok_or_else(|| match operation {
-            Operation::Refused => MlflowError::new(
-                ErrorCode::NotImplemented,
-                "this server does not support this operation of MLflow: docs/concepts/mlflow.md lists the supported operations",
-            ),
-            _ => MlflowError::new(
-                ErrorCode::EndpointNotFound,
-                "there is no such operation: docs/concepts/mlflow.md lists the supported operations",
-            ),
-        })
+        _ => {}
     }
+    let work = tracking_work(operation, channels, asked.locks, fields)
+        .or_else(|| experiment_work(operation, channels, fields))
+        .or_else(|| model_work(operation, channels, fields))
+        .or_else(|| registry_work(operation, channels, fields))
+        .or_else(|| version_work(operation, channels, fields));
+    work.ok_or_else(|| match operation {
+        Operation::Refused => MlflowError::new(
+            ErrorCode::NotImplemented,
+            "this server does not support this operation of MLflow: docs/concepts/mlflow.md lists the supported operations",
+        ),
+        _ => MlflowError::new(
+            ErrorCode::EndpointNotFound,
+            "there is no such operation: docs/concepts/mlflow.md lists the supported operations",
+        ),
+    })
 }
 
 /// Capabilities of the server, which clients ask for before they send large files. Uploads in parts are answered, but
@@ -163,7 +166,7 @@ fn server_info() -> Value {
 fn tracking_work<'c>(
     operation: Operation,
     channels: &'c Channels,
-    locks: &'c RunLocks,
+    locks: RunLocks<'c>,
     fields: &'c Fields,
 ) -> Option<Work<'c>> {
     Some(match operation {
