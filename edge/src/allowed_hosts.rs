@@ -91,9 +91,10 @@ pub(crate) fn is_named<B>(request: &Request<B>, patterns: &[String]) -> bool {
     })
 }
 
-/// The host of an authority, without brackets and the optional dot of a fully qualified name.
+/// The host of an authority, without brackets and the optional dot of a fully qualified name. `None` if there is a user
+/// in front of it: browsers send none, and what looks like a host in it misleads readers of links and logs.
 fn host_name(authority: &str) -> Option<String> {
-    let authority = authority.parse::<Authority>().ok()?;
+    let authority = authority.parse::<Authority>().ok().filter(|it| !it.as_str().contains('@'))?;
     let host = authority.host();
     let host = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
     Some(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
@@ -171,7 +172,7 @@ mod tests {
             check(&local, "/", &[("host", host)], false);
             check(&settings(true), "/", &[("host", host)], false);
         }
-        for host in ["a b", "user@localhost@", "\u{e4}"] {
+        for host in ["a b", "user@localhost@", "evil.example@localhost", "\u{e4}"] {
             check(&local, "/", &[("host", host)], false);
         }
         check(&local, "/", &[], true);
@@ -184,6 +185,7 @@ mod tests {
         let local = settings(false);
         let own = ("host", "localhost");
         check(&local, "http://evil.example/", &[own], false);
+        check(&local, "http://evil.example@localhost/", &[own], false);
         check(&local, "http://localhost:1/", &[own], true);
         check(&local, "/", &[own, ("host", "evil.example")], false);
         check(&local, "/", &[own, ("x-forwarded-host", "evil.example, localhost")], false);
