@@ -2,6 +2,8 @@
 //! secret, so the store contains no secret. All kinds are rows of one table, so that there is one lookup and one
 //! sweep.
 
+use std::collections::HashMap;
+
 use matyan_proto::access::v1::Role;
 use matyan_store::{Batch, Key, Result, Snapshot, Transaction, Value};
 use minicbor::{Decode, Encode};
@@ -26,7 +28,7 @@ const MAX_SESSIONS_OF_PRINCIPAL: usize = 100;
 const MAX_USED_STATES_OF_PRINCIPAL: usize = 100;
 
 /// Maximum numbers of logins that wait for someone who types their code: more than a team starts in ten minutes. Anyone
-/// can start a login, so one network leaves room for others.
+/// can start a login, so a further login ends the oldest login of its network, or of the network with the most logins.
 const MAX_LOGINS: usize = 1_000;
 const MAX_LOGINS_OF_NETWORK: usize = 100;
 
@@ -356,7 +358,7 @@ pub(super) async fn credential_insert(
     Ok(Ok(()))
 }
 
-/// Checks that there is room for one more credential. Old sessions make room for a session.
+/// Checks that there is room for one more credential. Old sessions make room for a session, and old logins for a login.
 fn make_room(
     transaction: &mut Transaction,
     valid: &[Credential],
@@ -374,10 +376,8 @@ fn make_room(
             Err(AccessRefusal::TooManyTokensOfProject { limit: MAX_TOKENS_OF_PROJECT })
         }
         CredentialKind::PendingLogin(login) => {
-            let is_near = |other: &&&Credential| is_of_network(&other.kind, &login.network);
-            let is_full =
-                alike.len() >= MAX_LOGINS || alike.iter().filter(is_near).count() >= MAX_LOGINS_OF_NETWORK;
-            if is_full { Err(AccessRefusal::TooManyLogins) } else { Ok(()) }
+            clear_login(transaction, &alike, &login.network);
+            Ok(())
         }
         CredentialKind::Link(_) if alike.len() >= MAX_LINKS => {
             Err(AccessRefusal::TooManyLinks { limit: MAX_LINKS })
@@ -403,9 +403,31 @@ fn is_alike(one: &CredentialKind, other: &CredentialKind) -> bool {
     one.stored() == other.stored() || one.is_token() && other.is_token()
 }
 
-/// Whether a login counts against this network.
-fn is_of_network(kind: &CredentialKind, network: &str) -> bool {
-    matches!(kind, CredentialKind::PendingLogin(login) if login.network == network) && !network.is_empty()
+/// The network that a login counts against; empty if it counts against no network.
+fn network_of_login(login: &Credential) -> &str {
+    match &login.kind {
+        CredentialKind::PendingLogin(login) => &login.network,
+        _ => "",
+    }
+}
+
+/// Clears one of the waiting logins, which are sorted by age, if one more login from this network would be above a limit.
+fn clear_login(transaction: &mut Transaction, waiting: &[&Credential], network: &str) {
+    let own: Vec<_> = waiting.iter().copied().filter(|it| network_of_login(it) == network).collect();
+    if !network.is_empty() && own.len() >= MAX_LOGINS_OF_NETWORK {
+        clear_oldest(transaction, own.into_iter(), MAX_LOGINS_OF_NETWORK);
+    } else if waiting.len() >= MAX_LOGINS {
+        // Whoever starts the most logins loses one.
+        let mut counts = HashMap::from([(network, 1)]);
+        for login in waiting {
+            *counts.entry(network_of_login(login)).or_default() += 1;
+        }
+        // The last of the maxima, which is the oldest login.
+        let oldest = waiting.iter().rev().max_by_key(|it| counts.get(network_of_login(it)));
+        if let Some(oldest) = oldest {
+            transaction.batch().clear(keys::credential(&oldest.digest));
+        }
+    }
 }
 
 /// Clears the oldest of these credentials, which are sorted by age, so that one more credential is within the limit.

@@ -29,8 +29,6 @@ pub enum AccessRefusal {
     TooManyLinksOfProject {
         limit: usize,
     },
-    /// Too many programs wait for someone who types their code.
-    TooManyLogins,
     /// The principal has signed in with its provider too often in a short time.
     TooManySignIns {
         limit: usize,

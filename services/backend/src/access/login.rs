@@ -33,8 +33,8 @@ const DEFAULT_LIFETIME_S: u64 = 30 * DAY_S;
 /// Longest time of a token that a program gets by a code: as long as other tokens have by default.
 const MAX_LIFETIME_S: u64 = 90 * DAY_S;
 
-/// Bits of the address of an IPv6 network.
-const NETWORK_BITS: u32 = 64;
+/// Bits of an IPv6 address that the owner of a site chooses: a provider gives a site 48 bits.
+const SITE_BITS: u32 = 80;
 
 const OPEN_SERVER: &str = "access control is off, so no program needs a token: leave out `matyan login`";
 const NO_CODE: &str = "this is not a code: a code has two groups of four consonants, as the program shows it";
@@ -298,14 +298,14 @@ fn client_address(metadata: &MetadataMap) -> String {
     address.unwrap_or_default().to_owned()
 }
 
-/// The network that a program counts against: an address of IPv4, or a network of IPv6. Programs on this machine, or
+/// The network that a program counts against: an address of IPv4, or a site of IPv6. Programs on this machine, or
 /// whose proxy is on it, count against no network.
 fn network_of(address: &str) -> String {
     match address.parse().map(|address: IpAddr| address.to_canonical()) {
         Ok(address) if address.is_loopback() => String::new(),
         Ok(IpAddr::V4(address)) => address.to_string(),
         Ok(IpAddr::V6(address)) => {
-            Ipv6Addr::from_bits(address.to_bits() >> NETWORK_BITS << NETWORK_BITS).to_string()
+            Ipv6Addr::from_bits(address.to_bits() >> SITE_BITS << SITE_BITS).to_string()
         }
         Err(_) => String::new(),
     }
@@ -352,6 +352,8 @@ mod tests {
             ("::ffff:10.0.0.7", "10.0.0.7"),
             ("2001:db8::1:2:3:4", "2001:db8::"),
             ("2001:db8::ffff:1:2:3", "2001:db8::"),
+            ("2001:db8:0:ffff::1", "2001:db8::"),
+            ("2001:db8:1::1", "2001:db8:1::"),
             ("127.0.0.1", ""),
             ("::1", ""),
             ("", ""),

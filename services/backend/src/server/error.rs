@@ -128,10 +128,6 @@ pub(crate) enum Error {
     /// A program gets no token by this code, in this session.
     #[error("{0}")]
     LoginRefused(String),
-    #[error(
-        "too many programs wait for someone who types their code: try again in ten minutes, or use `matyan login --paste`"
-    )]
-    TooManyLogins,
     #[error("the provider with which you sign in does not answer: try again, or sign in with a token")]
     ProviderAway,
     #[error(
@@ -180,7 +176,6 @@ impl Error {
             | Self::Full { .. }
             | Self::TooManyTags { .. }
             | Self::TooManyGoals { .. }
-            | Self::TooManyLogins
             | Self::NoMoreNumbers => Code::TooLarge,
             Self::UploadLimit(limit) if limit.is_temporary() => Code::Unavailable,
             Self::UploadLimit(_) => Code::TooLarge,

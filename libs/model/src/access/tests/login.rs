@@ -1,6 +1,7 @@
 //! Logins of programs by a code.
 
 use super::*;
+use crate::access::credential::credentials_read;
 
 /// A login that waits from 100 to 200.
 fn login(digest: u8, network: &str) -> Credential {
@@ -85,16 +86,60 @@ async fn rule_121_a_code_is_typed_in_a_session_of_a_person_and_in_time() {
     assert!(matches!(type_code(&store, 3, 7, 199).await, TypedCode::Found { .. }));
 }
 
+/// A login that waits from this time to 1,000,000.
+fn numbered_login(number: u16, network: &str) -> Credential {
+    let mut digest = [0; 32];
+    digest[..2].copy_from_slice(&number.to_be_bytes());
+    let created_us = i64::from(number);
+    Credential { digest, created_us, expires_us: Some(1_000_000), ..login(0, network) }
+}
+
+/// The numbers of the waiting logins.
+async fn waiting(store: &TestStore) -> Vec<u16> {
+    let logins = store.run(async |transaction| credentials_read(transaction).await).await.unwrap();
+    logins.iter().map(|login| u16::from_be_bytes([login.digest[0], login.digest[1]])).collect()
+}
+
 /// Anyone can start a login.
 #[tokio::test]
 async fn rule_121_one_network_leaves_room_for_the_logins_of_others() {
     let store = TestStore::open().await;
-    for digest in 0..100 {
-        begin(&store, &login(digest, "10.0.0.7")).await.unwrap();
+    begin(&store, &numbered_login(0, "10.0.0.8")).await.unwrap();
+    for number in 1..=102 {
+        begin(&store, &numbered_login(number, "10.0.0.7")).await.unwrap();
     }
-    assert_eq!(begin(&store, &login(100, "10.0.0.7")).await, Err(AccessRefusal::TooManyLogins));
-    begin(&store, &login(101, "10.0.0.8")).await.unwrap();
-    // Logins end by themselves.
-    let later = Credential { created_us: 200, expires_us: Some(300), ..login(102, "10.0.0.7") };
-    begin(&store, &later).await.unwrap();
+    // The network has ended its own oldest logins.
+    let expected: Vec<u16> = [0].into_iter().chain(3..=102).collect();
+    assert_eq!(waiting(&store).await, expected);
+}
+
+/// Someone with many networks fills all places.
+#[tokio::test]
+async fn rule_121_strangers_do_not_keep_others_from_logging_in() {
+    let store = TestStore::open().await;
+    let own = numbered_login(0, "10.0.0.8");
+    store
+        .run(async |transaction| {
+            credential_set(transaction, &own);
+            for number in 1..1_000 {
+                let network = format!("10.1.0.{}", number / 90);
+                credential_set(transaction, &numbered_login(number, &network));
+            }
+            Ok::<_, Error>(())
+        })
+        .await
+        .unwrap();
+    // The first network has one login less than the others, and the last has few.
+    begin(&store, &numbered_login(1_000, "10.0.0.9")).await.unwrap();
+    let left = waiting(&store).await;
+    assert_eq!(left.len(), 1_000);
+    assert_eq!((left[0], left[1], left[999]), (0, 1, 1_000));
+    assert!(!left.contains(&90), "the oldest login of a network with the most logins has ended");
+    // Logins from this machine count together.
+    for number in 1_001..1_200 {
+        begin(&store, &numbered_login(number, "")).await.unwrap();
+    }
+    let left = waiting(&store).await;
+    assert_eq!(left.len(), 1_000);
+    assert!(left.contains(&0) && left.contains(&1_000), "networks with few logins keep them");
 }
