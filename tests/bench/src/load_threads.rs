@@ -1,25 +1,23 @@
 //! Threads of the lowest priority for the clients of a load. In a network, such clients have processors of their own. Here
-//! they would take those of the server, and of the client whose figures are measured.
+//! they would take those of the server, and of the client whose figures are measured, which therefore interrupt them.
 
 use std::{future::Future, sync::LazyLock};
 
+use matyan_backend::yield_to_others;
 use tokio::runtime::{Builder, Runtime};
 
 const NICENESS: i32 = 19;
 
 static THREADS: LazyLock<Runtime> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
-    builder.enable_all().on_thread_start(lower_priority).build().expect("the system has threads")
+    builder
+        .enable_all()
+        .on_thread_start(|| yield_to_others(NICENESS))
+        .build()
+        .expect("the system has threads")
 });
 
 /// Starts a load: the tasks that `start` spawns run on these threads.
 pub(crate) fn start<T>(start: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| THREADS.block_on(start))
-}
-
-/// Lowers the priority of the current thread. On other systems than Linux, niceness is a property of the whole process.
-fn lower_priority() {
-    if cfg!(target_os = "linux") {
-        rustix::process::setpriority_process(None, NICENESS).expect("any thread may have a lower priority");
-    }
 }
