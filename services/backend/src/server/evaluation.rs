@@ -6,6 +6,7 @@ mod cpu_share;
 
 use std::{
     io,
+    ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
@@ -36,11 +37,12 @@ pub(crate) const SLICE_VERDICTS: u64 = 20_000;
 /// Slices that wait for a thread. More searches wait before they can add theirs.
 const QUEUED: usize = 64;
 
-/// Pages of documents in memory, over all searches: each has up to 4 MiB, and as much of large params.
-const PAGES: usize = 16;
+/// Pages of documents in memory for each thread, over all searches: each has up to 4 MiB, and as much of large params. As
+/// many pages that were read ahead wait until their searches have sent the page before.
+const PAGES_OF_THREAD: usize = 4;
 
-/// Pages that were read ahead and wait until their searches have sent the page before.
-const PAGES_AHEAD: usize = 16;
+/// Least and most pages in memory, and as many that were read ahead.
+const PAGES: RangeInclusive<usize> = 8..=16;
 
 /// Bytes of params after which a page of documents ends. The params of one run may take 6 MiB.
 pub(crate) const PAGE_PARAMS: usize = 4 << 20;
@@ -83,14 +85,15 @@ impl Evaluation {
     /// Starts the threads, which end when this value is dropped.
     pub fn start(threads: usize) -> io::Result<Self> {
         let threads = threads.max(1);
+        let pages = (PAGES_OF_THREAD * threads).clamp(*PAGES.start(), *PAGES.end());
         let share = Arc::new(CpuShare::new(threads));
         Ok(Self {
             jobs: start_threads(threads, NICENESS, &share)?,
             raised_jobs: start_threads(threads.div_ceil(RAISED_PART), RAISED_NICENESS, &share)?,
             share,
             slices: None,
-            pages: Semaphore::new(PAGES),
-            pages_ahead: Arc::new(Semaphore::new(PAGES_AHEAD)),
+            pages: Semaphore::new(pages),
+            pages_ahead: Arc::new(Semaphore::new(pages)),
             columns: Semaphore::new(COLUMN_SEARCHES),
             column_finds: Semaphore::new(COLUMN_FINDS),
         })
@@ -262,7 +265,7 @@ mod tests {
     #[tokio::test]
     async fn a_bounded_number_of_pages_is_read_ahead() {
         let evaluation = Evaluation::start(1).unwrap();
-        let mut ahead: Vec<_> = (0..PAGES_AHEAD).map(|_| evaluation.page_ahead().unwrap()).collect();
+        let mut ahead: Vec<_> = (0..*PAGES.start()).map(|_| evaluation.page_ahead().unwrap()).collect();
         assert!(evaluation.page_ahead().is_none());
         drop(ahead.pop());
         assert!(evaluation.page_ahead().is_some());
