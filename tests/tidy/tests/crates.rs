@@ -100,6 +100,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "matyan-bench",
         &[
             "matyan-access",
+            "matyan-backend",
             "matyan-proto",
             "matyan-value",
             "matyan-store",
