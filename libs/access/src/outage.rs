@@ -12,6 +12,9 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two questions to a source that is away.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time after which an outage is forgotten if nobody has asked again.
+const MEMORY: Duration = Duration::from_secs(10);
+
 /// Whether a source is away, and if so, when it may be asked again.
 #[derive(Default)]
 pub struct Outage(Mutex<Option<Instant>>);
@@ -30,6 +33,10 @@ impl Outage {
         let now = Instant::now();
         if retry_at.is_some_and(|at| now < at) {
             return None;
+        }
+        // After a while without questions, nobody knows whether the source is still away.
+        if retry_at.is_some_and(|at| now >= at + MEMORY) {
+            *retry_at = None;
         }
         let is_only_one = retry_at.is_some();
         if is_only_one {
@@ -86,6 +93,15 @@ mod tests {
         advance(RETRY_INTERVAL).await;
         outage.attempt().unwrap().end(false);
         assert!(!outage.is_away());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_forgotten_while_nobody_asks() {
+        let outage = Outage::default();
+        outage.attempt().unwrap().end(true);
+        advance(RETRY_INTERVAL + MEMORY).await;
+        let questions = [outage.attempt(), outage.attempt()];
+        assert!(questions.iter().all(Option::is_some) && !outage.is_away());
     }
 
     #[tokio::test(start_paused = true)]

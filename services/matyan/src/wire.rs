@@ -22,7 +22,14 @@ mod tasks;
 mod traced_server;
 mod workers;
 
-use std::{io, io::Write, net::SocketAddr, path::PathBuf, thread, time::Duration};
+use std::{
+    io,
+    io::Write,
+    net::SocketAddr,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use matyan_backend::yield_to_others;
 use matyan_edge::{Tls, TlsError, Ui, UiError};
@@ -45,7 +52,7 @@ use services::Services;
 use signals::Signals;
 use substrates::{Network, Store, Substrates};
 
-/// Threads for work that waits for the disk, such as store reads and blobs. Far more than disks
+/// Threads of a runtime for work that waits for the disk, such as store reads and blobs. Far more than disks
 /// can handle in parallel, and few enough to be harmless.
 const BLOCKING_THREADS: usize = 64;
 
@@ -124,11 +131,12 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
     // Declared first, so that it is dropped last.
     let network = Network::start(settings.store())?;
     let runtime = runtime().map_err(Error::SetUp)?;
-    let query_runtime = settings.role.has_backend().then(query_runtime).transpose().map_err(Error::SetUp)?;
     let telemetry = {
         let _entered = runtime.enter();
         Telemetry::start(&settings.telemetry)?
     };
+    // Its threads log whether the system lets them have their priority.
+    let query_runtime = settings.role.has_backend().then(query_runtime).transpose().map_err(Error::SetUp)?;
     open_files::raise_limit();
     if !settings.unused.is_empty() {
         let variables = settings.unused.join(", ");
@@ -140,9 +148,10 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
     // Everything that matters has been awaited. A remaining read of the embedded store waits
     // only for its disk, but a read of a network store must end before the network is
     // stopped.
+    let deadline = Instant::now() + READER_SHUTDOWN_TIMEOUT;
     for runtime in query_runtime.into_iter().chain([runtime]) {
         if network.is_used() {
-            runtime.shutdown_timeout(READER_SHUTDOWN_TIMEOUT);
+            runtime.shutdown_timeout(deadline.saturating_duration_since(Instant::now()));
         } else {
             runtime.shutdown_background();
         }

@@ -6,7 +6,7 @@
 //! shorter interrupts it (since Linux 6.12), so these threads ask for the longest slices that there are.
 
 /// Lets other threads interrupt the current one as soon as they are ready, and gives it this niceness, unless its own is as
-/// high already. Where the system cannot do that, a warning says so.
+/// high already. Where the system forbids that, the first such thread logs a warning.
 #[cfg(target_os = "linux")]
 pub fn yield_to_others(niceness: i32) {
     linux::yield_to_others(niceness);
@@ -18,26 +18,38 @@ pub fn yield_to_others(_: i32) {}
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::{io, time::Duration};
+    use std::{io, sync::Once, time::Duration};
+
+    use rustix::process::{getpriority_process, setpriority_process};
 
     /// The longest slice that Linux gives.
     const SLICE: Duration = Duration::from_millis(100);
 
+    static WARNING: Once = Once::new();
+
     pub(super) fn yield_to_others(niceness: i32) {
-        let changed = rustix::process::getpriority_process(None)
-            .map_err(io::Error::from)
-            .and_then(|current| set_attributes(current.max(niceness)));
-        if let Err(error) = changed {
-            tracing::warn!(%error, "failed to lower the priority of a thread");
+        if let Err(error) = lower_priority(niceness) {
+            WARNING.call_once(|| tracing::warn!(%error, "failed to lower the priority of threads"));
         }
     }
 
-    /// Sets the niceness and the length of slices of the current thread. Older kernels ignore the length.
+    fn lower_priority(niceness: i32) -> io::Result<()> {
+        let current = getpriority_process(None)?;
+        let Err(error) = set_attributes(current.max(niceness)) else { return Ok(()) };
+        // Some sandboxes only allow the older call.
+        if current < niceness {
+            setpriority_process(None, niceness)?;
+        }
+        Err(error)
+    }
+
+    /// Sets the niceness and the length of slices of the current thread, whatever its policy. Older kernels ignore the
+    /// length.
     fn set_attributes(niceness: i32) -> io::Result<()> {
         let attributes = libc::sched_attr {
             size: size_of::<libc::sched_attr>() as u32,
-            sched_policy: libc::SCHED_OTHER as u32,
-            sched_flags: 0,
+            sched_policy: 0,
+            sched_flags: libc::SCHED_FLAG_KEEP_POLICY as u64,
             sched_nice: niceness,
             sched_priority: 0,
             sched_runtime: SLICE.as_nanos() as u64,
