@@ -51,8 +51,8 @@ const END_LOGIN: &str = "access.v1.AccessService/EndLogin";
 /// The call that writes a document.
 const WRITE_DOCUMENT: &str = "documents.v1.DocumentService/Write";
 
-/// Calls that get an audit entry only if their handler says what they change. Most calls that write a document change
-/// nothing that others use, and a call to end a token may find none.
+/// Calls that get an audit entry only if their handler says what they change. Most calls that write a document take
+/// nothing away, and a call to end a token may find none.
 const AUDITED_IF_NAMED: [&str; 2] = [END_LOGIN, WRITE_DOCUMENT];
 
 /// Calls of lesser roles that get an audit entry: all deletions, the calls that move runs into the bin and out of it,

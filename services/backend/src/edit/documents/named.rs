@@ -34,10 +34,6 @@ use crate::{
 /// Longest name of a kind.
 const MAX_KIND_BYTES: usize = 64;
 
-/// Kinds whose documents are registries: what others use is found through them, so the audit log has an entry for each
-/// document of them that is replaced.
-const REGISTRIES: [&str; 2] = ["mlflow-registered-model", "wandb-collection"];
-
 /// Checks a kind.
 fn check_kind(kind: &str) -> Result<()> {
     let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
@@ -91,7 +87,6 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
     if request.deletes {
         call.check_role(Role::Editor, "deleting a part of a document")?;
     }
-    let is_audited = request.deletes || REGISTRIES.contains(&request.kind.as_str());
     let now = (deps.clock)();
     let new = Document { created_us: now, updated_us: now, content: request.content.to_vec() };
     let (updated_us, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
@@ -113,7 +108,7 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
             entity_create(&mut transaction, project, &id, &new).await?;
             return Ok::<_, Error>((transaction, now));
         }
-        if is_audited {
+        if request.deletes {
             audit_resource(format_args!("{} {}", request.kind, request.name));
         }
         let replace = |document: &mut Document| {
