@@ -126,7 +126,7 @@ impl Scope {
                 Access::Caller => stamp_limits(headers, caller),
                 // Some of these calls need a second right, depending on what they change.
                 Access::Ingest => {
-                    let rights = caller.rights_in(self.project_name());
+                    let rights = caller.known_rights(self.project_name());
                     headers.insert(RIGHTS, ascii(&rights.names()));
                 }
                 // It may ask for data of projects that do not exist, which belongs to no owner.

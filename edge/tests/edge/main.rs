@@ -8,6 +8,7 @@
 mod access;
 mod backend;
 mod call_limits;
+mod caller_outage;
 mod compression;
 mod deadlines;
 mod frontier;

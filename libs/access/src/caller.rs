@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use matyan_proto::common::v1::Access;
 
-use crate::right::{Right, RightSet, Role};
+use crate::right::{KnownRights, Right, RightSet, Role};
 
 /// The rights of a caller, by project.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,9 +141,10 @@ impl Caller {
 
     /// The rights of the caller in this project, within the limits of its token. Rights that may have changed since are
     /// left out, except that to send data.
-    pub fn rights_in(&self, project: &str) -> RightSet {
-        let held = self.rights.in_project(project);
-        if self.is_outdated { held.intersection(Role::Ingest.rights()) } else { held }
+    pub fn known_rights(&self, project: &str) -> KnownRights {
+        let all = self.rights.in_project(project);
+        let held = if self.is_outdated { all.intersection(Role::Ingest.rights()) } else { all };
+        KnownRights { held, are_outdated: self.is_outdated }
     }
 
     /// Whether the caller has shown no credential.
@@ -272,6 +273,14 @@ mod tests {
         // While rights cannot be looked up, Prometheus still sees why.
         assert_eq!(limited.outdated().check(Access::Monitor, ""), Ok(()));
         assert_eq!(owner.outdated().check(Access::Monitor, ""), Err(Denial::RightsAway));
+    }
+
+    #[test]
+    fn rights_that_may_have_changed_are_left_out_except_that_to_send_data() {
+        let editor = caller(&[(Some("own"), Role::Editor)]);
+        assert_eq!(editor.known_rights("own").names(), "READ,INGEST,EDIT");
+        assert_eq!(editor.known_rights("other").names(), "");
+        assert_eq!(editor.outdated().known_rights("own").names(), "INGEST,AWAY");
     }
 
     #[test]

@@ -59,5 +59,5 @@ pub use outage::{ANSWER_TIMEOUT, Attempt, Outage, RETRY_INTERVAL};
 pub use principal_name::{PRINCIPAL_BYTES, is_principal_name};
 pub use process_key::{ProcessKey, Question};
 pub use project_name::{NAME_OF_DEFAULT, PROJECT_NAME_RULE, is_project_name};
-pub use right::{Right, RightSet, Role};
+pub use right::{KnownRights, Right, RightSet, Role};
 pub use token::{AccessToken, BrowserSecret, NEXT_PAGE_BYTES, SIGN_IN_PREFIX, SecretKind, TokenDigest};

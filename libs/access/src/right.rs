@@ -120,6 +120,34 @@ impl FromIterator<Right> for RightSet {
     }
 }
 
+/// Stands among the names of rights if others cannot be looked up. Processes that do not know it ignore it.
+const AWAY: &str = "AWAY";
+
+/// What a process that has looked up the rights of a caller tells another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownRights {
+    pub held: RightSet,
+    /// Whether the caller may have further rights, which cannot be looked up at the moment.
+    pub are_outdated: bool,
+}
+
+impl KnownRights {
+    /// The names of the rights, separated by commas.
+    pub fn names(self) -> String {
+        let held = self.held.names();
+        if !self.are_outdated {
+            return held;
+        }
+        if held.is_empty() { AWAY.to_owned() } else { format!("{held},{AWAY}") }
+    }
+
+    /// The rights with these names, separated by commas. A name that this version does not know gives no right.
+    pub fn from_names(names: &str) -> Self {
+        let are_outdated = names.split(',').any(|name| name == AWAY);
+        Self { held: RightSet::from_names(names), are_outdated }
+    }
+}
+
 /// A set of rights with a name, which is granted to a principal in a project, or in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -209,6 +237,21 @@ mod tests {
         assert_eq!(RightSet::from_names("edit,FUTURE,READ"), Role::Viewer.rights());
         assert!(Role::Editor.rights().contains_all(Role::Writer.rights()));
         assert!(!Role::Ingest.rights().contains_all(Role::Writer.rights()));
+    }
+
+    #[test]
+    fn known_rights_say_whether_there_may_be_others() {
+        for (held, are_outdated, names) in [
+            (Role::Writer.rights(), false, "READ,INGEST"),
+            (Role::Ingest.rights(), true, "INGEST,AWAY"),
+            (RightSet::NONE, true, "AWAY"),
+            (RightSet::NONE, false, ""),
+        ] {
+            let rights = KnownRights { held, are_outdated };
+            assert_eq!(rights.names(), names);
+            assert_eq!(KnownRights::from_names(names), rights);
+            assert_eq!(RightSet::from_names(names), held, "an earlier version ignores the mark");
+        }
     }
 
     #[test]

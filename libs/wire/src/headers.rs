@@ -21,8 +21,8 @@ pub const TOKEN_ROLE: &str = "matyan-token-role";
 /// The only project of the caller's token, after a slash; absent if the token is for all projects. In calls that every
 /// caller may make.
 pub const TOKEN_PROJECT: &str = "matyan-token-project";
-/// Names of the caller's rights in the project, separated by commas. In calls that send data, of which some need a
-/// second right.
+/// Names of the caller's rights in the project, separated by commas, and `AWAY` if others cannot be looked up. In calls
+/// that send data, of which some need a second right.
 pub const RIGHTS: &str = "matyan-rights";
 /// Address of the caller, or of the proxy in front of the server. In calls of known callers with an entry in the audit
 /// log, and in calls of programs that wait for a token.

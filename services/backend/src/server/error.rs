@@ -139,6 +139,8 @@ pub(crate) enum Error {
         "{what} needs the role {role}, which `{caller}` does not have in this project: ask an owner or an operator"
     )]
     MissingRole { what: &'static str, role: &'static str, caller: String },
+    #[error("access rights cannot be looked up at the moment: try again")]
+    RightsAway,
 }
 
 impl Error {
@@ -188,7 +190,8 @@ impl Error {
             | Self::Log(_)
             | Self::Blobs(_)
             | Self::Stopping
-            | Self::ProviderAway => Code::Unavailable,
+            | Self::ProviderAway
+            | Self::RightsAway => Code::Unavailable,
             Self::InvalidQuery { .. } => Code::InvalidQuery,
             Self::QueryTooExpensive(_) | Self::SortTooLarge { .. } => Code::QueryTooExpensive,
             Self::Internal(_)

@@ -165,6 +165,24 @@ async fn rule_96_who_may_only_send_data_replaces_no_document() {
     harness.end().await;
 }
 
+/// A refusal for good would end the training of a writer.
+#[tokio::test]
+async fn rule_56_while_rights_are_away_a_document_is_replaced_later() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let rights = "INGEST,AWAY";
+    client.write(by(rights, write("a", b"1", Some(0)))).await.unwrap();
+    let deleting = WriteRequest { deletes: true, ..write("a", b"2", None) };
+    for replaced in [write("a", b"2", None), deleting] {
+        let (code, message, _) = failure(client.write(by(rights, replaced)).await);
+        assert_eq!(code, Code::Unavailable, "{message}");
+    }
+    let document = client.get(get("a")).await.unwrap().into_inner().document.unwrap();
+    assert_eq!(document.content.as_ref(), b"1");
+    client.write(by("READ,INGEST", write("a", b"2", None))).await.unwrap();
+    harness.end().await;
+}
+
 #[tokio::test]
 async fn rule_80_a_change_that_takes_something_away_has_an_entry_and_no_other_change() {
     let harness = Harness::new().await;
