@@ -121,6 +121,7 @@ impl Error {
                     "`{principal}` has signed in {limit} times in the last minutes: wait ten minutes, then sign in again"
                 ),
             ),
+            AccessRefusal::TooManyLogins => Self::TooManyLogins,
             AccessRefusal::UnknownPrincipal => Self::field(
                 "principal",
                 format!(

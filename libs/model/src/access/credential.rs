@@ -32,6 +32,10 @@ const MAX_USED_STATES_OF_PRINCIPAL: usize = 100;
 const MAX_LOGINS: usize = 1_000;
 const MAX_LOGINS_OF_NETWORK: usize = 100;
 
+/// Time for which no login of the same network ends a login: people behind one proxy are one network, and need some time
+/// to type their codes. 2 minutes.
+const LOGIN_KEPT_US: i64 = 2 * 60 * 1_000_000;
+
 /// Time for which an expired token is listed, so that an owner sees why a script has stopped: 30 days.
 pub(super) const LISTED_AFTER_END_US: i64 = 30 * 24 * 3_600 * 1_000_000;
 
@@ -376,8 +380,7 @@ fn make_room(
             Err(AccessRefusal::TooManyTokensOfProject { limit: MAX_TOKENS_OF_PROJECT })
         }
         CredentialKind::PendingLogin(login) => {
-            clear_login(transaction, &alike, &login.network);
-            Ok(())
+            make_room_for_login(transaction, &alike, &login.network, credential.created_us)
         }
         CredentialKind::Link(_) if alike.len() >= MAX_LINKS => {
             Err(AccessRefusal::TooManyLinks { limit: MAX_LINKS })
@@ -412,10 +415,15 @@ fn network_of_login(login: &Credential) -> &str {
 }
 
 /// Clears one of the waiting logins, which are sorted by age, if one more login from this network would be above a limit.
-fn clear_login(transaction: &mut Transaction, waiting: &[&Credential], network: &str) {
-    let own: Vec<_> = waiting.iter().copied().filter(|it| network_of_login(it) == network).collect();
-    if !network.is_empty() && own.len() >= MAX_LOGINS_OF_NETWORK {
-        clear_oldest(transaction, own.into_iter(), MAX_LOGINS_OF_NETWORK);
+fn make_room_for_login(
+    transaction: &mut Transaction,
+    waiting: &[&Credential],
+    network: &str,
+    now_us: i64,
+) -> Result<(), AccessRefusal> {
+    let own = waiting.iter().filter(|it| network_of_login(it) == network).count();
+    let ended = if !network.is_empty() && own >= MAX_LOGINS_OF_NETWORK {
+        waiting.iter().find(|it| network_of_login(it) == network)
     } else if waiting.len() >= MAX_LOGINS {
         // Whoever starts the most logins loses one.
         let mut counts = HashMap::from([(network, 1)]);
@@ -423,11 +431,17 @@ fn clear_login(transaction: &mut Transaction, waiting: &[&Credential], network: 
             *counts.entry(network_of_login(login)).or_default() += 1;
         }
         // The last of the maxima, which is the oldest login.
-        let oldest = waiting.iter().rev().max_by_key(|it| counts.get(network_of_login(it)));
-        if let Some(oldest) = oldest {
-            transaction.batch().clear(keys::credential(&oldest.digest));
-        }
+        waiting.iter().rev().max_by_key(|it| counts.get(network_of_login(it)))
+    } else {
+        None
+    };
+    let Some(ended) = ended else { return Ok(()) };
+    let is_kept = now_us.saturating_sub(ended.created_us) < LOGIN_KEPT_US;
+    if is_kept && network_of_login(ended) == network {
+        return Err(AccessRefusal::TooManyLogins);
     }
+    transaction.batch().clear(keys::credential(&ended.digest));
+    Ok(())
 }
 
 /// Clears the oldest of these credentials, which are sorted by age, so that one more credential is within the limit.

@@ -29,6 +29,8 @@ pub enum AccessRefusal {
     TooManyLinksOfProject {
         limit: usize,
     },
+    /// Too many programs of one network have begun a login in the last two minutes.
+    TooManyLogins,
     /// The principal has signed in with its provider too often in a short time.
     TooManySignIns {
         limit: usize,

@@ -128,6 +128,11 @@ pub(crate) enum Error {
     /// A program gets no token by this code, in this session.
     #[error("{0}")]
     LoginRefused(String),
+    #[error(
+        "too many programs of your network wait for someone who types their code: try again in two minutes, or use `matyan \
+         login --paste`"
+    )]
+    TooManyLogins,
     #[error("the provider with which you sign in does not answer: try again, or sign in with a token")]
     ProviderAway,
     #[error(
@@ -178,6 +183,7 @@ impl Error {
             | Self::Full { .. }
             | Self::TooManyTags { .. }
             | Self::TooManyGoals { .. }
+            | Self::TooManyLogins
             | Self::NoMoreNumbers => Code::TooLarge,
             Self::UploadLimit(limit) if limit.is_temporary() => Code::Unavailable,
             Self::UploadLimit(_) => Code::TooLarge,

@@ -86,12 +86,12 @@ async fn rule_121_a_code_is_typed_in_a_session_of_a_person_and_in_time() {
     assert!(matches!(type_code(&store, 3, 7, 199).await, TypedCode::Found { .. }));
 }
 
-/// A login that waits from this time to 1,000,000.
+/// A login that begins ten seconds after the one with the number before, and waits for days.
 fn numbered_login(number: u16, network: &str) -> Credential {
     let mut digest = [0; 32];
     digest[..2].copy_from_slice(&number.to_be_bytes());
-    let created_us = i64::from(number);
-    Credential { digest, created_us, expires_us: Some(1_000_000), ..login(0, network) }
+    let created_us = i64::from(number) * 10_000_000;
+    Credential { digest, created_us, expires_us: Some(1_000_000_000_000), ..login(0, network) }
 }
 
 /// The numbers of the waiting logins.
@@ -110,6 +110,27 @@ async fn rule_121_one_network_leaves_room_for_the_logins_of_others() {
     }
     // The network has ended its own oldest logins.
     let expected: Vec<u16> = [0].into_iter().chain(3..=102).collect();
+    assert_eq!(waiting(&store).await, expected);
+}
+
+/// People behind one proxy are one network, and strangers may be behind it as well.
+#[tokio::test]
+async fn rule_121_no_login_of_a_network_ends_another_one_within_two_minutes() {
+    let store = TestStore::open().await;
+    let login_at = |seconds: i64, number: u16, network: &str| Credential {
+        created_us: seconds * 1_000_000,
+        ..numbered_login(number, network)
+    };
+    begin(&store, &login_at(0, 0, "10.0.0.7")).await.unwrap();
+    for number in 1..100 {
+        begin(&store, &login_at(60, number, "10.0.0.7")).await.unwrap();
+    }
+    let refused: Result<(), AccessRefusal> = Err(AccessRefusal::TooManyLogins);
+    assert_eq!(begin(&store, &login_at(119, 100, "10.0.0.7")).await, refused);
+    begin(&store, &login_at(119, 101, "10.0.0.8")).await.unwrap();
+    begin(&store, &login_at(120, 102, "10.0.0.7")).await.unwrap();
+    assert_eq!(begin(&store, &login_at(121, 103, "10.0.0.7")).await, refused, "the others are younger");
+    let expected: Vec<u16> = (1..100).chain([101, 102]).collect();
     assert_eq!(waiting(&store).await, expected);
 }
 

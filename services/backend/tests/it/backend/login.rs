@@ -117,7 +117,11 @@ async fn rule_121_one_network_leaves_room_for_others() {
     for number in 1..=99 {
         begin(&harness, &format!("2001:db8:0:{number:x}::1")).await.unwrap();
     }
+    let refused = begin(&harness, "2001:db8::1").await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().contains("matyan login --paste"), "{refused:?}");
     assert_eq!(state(&harness, &first.token).await, LoginState::Pending);
+    harness.advance_clock(2 * 60);
     let last = begin(&harness, "2001:db8::1").await.unwrap();
     // The oldest login of the network makes room.
     assert_eq!(state(&harness, &first.token).await, LoginState::Ended);
