@@ -29,7 +29,7 @@ use tracing::Instrument as _;
 use super::{
     deps::Deps,
     error::truncated,
-    failure_budget::{FailureBudget, has_changed_nothing},
+    failure_budget::{FailureBudget, is_limited},
     stream::Streams,
 };
 
@@ -103,14 +103,18 @@ impl AuditLog {
         Audited { service, log: self.clone() }
     }
 
-    /// Writes an entry, to the store and to the log of the process. A failure is only reported, because the call is
-    /// over.
-    pub async fn write(&self, event: AuditEvent, code: Code) {
+    /// The entry of an event that ends now.
+    fn entry(&self, event: AuditEvent, code: Code) -> AuditEntry {
         let AuditEvent { principal, credential, address, project, rpc, resource, request_id } = event;
         let position = AuditPosition { time_us: (self.deps.clock)(), id: (self.deps.new_id)() };
         let code = code as i32;
-        let entry =
-            AuditEntry { position, principal, credential, address, project, rpc, resource, code, request_id };
+        AuditEntry { position, principal, credential, address, project, rpc, resource, code, request_id }
+    }
+
+    /// Writes an entry, to the store and to the log of the process. A failure is only reported, because the call is
+    /// over.
+    pub async fn write(&self, event: AuditEvent, code: Code) {
+        let entry = self.entry(event, code);
         write_audit_line(&entry);
         let mut batch = Batch::default();
         audit_put(&mut batch, &entry);
@@ -210,10 +214,14 @@ impl OpenCall {
         if self.is_if_named && event.resource.is_empty() {
             return None;
         }
-        if has_changed_nothing(status) && !self.log.failures.admit(&event.principal) {
+        let code = status.code();
+        if is_limited(status) && !self.log.failures.admit(&event.principal) {
+            // A call that its client has abandoned may have had its effect, so the log of the process has it in any case.
+            if code == Code::Cancelled {
+                write_audit_line(&self.log.entry(event, code));
+            }
             return None;
         }
-        let code = status.code();
         let log = self.log.clone();
         let (written, end) = oneshot::channel();
         let task = async move {

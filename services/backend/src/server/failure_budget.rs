@@ -1,5 +1,5 @@
 //! The number of failed calls that get an entry in the audit log. A call that has changed nothing can be repeated as often
-//! as its caller likes, so few of one principal are listed.
+//! as its caller likes, and so can a call that its client abandons, so few of one principal are listed.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -28,29 +28,47 @@ struct Period {
 }
 
 impl FailureBudget {
-    /// Counts a failed call. Returns whether it has an entry.
+    /// Counts a failed call. Returns whether it has an entry. The log of the process has a line for the first one of a
+    /// principal that has none.
     pub(crate) fn admit(&self, principal: &str) -> bool {
+        let number = self.count(principal);
+        if number == MAX_OF_PRINCIPAL + 1 {
+            tracing::warn!(
+                target: "audit",
+                "further failed calls of `{principal}` are not listed in the audit log for an hour at most"
+            );
+        }
+        number <= MAX_OF_PRINCIPAL
+    }
+
+    /// Counts a failed call. Returns its number among those of its principal in this period, or the largest number if the
+    /// principal is not counted.
+    fn count(&self, principal: &str) -> u32 {
         let now = Instant::now();
         let mut period = self.0.lock();
         if period.began.is_none_or(|began| now - began >= PERIOD) {
             *period = Period { began: Some(now), of_principals: HashMap::new() };
         }
         if let Some(count) = period.of_principals.get_mut(principal) {
-            let is_admitted = *count < MAX_OF_PRINCIPAL;
-            *count += u32::from(is_admitted);
-            return is_admitted;
+            *count = count.saturating_add(1);
+            return *count;
         }
-        let has_room = period.of_principals.len() < MAX_PRINCIPALS;
-        if has_room {
-            period.of_principals.insert(principal.to_owned(), 1);
+        if period.of_principals.len() >= MAX_PRINCIPALS {
+            return u32::MAX;
         }
-        has_room
+        period.of_principals.insert(principal.to_owned(), 1);
+        1
     }
+}
+
+/// Whether calls with this status are counted: they have changed nothing, or their client has abandoned them.
+pub(crate) fn is_limited(status: &Status) -> bool {
+    status.code() == Code::Cancelled || has_changed_nothing(status)
 }
 
 /// Whether a call with this status has changed nothing. A call that fails for another reason than its request may have
 /// had its effect. A batch that ended early says how much of it is done.
-pub(crate) fn has_changed_nothing(status: &Status) -> bool {
+fn has_changed_nothing(status: &Status) -> bool {
     let is_refusal = matches!(
         status.code(),
         Code::InvalidArgument
@@ -81,6 +99,7 @@ mod tests {
         let admitted = |principal: &str| (0..1_000).filter(|_| budget.admit(principal)).count();
         assert_eq!(admitted("ana"), 100);
         assert_eq!(admitted("bo"), 100);
+        assert_eq!([budget.count("ana"), budget.count("cy")], [1_001, 1]);
         advance(PERIOD).await;
         assert_eq!(admitted("ana"), 100);
         let others = (0..2 * MAX_PRINCIPALS).filter(|number| budget.admit(&number.to_string())).count();
@@ -89,13 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn only_refused_calls_have_changed_nothing() {
-        let is_counted = |error: Error| has_changed_nothing(&Status::from(error));
+    fn refused_and_abandoned_calls_are_counted() {
+        let is_counted = |error: Error| is_limited(&Status::from(error));
         let missing = || Error::not_found("run", "r");
         assert!(is_counted(missing()));
         assert!(is_counted(missing().after(0)));
         assert!(!is_counted(missing().after(1)), "one run is done");
         assert!(!is_counted(Error::Stopping));
-        assert!(!has_changed_nothing(&Status::ok("")));
+        assert!(!is_limited(&Status::ok("")));
+        assert!(is_limited(&Status::cancelled("")));
     }
 }
