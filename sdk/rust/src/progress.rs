@@ -51,6 +51,8 @@ pub(crate) struct Delivery {
     pub(crate) is_connected: bool,
     /// When the connection was lost, or was first attempted in vain.
     pub(crate) disconnected_at: Option<Instant>,
+    /// When the first attempt to send began since which nothing was stored.
+    pub(crate) stalled_since: Option<Instant>,
     pub(crate) last_error: Option<String>,
     /// Whether a notice says that there is no connection.
     pub(crate) is_outage_reported: bool,

@@ -333,6 +333,7 @@ impl Outbox {
             delivery.rejected_items += rejected_items;
             delivery.log_position = log_position.or(delivery.log_position);
             delivery.is_outage_reported = false;
+            delivery.stalled_since = None;
             // The server takes data again; that the run was deleted stays true.
             if !delivery.is_run_deleted {
                 delivery.last_error = None;

@@ -30,7 +30,7 @@ use crate::{
     upload::worker,
 };
 
-/// Time without a connection after which a notice says so.
+/// Time in which nothing is stored after which a notice says so.
 const REPORTED_OUTAGE: Duration = Duration::from_secs(30);
 /// Interval between attempts to read or write files that fail.
 const FILE_RETRY: Duration = Duration::from_secs(1);
@@ -127,8 +127,10 @@ async fn attempt(
     let owner = spool.owner();
     // The server may take the connection, and say nothing until the attempt is given up.
     spool.progress.update(|delivery| {
+        let now = Instant::now();
+        delivery.stalled_since.get_or_insert(now);
         if !delivery.is_connected {
-            delivery.disconnected_at.get_or_insert_with(Instant::now);
+            delivery.disconnected_at.get_or_insert(now);
         }
     });
     let connection = match connection::connect(&owner.gateway_url, &owner.run_id, dialer).await {
@@ -154,7 +156,11 @@ async fn attempt(
     }
     match end {
         LinkEnd::Finished => return,
-        LinkEnd::Lost(reason) | LinkEnd::Journal(reason) => fail(spool, &reason),
+        LinkEnd::Lost(reason) => {
+            fail(spool, &reason);
+            report_outage(spool, &reason, false);
+        }
+        LinkEnd::Journal(reason) => fail(spool, &reason),
         LinkEnd::NeedsCorrection(reason) => {
             fail(spool, &reason);
             report_outage(spool, &reason, true);
@@ -179,12 +185,12 @@ fn fail(spool: &Spool, reason: &str) {
     });
 }
 
-/// Reports once that the server cannot be reached: at once if that needs a correction, and otherwise
-/// when it has been so for a while.
+/// Reports once that the server stores nothing: at once if that needs a correction, and otherwise when it has been so for a
+/// while. Connections that are made and lost again do not end that.
 fn report_outage(spool: &Spool, reason: &str, needs_correction: bool) {
     let mut is_due = false;
     spool.progress.update(|delivery| {
-        let is_long = delivery.disconnected_at.is_some_and(|since| since.elapsed() >= REPORTED_OUTAGE);
+        let is_long = delivery.stalled_since.is_some_and(|since| since.elapsed() >= REPORTED_OUTAGE);
         is_due = !delivery.is_outage_reported && (is_long || needs_correction);
         delivery.is_outage_reported |= is_due;
     });
@@ -266,7 +272,9 @@ mod tests {
             let spool = spool_in(&root, "http://127.0.0.1:1", &notices);
             fail(&spool, "refused");
             spool.progress.update(|delivery| {
-                delivery.disconnected_at = Instant::now().checked_sub(outage);
+                delivery.stalled_since = Instant::now().checked_sub(outage);
+                // As after a handshake, whose connection is lost again.
+                delivery.disconnected_at = None;
             });
             for _ in 0..2 {
                 report_outage(&spool, "refused", needs_correction);
