@@ -427,7 +427,9 @@ mod tests {
                 "HTTP/1.1 {status}\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             );
             let (_, outcome) = tokio::join!(answer(&gateway, head), client.text(&request));
-            let error = outcome.unwrap_err().to_string();
+            let error = outcome.unwrap_err();
+            assert!(!error.is_temporary(), "{status}: {error}");
+            let error = error.to_string();
             assert!(error.contains("redirects to another one"), "{status}: {error}");
             assert!(futures::FutureExt::now_or_never(elsewhere.accept()).is_none(), "{status}");
         }
