@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use matyan_proto::ingest::v1::IngestionBatch;
+use matyan_proto::ingest::v1::{IngestionBatch, Rejection};
 use prost::Message as _;
 use tokio::time;
 
@@ -58,10 +58,23 @@ async fn deliver(
     let batch = IngestionBatch::decode(batch).map_err(|error| error.to_string())?;
     let definitions = outbox.definitions_until(cut);
     let rejections = session.deliver(&batch, &definitions).await.map_err(|error| error.to_string())?;
-    let counts = rejections.iter().map(|rejection| rejection.count.max(1));
-    let rejected = RejectedItems { count: counts.fold(0, u32::saturating_add), first: rejections.first() };
+    let rejected = RejectedItems { count: rejected_items(&rejections), first: rejections.first() };
     outbox.acknowledge(cut.sequence, None, rejected)?;
     Ok(())
+}
+
+/// Number of items of rejections, which are sorted by item. Each is about one or more adjacent items, and a server may name
+/// several problems of an item.
+fn rejected_items(rejections: &[Rejection]) -> u32 {
+    let mut items = 0_u32;
+    // The end of the items that are counted.
+    let mut counted = 0_u32;
+    for rejection in rejections {
+        let end = rejection.item.saturating_add(rejection.count.max(1));
+        items = items.saturating_add(end.saturating_sub(rejection.item.max(counted)));
+        counted = counted.max(end);
+    }
+    items
 }
 
 /// Waits until there may be something to send, and answers pings while it waits.
@@ -73,5 +86,25 @@ async fn wait(session: &mut JsonSession<Socket>, outbox: &Outbox) -> Result<(), 
         () = spool.sender_wake.notified() => Ok(()),
         () = time::sleep(longest) => Ok(()),
         error = session.idle() => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_with_several_problems_is_counted_once() {
+        let count = |rejections: &[(u32, u32)]| {
+            let rejections: Vec<_> = rejections
+                .iter()
+                .map(|(item, count)| Rejection { item: *item, count: *count, ..Rejection::default() })
+                .collect();
+            rejected_items(&rejections)
+        };
+        assert_eq!(count(&[]), 0);
+        assert_eq!(count(&[(3, 1), (3, 1), (7, 0)]), 2);
+        assert_eq!(count(&[(0, 5), (2, 1), (4, 3), (9, 1)]), 8);
+        assert_eq!(count(&[(1, u32::MAX), (2, 1)]), u32::MAX - 1);
     }
 }
