@@ -340,7 +340,7 @@ impl Outbox {
             }
         });
         // After the count, so that a caller that sees the notice also sees the loss, and before a wait for delivery ends.
-        if rejected_items > 0 {
+        if rejected.count > 0 {
             self.report_rejections(rejected_items, rejected.first);
         }
         self.publish();
@@ -350,7 +350,9 @@ impl Outbox {
     fn report_rejections(&self, items: u64, first: Option<&Rejection>) {
         let first =
             first.map_or_else(String::new, |first| format!("; the first: {}: {}", first.field, first.reason));
-        let message = format!("{REJECTION_NOTICE}{items} values{first}");
+        // A batch without items has definitions.
+        let what = if items == 0 { "definitions of series".to_owned() } else { format!("{items} values") };
+        let message = format!("{REJECTION_NOTICE}{what}{first}");
         self.spool.notices.push(NoticeLevel::Error, message);
     }
 
