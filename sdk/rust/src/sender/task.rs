@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    task::{self, JoinSet},
+    task::{self, JoinError, JoinSet},
     time,
 };
 
@@ -26,7 +26,7 @@ use crate::{
         outbox::Outbox,
         stop_and_wait,
     },
-    spool::store::Spool,
+    spool::{record::Position, store::Spool},
     upload::worker,
 };
 
@@ -39,22 +39,43 @@ const FILE_RETRY: Duration = Duration::from_secs(1);
 /// says what was sent, and what is not acknowledged is sent again.
 pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize + Clone + 'static) {
     let mut backoff = Backoff::default();
+    let mut stored = Position::default();
+    let mut reported = String::new();
     loop {
         let sending = task::spawn_local(send(spool.clone(), dialer.clone(), uploads.clone()));
-        match sending.await {
-            Err(error) if error.is_panic() => {}
+        let panic = match sending.await {
+            Err(error) if error.is_panic() => panic_text(error),
             // All of it is stored, or this thread ends.
             Ok(()) | Err(_) => return,
-        }
+        };
         if !spool.is_usable() {
             // All of it was stored, and it is removed.
             return spool.progress.update(|delivery| delivery.is_finished = true);
         }
-        let reason = "the sender has failed and starts again; this is a defect of Matyan: please report it";
-        fail(&spool, reason);
-        spool.notices.push(NoticeLevel::Error, format!("{}: {reason}", spool.path().display()));
+        let reason = format!(
+            "the sender has failed ({panic}) and starts again; this is a defect of Matyan: please report it"
+        );
+        fail(&spool, &reason);
+        // The same panic again is no news.
+        if reported != reason {
+            spool.notices.push(NoticeLevel::Error, format!("{}: {reason}", spool.path().display()));
+            reported = reason;
+        }
+        let reached = spool.progress.delivery().stored;
+        if reached > stored {
+            backoff.reset();
+            stored = reached;
+        }
         spool.progress.pause(backoff.next_pause()).await;
     }
+}
+
+/// Text of a panic.
+fn panic_text(error: JoinError) -> String {
+    let panic = error.into_panic();
+    let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = literal.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "without a reason".to_owned())
 }
 
 async fn send(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize) {
@@ -238,7 +259,9 @@ mod tests {
         LocalSet::new().run_until(run(spool.clone(), Dialer::default(), uploads)).await;
         assert!(spool.progress.delivery().is_finished);
         let found = notices.take();
-        assert!(found.iter().any(|notice| notice.message.contains("starts again")), "{found:?}");
+        let is_named =
+            |message: &str| message.contains("starts again") && message.contains("the first attempt fails");
+        assert!(found.iter().any(|notice| is_named(&notice.message)), "{found:?}");
     }
 
     #[tokio::test]
