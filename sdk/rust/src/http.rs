@@ -275,9 +275,9 @@ fn protected_redirects(may_lead: fn(&Url, &Url) -> bool) -> redirect::Policy {
     })
 }
 
-/// Whether a redirect stays on its server, or leads to its https. A server in the hands of somebody else must not make this
+/// Whether a URL is on the server of another one, or on its https. A server in the hands of somebody else must not make this
 /// machine send requests to others.
-fn is_same_server(from: &Url, to: &Url) -> bool {
+pub(crate) fn is_same_server(from: &Url, to: &Url) -> bool {
     let is_its_https = from.scheme() == "http" && to.scheme() == "https" && to.port().is_none();
     from.host() == to.host() && (from.origin() == to.origin() || is_its_https)
 }

@@ -13,7 +13,7 @@ use object_store_http::{
 };
 use tokio::{net::lookup_host, time::timeout};
 
-use crate::http::{HttpClient, HttpError, malformed};
+use crate::http::{HttpClient, HttpError, is_same_server, malformed};
 
 /// Beginnings of the headers that describe content to a Matyan server, S3, Azure or Google. None of them
 /// authorizes a request or asks a cloud for credentials, as `x-aws-…` and `metadata-flavor` do.
@@ -62,7 +62,7 @@ impl UploadTarget {
 
     /// Whether the gateway takes the content itself.
     pub(super) fn is_of(&self, gateway: &HttpClient) -> bool {
-        Url::parse(&self.url).is_ok_and(|url| url.origin() == gateway.address().origin())
+        Url::parse(&self.url).is_ok_and(|url| is_same_server(gateway.address(), &url))
     }
 }
 
@@ -167,6 +167,20 @@ mod tests {
             ("https://192.0.2.1", "https://192.0.2.1/x"),
         ] {
             assert_eq!(read(gateway, url, &[]).await.unwrap().url, url, "{gateway}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_may_name_its_own_https() {
+        for (gateway, url, is_own) in [
+            ("http://192.0.2.1", "http://192.0.2.1/x", true),
+            ("http://192.0.2.1", "https://192.0.2.1/x", true),
+            ("http://192.0.2.1", "https://192.0.2.1:9000/x", false),
+            ("http://192.0.2.1", "https://198.51.100.7/x", false),
+        ] {
+            let target = read(gateway, url, &[]).await.unwrap();
+            let gateway = HttpClient::new(gateway, Timeouts::default()).unwrap();
+            assert_eq!(target.is_of(&gateway), is_own, "{url}");
         }
     }
 
