@@ -219,7 +219,7 @@ impl Exchange<'_> {
 
 /// The number of messages since the last one that brought anything new.
 #[derive(Default)]
-struct IdleMessages {
+pub(crate) struct IdleMessages {
     count: u32,
     /// When the first of them arrived.
     since: Option<Instant>,
@@ -227,7 +227,7 @@ struct IdleMessages {
 
 impl IdleMessages {
     /// Counts a message. Returns whether there are more than any server needs to send.
-    fn are_too_many(&mut self, is_new: bool, now: Instant) -> bool {
+    pub(crate) fn are_too_many(&mut self, is_new: bool, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         if is_new || now.duration_since(since) > LONG_SILENCE {
             *self = Self::default();

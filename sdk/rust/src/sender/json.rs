@@ -20,8 +20,10 @@ use std::time::Duration;
 use futures::{FutureExt as _, Sink, SinkExt, Stream, StreamExt};
 use matyan_proto::ingest::v1::{IngestionBatch, Rejection, SeriesDef};
 use matyan_wire::client_json::ack::{Ack, RefusedItem, refused_items};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::sender::exchange::IdleMessages;
 use frame::{FrameWriter, JsonFrame};
 
 /// Time to wait for an ack. Servers hold a frame for up to 40 s while their log is away; one that
@@ -57,6 +59,8 @@ pub(crate) enum SessionError {
 pub(crate) struct JsonSession<S> {
     socket: S,
     ack_limit: Duration,
+    /// Messages since the last ack.
+    idle_messages: IdleMessages,
 }
 
 impl<S> JsonSession<S>
@@ -65,7 +69,7 @@ where
 {
     /// Uses a socket after its handshake.
     pub(crate) fn new(socket: S) -> Self {
-        Self { socket, ack_limit: ACK_LIMIT }
+        Self { socket, ack_limit: ACK_LIMIT, idle_messages: IdleMessages::default() }
     }
 
     /// Sends a batch and waits until it is stored. Returns the items that can never be accepted,
@@ -131,9 +135,16 @@ where
             // Pings that have arrived already are read without a wait, and other runs use this thread too.
             tokio::task::coop::consume_budget().await;
             match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => return parse_ack(&text),
+                Some(Ok(Message::Text(text))) => {
+                    self.idle_messages = IdleMessages::default();
+                    return parse_ack(&text);
+                }
                 // Reading answers pings.
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                    if self.idle_messages.are_too_many(false, Instant::now()) {
+                        return Err(SessionError::Unexpected("messages that say nothing new".into()));
+                    }
+                }
                 Some(Ok(Message::Binary(_))) => {
                     return Err(SessionError::Unexpected("a binary frame".into()));
                 }
