@@ -8,7 +8,7 @@ from array import array
 
 import pytest
 
-from matyan_client import Repo, Run, Text, errors
+from matyan_client import Repo, Run, Text, _core, errors
 from matyan_client.importing import (
     Artifact,
     ImportedRun,
@@ -65,6 +65,20 @@ def test_what_the_server_refuses_is_a_failure_of_its_run_only(shared_server):
     runs[0].items = lambda: iter([points("m", 1)])
     again = import_runs("test", runs, Target(shared_server.url))
     assert [outcome.state for outcome in again.runs] == ["imported", "unchanged"]
+
+
+def test_a_loss_that_is_not_logged_yet_is_a_failure_of_its_run_only(shared_server, monkeypatch):
+    def fail(*_arguments, **_options):
+        # The server has rejected a value since the last call that logs notices.
+        notice = (logging.ERROR, f"{_core.REJECTION_NOTICE}1 values")
+        monkeypatch.setattr(Run, "_notices", lambda _run: [notice])
+        raise errors.TransportError("1 values or files were not stored")
+
+    monkeypatch.setattr(frame._RunImport, "_write", fail)
+    items = imported("lost", lambda: iter([points("m", 1)]))
+    (outcome,) = import_runs("test", [items], Target(shared_server.url)).runs
+    assert outcome.state == "failed"
+    assert any("has not stored all of the run" in note for note in outcome.notes)
 
 
 def test_the_next_run_of_a_source_is_read_after_an_error(shared_server):

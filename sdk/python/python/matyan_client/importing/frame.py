@@ -208,11 +208,13 @@ class _RunImport:
                 self._write(run, itertools.chain(first, items), notices, is_first=record is None)
                 outcome = _outcome(self._imported.facts)
             except errors.TransportError:
-                if _is_missing(backend, self._imported.run_hash):
-                    raise errors.ServerError(_DELETED) from None
+                # What was lost may be known before its notice is logged.
+                run._report_notices()  # noqa: SLF001 - the same package
                 if notices.has_rejections:
                     # The next run is not concerned.
                     raise errors.ServerError(_INCOMPLETE) from None
+                if _is_missing(backend, self._imported.run_hash):
+                    raise errors.ServerError(_DELETED) from None
                 raise
             finally:
                 self._end(run, outcome)
