@@ -13,7 +13,8 @@ pub(crate) struct Health {
     pending_uploads: usize,
     /// Age of the oldest pending record in seconds.
     oldest_s: f64,
-    /// Points that were dropped because the spool was full.
+    /// Values and files that are lost: the spool was full, the server rejected them, a file was gone, or the run was
+    /// deleted on the server.
     dropped: u64,
     /// Whether a server is connected.
     connected: bool,

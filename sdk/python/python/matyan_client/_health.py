@@ -14,7 +14,8 @@ class Health(NamedTuple):
     pending_uploads: int
     # Age of the oldest of these values in seconds.
     oldest_s: float
-    # Values that are lost: the spool was full, or their device failed.
+    # Values and files that are lost: the spool was full, the server rejected them, a file was gone,
+    # a device failed, or the run was deleted on the server.
     dropped: int
     # Whether a server is connected.
     connected: bool

@@ -369,8 +369,8 @@ class Run(RunProperties, AimCalls):
         """Waits until everything that this process has tracked is stored by the server.
 
         Returns False if that takes longer than `timeout` seconds, by default 30, whether or not a
-        server can be reached; also if values were lost since the last call, because they could not
-        be read from their device.
+        server can be reached; also if values were lost since the last call, because the spool was
+        full, the server rejected them, or they could not be read from their device.
         """
         _arguments.check_seconds("timeout", timeout)
         if timeout is not None and not timeout >= 0:
