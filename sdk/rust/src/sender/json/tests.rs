@@ -333,12 +333,12 @@ async fn rule_93_an_ack_without_a_frame_is_not_that_of_the_next_frame() {
     let url = format!("ws://{}", listener.local_addr().unwrap());
     let server = async {
         let (stream, _) = listener.accept().await.unwrap();
-        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-        socket.send(Message::text(OK)).await.unwrap();
-        socket
+        tokio_tungstenite::accept_async(stream).await.unwrap()
     };
     let client = async { tokio_tungstenite::connect_async(url).await.unwrap().0 };
-    let (_server, client) = tokio::join!(server, client);
+    let (mut server, client) = tokio::join!(server, client);
+    // Sent after the handshake, with which the client might have read it otherwise.
+    server.send(Message::text(OK)).await.unwrap();
     client.get_ref().get_ref().readable().await.unwrap();
     let mut session = JsonSession::new(client);
     let outcome = session.deliver(&of_points(points(1)), &dictionary()).await;
