@@ -185,7 +185,7 @@ fn json_text(encoded: &[u8]) -> PyResult<Option<String>> {
     text.map(Some).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
-/// Calls what may take long. An exception that a handler of a signal raises meanwhile ends the call.
+/// Runs a long call, which an exception of a signal handler interrupts.
 pub(crate) fn interruptibly<T: Send>(
     py: Python<'_>,
     call: impl FnOnce(&mut Interrupt<'_>) -> Result<T, Error> + Send,

@@ -275,8 +275,8 @@ fn protected_redirects(may_lead: fn(&Url, &Url) -> bool) -> redirect::Policy {
     })
 }
 
-/// Whether a URL is on the server of another one, or on its https. A server in the hands of somebody else must not make this
-/// machine send requests to others.
+/// Whether `to` is on the server of `from` or, if that is http, on the default https port of its host. A hostile server must
+/// not make this machine send requests to other servers.
 pub(crate) fn is_same_server(from: &Url, to: &Url) -> bool {
     let is_its_https = from.scheme() == "http" && to.scheme() == "https" && to.port().is_none();
     from.host() == to.host() && (from.origin() == to.origin() || is_its_https)

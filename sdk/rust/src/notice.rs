@@ -59,7 +59,7 @@ impl Notices {
 
     /// Adds a notice, unless an equal one waits already.
     pub(crate) fn push(&self, level: NoticeLevel, message: impl Into<String>) {
-        // Most of them quote a server, which says as much as it likes.
+        // Most notices quote a server, which may send a text of any length.
         let notice = Notice { level, message: plain_line(&message.into()) };
         let notices = self.0.as_deref().unwrap_or(&OF_PROCESS);
         let mut queue = lock(notices.get());

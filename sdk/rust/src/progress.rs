@@ -44,17 +44,17 @@ pub(crate) struct Delivery {
     pub(crate) stored: Position,
     /// Number of events and points before it.
     pub(crate) stored_items: u64,
-    /// Number of those of them that the server has rejected.
+    /// Number of the stored items that the server has rejected.
     pub(crate) rejected_items: u64,
     /// Time of the first record after it, if one was seen.
     pub(crate) oldest_us: Option<i64>,
     pub(crate) is_connected: bool,
-    /// When the connection was lost, or was first attempted in vain.
+    /// Start of the time without a connection: its loss, or the first attempt.
     pub(crate) disconnected_at: Option<Instant>,
-    /// When the first attempt to send began since which nothing was stored.
+    /// Start of the first attempt after the last acknowledgement of new data.
     pub(crate) stalled_since: Option<Instant>,
     pub(crate) last_error: Option<String>,
-    /// Whether a notice says that there is no connection.
+    /// Whether a notice has reported the outage.
     pub(crate) is_outage_reported: bool,
     /// Uploads whose last attempt has failed, by number.
     pub(crate) failed_uploads: BTreeMap<u64, UploadFailure>,
@@ -88,7 +88,7 @@ impl Delivery {
         self.failed_uploads.values().any(|failure| failure.is_refused)
     }
 
-    /// Number of values that the server has got and not stored.
+    /// Number of values that the server has received and not stored.
     pub(crate) fn lost_items(&self) -> u64 {
         if self.is_run_deleted { self.stored_items } else { self.rejected_items }
     }

@@ -1,5 +1,5 @@
 //! Threads of the lowest priority for the clients of a load. In a network, such clients have processors of their own. Here
-//! they would take those of the server, and of the client whose figures are measured, which therefore interrupt them.
+//! they share the processors with the server and the measuring client, so both may interrupt them.
 
 use std::{future::Future, sync::LazyLock};
 

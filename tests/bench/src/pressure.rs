@@ -93,7 +93,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
     let frames = 1_000 / scale;
     for (load, rows) in loads {
         if rows.are_wanted(table) {
-            // A project of its own: a load may add runs that make the searches of another expensive.
+            // A separate project: the runs that a load adds would make the searches of the next load expensive.
             let directory = tempfile::tempdir().expect("there is room for a project");
             project::generate(Content::of_runs(RUNS / scale as u64), directory.path()).await;
             measure(table, load, &rows, directory.path(), frames).await;

@@ -12,7 +12,7 @@ from pathlib import Path
 from . import errors
 from ._console import counted
 
-# Limits of growth, as for the archives of `matyan backup`.
+# Limits of growth, as for the archives of `matyan backup` in `libs/archive/src/pack.rs`.
 _MAX_GROWTH = 200
 _MAX_GROWTH_FREE = 1 << 30
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -67,7 +67,7 @@ def _check(members: list[zipfile.ZipInfo], root: Path, target: Path, packed: int
 
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
-    """Makes an error of the server out of the many errors for a damaged archive."""
+    """Raises a `ServerError` for the errors of a damaged archive."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError) as e:

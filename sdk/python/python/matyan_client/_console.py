@@ -22,7 +22,7 @@ _BAR_DELAY = 1.0
 _UNIT = 1024
 # Names of files that the line at the end has.
 _MOST_NAMES = 3
-# Length of a text of a server that stands in a line with other text.
+# Most characters of a server's text that are quoted in a line.
 _LONGEST_QUOTE = 500
 # Control characters, which terminals obey, and characters that change the direction of the text.
 _CONTROLS = {

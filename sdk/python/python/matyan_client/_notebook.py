@@ -115,7 +115,7 @@ def _curve(curve: dict[str, Any]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    # Some whole numbers have no float. NaN is not below any number.
+    # Some integers exceed every float, and NaN fails the comparison.
     return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 

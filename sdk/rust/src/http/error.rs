@@ -158,7 +158,7 @@ fn shortened(status: StatusCode, body: &str) -> String {
 /// The URL is the one to show: that in `error` may contain a signature.
 pub(super) fn failure(url: &str, error: reqwest::Error) -> HttpError {
     if error.is_redirect() {
-        // It leads to the same place the next time: a person has to correct something.
+        // The next attempt would meet the same redirect, so this error is not temporary.
         return malformed(url, with_sources(&error.without_url()));
     }
     HttpError::Unreachable { url: url.to_owned(), reason: with_sources(&error.without_url()) }

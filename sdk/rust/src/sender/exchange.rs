@@ -171,7 +171,7 @@ impl Exchange<'_> {
     async fn receive<R: ResponseStream>(&self, mut responses: R) -> LinkEnd {
         let mut idle = IdleMessages::default();
         loop {
-            // Messages that have arrived already are read without a wait, and other runs use this thread too.
+            // Other runs share this thread, and messages that have already arrived are read without waiting.
             task::coop::consume_budget().await;
             let is_new = match time::timeout(EXAMINATION, responses.next()).await {
                 Err(_) if self.is_silent(R::SHOWS_PINGS) => {

@@ -118,7 +118,7 @@ where
 
     /// Sends one frame and waits for its ack.
     async fn exchange(&mut self, text: &str) -> Result<Ack, SessionError> {
-        // An ack that is there already is not that of this frame.
+        // An ack that has already arrived cannot belong to this frame.
         if let Some(error) = self.idle().now_or_never() {
             return Err(error);
         }
@@ -132,7 +132,7 @@ where
 
     async fn ack(&mut self) -> Result<Ack, SessionError> {
         loop {
-            // Pings that have arrived already are read without a wait, and other runs use this thread too.
+            // Other runs share this thread, and messages that have already arrived are read without waiting.
             tokio::task::coop::consume_budget().await;
             match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => {

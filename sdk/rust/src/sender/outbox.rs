@@ -299,8 +299,8 @@ impl Outbox {
         Frame { cut, batch: encoded.into(), first_us: batch.first_us() }
     }
 
-    /// Handles the acknowledgement of every batch up to a sequence. Returns whether it is news: a repeated one costs
-    /// nothing. One of a batch that was never sent is an error, and acknowledges nothing.
+    /// Handles the acknowledgement of every batch up to a sequence. Returns whether it acknowledges anything new. An
+    /// acknowledgement of a batch that was never sent is an error and changes nothing.
     pub(crate) fn acknowledge(
         &mut self,
         sequence: u64,
@@ -323,7 +323,7 @@ impl Outbox {
             // The batches would be sent again by the next process, which the server recognizes.
             self.spool.notices.push(NoticeLevel::Warning, format!("failed to write to a journal: {error}"));
         }
-        // The server chooses its number.
+        // The count comes from the server, so it may exceed the items of the batches.
         let rejected_items = u64::from(rejected.count).min(items);
         if let Some((log, partition, offset)) = log_position {
             first_line::remember(self.spool.owner(), LogPosition { log, partition, offset });
@@ -350,7 +350,7 @@ impl Outbox {
     fn report_rejections(&self, items: u64, first: Option<&Rejection>) {
         let first =
             first.map_or_else(String::new, |first| format!("; the first: {}: {}", first.field, first.reason));
-        // A batch without items has definitions.
+        // A batch without items has only definitions of series.
         let what = if items == 0 { "definitions of series".to_owned() } else { format!("{items} values") };
         let message = format!("{REJECTION_NOTICE}{what}{first}");
         self.spool.notices.push(NoticeLevel::Error, message);

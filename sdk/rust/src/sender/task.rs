@@ -45,18 +45,18 @@ pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() ->
         let sending = task::spawn_local(send(spool.clone(), dialer.clone(), uploads.clone()));
         let panic = match sending.await {
             Err(error) if error.is_panic() => panic_text(error),
-            // All of it is stored, or this thread ends.
+            // Everything is stored, or the I/O thread ends.
             Ok(()) | Err(_) => return,
         };
         if !spool.is_usable() {
-            // All of it was stored, and it is removed.
+            // The spool was stored and removed before the panic.
             return spool.progress.update(|delivery| delivery.is_finished = true);
         }
         let reason = format!(
             "the sender has failed ({panic}) and starts again; this is a defect of Matyan: please report it"
         );
         fail(&spool, &reason);
-        // The same panic again is no news.
+        // A repeated panic is reported once.
         if reported != reason {
             spool.notices.push(NoticeLevel::Error, format!("{}: {reason}", spool.path().display()));
             reported = reason;
@@ -81,7 +81,7 @@ fn panic_text(error: JoinError) -> String {
 async fn send(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize) {
     let mut outbox = open(&spool).await;
     let mut backoff = Backoff::default();
-    // They end with this task.
+    // The helpers end with this task.
     let mut helpers = JoinSet::new();
     if outbox.needs_first_line() {
         // Only terminal lines wait for the answer.
@@ -146,7 +146,7 @@ async fn attempt(
     backoff: &mut Backoff,
 ) {
     let owner = spool.owner();
-    // The server may take the connection, and say nothing until the attempt is given up.
+    // Noted before the attempt: a server may accept the connection and stay silent until the attempt times out.
     spool.progress.update(|delivery| {
         let now = Instant::now();
         delivery.stalled_since.get_or_insert(now);
@@ -207,7 +207,7 @@ fn fail(spool: &Spool, reason: &str) {
 }
 
 /// Reports once that the server stores nothing: at once if that needs a correction, and otherwise when it has been so for a
-/// while. Connections that are made and lost again do not end that.
+/// while. A connection that is made and lost again does not restart the period.
 fn report_outage(spool: &Spool, reason: &str, needs_correction: bool) {
     let mut is_due = false;
     spool.progress.update(|delivery| {

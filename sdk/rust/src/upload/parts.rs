@@ -129,7 +129,7 @@ impl Progress {
         (progress.format == FORMAT).then_some(progress)
     }
 
-    /// Writes the record, which can have megabytes, without holding up the thread.
+    /// Writes the record off the thread of the senders: it may have megabytes.
     async fn write(&self, path: &Path) -> io::Result<()> {
         let new = path.with_extension("parts.new");
         tokio::fs::write(&new, serde_json::to_vec(self)?).await?;

@@ -19,8 +19,8 @@ use crate::http::{HttpClient, HttpError, is_same_server, malformed};
 /// authorizes a request or asks a cloud for credentials, as `x-aws-…` and `metadata-flavor` do.
 const HEADERS: [&str; 4] = ["content-", "x-amz-", "x-goog-", "x-ms-"];
 
-/// Services of clouds that hand out credentials to the machine that asks, outside of the addresses that are local anyway:
-/// of Alibaba, Azure, Oracle, AWS and Google.
+/// Metadata services of Alibaba, Azure, Oracle, AWS and Google outside of the local addresses. They hand out credentials to
+/// the machine that asks.
 const METADATA_SERVICES: [IpAddr; 5] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
@@ -56,7 +56,7 @@ impl UploadTarget {
                 ),
             ));
         }
-        // What is shown of it has no control characters, unlike the text of the gateway.
+        // A parsed URL has its control characters escaped, so errors may quote it.
         Ok(Self { url: target.into(), headers })
     }
 

@@ -114,7 +114,7 @@ def found_traces(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Makes an error of the server out of what fails while a part of an answer is read."""
+    """Raises a `ServerError` for whatever fails while a part of an answer is read."""
     try:
         yield
     except errors.ServerError:
