@@ -10,6 +10,7 @@ pub(crate) mod exchange;
 pub(crate) mod first_line;
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;
+pub(crate) mod idle_messages;
 pub(crate) mod json;
 pub(crate) mod link;
 pub(crate) mod older_server;

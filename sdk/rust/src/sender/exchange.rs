@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::sender::{
+    idle_messages::IdleMessages,
     link::{LinkEnd, RequestSink, ResponseStream},
     outbox::{Frame, Outbox, RejectedItems},
 };
@@ -37,9 +38,6 @@ const SILENCE: Duration = Duration::from_secs(20);
 const LONG_SILENCE: Duration = Duration::from_secs(65);
 /// Unacknowledged bytes up to which the server certainly reads pings.
 const READ_AHEAD: usize = 3 << 20;
-/// Most messages without anything new, within `LONG_SILENCE`, before a connection is given up. A server of
-/// Matyan sends a few.
-const MOST_IDLE_MESSAGES: u32 = 10_000;
 /// Longest time for saying goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -187,7 +185,9 @@ impl Exchange<'_> {
             };
             let now = Instant::now();
             self.heard.set(now);
-            if idle.are_too_many(is_new, now) {
+            if is_new {
+                idle.reset();
+            } else if idle.count(now) {
                 return LinkEnd::Lost("the server sends messages that say nothing new".to_owned());
             }
         }
@@ -214,48 +214,5 @@ impl Exchange<'_> {
             self.acknowledged.notify_one();
         }
         Ok(is_new)
-    }
-}
-
-/// The number of messages since the last one that brought anything new.
-#[derive(Default)]
-pub(crate) struct IdleMessages {
-    count: u32,
-    /// When the first of them arrived.
-    since: Option<Instant>,
-}
-
-impl IdleMessages {
-    /// Counts a message. Returns whether there are more than any server needs to send.
-    pub(crate) fn are_too_many(&mut self, is_new: bool, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
-        if is_new || now.duration_since(since) > LONG_SILENCE {
-            *self = Self::default();
-            return false;
-        }
-        self.count += 1;
-        self.count > MOST_IDLE_MESSAGES
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn count_until_end(interval: Duration, is_new: fn(u32) -> bool) -> Option<u32> {
-        let mut idle = IdleMessages::default();
-        let mut now = Instant::now();
-        (1..=3 * MOST_IDLE_MESSAGES).find(|number| {
-            now += interval;
-            idle.are_too_many(is_new(*number), now)
-        })
-    }
-
-    #[test]
-    fn rule_74_only_a_flood_of_messages_without_news_ends_a_connection() {
-        assert_eq!(count_until_end(Duration::ZERO, |_| false), Some(MOST_IDLE_MESSAGES + 1));
-        // Pings of a server that has nothing else to say.
-        assert_eq!(count_until_end(Duration::from_secs(20), |_| false), None);
-        assert_eq!(count_until_end(Duration::ZERO, |number| number % 100 == 0), None);
     }
 }

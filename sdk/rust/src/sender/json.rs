@@ -23,7 +23,7 @@ use matyan_wire::client_json::ack::{Ack, RefusedItem, refused_items};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::sender::exchange::IdleMessages;
+use crate::sender::idle_messages::IdleMessages;
 use frame::{FrameWriter, JsonFrame};
 
 /// Time to wait for an ack. Servers hold a frame for up to 40 s while their log is away; one that
@@ -136,12 +136,12 @@ where
             tokio::task::coop::consume_budget().await;
             match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => {
-                    self.idle_messages = IdleMessages::default();
+                    self.idle_messages.reset();
                     return parse_ack(&text);
                 }
                 // Reading answers pings.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
-                    if self.idle_messages.are_too_many(false, Instant::now()) {
+                    if self.idle_messages.count(Instant::now()) {
                         return Err(SessionError::Unexpected("messages that say nothing new".into()));
                     }
                 }
