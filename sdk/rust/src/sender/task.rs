@@ -1,14 +1,14 @@
 //! The task of the I/O thread that sends one spool.
 
 use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{
-    task::{self, JoinError, JoinSet},
-    time,
-};
+use futures::FutureExt as _;
+use tokio::{task::JoinSet, time};
 
 #[cfg(feature = "grpc")]
 use crate::sender::grpc;
@@ -37,16 +37,16 @@ const FILE_RETRY: Duration = Duration::from_secs(1);
 
 /// Sends a spool until it is closed and stored, then removes it. Starts over after a panic, which loses nothing: the journal
 /// says what was sent, and what is not acknowledged is sent again.
-pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize + Clone + 'static) {
+pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize) {
     let mut backoff = Backoff::default();
     let mut stored = Position::default();
     let mut reported = String::new();
     loop {
-        let sending = task::spawn_local(send(spool.clone(), dialer.clone(), uploads.clone()));
-        let panic = match sending.await {
-            Err(error) if error.is_panic() => panic_text(error),
-            // Everything is stored, or the I/O thread ends.
-            Ok(()) | Err(_) => return,
+        let sending = AssertUnwindSafe(send(spool.clone(), dialer.clone(), &uploads));
+        let panic = match sending.catch_unwind().await {
+            // Everything is stored.
+            Ok(()) => return,
+            Err(panic) => panic_text(&*panic),
         };
         if !spool.is_usable() {
             // The spool was stored and removed before the panic.
@@ -71,8 +71,7 @@ pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() ->
 }
 
 /// Text of a panic.
-fn panic_text(error: JoinError) -> String {
-    let panic = error.into_panic();
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = literal.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "without a reason".to_owned())
@@ -81,7 +80,7 @@ fn panic_text(error: JoinError) -> String {
 async fn send(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize) {
     let mut outbox = open(&spool).await;
     let mut backoff = Backoff::default();
-    // The helpers end with this task.
+    // The helpers end when this returns or panics.
     let mut helpers = JoinSet::new();
     if outbox.needs_first_line() {
         // Only terminal lines wait for the answer.
