@@ -140,8 +140,14 @@ impl HttpClient {
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let (base, address) = checked_url(url)?;
         let calls = client(base, timeouts, protected_redirects(is_same_server))?;
-        let [reads, uploads] = [Arc::default(), Arc::default()];
-        Ok(Self { calls, reads, uploads, base: base.to_owned(), address, timeouts })
+        Ok(Self {
+            calls,
+            reads: Arc::default(),
+            uploads: Arc::default(),
+            base: base.to_owned(),
+            address,
+            timeouts,
+        })
     }
 
     /// URL of the server, without a slash at the end.

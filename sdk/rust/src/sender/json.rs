@@ -188,7 +188,8 @@ fn beginning(text: &str, most: usize) -> String {
 }
 
 fn rejection(item: u32, count: u32, field: &str, reason: &str) -> Rejection {
-    let [field, reason] = [field, reason].map(|text| beginning(text, REASON_BYTES));
+    let field = beginning(field, REASON_BYTES);
+    let reason = beginning(reason, REASON_BYTES);
     Rejection { item, count, field, reason }
 }
 

@@ -138,7 +138,8 @@ fn the_guide_from_nothing_to_a_team_can_be_pasted() {
         .envs([("PORT", &query), ("FRONTIER_PORT", &ingest)])
         .output()
         .expect("a shell can be started");
-    let (printed, errors) = (text(&run.stdout), text(&run.stderr));
+    let printed = text(&run.stdout);
+    let errors = text(&run.stderr);
     assert!(run.status.success(), "{printed}\n{errors}");
     let (_, listed) = printed.rsplit_once("PRINCIPAL").expect("a table of roles");
     assert!(listed.contains("github:ana"), "{printed}\n{errors}");

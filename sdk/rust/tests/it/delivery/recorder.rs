@@ -15,6 +15,7 @@ use matyan_proto::ingest::v1::{
     Event, IngestionBatch, StreamRequest, StreamResponse, event::Kind, stream_request::Message as Request,
 };
 use matyan_tests::eventually;
+use matyan_wire::headers::BINARY_SUBPROTOCOL;
 use prost::Message as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
@@ -182,7 +183,7 @@ async fn record(stream: TcpStream, server: Recorder) {
     #[expect(clippy::result_large_err, reason = "the type is prescribed by the WebSocket library")]
     let answer = move |_: &Handshake, mut response: Response| -> Result<Response, ErrorResponse> {
         let headers = response.headers_mut();
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("matyan.v1.binary"));
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BINARY_SUBPROTOCOL));
         headers.insert("matyan-version", version);
         Ok(response)
     };

@@ -13,6 +13,7 @@ use std::{
 
 use matyan_proto::ingest::v1::{Rejection, StreamBatch, StreamRequest, StreamResponse, stream_request};
 use matyan_tests::eventually_blocking;
+use matyan_wire::headers::BINARY_SUBPROTOCOL;
 use prost::Message as _;
 use tokio_tungstenite::tungstenite::{
     self, Message, WebSocket,
@@ -50,7 +51,7 @@ fn socket_gateway(talk: impl Fn(&mut Socket) + Send + Sync + 'static) -> String 
 
 #[expect(clippy::result_large_err, reason = "the type is prescribed by the WebSocket library")]
 fn choose_binary(_: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
-    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("matyan.v1.binary"));
+    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BINARY_SUBPROTOCOL));
     Ok(response)
 }
 
