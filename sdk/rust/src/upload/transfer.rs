@@ -130,12 +130,12 @@ pub(super) async fn put_file(
     });
     let is_of_gateway = target.is_of(client);
     let body = Body::wrap_stream(pieces(file, piece.length, sent.clone()));
-    let put = client.put(&target.url, target.headers, piece.length, body);
+    let put = client.put(target.url.as_str(), target.headers, piece.length, body);
     let outcome = tokio::select! {
         outcome = put => outcome,
         () = sent.stalled(client) => {
             // The query of the URL is a credential.
-            let url = target.url.split('?').next().unwrap_or_default().to_owned();
+            let url = target.url.as_str().split('?').next().unwrap_or_default().to_owned();
             Err(HttpError::TimedOut { url, after: client.timeouts().silence })
         }
     };
