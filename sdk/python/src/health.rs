@@ -16,6 +16,8 @@ pub(crate) struct Health {
     /// Values and files that are lost: the spool was full, the server rejected them, a file was gone, or the run was
     /// deleted on the server.
     dropped: u64,
+    /// Values of these that the server rejected.
+    rejected: u64,
     /// Whether a server is connected.
     connected: bool,
     /// The last problem, if any.
@@ -25,12 +27,12 @@ pub(crate) struct Health {
 #[pymethods]
 impl Health {
     fn __repr__(&self) -> String {
-        let Self { pending, pending_uploads, oldest_s, dropped, connected, last_error } = self;
+        let Self { pending, pending_uploads, oldest_s, dropped, rejected, connected, last_error } = self;
         let connected = if *connected { "True" } else { "False" };
         let last_error = last_error.as_ref().map_or_else(|| "None".to_owned(), |text| format!("{text:?}"));
         format!(
-            "Health(pending={pending}, pending_uploads={pending_uploads}, oldest_s={oldest_s:.3}, dropped={dropped}, connected={connected}, \
-             last_error={last_error})"
+            "Health(pending={pending}, pending_uploads={pending_uploads}, oldest_s={oldest_s:.3}, dropped={dropped}, rejected={rejected}, \
+             connected={connected}, last_error={last_error})"
         )
     }
 }
@@ -38,15 +40,31 @@ impl Health {
 impl Health {
     /// The state of a run that is only read.
     pub(crate) fn idle() -> Self {
-        Self { pending: 0, pending_uploads: 0, oldest_s: 0.0, dropped: 0, connected: false, last_error: None }
+        Self {
+            pending: 0,
+            pending_uploads: 0,
+            oldest_s: 0.0,
+            dropped: 0,
+            rejected: 0,
+            connected: false,
+            last_error: None,
+        }
     }
 }
 
 impl From<matyan_sdk::Health> for Health {
     fn from(health: matyan_sdk::Health) -> Self {
-        let matyan_sdk::Health { pending, pending_uploads, oldest_s, dropped, connected, last_error, .. } =
-            health;
-        Self { pending, pending_uploads, oldest_s, dropped, connected, last_error }
+        let matyan_sdk::Health {
+            pending,
+            pending_uploads,
+            oldest_s,
+            dropped,
+            rejected,
+            connected,
+            last_error,
+            ..
+        } = health;
+        Self { pending, pending_uploads, oldest_s, dropped, rejected, connected, last_error }
     }
 }
 

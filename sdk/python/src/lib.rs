@@ -61,7 +61,6 @@ mod _core {
         module.add("ProtobufError", py.get_type::<ProtobufError>())?;
         module.add("TensorError", py.get_type::<TensorError>())?;
         module.add("OUTAGE_NOTICE", matyan_sdk::OUTAGE_NOTICE)?;
-        module.add("REJECTION_NOTICE", matyan_sdk::REJECTION_NOTICE)?;
         crate::prepare_for_forks(py)
     }
 

@@ -64,7 +64,7 @@ pub use left_spools::{
 };
 pub use matyan_value::{Context, Map, Value};
 pub use matyan_wire::server_version::advice as version_advice;
-pub use notice::{Notice, NoticeLevel, OUTAGE_NOTICE, REJECTION_NOTICE};
+pub use notice::{Notice, NoticeLevel, OUTAGE_NOTICE};
 pub use run::{CloseLimits, CloseProgress, CloseReport, Health, Outcome, ParentRun, Run, RunOptions};
 pub use series::Series;
 pub use spool::store::Columns;

@@ -17,9 +17,6 @@ const MOST: usize = 100;
 /// Start of the notice that no data is sent, for example because the token is refused. The place of the data follows.
 pub const OUTAGE_NOTICE: &str = "no data is sent, and all of it is kept in ";
 
-/// Start of the notice that the server will never store some values. Their number follows, or what else it is.
-pub const REJECTION_NOTICE: &str = "the server rejected ";
-
 /// Severity of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NoticeLevel {

@@ -144,6 +144,8 @@ pub struct Health {
     /// Values that were dropped because there was no space, that the server rejected, or that were tracked for a run that was
     /// deleted, and files that could not be uploaded.
     pub dropped: u64,
+    /// Values of these that the server rejected.
+    pub rejected: u64,
     pub connected: bool,
     pub last_error: Option<String>,
 }
@@ -578,6 +580,7 @@ impl Run {
                 pending_uploads: 0,
                 oldest_s: 0.0,
                 dropped: unspooled,
+                rejected: 0,
                 connected: false,
                 last_error: None,
             };
@@ -591,6 +594,7 @@ impl Run {
             pending_uploads: worker::pending(spool).len(),
             oldest_s: Duration::from_micros(oldest_us.unsigned_abs()).as_secs_f64(),
             dropped: spool.lost() + delivery.lost_items() + unspooled,
+            rejected: delivery.rejected_items,
             connected: delivery.is_connected,
             last_error: delivery.error().map(str::to_owned),
         }

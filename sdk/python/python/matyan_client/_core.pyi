@@ -10,7 +10,6 @@ from typing_extensions import Self, disjoint_base
 __all__ = [
     "ABSENT",
     "OUTAGE_NOTICE",
-    "REJECTION_NOTICE",
     "Archive",
     "ArchiveFiles",
     "ArchivedItems",
@@ -52,7 +51,6 @@ __all__ = [
 
 ABSENT: int
 OUTAGE_NOTICE: str
-REJECTION_NOTICE: str
 
 _Call: TypeAlias = tuple[str, str, list[tuple[str, str]], str | None]
 
@@ -182,6 +180,8 @@ class Health:
     def oldest_s(self) -> float: ...
     @property
     def dropped(self) -> int: ...
+    @property
+    def rejected(self) -> int: ...
     @property
     def connected(self) -> bool: ...
     @property

@@ -30,6 +30,7 @@ class Tracker(_core.Run):
             pending_uploads=known.pending_uploads,
             oldest_s=known.oldest_s,
             dropped=known.dropped + self._devices.failed,
+            rejected=known.rejected,
             connected=known.connected,
             last_error=known.last_error,
         )

@@ -8,7 +8,7 @@ from array import array
 
 import pytest
 
-from matyan_client import Repo, Run, Text, _core, errors
+from matyan_client import Repo, Run, Text, errors
 from matyan_client.importing import (
     Artifact,
     ImportedRun,
@@ -68,10 +68,10 @@ def test_what_the_server_refuses_is_a_failure_of_its_run_only(shared_server):
 
 
 def test_a_loss_that_is_not_logged_yet_is_a_failure_of_its_run_only(shared_server, monkeypatch):
-    def fail(*_arguments, **_options):
+    def fail(_import, run, *_arguments, **_options):
         # The server has rejected a value since the last call that logs notices.
-        notice = (logging.ERROR, f"{_core.REJECTION_NOTICE}1 values")
-        monkeypatch.setattr(Run, "_notices", lambda _run: [notice])
+        health = run.health._replace(dropped=1, rejected=1)
+        monkeypatch.setattr(Run, "health", property(lambda _run: health))
         raise errors.TransportError("1 values or files were not stored")
 
     monkeypatch.setattr(frame._RunImport, "_write", fail)

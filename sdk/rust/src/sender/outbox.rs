@@ -12,7 +12,7 @@ use matyan_proto::{
 use crate::{
     batch::BatchEncoder,
     config::SpoolMode,
-    notice::{NoticeLevel, REJECTION_NOTICE},
+    notice::NoticeLevel,
     sender::first_line,
     spool::{
         cuts::{Cut, Cuts, Mark, RecordedCuts},
@@ -351,8 +351,12 @@ impl Outbox {
         let first =
             first.map_or_else(String::new, |first| format!("; the first: {}: {}", first.field, first.reason));
         // A batch without items has only definitions of series.
-        let what = if items == 0 { "definitions of series".to_owned() } else { format!("{items} values") };
-        let message = format!("{REJECTION_NOTICE}{what}{first}");
+        let what = match items {
+            0 => "definitions of series".to_owned(),
+            1 => "1 value".to_owned(),
+            _ => format!("{items} values"),
+        };
+        let message = format!("the server rejected {what}{first}");
         self.spool.notices.push(NoticeLevel::Error, message);
     }
 

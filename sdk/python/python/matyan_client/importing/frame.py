@@ -208,9 +208,7 @@ class _RunImport:
                 self._write(run, itertools.chain(first, items), notices, is_first=record is None)
                 outcome = _outcome(self._imported.facts)
             except errors.TransportError:
-                # What was lost may be known before its notice is logged.
-                run._report_notices()  # noqa: SLF001 - the same package
-                if notices.has_rejections:
+                if run.health.rejected:
                     # The next run is not concerned.
                     raise errors.ServerError(_INCOMPLETE) from None
                 if _is_missing(backend, self._imported.run_hash):
@@ -404,12 +402,10 @@ class _NoticeHandler(logging.Handler):
         super().__init__(logging.WARNING)
         self.messages: list[str] = []
         self.has_errors = False
-        self.has_rejections = False
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         self.messages.append(message)
-        self.has_rejections = self.has_rejections or f": {_core.REJECTION_NOTICE}" in message
         self.has_errors = self.has_errors or record.levelno >= logging.ERROR
 
 
