@@ -391,8 +391,8 @@ class RunReader:
 
         def __getattr__(self, name: str) -> Any:
             if isinstance(getattr(type(self), name, None), property):
-                # The property raised an AttributeError, which Python has dropped. Reading the property
-                # again raises the error again.
+                # The property raised an AttributeError, which Python has dropped. Reading the
+                # property again raises the error again.
                 return object.__getattribute__(self, name)
             is_param = name.startswith("__") and not name.endswith("__")
             hint = f": read the param as `run[{name!r}]`" if is_param else _MISSING.get(name, "")
