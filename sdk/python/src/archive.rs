@@ -16,7 +16,7 @@ use pyo3::{
 };
 use tempfile::TempDir;
 
-use crate::{convert, errors::file_at};
+use crate::errors::file_at;
 
 /// The content of an archive that is one file, in a directory that exists until the end of a `with` block.
 #[pyclass(module = "matyan_client._core")]
@@ -130,12 +130,6 @@ impl ArchivedItems {
 #[pyfunction]
 pub(crate) fn run_folder(run_hash: &str) -> String {
     matyan_archive::run_folder(run_hash)
-}
-
-/// Returns the number of a context, unless another context of the run has it already.
-#[pyfunction]
-pub(crate) fn context_number(context: &Bound<'_, PyAny>) -> PyResult<u32> {
-    Ok(convert::context(Some(context))?.id())
 }
 
 /// Returns the type of objects by any of its names: `images` is `image`.

@@ -66,7 +66,7 @@ mod _core {
 
     #[pymodule_export]
     use crate::{
-        archive::{Archive, ArchivedItems, UnpackedArchive, context_number, run_folder, singular_dtype},
+        archive::{Archive, ArchivedItems, UnpackedArchive, run_folder, singular_dtype},
         archive_files::{ArchiveFiles, RunFiles, pack_archive},
         backend::Backend,
         columns::{Column, Series},

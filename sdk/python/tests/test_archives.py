@@ -24,7 +24,7 @@ from matyan_client import (
     cli,
     restore,
 )
-from matyan_client._core import context_number, run_folder, singular_dtype
+from matyan_client._core import run_folder, singular_dtype
 from matyan_client.archives import ArchiveWriter, open_archive
 from matyan_client.archives.reading import archived_runs
 from matyan_client.convert.tensorboard import convert_tensorboard
@@ -381,13 +381,6 @@ def test_a_run_has_the_folder_that_the_server_gives_it():
         assert run_folder(plain) == plain
     for odd in ("", ".", "..", "../x", "a/b", "a\\b", "~x", "\n", "\u0085", "x" * 201):
         assert run_folder(odd) == "~" + hashlib.sha256(odd.encode()).hexdigest()
-
-
-def test_contexts_have_the_numbers_that_clients_know():
-    assert context_number({}) == 0
-    context = {"ü": None, "subset": "val", "fold": [1, 2.5]}
-    canonical = json.dumps(context, sort_keys=True, separators=(",", ":"))
-    assert context_number(context) == int(hashlib.sha256(canonical.encode()).hexdigest()[:8], 16)
 
 
 def test_types_of_objects_have_several_names():
