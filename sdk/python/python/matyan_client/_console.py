@@ -68,9 +68,8 @@ def ending(
         )
     if lost:
         parts.append(
-            "lost because the spool was full, a file was gone, or the server refused it: "
-            f"{counted(lost, 'value')} "
-            f"of run {run_hash}"
+            "lost because the spool was full, the server rejected them, or a file was gone or "
+            f"refused: {counted(lost, 'value')} of run {run_hash}"
         )
     if late:
         late_values = counted(late, "value")
