@@ -1,8 +1,7 @@
-"""Names of files of archives, and objects as archives have them."""
+"""Names of files that the reader looks up, and the form of stored objects."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any, NamedTuple
 
 ENTITIES = "entities.jsonl"
@@ -22,11 +21,3 @@ class StoredObject(NamedTuple):
 
     def _payload(self) -> tuple[dict[str, Any], Any]:
         return self.value, self.payload
-
-
-def log_level(level: object) -> int:
-    """Returns a level of logging, which may be given by its name."""
-    if isinstance(level, str):
-        number = logging.getLevelName(level)
-        return number if isinstance(number, int) else 0
-    return level if isinstance(level, int) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import tempfile
 from array import array
@@ -28,7 +29,6 @@ from matyan_client.importing.model import (
 from matyan_client.transport.http import HttpTransport
 
 from . import layout
-from .layout import log_level
 
 # Types of objects without files, and with files.
 _INLINE = ("texts", "distributions", "figures")
@@ -84,7 +84,7 @@ def _items(http: HttpTransport, run_hash: str, info: dict[str, Any], blobs: bool
     for record in http.iter_run_log_records(run_hash):
         location = record.get("logger_info")
         yield LoggingRecord(
-            level=log_level(record.get("log_level")),
+            level=_log_level(record.get("log_level")),
             message=str(record.get("message", "")),
             time=float(record.get("timestamp") or 0.0),
             arguments=record.get("args") or {},
@@ -127,3 +127,11 @@ def _objects(http: HttpTransport, run_hash: str, kind: str, name: str) -> Iterat
             for described, file in found.members
         ]
         yield TrackedObject(objects, name, found.step, found.context, found.time, found.epoch)
+
+
+def _log_level(level: object) -> int:
+    """Returns a level of logging, which may be given by its name."""
+    if isinstance(level, str):
+        number = logging.getLevelName(level)
+        return number if isinstance(number, int) else 0
+    return level if isinstance(level, int) else 0
