@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import errors
 from ._console import counted
+from .transport._answers import unexpected
 
 # Limits of growth, as for the archives of `matyan backup` in `libs/archive/src/pack.rs`.
 _MAX_GROWTH = 200
@@ -75,7 +76,4 @@ def _readable() -> Iterator[None]:
 
 
 def _damaged(reason: str) -> errors.ServerError:
-    return errors.ServerError(
-        f"unexpected answer: expected a ZIP archive of the artifacts ({reason}); the URL may be "
-        "that of another program"
-    )
+    return unexpected(f"expected a ZIP archive of the artifacts ({reason})")

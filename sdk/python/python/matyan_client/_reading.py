@@ -14,6 +14,7 @@ from . import _arguments, _core, _notebook, errors
 from ._params import Key, NotLocalError, ParamsOverlay, lookup, path_of
 from ._sequence_data import unfolded
 from ._sequences import Metric, ObjectSequence
+from .transport._answers import unexpected
 from .transport.http import HttpTransport
 
 if TYPE_CHECKING:
@@ -470,9 +471,7 @@ def _utc(seconds: float) -> datetime.datetime:
     try:
         return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc)
     except (OSError, OverflowError, ValueError):
-        raise errors.ServerError(
-            f"unexpected answer: {seconds!r} seconds since the Unix epoch is no time"
-        ) from None
+        raise unexpected(f"{seconds!r} seconds since the Unix epoch is no time") from None
 
 
 def series_frame(run_hash: str, found: Iterable[_core.SeriesColumns]) -> pd.DataFrame:

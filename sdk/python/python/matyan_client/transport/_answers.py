@@ -59,15 +59,15 @@ def parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise _unexpected("JSON that is nested too deeply") from None
+        raise unexpected("JSON that is nested too deeply") from None
     except ValueError:
-        raise _unexpected(f"expected JSON, found {text[:_QUOTED]!r}") from None
+        raise unexpected(f"expected JSON, found {text[:_QUOTED]!r}") from None
 
 
 def checked(answer: Any, kind: type[_Answer]) -> _Answer:
     """Returns an answer, if it is of this type."""
     if not isinstance(answer, kind):
-        raise _unexpected(f"expected a {kind.__name__}, not {type(answer).__name__}")
+        raise unexpected(f"expected a {kind.__name__}, not {type(answer).__name__}")
     return answer
 
 
@@ -120,7 +120,7 @@ def reading(what: str) -> Iterator[None]:
     except errors.ServerError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise _unexpected(f"{what} cannot be read ({type(e).__name__})") from e
+        raise unexpected(f"{what} cannot be read ({type(e).__name__})") from e
 
 
 def _check_items(
@@ -145,7 +145,7 @@ def _check_members(
         if name in members:
             _expect(path, members[name], kinds)
         elif name in required:
-            raise _unexpected(f"`{path}` is missing")
+            raise unexpected(f"`{path}` is missing")
 
 
 def _expect(place: str, value: Any, kinds: _Kinds) -> None:
@@ -156,8 +156,9 @@ def _expect(place: str, value: Any, kinds: _Kinds) -> None:
     if not is_expected:
         wanted = " or ".join(_NOUNS[kind] for kind in kinds)
         found = _NOUNS.get(type(value), type(value).__name__)
-        raise _unexpected(f"`{place}`: expected {wanted}, found {found}")
+        raise unexpected(f"`{place}`: expected {wanted}, found {found}")
 
 
-def _unexpected(problem: str) -> errors.ServerError:
+def unexpected(problem: str) -> errors.ServerError:
+    """Returns the error for an answer that no Matyan server gives."""
     return errors.ServerError(f"unexpected answer: {problem}; {_HINT}")
