@@ -108,7 +108,9 @@ def test_a_wrong_answer_is_an_error_of_the_server_or_empty(answer):
 
 
 @pytest.mark.parametrize("run_hash", [None, "branch"])
-@pytest.mark.parametrize("answer", WRONG, ids=range(len(WRONG)))
+@pytest.mark.parametrize(
+    "answer", ["[]", "{}", '{"props": {"parent": 5}}', "[" * 100_000], ids=range(4)
+)
 def test_a_branch_is_recorded_whatever_the_server_answers(answer, run_hash):
     with answering(answer.encode()) as url:
         run = Run(run_hash, repo=url, fork_from="trunk", capture_terminal_logs=False, offline=False)
