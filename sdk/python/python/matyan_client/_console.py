@@ -158,8 +158,8 @@ def say(line: str) -> None:
 
 
 def complain(command: str, reason: str) -> None:
-    """Prints why a command fails to the error stream."""
-    print(plain_text(f"matyan-client {command}: {reason}"), file=sys.stderr)
+    """Prints why a command fails to the error stream, as one line."""
+    print(plain_line(f"matyan-client {command}: {reason}"), file=sys.stderr)
 
 
 def write_line(line: str) -> None:
