@@ -15,7 +15,7 @@ pub struct SignInAttempt {
     pub outcome: SignInOutcome,
 }
 
-/// How an attempt to sign in has ended.
+/// The outcome of an attempt to sign in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignInOutcome {
     SignedIn,

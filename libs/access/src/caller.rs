@@ -140,7 +140,7 @@ impl Caller {
     }
 
     /// The rights of the caller in this project, within the limits of its token. Rights that may have changed since are
-    /// left out, except that to send data.
+    /// left out, except the right to send data.
     pub fn known_rights(&self, project: &str) -> KnownRights {
         let all = self.rights.in_project(project);
         let held = if self.is_outdated { all.intersection(Role::Ingest.rights()) } else { all };

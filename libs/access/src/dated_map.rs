@@ -1,5 +1,9 @@
-//! A bounded map of what was known at a time: answers of a store or of another process, and runs that were admitted.
-//! Readers decide how old an entry may be: some want a recent answer, and accept an older one during an outage.
+//! A bounded map of values with the times at which they were known: answers of a store or of another process, and runs
+//! that were admitted. Readers decide how old an entry may be: some want a recent answer, and accept an older one
+//! during an outage.
+//!
+//! The maps of well-known cache crates do not fit: their `insert` replaces an entry by an older one, and those that let
+//! entries expire have clocks of their own, which tests cannot stop.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -27,7 +31,7 @@ impl<V> Dated<V> {
     }
 }
 
-/// At most a number of entries. Their keys may come from outside.
+/// A map of at most `max_entries` entries, because keys may come from outside.
 pub struct DatedMap<K, V> {
     entries: Mutex<HashMap<K, Dated<V>>>,
     max_entries: usize,
@@ -80,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// A map with ten entries, one a second, of which the first is the oldest.
+    /// A map with ten entries, inserted a second apart.
     async fn full_map() -> DatedMap<u32, u32> {
         let map = DatedMap::new(10);
         for number in 0..10 {

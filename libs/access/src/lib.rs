@@ -3,8 +3,8 @@
 //! decides whether a caller has it, and caches the rights of callers for a few seconds. It knows neither
 //! protocols nor the store: the edge reads credentials from requests, and a `CallerSource` looks them up.
 //!
-//! `DatedMap` and `Outage` are what such a cache is made of. Frontiers keep projects, quotas and admitted runs with them, and
-//! this is the crate that all of them depend on.
+//! `DatedMap` and `Outage` are the parts of such a cache. They are in this crate because frontiers, which also keep
+//! projects, quotas and admitted runs with them, depend on it already.
 //!
 //! There are deliberately no passwords, no rights per run, and no language for policies.
 //!

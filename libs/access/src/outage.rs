@@ -12,7 +12,7 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two questions to a source that is away.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time after which an outage is forgotten if nobody has asked again.
+/// Time after the last question after which an outage is forgotten.
 const MEMORY: Duration = Duration::from_secs(10);
 
 /// Whether a source is away, and if so, when it may be asked again.
@@ -34,7 +34,7 @@ impl Outage {
         if retry_at.is_some_and(|at| now < at) {
             return None;
         }
-        // After a while without questions, nobody knows whether the source is still away.
+        // After a while without questions, the source may be back.
         if retry_at.is_some_and(|at| now >= at + MEMORY) {
             *retry_at = None;
         }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_is_forgotten_while_nobody_asks() {
+    async fn an_outage_without_questions_is_forgotten() {
         let outage = Outage::default();
         outage.attempt().unwrap().end(true);
         advance(RETRY_INTERVAL + MEMORY).await;

@@ -120,10 +120,11 @@ impl FromIterator<Right> for RightSet {
     }
 }
 
-/// Stands among the names of rights if others cannot be looked up. Processes that do not know it ignore it.
+/// The name that is listed among the rights if further rights cannot be looked up. Processes that do not know the name
+/// ignore it.
 const AWAY: &str = "AWAY";
 
-/// What a process that has looked up the rights of a caller tells another process.
+/// The rights of a caller, as one process sends them to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownRights {
     pub held: RightSet,

@@ -107,7 +107,7 @@ pub fn run_folder(run_id: &str) -> String {
     if is_plain { run_id.to_owned() } else { digest_name(run_id) }
 }
 
-/// Returns the name that stands for a text which cannot be a file name.
+/// Returns the file name for a text that cannot be a file name.
 pub(crate) fn digest_name(text: &str) -> String {
     format!("~{}", hex::encode(Sha256::digest(text)))
 }

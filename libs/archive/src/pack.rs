@@ -26,7 +26,7 @@ const MAX_BETWEEN: u64 = 1 << 20;
 /// Bytes outside the packed file between two calls of an `Interrupt`.
 const INTERRUPT_BYTES: u64 = 4 << 20;
 
-/// Called from time to time while an archive is packed or unpacked; an error ends that.
+/// Called from time to time while an archive is packed or unpacked; an error ends the packing or unpacking.
 pub type Interrupt<'i> = dyn FnMut() -> io::Result<()> + 'i;
 
 /// Returns the path of the file that a folder is packed into.
@@ -145,7 +145,7 @@ impl<R: Read> Read for MeteredReader<'_, R> {
     }
 }
 
-/// Asks now and then whether to go on.
+/// Calls the interrupt now and then.
 struct InterruptibleWriter<'i, W> {
     inner: W,
     /// Bytes written since the last call of `interrupt`.

@@ -14,8 +14,8 @@ use matyan_value::{
     json::{JsonStyle, write_text},
 };
 
-/// First characters of a formula, also as wide characters, which Excel in East Asian languages takes for the narrow
-/// ones. Before a formula, spreadsheets skip tabs and ends of lines.
+/// First characters of a formula, also in their full-width forms, which Excel treats alike in East Asian languages.
+/// Spreadsheets skip tabs and line breaks before a formula.
 const FORMULAS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
 
 /// The treatment of texts that look like formulas.

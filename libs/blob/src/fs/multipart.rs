@@ -7,9 +7,10 @@
 //!
 //! The receipt of a part confirms that its bytes are durable, so completing an upload needs no other
 //! record of the parts. Writers of parts lock the file together; completing locks it alone, so that
-//! no late part changes a blob. Integers are big-endian. An id alone permits nothing, because it stands in
-//! the URLs of parts: parts, completing and aborting also need the key. Uploads that an older version
-//! began have only their parts: they count for no project, take no more parts, and expire like all others.
+//! no late part changes a blob. Integers are big-endian. An id alone permits nothing,
+//! because the URLs of parts contain it: writing a part, completing and aborting also need the key.
+//! Uploads that an older version began have only their parts: they count for no project, take no more
+//! parts, and expire like all others.
 
 use std::{
     fs::{File, TryLockError},

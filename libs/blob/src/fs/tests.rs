@@ -184,7 +184,7 @@ fn content() -> Content {
     stream::iter([Ok(Bytes::from_static(b"mine"))]).boxed()
 }
 
-/// The id stands in the URLs of parts, which proxies log.
+/// The URLs of parts, which proxies log, contain the id.
 #[tokio::test]
 async fn rule_37_an_upload_id_is_no_key_to_the_upload_of_another_project() {
     let root = tempfile::tempdir().unwrap();

@@ -32,8 +32,8 @@ const MAX_USED_STATES_OF_PRINCIPAL: usize = 100;
 const MAX_LOGINS: usize = 1_000;
 const MAX_LOGINS_OF_NETWORK: usize = 100;
 
-/// Time for which no login of the same network ends a login: people behind one proxy are one network, and need some time
-/// to type their codes. 2 minutes.
+/// Minimum age of a login that another login of its network may end: people behind one proxy are one network, and need
+/// time to type their codes. 2 minutes.
 const LOGIN_KEPT_US: i64 = 2 * 60 * 1_000_000;
 
 /// Time for which an expired token is listed, so that an owner sees why a script has stopped: 30 days.
@@ -414,7 +414,7 @@ fn network_of_login(login: &Credential) -> &str {
     }
 }
 
-/// Clears one of the waiting logins, which are sorted by age, if one more login from this network would be above a limit.
+/// Clears one of the waiting logins, which are sorted by age, if one more from this network would exceed a limit.
 fn make_room_for_login(
     transaction: &mut Transaction,
     waiting: &[&Credential],
@@ -425,7 +425,7 @@ fn make_room_for_login(
     let ended = if !network.is_empty() && own >= MAX_LOGINS_OF_NETWORK {
         waiting.iter().find(|it| network_of_login(it) == network)
     } else if waiting.len() >= MAX_LOGINS {
-        // Whoever starts the most logins loses one.
+        // The network with the most logins loses one.
         let mut counts = HashMap::from([(network, 1)]);
         for login in waiting {
             *counts.entry(network_of_login(login)).or_default() += 1;

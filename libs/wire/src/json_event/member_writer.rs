@@ -11,7 +11,7 @@ use matyan_value::{
 use super::member::Member;
 use crate::columns::entry;
 
-/// For whom the members are written.
+/// The recipient of the members.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum MessageForm {
     /// A message for a server of Matyan 0.3.
