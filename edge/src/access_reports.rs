@@ -31,8 +31,8 @@ const MAX_REFUSALS: usize = 100;
 /// Maximum number of refused sign-ins of one person in a period that are reported.
 const MAX_OF_PERSON: usize = 10;
 
-/// Maximum number of refused sign-ins of all persons in a period that are reported, and so of names that are remembered: at
-/// a provider, anyone may have an account.
+/// Maximum number of refused sign-ins of all persons in a period that are reported. It also bounds the names that are
+/// remembered, because anyone may have an account at a provider.
 const MAX_OF_PERSONS: usize = 1_000;
 
 /// Maximum number of sign-ins of one principal in a period that are reported: more than one person needs, or a few who
@@ -173,7 +173,8 @@ impl AccessReports {
         }
     }
 
-    /// Reports a sign-in of someone who is known and may not sign in, unless there were too many of this person.
+    /// Reports a sign-in of someone who is known and may not sign in, unless too many sign-ins of this person were
+    /// refused.
     pub(crate) fn sign_in_refused(&self, sender: Sender, refused: SignInRefused) {
         let Some(reports) = &self.0 else { return };
         let SignInRefused { principal } = refused;
@@ -193,8 +194,8 @@ impl AccessReports {
 }
 
 impl CountedReports {
-    /// Counts a refused credential. Returns whether it may be reported. Only tokens that are reported are remembered, so there
-    /// are no more of them than reports.
+    /// Counts a refused credential. Returns whether it may be reported. Only reported tokens are remembered, so their
+    /// number is bounded by the number of reports.
     fn count_refusal(&self, network: Option<PeerNetwork>, token: Option<TokenDigest>) -> bool {
         let mut tokens = self.refused_tokens.lock();
         let shown = token.map(|TokenDigest(digest)| (network, digest));

@@ -91,8 +91,8 @@ pub(crate) fn is_named<B>(request: &Request<B>, patterns: &[String]) -> bool {
     })
 }
 
-/// The host of an authority, without brackets and the optional dot of a fully qualified name. `None` if there is a user
-/// in front of it: browsers send none, and what looks like a host in it misleads readers of links and logs.
+/// The host of an authority, without brackets and the optional dot of a fully qualified name. `None` if user
+/// information precedes the host: browsers send none, and it can look like a host to readers of links and logs.
 fn host_name(authority: &str) -> Option<String> {
     let authority = authority.parse::<Authority>().ok().filter(|it| !it.as_str().contains('@'))?;
     let host = authority.host();

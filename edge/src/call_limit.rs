@@ -61,7 +61,7 @@ const SEARCHES: &str = "searches, exports and charts";
 const LARGE_ANSWERS: &str = "large answers";
 const WAITING_ANSWERS: &str = "large answers that wait for memory";
 
-/// Large answers that wait have this part of the memory of those that are sent.
+/// Large answers that wait may take a quarter of the memory that answers being sent may take.
 const WAITING_PART: usize = 4;
 
 /// Time for which a large answer waits until others have been read: few clients repeat a call that was refused.

@@ -196,7 +196,7 @@ impl Edge {
         let start = Instant::now();
         let is_grpc = grpc::is_grpc(request.headers());
         if is_grpc && request.method() != Method::POST {
-            // Requests by other methods count as reading where pages of others are kept out, and calls may write.
+            // Other checks treat a GET as a read, which a page of another site may cause; a gRPC call may write.
             return grpc::wrong_method();
         }
         let admitted = match self.admit(&request, payer) {

@@ -22,9 +22,9 @@ const SIGN_IN: &str = "matyan-sign-in-";
 /// Digits of the id of a state.
 const STATE_DIGITS: usize = 16;
 
-/// The session of a browser that has signed in. A link of another site opens pages, and calls nothing. A page of another
-/// origin has no session here, even if it may use the API: it reads nothing with the session, on no path. Its writes
-/// outside of APIs keep the session, and are refused with it.
+/// The session of a browser that has signed in. A link of another site opens pages, and calls nothing. A page of
+/// another origin has no session here, even if it may use the API, so it reads nothing with the session on any path.
+/// Its writes outside of APIs keep the session, and a later check refuses them.
 pub(crate) fn read_session<B>(request: &Request<B>, base_path: &str) -> Option<BrowserSecret> {
     if is_of_another_origin(request) {
         let reads_page = !may_write(request) && !is_navigation(request);
@@ -43,7 +43,7 @@ pub(crate) fn may_write<B>(request: &Request<B>) -> bool {
     !reads || request.headers().contains_key(header::UPGRADE)
 }
 
-/// Whether the browser says that it opens a page, which the page that caused that cannot read.
+/// Whether the browser says that it navigates. The page that caused a navigation cannot read its answer.
 fn is_navigation<B>(request: &Request<B>) -> bool {
     request.headers().get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
 }

@@ -2,10 +2,9 @@
 //! three quarters of it, so that it cannot keep all others out. Who a client is, is up to the caller: an address, so
 //! that a proxy, whose clients all have its address, rarely needs more; or a principal.
 //!
-//! A caller may wait for room. Each release admits the waiting callers that fit by then, in the order of their arrival,
-//! under the same lock. So there is never room for a caller that waits, and a new caller cannot overtake one that
-//! needs no more room than itself. A caller that needs much room holds nothing back for itself: others that need less may
-//! be admitted before it.
+//! A caller may wait for room. Each release admits, under the same lock, the waiting callers that now fit, in the order
+//! of their arrival. So no waiting caller fits, and a new caller overtakes only callers that need more, or whose client
+//! has its share. No room is reserved for a caller that needs much: callers that need less may be admitted first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -46,7 +45,7 @@ struct Shared<C> {
 
 struct State<C> {
     room: Room<C>,
-    /// Callers that there is no room for, by their number, which grows.
+    /// Waiting callers by number, in the order of their arrival.
     waiting: BTreeMap<u64, WaitingCaller<C>>,
     next_number: u64,
     reported: Option<Instant>,
@@ -104,7 +103,7 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
             () = place.admitted.notified() => {}
             () = sleep(time) => {}
         }
-        // A caller may be admitted in the moment in which its time is over.
+        // A caller may be admitted just as its time ends.
         match place.leave() {
             Some(permit) => Ok(permit),
             None => self.admit_many(client, count),
@@ -123,7 +122,7 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
         Ok(SharePermit { shared: self.0.clone(), client: client.cloned(), count })
     }
 
-    /// Returns a permit, or a place in the queue of those that wait for one.
+    /// Returns a permit, or a place in the queue.
     fn admit_or_queue(&self, client: Option<&C>, count: u32) -> Result<SharePermit<C>, QueuePlace<C>> {
         let count = count as usize;
         let mut state = self.0.state.lock();
@@ -190,7 +189,7 @@ impl<C: Display> Shared<C> {
 }
 
 impl<C: Clone + Eq + Hash> State<C> {
-    /// Admits the waiting callers that there is room for by now.
+    /// Admits the waiting callers that now fit.
     fn admit_waiting(&mut self) {
         let State { room, waiting, .. } = self;
         let admitted =
@@ -293,7 +292,7 @@ mod tests {
 
     use super::*;
 
-    /// Longer than anything waits here.
+    /// Maximum wait in most of these tests.
     const TIME: Duration = Duration::from_secs(10);
 
     fn free(limit: &ShareLimit<char>) -> usize {
@@ -359,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_waits_is_admitted_at_the_time_of_a_release() {
+    async fn a_waiting_caller_is_admitted_at_the_time_of_a_release() {
         let limit = ShareLimit::new("bytes", 8);
         let held = limit.admit_many(Some('a'), 5).unwrap();
         // No multiple of an interval at which a caller might look again.
@@ -382,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_stops_waiting_keeps_no_room_from_the_next() {
+    async fn a_caller_that_stops_waiting_keeps_no_room() {
         let limit = ShareLimit::new("bytes", 8);
         for was_admitted in [false, true] {
             let held = limit.admit_many(None, 8).unwrap();
@@ -405,14 +404,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_that_wait_are_admitted_in_the_order_of_their_arrival() {
+    async fn waiting_callers_are_admitted_in_the_order_of_their_arrival() {
         let limit = ShareLimit::new("bytes", 8);
         let held = limit.admit_many(None, 7).unwrap();
         let mut waiting = ['a', 'b', 'c'].map(|it| Box::pin(limit.admit_many_within(TIME, Some(it), 4)));
         for caller in &mut waiting {
             assert!(poll!(caller).is_pending());
         }
-        // It needs less than they do.
+        // This caller needs less than the waiting callers.
         let small = limit.admit(Some('d')).unwrap();
         drop(held);
         let [first, second, third] = &mut waiting;

@@ -29,14 +29,14 @@ pub struct StoredDocument {
 impl StoredDocument {
     pub fn new(document: Document) -> Result<Self, DocumentError> {
         let content = serde_json::from_slice(&document.content).map_err(|error| {
-            tracing::warn!(kind = document.kind, name = document.name, %error, "a document is not a JSON object");
+            tracing::warn!(kind = document.kind, name = document.name, %error, "failed to read a document; its content is not a JSON object");
             DocumentError::Damaged
         })?;
         Ok(Self { name: document.name, content, version: document.updated_us })
     }
 }
 
-/// What a change does to the content of a document.
+/// The effect of a change on a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// The change adds something, or replaces a text.

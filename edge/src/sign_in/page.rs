@@ -104,7 +104,7 @@ impl<'a> Place<'a> {
         html_response(status, page)
     }
 
-    /// Where a link leads: to the project of its address.
+    /// The destination of a link: the project of its address.
     fn destination_text(&self) -> String {
         if self.is_server() {
             String::new()
@@ -197,7 +197,7 @@ pub(super) fn set_cookies(response: &mut Response, cookies: &[String]) {
     }
 }
 
-/// A message as a part of the page. What it has between backticks is code.
+/// A message as HTML. Text between backticks becomes `<code>`.
 pub(super) fn with_code(message: &str) -> String {
     let mut html = String::new();
     let mut rest = message;
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_between_backticks_is_code() {
+    fn text_between_backticks_is_code() {
         assert_eq!(
             with_code("`a<b` is disabled: use `x`."),
             "<code>a&lt;b</code> is disabled: use <code>x</code>."

@@ -324,7 +324,7 @@ async fn rule_45_answers_in_one_piece_and_messages_take_memory_too() {
     assert!(report.len() > LARGE, "{} bytes", report.len());
 }
 
-/// Time after which an answer is dropped of which its client reads nothing.
+/// Time after which an answer that its client does not read is dropped.
 const UNREAD: Duration = Duration::from_secs(11 * 60);
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! What services learn of callers whose rights cannot be looked up.
+//! The headers that services get for callers whose rights cannot be looked up.
 
 use matyan_access::{CallerCache, LIFETIME, Role};
 use matyan_edge::{Metrics, Settings, Transport};

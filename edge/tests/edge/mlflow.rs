@@ -307,7 +307,7 @@ async fn a_damaged_model_is_left_out_of_searches() {
 
 /// The backend asks for the right to edit.
 #[tokio::test]
-async fn what_takes_something_away_from_a_model_says_so() {
+async fn deletions_from_a_model_are_declared() {
     let port = Port::new(&[Protocol::Mlflow], true);
     let write = "documents.v1.DocumentService/Write";
     let id = format!("m-{}", "0".repeat(32));

@@ -210,7 +210,7 @@ async fn a_collection_that_others_change_is_changed_later() {
 
 /// The backend asks for the right to edit.
 #[tokio::test]
-async fn what_takes_something_away_from_an_artifact_says_so() {
+async fn deletions_from_an_artifact_are_declared() {
     let port = Port::with_run("r:p");
     let content = json!({
         "id": "x", "project": "p", "name": "data", "collection": "data", "type": "dataset", "state": "COMMITTED",

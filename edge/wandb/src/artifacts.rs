@@ -453,8 +453,8 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
     Ok(json!({"artifact": node(context, entity_of(&artifact), &artifact).await?}))
 }
 
-/// Gives a version these aliases instead of those that it has. Without the right to edit, a client that sends the
-/// aliases it knows and a new one adds the new one.
+/// Replaces the aliases of a version. Without the right to edit, a client that sends the aliases it knows and a new one
+/// adds the new one.
 async fn replace_aliases(context: &CallContext, artifact: &Members, aliases: &[String]) -> Result<()> {
     let name = collection_name(text(artifact, "project"), text(artifact, "collection"))?;
     let collection = documents::read(&context.channels, COLLECTIONS, &name).await?.unwrap_or_default();
@@ -462,7 +462,7 @@ async fn replace_aliases(context: &CallContext, artifact: &Members, aliases: &[S
     let left_out: BTreeSet<String> = known.filter(|alias| !aliases.contains(alias)).cloned().collect();
     let effect = if left_out.is_empty() { Effect::Adds } else { Effect::Deletes };
     change_aliases(context, artifact, effect, |known, id| {
-        // An alias that the version has got since stays.
+        // An alias that was added in the meantime stays.
         known.retain(|alias, version| *version != *id || !left_out.contains(alias));
         for alias in aliases {
             known.insert(alias.clone(), id.into());
