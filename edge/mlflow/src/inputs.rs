@@ -11,7 +11,7 @@ use crate::error::{MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::input_view::{MEMBERS, has_dataset};
 use crate::names::{check_length, check_run_id};
-use crate::run_locks::RunLocks;
+use crate::run_locks::ProjectRunLocks;
 use crate::run_names::{DATASETS, INPUT_MODELS, MLFLOW, OUTPUT_MODELS, at_path};
 use crate::run_view::RunSnapshot;
 use matyan_channels::Channels;
@@ -27,7 +27,7 @@ const CONTEXT_TAG: &str = "mlflow.data.context";
 /// Logs data sets and models that a run reads.
 pub(crate) async fn log_inputs(
     channels: &Channels,
-    locks: RunLocks<'_>,
+    locks: ProjectRunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let run_id = fields.run_id()?;
@@ -56,7 +56,7 @@ pub(crate) async fn log_inputs(
 /// Logs models that a run has made.
 pub(crate) async fn log_outputs(
     channels: &Channels,
-    locks: RunLocks<'_>,
+    locks: ProjectRunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let run_id = fields.run_id()?;

@@ -16,19 +16,19 @@ const REQUESTS_PER_RUN: usize = 1_024;
 
 /// The locks of the runs of all projects that are being written.
 #[derive(Debug, Default)]
-pub(crate) struct ProjectLocks {
-    runs: Mutex<HashMap<RunKey, RunLock>>,
+pub(crate) struct RunLocks {
+    runs: Mutex<HashMap<Arc<RunKey>, RunLock>>,
 }
 
 /// The locks of the runs of one project.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RunLocks<'l> {
-    all: &'l ProjectLocks,
+pub(crate) struct ProjectRunLocks<'l> {
+    all: &'l RunLocks,
     /// Empty for the default project.
     project: &'l str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct RunKey {
     project: String,
     run_id: String,
@@ -52,8 +52,8 @@ pub(crate) struct RunGuard<'l> {
 /// A request that is counted for its run.
 #[derive(Debug)]
 struct Registration<'l> {
-    locks: &'l ProjectLocks,
-    run: RunKey,
+    locks: &'l RunLocks,
+    run: Arc<RunKey>,
 }
 
 impl Drop for Registration<'_> {
@@ -67,14 +67,14 @@ impl Drop for Registration<'_> {
     }
 }
 
-impl ProjectLocks {
+impl RunLocks {
     /// The locks of the runs of a project.
-    pub(crate) fn of_project<'l>(&'l self, project: &'l str) -> RunLocks<'l> {
-        RunLocks { all: self, project }
+    pub(crate) fn of_project<'l>(&'l self, project: &'l str) -> ProjectRunLocks<'l> {
+        ProjectRunLocks { all: self, project }
     }
 }
 
-impl<'l> RunLocks<'l> {
+impl<'l> ProjectRunLocks<'l> {
     /// Waits until no other write of the run is in progress.
     pub(crate) async fn lock(self, run_id: &str) -> Result<RunGuard<'l>> {
         let (lock, registration) = self.register(run_id)?;
@@ -82,9 +82,9 @@ impl<'l> RunLocks<'l> {
     }
 
     fn register(self, run_id: &str) -> Result<(Arc<tokio::sync::Mutex<()>>, Registration<'l>)> {
-        let key = RunKey { project: self.project.to_owned(), run_id: run_id.to_owned() };
+        let key = Arc::new(RunKey { project: self.project.to_owned(), run_id: run_id.to_owned() });
         let mut runs = self.all.runs.lock();
-        let run = runs.entry(key.clone()).or_default();
+        let run = runs.entry(Arc::clone(&key)).or_default();
         if run.requests >= REQUESTS_PER_RUN {
             return Err(MlflowError::new(
                 ErrorCode::TemporarilyUnavailable,
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn rule_40_a_stuck_run_delays_no_other() {
-        let all = ProjectLocks::default();
+        let all = RunLocks::default();
         let locks = all.of_project("");
         let _stuck = locks.lock("stuck").now_or_never().unwrap().unwrap();
         assert!(locks.lock("stuck").now_or_never().is_none());
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn requests_of_a_run_wait_in_a_bounded_queue() {
-        let all = ProjectLocks::default();
+        let all = RunLocks::default();
         let locks = all.of_project("");
         let held = locks.lock("r").now_or_never().unwrap().unwrap();
         let mut waiting: Vec<_> = (1..REQUESTS_PER_RUN).map(|_| Box::pin(locks.lock("r"))).collect();

@@ -13,7 +13,7 @@ use crate::logged_metric::{LoggedMetric, ModelMetric};
 use crate::logged_models::{check_models, log_model_metrics};
 use crate::metric_log::add_points;
 use crate::names::{PARAM_CHARS, check_key, check_length, check_run_id, check_run_name, cut};
-use crate::run_locks::RunLocks;
+use crate::run_locks::ProjectRunLocks;
 use crate::run_names::{MLFLOW, NAME_TAG, NOTE_TAG, PARAMS, TAGS, at_path, path};
 use crate::run_tags::{add_tag, tag_value};
 use crate::run_view::RunSnapshot;
@@ -77,7 +77,7 @@ fn tag(fields: &Fields) -> Result<(String, String)> {
 
 pub(crate) async fn log_metric(
     channels: &Channels,
-    locks: RunLocks<'_>,
+    locks: ProjectRunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let entries = RunEntries { metrics: vec![metric(fields)?], ..RunEntries::default() };
@@ -86,7 +86,7 @@ pub(crate) async fn log_metric(
 
 pub(crate) async fn log_param(
     channels: &Channels,
-    locks: RunLocks<'_>,
+    locks: ProjectRunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let entries = RunEntries { params: vec![param(fields)?], ..RunEntries::default() };
@@ -95,7 +95,7 @@ pub(crate) async fn log_param(
 
 pub(crate) async fn set_tag(
     channels: &Channels,
-    locks: RunLocks<'_>,
+    locks: ProjectRunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let entries = RunEntries { tags: vec![tag(fields)?], ..RunEntries::default() };
@@ -104,7 +104,7 @@ pub(crate) async fn set_tag(
 
 pub(crate) async fn log_batch(
     channels: &Channels,
-    locks: RunLocks<'_>,
+    locks: ProjectRunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let metrics = fields.objects("metrics")?;
@@ -144,7 +144,7 @@ pub(crate) async fn log_batch(
 /// Stores entries of a run, all of them or none.
 async fn log(
     channels: &Channels,
-    locks: RunLocks<'_>,
+    locks: ProjectRunLocks<'_>,
     run_id: &str,
     entries: RunEntries,
 ) -> Result<serde_json::Value> {
@@ -186,7 +186,7 @@ fn add_params(batch: &mut RunBatch, run: &RunSnapshot, params: &[(String, String
 
 pub(crate) async fn delete_tag(
     channels: &Channels,
-    locks: RunLocks<'_>,
+    locks: ProjectRunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let run_id = fields.run_id()?;
@@ -217,7 +217,7 @@ pub(crate) async fn delete_tag(
 /// Adds a model to the tag in which clients of MLflow 2 list the models of a run.
 pub(crate) async fn log_model(
     channels: &Channels,
-    locks: RunLocks<'_>,
+    locks: ProjectRunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let run_id = fields.run_id()?;

@@ -15,7 +15,7 @@ use crate::error::{MlflowError, Result};
 use crate::experiments::{self, DEFAULT_ID};
 use crate::fields::Fields;
 use crate::names::{check_key, check_length, check_run_id, check_run_name};
-use crate::run_locks::RunLocks;
+use crate::run_locks::ProjectRunLocks;
 use crate::run_names::{MLFLOW, NAME_TAG, USER, at_path};
 use crate::run_tags::{add_tag, tag_value};
 use crate::run_view::{RunSnapshot, location_of, no_run, parts_without_metrics, read_view};
@@ -119,7 +119,7 @@ fn outcome(status: &str) -> Result<Option<OutcomeKind>> {
 
 pub(crate) async fn update(
     channels: &Channels,
-    locks: RunLocks<'_>,
+    locks: ProjectRunLocks<'_>,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
     let run_id = fields.run_id()?;

@@ -11,7 +11,7 @@ use crate::body::Body;
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::Fields;
 use crate::route::{Operation, Route};
-use crate::run_locks::{ProjectLocks, RunLocks};
+use crate::run_locks::{ProjectRunLocks, RunLocks};
 use crate::{
     artifacts, experiment_search, experiments, history, inputs, logged_models, model_search, parted_uploads,
     registry, run_log, run_search, runs, versions,
@@ -51,7 +51,7 @@ pub enum Answer {
 /// Answers the requests of one port.
 #[derive(Debug)]
 pub struct Mlflow {
-    locks: ProjectLocks,
+    locks: RunLocks,
     searches: Semaphore,
 }
 
@@ -60,7 +60,7 @@ const SEARCHES: usize = 8;
 
 impl Default for Mlflow {
     fn default() -> Self {
-        Self { locks: ProjectLocks::default(), searches: Semaphore::new(SEARCHES) }
+        Self { locks: RunLocks::default(), searches: Semaphore::new(SEARCHES) }
     }
 }
 
@@ -69,7 +69,7 @@ impl Default for Mlflow {
 struct Asked<'c> {
     headers: &'c HeaderMap,
     origin: Option<&'c str>,
-    locks: RunLocks<'c>,
+    locks: ProjectRunLocks<'c>,
 }
 
 /// The work of an operation that answers with JSON.
@@ -166,7 +166,7 @@ fn server_info() -> Value {
 fn tracking_work<'c>(
     operation: Operation,
     channels: &'c Channels,
-    locks: RunLocks<'c>,
+    locks: ProjectRunLocks<'c>,
     fields: &'c Fields,
 ) -> Option<Work<'c>> {
     Some(match operation {
