@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::caller::Caller;
 use crate::dated_map::{Dated, DatedMap};
@@ -85,15 +85,12 @@ impl CallerCache {
 
     /// Asks the source, unless it is away. Every error means that it is.
     async fn ask(&self, token: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
-        let Some(attempt) = self.0.outage.attempt() else {
-            return Err("the source of access rights was away a moment ago".into());
-        };
-        let answered = timeout(ANSWER_TIMEOUT, self.0.source.find(token)).await;
-        let answered = answered.unwrap_or_else(|_| Err("the source of access rights does not answer".into()));
+        let silent = || Err("the source of access rights does not answer".into());
+        let answered = self.0.outage.ask(self.0.source.find(token), silent, Result::is_err).await;
+        let answered = answered.ok_or("the source of access rights was away a moment ago")?;
         if let Err(error) = &answered {
             tracing::warn!(%error, "failed to look up a caller; known callers may only send data and read metrics");
         }
-        attempt.end(answered.is_err());
         answered
     }
 

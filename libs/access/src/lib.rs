@@ -55,7 +55,7 @@ pub use caller_cache::{
 pub use dated_map::{Dated, DatedMap};
 pub use file_permit::{FilePermits, PERMIT_LIFETIME, PermitProblem, PermittedFile};
 pub use login_code::LoginCode;
-pub use outage::{ANSWER_TIMEOUT, Attempt, Outage, RETRY_INTERVAL};
+pub use outage::{ANSWER_TIMEOUT, Outage, RETRY_INTERVAL};
 pub use principal_name::{PRINCIPAL_BYTES, is_principal_name};
 pub use process_key::{ProcessKey, Question};
 pub use project_name::{NAME_OF_DEFAULT, PROJECT_NAME_RULE, is_project_name};

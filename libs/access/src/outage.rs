@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Time after which a source that does not answer is away. Shorter than calls wait for an answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -19,40 +19,50 @@ const MEMORY: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct Outage(Mutex<Option<Instant>>);
 
-/// A question to the source, which must end after `ANSWER_TIMEOUT`.
-pub struct Attempt<'o> {
+/// A question to the source.
+struct Attempt<'o> {
     outage: &'o Outage,
     /// Whether others wait until this question has ended.
     is_only_one: bool,
 }
 
 impl Outage {
-    /// Returns `None` if the source must not be asked.
-    pub fn attempt(&self) -> Option<Attempt<'_>> {
-        let mut retry_at = self.0.lock();
-        let now = Instant::now();
-        if retry_at.is_some_and(|at| now < at) {
-            return None;
-        }
-        // After a while without questions, the source may be back.
-        if retry_at.is_some_and(|at| now >= at + MEMORY) {
-            *retry_at = None;
-        }
-        let is_only_one = retry_at.is_some();
-        if is_only_one {
-            *retry_at = Some(now + ANSWER_TIMEOUT + RETRY_INTERVAL);
-        }
-        Some(Attempt { outage: self, is_only_one })
+    /// Asks the source, and waits for at most `ANSWER_TIMEOUT`: `silent` makes the answer of a source that takes longer.
+    /// `is_away` says whether an answer shows that the source is away. Returns `None` if the source must not be asked.
+    pub async fn ask<T>(
+        &self,
+        question: impl Future<Output = T>,
+        silent: impl FnOnce() -> T,
+        is_away: impl FnOnce(&T) -> bool,
+    ) -> Option<T> {
+        let attempt = self.attempt()?;
+        let answer = timeout(ANSWER_TIMEOUT, question).await.unwrap_or_else(|_| silent());
+        attempt.end(is_away(&answer));
+        Some(answer)
     }
 
     pub fn is_away(&self) -> bool {
         self.0.lock().is_some()
     }
+
+    /// Returns `None` if the source must not be asked.
+    fn attempt(&self) -> Option<Attempt<'_>> {
+        let mut retry_at = self.0.lock();
+        let now = Instant::now();
+        let is_only_one = match *retry_at {
+            Some(at) if now < at => return None,
+            // After a while without questions, the source may be back.
+            Some(at) => now < at + MEMORY,
+            None => false,
+        };
+        *retry_at = is_only_one.then(|| now + ANSWER_TIMEOUT + RETRY_INTERVAL);
+        Some(Attempt { outage: self, is_only_one })
+    }
 }
 
 impl Attempt<'_> {
     /// Notes whether the question has shown that the source is away.
-    pub fn end(mut self, is_away: bool) {
+    fn end(mut self, is_away: bool) {
         *self.outage.0.lock() = is_away.then(|| Instant::now() + RETRY_INTERVAL);
         self.is_only_one = false;
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use matyan_access::{ANSWER_TIMEOUT, Dated, DatedMap, MAX_OUTAGE, Outage};
+use matyan_access::{Dated, DatedMap, MAX_OUTAGE, Outage};
 use matyan_frontier::ProjectLookup;
 use matyan_proto::{
     access::v1::ResolveProjectResponse,
@@ -19,10 +19,7 @@ use matyan_proto::{
 };
 use matyan_wire::headers::PROJECT;
 use parking_lot::Mutex;
-use tokio::{
-    sync::Mutex as AsyncMutex,
-    time::{Instant, timeout},
-};
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
@@ -175,16 +172,13 @@ impl RemoteProjects {
 
     /// Asks the backend, unless it was just away.
     async fn ask(&self, name: &str, run_id: &str) -> Result<ResolveProjectResponse, Status> {
-        let Some(attempt) = self.outage.attempt() else {
-            return Err(Status::unavailable("the backend was away a moment ago"));
-        };
-        let answered = timeout(ANSWER_TIMEOUT, self.source.find(name, run_id)).await;
-        let answered =
-            answered.unwrap_or_else(|_| Err(Status::deadline_exceeded("the backend does not answer")));
+        let silent = || Err(Status::deadline_exceeded("the backend does not answer"));
+        let is_away = |answered: &Result<_, Status>| answered.as_ref().is_err_and(means_away);
+        let answered = self.outage.ask(self.source.find(name, run_id), silent, is_away).await;
+        let answered = answered.ok_or_else(|| Status::unavailable("the backend was away a moment ago"))?;
         if let Err(error) = &answered {
             tracing::warn!(project = name, %error, "failed to ask the backend about a project; using older answers");
         }
-        attempt.end(answered.as_ref().is_err_and(means_away));
         answered
     }
 

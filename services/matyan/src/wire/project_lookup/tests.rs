@@ -8,7 +8,9 @@ use std::{
 
 use axum::body::Body;
 use futures::future::join_all;
-use matyan_access::{AccessToken, CallerCache, ProcessKey, Question, RETRY_INTERVAL, TokenDigest};
+use matyan_access::{
+    ANSWER_TIMEOUT, AccessToken, CallerCache, ProcessKey, Question, RETRY_INTERVAL, TokenDigest,
+};
 use matyan_blob::{LimitedBlobs, UploadLimits, UrlSigner, fs::FsBlobs};
 use matyan_edge::{Edge, Metrics, Transport};
 use matyan_frontier::{Deps, Frontier};
