@@ -241,11 +241,15 @@ async fn text(answer: http::Response<Body>) -> String {
 const ANSWERS: usize = 8 << 20;
 const LARGE: usize = 2 << 20;
 
+fn with_answer_memory(backend: &Backend) -> Edge {
+    let edge = edge(backend, Settings { answer_bytes: ANSWERS, ..Settings::default() });
+    edge.with_access(CallerCache::new(Writers))
+}
+
 #[tokio::test(start_paused = true)]
 async fn rule_45_large_answers_that_nobody_reads_leave_memory_to_others() {
     let backend = Backend::default();
-    let edge = edge(&backend, Settings { answer_bytes: ANSWERS, ..Settings::default() });
-    let edge = edge.with_access(CallerCache::new(Writers));
+    let edge = with_answer_memory(&backend);
     let info = "/runs/r/info/?sequence=metric";
     backend.answers(RUN, [run_of(LARGE)]);
     let mut open = Vec::new();
@@ -278,8 +282,7 @@ async fn rule_45_large_answers_that_nobody_reads_leave_memory_to_others() {
 #[tokio::test(start_paused = true)]
 async fn a_large_answer_waits_until_others_have_been_read() {
     let backend = Backend::default();
-    let edge = edge(&backend, Settings { answer_bytes: ANSWERS, ..Settings::default() });
-    let edge = edge.with_access(CallerCache::new(Writers));
+    let edge = with_answer_memory(&backend);
     backend.answers(RUN, [run_of(LARGE)]);
     let info = "/runs/r/info/?sequence=metric";
     let mut open = Vec::new();
@@ -303,8 +306,7 @@ async fn a_large_answer_waits_until_others_have_been_read() {
 #[tokio::test(start_paused = true)]
 async fn rule_45_answers_in_one_piece_and_messages_take_memory_too() {
     let backend = Backend::default();
-    let edge = edge(&backend, Settings { answer_bytes: ANSWERS, ..Settings::default() });
-    let edge = edge.with_access(CallerCache::new(Writers));
+    let edge = with_answer_memory(&backend);
     backend.answers(RUN, [run_of(LARGE)]);
     backend.answers(REPORT, [report_of(LARGE)]);
     let mut open = Vec::new();
@@ -330,8 +332,7 @@ const UNREAD: Duration = Duration::from_secs(11 * 60);
 #[tokio::test(start_paused = true)]
 async fn rule_45_answers_that_are_not_read_give_their_memory_back() {
     let backend = Backend::default();
-    let edge = edge(&backend, Settings { answer_bytes: ANSWERS, ..Settings::default() });
-    let edge = edge.with_access(CallerCache::new(Writers));
+    let edge = with_answer_memory(&backend);
     backend.answers(RUN, [run_of(LARGE)]);
     backend.answers(REPORT, [report_of(LARGE)]);
     let info = "/runs/r/info/?sequence=metric";
