@@ -95,11 +95,13 @@ struct Refusal {
     message: String,
     /// The person whose sign-in is refused, if the person is known.
     principal: Option<String>,
+    /// The page for which the browser began to sign in with a provider, if the page is known.
+    next: Option<String>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), principal: None }
+        Self { status, message: message.into(), principal: None, next: None }
     }
 
     /// Adds the id by which an operator finds the reason in the log.
@@ -112,6 +114,7 @@ impl Refusal {
 /// The refusal for a call that has started no session. The texts of the backend are for whoever signs in.
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
+        let next = next_page(&status);
         let http = match (status.code(), product_code(&status)) {
             (Code::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
             (Code::PermissionDenied, _) => StatusCode::FORBIDDEN,
@@ -120,10 +123,11 @@ impl From<Status> for Refusal {
             (_, Some(ProductCode::Unavailable)) => StatusCode::SERVICE_UNAVAILABLE,
             (code, _) => {
                 tracing::warn!(?code, message = status.message(), "failed to sign a browser in");
-                return Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE);
+                return Self { next, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE) };
             }
         };
-        Self { status: http, message: sentence(status.message()), principal: refused_principal(&status) }
+        let principal = refused_principal(&status);
+        Self { status: http, message: sentence(status.message()), principal, next }
     }
 }
 
@@ -199,7 +203,7 @@ impl<'a> SignIn<'a> {
     }
 
     async fn refuse(&self, refusal: Refusal, next: &str) -> Response {
-        let Refusal { status, message, principal } = refusal;
+        let Refusal { status, message, principal, .. } = refusal;
         let mut response = self.page(status, &message, next).await;
         if let Some(principal) = principal {
             response.extensions_mut().insert(SignInRefused { principal });
@@ -294,11 +298,11 @@ impl<'a> SignIn<'a> {
         let finish =
             FinishSignInRequest { state, code: answer("code"), issuer: answer("iss"), browser_secrets };
         let finished = if finish.code.is_empty() {
-            Err((None, Refusal::new(StatusCode::BAD_REQUEST, CANCELED)))
+            Err(Refusal::new(StatusCode::BAD_REQUEST, CANCELED))
         } else {
             let mut backend = self.services.backend().sign_in();
             let finished = Box::pin(backend.finish_sign_in(finish)).await;
-            finished.map_err(|status| (next_page(&status), Refusal::from(status).with_request_id()))
+            finished.map_err(|status| Refusal::from(status).with_request_id())
         };
         match finished {
             Ok(finished) => {
@@ -308,8 +312,8 @@ impl<'a> SignIn<'a> {
                 let next = own_path(finished.next);
                 self.signed_in(request, session, &next, vec![own.removed()]).await
             }
-            Err((next, refusal)) => {
-                let next = own_path(next.unwrap_or_default());
+            Err(mut refusal) => {
+                let next = own_path(refusal.next.take().unwrap_or_default());
                 let mut response = self.refuse(refusal, &next).await;
                 set_cookies(&mut response, &[own.removed()]);
                 response
