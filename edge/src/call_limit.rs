@@ -62,7 +62,7 @@ const LARGE_ANSWERS: &str = "large answers";
 const WAITING_ANSWERS: &str = "large answers that wait for memory";
 
 /// Large answers that wait may take a quarter of the memory that answers being sent may take.
-const WAITING_PART: usize = 4;
+const WAITING_DIVISOR: usize = 4;
 
 /// Time for which a large answer waits until others have been read: few clients repeat a call that was refused.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -112,7 +112,7 @@ impl CallLimit {
             blob_calls: ShareLimit::new(BLOB_CALLS, settings.max_blob_calls),
             searches: ShareLimit::new(SEARCHES, settings.max_searches),
             answers: ShareLimit::new(LARGE_ANSWERS, settings.answer_bytes),
-            waiting_answers: ShareLimit::new(WAITING_ANSWERS, settings.answer_bytes / WAITING_PART),
+            waiting_answers: ShareLimit::new(WAITING_ANSWERS, settings.answer_bytes / WAITING_DIVISOR),
         }
     }
 
@@ -162,7 +162,7 @@ impl Payer {
         if let Ok(permit) = answers.try_admit(self.client.as_ref(), bytes) {
             return Ok(permit);
         }
-        let waiting_bytes = bytes.min(count(waiting_answers.most_of_client()));
+        let waiting_bytes = bytes.min(permits(waiting_answers.most_of_client()));
         let _waiting = waiting_answers.admit_many(self.client.clone(), waiting_bytes)?;
         answers.admit_many_within(ANSWER_WAIT, self.client.clone(), bytes).await
     }
@@ -196,12 +196,12 @@ pub(crate) async fn admit_answer(bytes: usize) -> Result<Option<Permit>, Status>
     let Ok(payer) = PAYER.try_with(Payer::clone) else { return Ok(None) };
     // A larger answer would be refused for ever. It waits until nothing else is held for its client.
     let counted = counted.min(payer.limit.answers.most_of_client());
-    let permit = payer.admit_answer(count(counted)).await;
+    let permit = payer.admit_answer(permits(counted)).await;
     permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), LARGE_ANSWERS))
 }
 
 /// The number of permits for this many bytes.
-fn count(bytes: usize) -> u32 {
+fn permits(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
