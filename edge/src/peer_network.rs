@@ -5,7 +5,8 @@
 use std::fmt::{self, Display};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Bits of an IPv6 address that a client chooses itself.
+/// Bits of an IPv6 address that a client chooses itself. The backend counts programs that wait for a token by larger
+/// networks: these programs have few places, which they keep for minutes, while calls are many and soon end.
 const OWN_BITS: u32 = 64;
 
 /// The address of a client, or of the proxy in front of the server. An extension of requests.
