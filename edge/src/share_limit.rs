@@ -40,6 +40,8 @@ impl<C> Clone for ShareLimit<C> {
 struct Shared<C> {
     /// What is limited, in the plural.
     what: &'static str,
+    /// The number that one client may have, as in `Room`, for those that do not need the lock.
+    most_of_client: usize,
     state: Mutex<State<C>>,
 }
 
@@ -71,7 +73,7 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
         let most_of_client = (most - most.div_ceil(4)).max(1);
         let room = Room { free: most, most_of_client, taken: HashMap::new() };
         let state = State { room, waiting: BTreeMap::new(), next_number: 0, reported: None };
-        ShareLimit(Arc::new(Shared { what, state: Mutex::new(state) }))
+        ShareLimit(Arc::new(Shared { what, most_of_client, state: Mutex::new(state) }))
     }
 
     /// Returns a permit for one more, which counts for the client, if there is one.
@@ -112,7 +114,7 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
 
     /// The number that one client may have.
     pub(crate) fn most_of_client(&self) -> usize {
-        self.0.state.lock().room.most_of_client
+        self.0.most_of_client
     }
 
     /// Like `admit_many`, but reports no refusal.
@@ -170,9 +172,8 @@ impl<C: Display> Shared<C> {
             return;
         }
         state.reported = Some(now);
-        let most_of_client = state.room.most_of_client;
         drop(state);
-        let what = self.what;
+        let Self { what, most_of_client, .. } = *self;
         let client = client.map(ToString::to_string);
         match refusal {
             Refusal::Full => tracing::warn!(what, client, "refused one more; as many are open as allowed"),
