@@ -116,13 +116,8 @@ pub(super) fn open_part(uploads: &Dir, id: &str, key: &BlobKey, end: u64) -> io:
         return Ok(OpenedPart::Missing);
     }
     Ok(match described(&file)? {
-        Some((begun_key, size)) if begun_key == *key => {
-            if end > size {
-                OpenedPart::TooLong { size }
-            } else {
-                OpenedPart::Open(file)
-            }
-        }
+        Some((begun_key, size)) if begun_key == *key && end > size => OpenedPart::TooLong { size },
+        Some((begun_key, _)) if begun_key == *key => OpenedPart::Open(file),
         _ => OpenedPart::Missing,
     })
 }
