@@ -92,7 +92,7 @@ pub fn rpc_name(path: &str) -> &str {
 /// Whether a call to this path has, or may have, an entry in the audit log.
 pub fn is_audited(path: &str) -> bool {
     let Some(rpc) = path.strip_prefix(PACKAGE) else { return false };
-    AUDITED.binary_search(&rpc).is_ok() || AUDITED_DELETIONS.contains(&rpc) || is_audited_if_named(path)
+    AUDITED.binary_search(&rpc).is_ok() || AUDITED_DELETIONS.contains(&rpc) || AUDITED_IF_NAMED.contains(&rpc)
 }
 
 /// Whether a call to this path has an entry only if its handler says what it changes.
