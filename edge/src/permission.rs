@@ -20,6 +20,9 @@ use crate::scope::Scope;
 /// Start of the paths of the calls of programs that wait until someone allows them a token.
 const LOGIN_PREFIX: &str = "/matyan.access.v1.LoginService/";
 
+/// The path of the call that writes a document. Its service asks for a second right, depending on what is written.
+const WRITE_DOCUMENT: &str = "/matyan.documents.v1.DocumentService/Write";
+
 /// A call that its caller may make.
 pub(crate) struct Permission {
     /// `None` for a call that needs none.
@@ -60,6 +63,9 @@ impl Permission {
         };
         let is_audited = caller.is_some() && is_audited(request.uri().path());
         scope.stamp(request.headers_mut(), access, caller.as_deref());
+        if let Some(caller) = caller.as_deref().filter(|_| request.uri().path() == WRITE_DOCUMENT) {
+            scope.stamp_rights(request.headers_mut(), caller);
+        }
         if is_audited {
             scope.stamp_origin(request.headers_mut());
         } else if scope.is_checked() && request.uri().path().starts_with(LOGIN_PREFIX) {

@@ -109,7 +109,7 @@ impl Scope {
 
     /// Makes an outgoing call part of this scope. `caller` is the result of the check of this access. Calls that
     /// every caller may make also get the projects that the caller may know of, and the limits of its token; calls that
-    /// manage a project, whether the caller manages all of them; calls that send data, the rights of the caller.
+    /// manage a project, whether the caller manages all of them.
     pub(crate) fn stamp(&self, headers: &mut HeaderMap, access: Access, caller: Option<&Caller>) {
         for name in [CALLER, KNOWN_PROJECTS, RIGHTS, CREDENTIAL, CLIENT_ADDRESS, TOKEN_ROLE, TOKEN_PROJECT] {
             headers.remove(name);
@@ -124,11 +124,6 @@ impl Scope {
             headers.insert(CALLER, ascii(caller.name()));
             match access {
                 Access::Caller => stamp_limits(headers, caller),
-                // Some of these calls need a second right, depending on what they change.
-                Access::Ingest => {
-                    let rights = caller.known_rights(self.project_name());
-                    headers.insert(RIGHTS, ascii(&rights.names()));
-                }
                 // It may ask for data of projects that do not exist, which belongs to no owner.
                 Access::Manage if !caller.manages_all_projects() => {
                     headers.insert(KNOWN_PROJECTS, ascii(&format!("/{}", self.project_name())));
@@ -136,6 +131,12 @@ impl Scope {
                 _ => {}
             }
         }
+    }
+
+    /// Stamps the rights of the caller in the project.
+    pub(crate) fn stamp_rights(&self, headers: &mut HeaderMap, caller: &Caller) {
+        let rights = caller.known_rights(self.project_name());
+        headers.insert(RIGHTS, ascii(&rights.names()));
     }
 
     /// Stamps the address of a caller that needs no credential. The name of the caller says that access control is on.

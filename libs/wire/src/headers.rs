@@ -22,7 +22,7 @@ pub const TOKEN_ROLE: &str = "matyan-token-role";
 /// caller may make.
 pub const TOKEN_PROJECT: &str = "matyan-token-project";
 /// Names of the caller's rights in the project, separated by commas, and `AWAY` if others cannot be looked up. In calls
-/// that send data, because some of these calls need a second right.
+/// that write a document, because some of these calls need a second right.
 pub const RIGHTS: &str = "matyan-rights";
 /// Address of the caller, or of the proxy in front of the server. In calls of known callers with an entry in the audit
 /// log, and in calls of programs that wait for a token.
