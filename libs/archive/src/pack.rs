@@ -53,7 +53,8 @@ pub fn pack_interruptibly(root: &Path, interrupt: &mut Interrupt<'_>) -> Result<
     // The file is removed when this value is dropped.
     let part = TempPath::try_from_path(&part).map_err(file_error(&part))?;
     let encoder = GzEncoder::new(BufWriter::new(file), Compression::default());
-    let mut tar = tar::Builder::new(InterruptibleWriter { inner: encoder, since_call: 0, interrupt });
+    let mut tar =
+        tar::Builder::new(InterruptibleWriter { inner: encoder, interrupts: InterruptCount::new(interrupt) });
     tar.mode(tar::HeaderMode::Deterministic);
     tar.follow_symlinks(false);
     let written = tar.append_dir_all(&name, root).and_then(|()| tar.into_inner()?.inner.finish());
@@ -87,7 +88,7 @@ fn unpack_files(path: &Path, max_files: usize, interrupt: &mut Interrupt<'_>) ->
     let file = File::open(path).map_err(file_error(path))?;
     let meter = Rc::new(Cell::new(MAX_BETWEEN));
     let inner = MultiGzDecoder::new(BufReader::new(file));
-    let metered = MeteredReader { inner, left: meter.clone(), since_call: 0, interrupt };
+    let metered = MeteredReader { inner, left: meter.clone(), interrupts: InterruptCount::new(interrupt) };
     let mut tar = tar::Archive::new(metered);
     let mut left = packed.saturating_mul(MAX_GROWTH).saturating_add(MAX_GROWTH_FREE);
     let mut top: Option<PathBuf> = None;
@@ -121,24 +122,40 @@ fn unpack_files(path: &Path, max_files: usize, interrupt: &mut Interrupt<'_>) ->
     Ok((folder, root))
 }
 
+/// Counts bytes, and calls an interrupt now and then.
+struct InterruptCount<'i> {
+    /// Bytes since the last call.
+    since_call: u64,
+    interrupt: &'i mut Interrupt<'i>,
+}
+
+impl<'i> InterruptCount<'i> {
+    fn new(interrupt: &'i mut Interrupt<'i>) -> Self {
+        Self { since_call: 0, interrupt }
+    }
+
+    fn add(&mut self, bytes: usize) -> io::Result<()> {
+        self.since_call += bytes as u64;
+        if self.since_call < INTERRUPT_BYTES {
+            return Ok(());
+        }
+        self.since_call = 0;
+        (self.interrupt)()
+    }
+}
+
 /// Reads up to the allowed number of bytes and then fails, so that a consumer never buffers
 /// more than that.
 struct MeteredReader<'i, R> {
     inner: R,
     left: Rc<Cell<u64>>,
-    /// Bytes read since the last call of `interrupt`.
-    since_call: u64,
-    interrupt: &'i mut Interrupt<'i>,
+    interrupts: InterruptCount<'i>,
 }
 
 impl<R: Read> Read for MeteredReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.since_call += read as u64;
-        if self.since_call >= INTERRUPT_BYTES {
-            self.since_call = 0;
-            (self.interrupt)()?;
-        }
+        self.interrupts.add(read)?;
         let left = self.left.get().checked_sub(read as u64);
         self.left.set(left.ok_or_else(|| io::Error::other("too much metadata between two files"))?);
         Ok(read)
@@ -148,19 +165,13 @@ impl<R: Read> Read for MeteredReader<'_, R> {
 /// Calls the interrupt now and then.
 struct InterruptibleWriter<'i, W> {
     inner: W,
-    /// Bytes written since the last call of `interrupt`.
-    since_call: u64,
-    interrupt: &'i mut Interrupt<'i>,
+    interrupts: InterruptCount<'i>,
 }
 
 impl<W: Write> Write for InterruptibleWriter<'_, W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(buffer)?;
-        self.since_call += written as u64;
-        if self.since_call >= INTERRUPT_BYTES {
-            self.since_call = 0;
-            (self.interrupt)()?;
-        }
+        self.interrupts.add(written)?;
         Ok(written)
     }
 
