@@ -79,7 +79,7 @@ enum Command {
 }
 
 const PROJECT_AND_EVERYWHERE: &str =
-    "'--everywhere' is about all projects, and '--project' about one of them: leave out one of the two";
+    "'--everywhere' means all projects, and '--project' means one: leave out one of these flags";
 
 /// The conventional exit code of a command for incorrect usage.
 const BAD_SETTINGS: u8 = 2;

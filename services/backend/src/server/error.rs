@@ -129,8 +129,8 @@ pub(crate) enum Error {
     #[error("{0}")]
     LoginRefused(String),
     #[error(
-        "too many programs of your network wait for someone who types their code: try again in two minutes, or use `matyan \
-         login --paste`"
+        "too many programs in your network are waiting for someone to type their code: try again in two minutes, or use \
+         `matyan login --paste`"
     )]
     TooManyLogins,
     #[error("the provider with which you sign in does not answer: try again, or sign in with a token")]

@@ -28,21 +28,18 @@ struct Period {
 }
 
 impl FailureBudget {
-    /// Counts a failed call. Returns whether it has an entry. The log of the process has a line for the first one of a
-    /// principal that has none.
+    /// Counts a failed call, and returns whether it has an entry. Logs a warning for the first call of a principal that
+    /// has no entry.
     pub(crate) fn admit(&self, principal: &str) -> bool {
         let number = self.count(principal);
         if number == MAX_OF_PRINCIPAL + 1 {
-            tracing::warn!(
-                target: "audit",
-                "further failed calls of `{principal}` are not listed in the audit log for an hour at most"
-            );
+            tracing::warn!(target: "audit", principal, "further failed calls get no audit entry for up to an hour");
         }
         number <= MAX_OF_PRINCIPAL
     }
 
-    /// Counts a failed call. Returns its number among those of its principal in this period, or the largest number if the
-    /// principal is not counted.
+    /// Counts a failed call. Returns how many its principal has made in this period, or `u32::MAX` if the principal is
+    /// not counted.
     fn count(&self, principal: &str) -> u32 {
         let now = Instant::now();
         let mut period = self.0.lock();

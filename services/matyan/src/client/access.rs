@@ -85,7 +85,7 @@ pub(crate) enum RoleCommand {
     /// List who has which role in the project
     #[command(visible_alias = "list", after_help = examples::LS)]
     Ls {
-        /// List the roles in all projects, and the principals without a role that are disabled
+        /// List the roles in all projects, and disabled principals without a role
         #[arg(long)]
         everywhere: bool,
     },
@@ -98,7 +98,7 @@ pub(crate) enum RoleCommand {
         /// In all projects, also in projects that are created later
         #[arg(long)]
         everywhere: bool,
-        /// Do not ask for confirmation before everyone may read all projects
+        /// Skip the confirmation before everyone may read all projects
         #[arg(long, short)]
         yes: bool,
     },
@@ -223,7 +223,7 @@ async fn run_on_roles(command: RoleCommand, client: &ClientFlags, out: &mut Outp
     if let RoleCommand::Grant { principal, everywhere: true, yes: false, .. } = &command
         && principal == ANONYMOUS
     {
-        confirm_for_everyone("all projects, also later ones", out)?;
+        confirm_for_everyone("all projects, including future ones", out)?;
     }
     let mut access = client!(AccessServiceClient, client.connect().await?);
     match command {
@@ -281,7 +281,7 @@ fn removal_text(principal: &str, is_disabled: bool) -> String {
     }
 }
 
-/// How a principal signs in that has no session and no token.
+/// The way to sign in for a principal without a session or a token.
 fn way_in(principal: &str) -> &'static str {
     match principal.split_once(':') {
         Some((GITHUB, _)) => "with GitHub",

@@ -216,8 +216,8 @@ settings! {
     MAX_PROJECT_SERIES: u64 = project_limit::limit("max_project_series", &["MATYAN_MAX_PROJECT_SERIES"]);
     /// The same for projects with limits of their own, by name, separated by commas: `speech = 5000000, demo = 0`
     PROJECT_SERIES: ProjectLimits = project_limit::limits_by_name("project_series", &["MATYAN_PROJECT_SERIES"]);
-    /// Maximum bytes of the points, objects and logs of all runs of a project and of its named documents; with as many,
-    /// further data is refused; 0: no limit
+    /// Maximum bytes of the points, objects and logs of all runs of a project and of its named documents; once a
+    /// project has this many, further data is refused; 0: no limit
     MAX_PROJECT_BYTES: u64 = project_limit::limit("max_project_bytes", &["MATYAN_MAX_PROJECT_BYTES"]);
     /// The same for projects with limits of their own, by name, separated by commas: `speech = 536870912000, demo = 0`
     PROJECT_BYTES: ProjectLimits = project_limit::limits_by_name("project_bytes", &["MATYAN_PROJECT_BYTES"]);
@@ -364,7 +364,7 @@ settings! {
     /// Cloud for blobs, unless a URI selects one: `s3`, `gcs` or `azure`
     BLOB_BACKEND_TYPE: String = Setting::new("blob_backend_type", &["BLOB_BACKEND_TYPE"], parse::text)
         .default("s3").chart("blobs.type");
-    /// Lifetime of upload URLs in seconds, in all clouds and in a directory
+    /// Lifetime of upload URLs in seconds, for blob stores in clouds and for a directory
     S3_PRESIGN_EXPIRY: Duration = Setting::new("s3_presign_expiry", &["S3_PRESIGN_EXPIRY"], parse::lifetime)
         .default("3600").chart("blobs.presignExpiry");
     /// Address of S3 for the services

@@ -137,7 +137,7 @@ fn name_roles_in_all_projects(providers: &ProviderSettings) {
         tracing::info!(
             setting,
             rows = rows.join(", "),
-            "these groups have a role in all projects; ROLE@PROJECT gives a role in one project"
+            "groups have a role in all projects; use ROLE@PROJECT for one project"
         );
     }
 }

@@ -91,7 +91,7 @@ impl Announcement<'_> {
             lines.push(format!("  operator  export MATYAN_TOKEN=$(cat '{}')", path.display()));
         } else if let Some(data_dir) = self.recovery_dir {
             lines.push(format!(
-                "  operator  without a token, stop the server: matyan access recover --data-dir '{}'",
+                "  operator  no token? Stop the server, and run: matyan access recover --data-dir '{}'",
                 data_dir.display()
             ));
         }
@@ -121,8 +121,8 @@ impl Announcement<'_> {
     }
 }
 
-/// The address to which providers send browsers back, under the name by which browsers reach the server as far as the settings
-/// say it.
+/// The address to which providers send browsers back. It has the first host name of the settings, or else the address
+/// of the port.
 pub(crate) fn callback(settings: &Settings, query: SocketAddr) -> String {
     let named = settings.edge.allowed_hosts.iter().find(|name| !name.contains('*'));
     let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
@@ -173,7 +173,7 @@ mod tests {
             "  commands  export MATYAN_BACKEND_URL=http://127.0.0.1:61000\n",
             "  sign-in   Our Company, with the callback URL https://matyan.example/sign-in/callback\n",
             "  sign-in   GitHub, with the callback URL https://matyan.example/sign-in/callback\n",
-            "  operator  without a token, stop the server: matyan access recover --data-dir '/d'\n",
+            "  operator  no token? Stop the server, and run: matyan access recover --data-dir '/d'\n",
         ] {
             assert!(banner.contains(expected), "{banner}");
         }

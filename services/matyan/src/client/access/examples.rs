@@ -33,9 +33,9 @@ Examples:
 pub(super) const GRANT: &str = "\
 Examples:
   matyan access grant ana editor --project speech
-  matyan access grant github:ana viewer --project speech     who signs in with GitHub as ana
+  matyan access grant github:ana viewer --project speech     the person who signs in with GitHub as ana
   matyan access grant anonymous viewer --project speech      everyone may read the project without a token
-  matyan access grant anonymous viewer --everywhere --yes    everyone may read all projects, also later ones
+  matyan access grant anonymous viewer --everywhere --yes    everyone may read all projects, including future ones
   matyan access grant prometheus monitor --everywhere        reads /metrics, and nothing else";
 
 pub(super) const REVOKE: &str = "\
@@ -48,7 +48,7 @@ pub(super) const INVITE: &str = "\
 Examples:
   matyan access invite ana --role editor --project speech    prints a link that signs her in, once, within 15 minutes
   matyan access invite ana --role viewer --minutes 1440
-  matyan access invite github:ana --role viewer              the same person as by signing in with GitHub
+  matyan access invite github:ana --role viewer              the person who signs in with GitHub as ana
   matyan access invite bo --role editor --with-token         also prints a token for scripts";
 
 pub(super) const DISABLE: &str = "\

@@ -22,8 +22,8 @@ use crate::client::{
     projects::shown_name,
 };
 
-const ANONYMOUS_INVITED: &str = "nothing was done: `anonymous` is everyone who sends no token, and does not sign in: `matyan access \
-                                 grant anonymous viewer --project NAME` lets everyone read a project";
+const ANONYMOUS_INVITED: &str = "nothing was done: `anonymous` is everyone who sends no token, and does not sign in. To let everyone \
+                                 read a project, run `matyan access grant anonymous viewer --project NAME`";
 
 const DAY_S: u64 = 24 * 60 * 60;
 const MINUTE_S: u64 = 60;
@@ -333,7 +333,8 @@ async fn create(
     Ok((token.unwrap_or_default(), secret))
 }
 
-/// The error of a command that creates a token. Whoever may not create tokens of others gets one by signing in.
+/// The error of a command that creates a token. A caller who may not create tokens for others gets a
+/// token by signing in.
 fn creation_error(status: Status) -> Error {
     let is_denied = status.code() == Code::PermissionDenied;
     match Error::from(status) {
@@ -430,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_create_no_tokens_is_told_about_login() {
+    fn a_caller_who_may_create_no_tokens_learns_of_login() {
         let denied = creation_error(Status::permission_denied("this needs the role owner")).to_string();
         assert_eq!(denied, "this needs the role owner. For a token of your own, run `matyan login`");
         let unknown = creation_error(Status::invalid_argument("`principal` is `bo`")).to_string();
