@@ -135,7 +135,7 @@ pub(crate) struct TopicsSettings {
     pub(crate) topics: matyan_log::kafka_settings::CreateTopics,
 }
 
-/// Settings of `access recover`, which serves nobody: it reads no settings of ports and of sign-ins.
+/// Settings of `access recover`, which opens no ports: it reads no settings of ports or sign-ins.
 #[derive(Debug)]
 pub(crate) struct RecoverySettings {
     pub(crate) store: Store,

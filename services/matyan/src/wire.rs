@@ -135,7 +135,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
         let _entered = runtime.enter();
         Telemetry::start(&settings.telemetry)?
     };
-    // Its threads log whether the system lets them have their priority.
+    // Started after telemetry, because its threads may log a warning.
     let query_runtime = settings.role.has_backend().then(query_runtime).transpose().map_err(Error::SetUp)?;
     open_files::raise_limit();
     if !settings.unused.is_empty() {
@@ -207,8 +207,8 @@ fn runtime() -> io::Result<Runtime> {
     runtime_builder()?.build()
 }
 
-/// A runtime for the calls of the query port. They may write hundreds of megabytes, for which the acknowledgements on the other
-/// port would wait if their threads were the same.
+/// The runtime of the query port. Its calls may write hundreds of megabytes, and acknowledgements on the ingest port
+/// would wait for them on shared threads.
 fn query_runtime() -> io::Result<Runtime> {
     runtime_builder()?.thread_name("query-port").on_thread_start(|| yield_to_others(OWN_NICENESS)).build()
 }
@@ -329,7 +329,7 @@ impl Process {
     }
 }
 
-/// Whether the token of the first operator is in the data directory, unless someone has removed it.
+/// Whether the first operator's token is kept in the data directory, so that it can be recovered there.
 fn has_own_operator_token(settings: &Settings) -> bool {
     settings.role.has_backend()
         && settings.access.operator_token_file.is_none()

@@ -169,7 +169,7 @@ pub(super) fn check_principal(name: &str) -> Result<()> {
     }
 }
 
-/// What to use instead of a name that no principal can have.
+/// The next step for a name that no principal can have.
 fn other_name(name: &str) -> String {
     let lowercase = name.to_ascii_lowercase();
     // People paste tokens where names belong.

@@ -171,7 +171,7 @@ impl SignInApi {
         let answer =
             Answer { code: &code, issuer: Some(issuer.as_str()).filter(|issuer| !issuer.is_empty()) };
         let next = pending.next.clone();
-        // Whoever tries again still wants to get to the page.
+        // The person who tries again still wants the page.
         match Box::pin(self.finish_pending(pending, &answer, &state, request_id)).await {
             Ok(session) => Ok(pb::FinishSignInResponse { session: Some(session), next }),
             Err(error) => Err(Error::UnfinishedSignIn { next, source: Box::new(error) }),

@@ -139,7 +139,7 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewToken) -> Result<(p
     Ok((view(credential), token.reveal().to_owned()))
 }
 
-/// Refuses a limit with rights that the principal does not have: they would come with a later role, unseen.
+/// Refuses a limit with rights that the principal lacks: the token would silently gain them with a later role.
 async fn check_limit(deps: &Deps, principal: &str, project: Option<&str>, limit: Role) -> Result<()> {
     let Some(limit) = matyan_access::Role::from_proto(limit) else { return Ok(()) };
     let snapshot = deps.store.snapshot().await?;

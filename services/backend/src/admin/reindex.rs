@@ -2,8 +2,9 @@
 //! and recounts experiments and tags. Searches can run concurrently, because an index proposes and the document
 //! decides. Correct indexes cause no writes.
 //!
-//! The counters of the project are not recounted. Each of them changes in the transaction that changes what it counts,
-//! so only damage to the store makes it wrong. A restore of an archive into an empty store counts again.
+//! The counters of the project are not recounted. Each of them changes in the transaction that changes what it counts.
+//! A document that an earlier version stored was not counted, so deleting it makes the count of bytes too small; otherwise
+//! only damage to the store makes a counter wrong. A restore of an archive into an empty store counts again.
 //!
 //! Cohorts may lack values after damage, which does not always show, so all of them are cleared, and a job makes
 //! them again.

@@ -55,7 +55,7 @@ impl Display for RunList<'_> {
 }
 
 /// Names the resource of the current call, for its entry in the audit log. Only a call that has an entry formats the name.
-/// Some calls have an entry only if their resource is named: those name it once they are about to change something.
+/// Some calls have an entry only if their resource is named. Their handlers name it just before they change something.
 /// The name may be from the client, and be refused afterwards.
 pub(crate) fn audit_resource(resource: impl Display) {
     let masked = || truncated(AccessToken::masked(&resource.to_string()), RESOURCE_BYTES);

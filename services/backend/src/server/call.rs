@@ -70,7 +70,7 @@ impl Call {
     }
 
     /// Fails unless the caller of a call that sends data has all rights of this role. `what` needs them. While rights
-    /// cannot be looked up, the caller may have those that are missing, and tries again.
+    /// cannot be looked up, the caller may have the missing rights, and should try again.
     pub(crate) fn check_role(&self, role: Role, what: &'static str) -> Result<()> {
         match self.rights {
             None => Ok(()),
@@ -104,7 +104,7 @@ async fn project(deps: &Deps, name: &str) -> Result<Project> {
     project_find(snapshot.as_ref(), name).await?.ok_or_else(|| Error::not_found("project", name))
 }
 
-/// The rights of a caller. An edge that names the caller and no rights is older than these calls, and gives none.
+/// The rights of a caller. An edge that names the caller but no rights is older than this header: such a caller has none.
 fn rights(metadata: &MetadataMap) -> Result<Option<KnownRights>> {
     let named = metadata_text(metadata, RIGHTS)?.unwrap_or_default();
     // The edge names the caller if, and only if, access control is on.

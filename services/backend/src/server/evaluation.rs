@@ -41,7 +41,7 @@ const QUEUED: usize = 64;
 /// many pages that were read ahead wait until their searches have sent the page before.
 const PAGES_OF_THREAD: usize = 4;
 
-/// Least and most pages in memory, and as many that were read ahead.
+/// Bounds of the number of pages in memory. The same number may be read ahead.
 const PAGES: RangeInclusive<usize> = 8..=16;
 
 /// Bytes of params after which a page of documents ends. The params of one run may take 6 MiB.

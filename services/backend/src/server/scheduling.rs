@@ -1,12 +1,12 @@
-//! How the system schedules threads that may wait for others.
+//! Scheduling of threads whose work can wait.
 //!
-//! A low priority alone does not help the others much: it says which part of the time a thread gets, but once the thread runs,
-//! Linux lets it run to the end of its slice, which takes some milliseconds, even if another one is ready. An
-//! acknowledgement passes through several threads, and would wait as often. But a thread whose own slices are
-//! shorter interrupts it (since Linux 6.12), so these threads ask for the longest slices that there are.
+//! A low priority is not enough: it limits a thread's share of the processor, but Linux lets a running thread finish its
+//! time slice of some milliseconds, even if another thread is ready. An acknowledgement passes through several threads,
+//! and could wait at each. Since Linux 6.12, a thread with shorter slices interrupts a thread with longer slices, so
+//! these threads ask for the longest.
 
 /// Lets other threads interrupt the current one as soon as they are ready, and gives it this niceness, unless its own is as
-/// high already. Where the system forbids that, the first such thread logs a warning.
+/// high already. If the system refuses, the first thread logs a warning.
 #[cfg(target_os = "linux")]
 pub fn yield_to_others(niceness: i32) {
     linux::yield_to_others(niceness);
@@ -83,7 +83,7 @@ mod tests {
             sched_period: 0,
         };
         let size = size_of::<libc::sched_attr>();
-        #[expect(unsafe_code, reason = "the call fills the attributes, whose size it is told")]
+        #[expect(unsafe_code, reason = "the call fills the attributes and is given their size")]
         let result = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
         (attributes.sched_nice, attributes.sched_runtime)

@@ -212,7 +212,7 @@ fn with_access(
     }
 }
 
-/// Serves a port on a runtime, as all calls of its connections.
+/// Serves a port, with all calls of its connections, on this runtime.
 fn start_port(
     ports: &mut Tasks,
     runtime: &Handle,

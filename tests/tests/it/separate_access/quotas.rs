@@ -35,7 +35,7 @@ async fn start_with_runs(quotas: &[(&str, &str)]) -> Deployment {
     Deployment::start_in(folders, SECRET, quotas).await
 }
 
-/// What a project stores, as this process counts it.
+/// The usage of a project, as this process counts it.
 async fn usage(process: &Service, operator: &str, project: &str) -> Value {
     let url = format!("{}/p/{project}/api/v1/rest/projects/usage/", process.address("query"));
     let answer = reqwest::Client::new().get(url).bearer_auth(operator).send().await.expect("it answers");
