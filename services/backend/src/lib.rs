@@ -46,7 +46,7 @@ pub use server::{
     evaluation::Evaluation,
     metrics::Metrics,
     run_samples::RunSamples,
-    scheduling::yield_to_others,
+    scheduling::{interruptible, yield_to_others},
     uri_key::UriKey,
 };
 pub use services::Backend;

@@ -31,7 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use matyan_backend::yield_to_others;
+use matyan_backend::interruptible;
 use matyan_edge::{Tls, TlsError, Ui, UiError};
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -43,7 +43,7 @@ use crate::{
     telemetry::{self, Telemetry},
 };
 use access::{Access, CallerOrigin, Recovery};
-use announcement::Announcement;
+use announcement::{Announcement, SignInText};
 use backend_access::BackendAccess;
 use data_dir::DataDir;
 use listeners::Listeners;
@@ -63,9 +63,6 @@ const READER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Minimum number of runtime threads. With a single thread, a short CPU-bound task would delay every
 /// connection.
 const MIN_WORKER_THREADS: usize = 2;
-
-/// Does not change the niceness of a thread.
-const OWN_NICENESS: i32 = -20;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -210,7 +207,7 @@ fn runtime() -> io::Result<Runtime> {
 /// The runtime of the query port. Its calls may write hundreds of megabytes, and acknowledgements on the ingest port
 /// would wait for them on shared threads.
 fn query_runtime() -> io::Result<Runtime> {
-    runtime_builder()?.thread_name("query-port").on_thread_start(|| yield_to_others(OWN_NICENESS)).build()
+    runtime_builder()?.thread_name("query-port").on_thread_start(interruptible).build()
 }
 
 fn runtime_builder() -> io::Result<Builder> {
@@ -287,7 +284,9 @@ impl Process {
         let token_file = new_token_file.or_else(known_token_file);
         let query = listeners.query_address();
         let providers = settings.access.providers.titles();
-        let callback = query.map(|query| announcement::callback(settings, query)).unwrap_or_default();
+        let callback = query
+            .filter(|_| !providers.is_empty())
+            .map(|query| announcement::callback(settings, query, tls.is_some()));
         let announcement = Announcement {
             query,
             ingest: listeners.ingest_address(),
@@ -298,8 +297,7 @@ impl Process {
             is_open: settings.edge.is_on_network && callers.is_none(),
             ignores_roles,
             has_access: callers.is_some(),
-            providers: &providers,
-            callback: &callback,
+            sign_in: callback.as_deref().map(|callback| SignInText { providers: &providers, callback }),
             token_file: token_file.as_deref(),
             recovery_dir: path.filter(|_| callers.is_some() && has_own_operator_token(settings)),
             link: first_operator.as_ref().map(|operator| operator.link.reveal()),

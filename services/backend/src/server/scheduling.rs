@@ -5,11 +5,22 @@
 //! and could wait at each. Since Linux 6.12, a thread with shorter slices interrupts a thread with longer slices, so
 //! these threads ask for the longest.
 
+/// Lets other threads interrupt the current one as soon as they are ready. If the system refuses, the first thread logs a
+/// warning.
+#[cfg(target_os = "linux")]
+pub fn interruptible() {
+    linux::schedule(None);
+}
+
+/// Elsewhere, threads have no slices of their own.
+#[cfg(not(target_os = "linux"))]
+pub fn interruptible() {}
+
 /// Lets other threads interrupt the current one as soon as they are ready, and gives it this niceness, unless its own is as
 /// high already. If the system refuses, the first thread logs a warning.
 #[cfg(target_os = "linux")]
 pub fn yield_to_others(niceness: i32) {
-    linux::yield_to_others(niceness);
+    linux::schedule(Some(niceness));
 }
 
 /// Elsewhere, niceness is a property of the whole process.
@@ -27,15 +38,22 @@ mod linux {
 
     static WARNING: Once = Once::new();
 
-    pub(super) fn yield_to_others(niceness: i32) {
-        if let Err(error) = lower_priority(niceness) {
-            WARNING.call_once(|| tracing::warn!(%error, "failed to lower the priority of threads"));
+    /// Gives the current thread the longest slices, and at least this niceness; without one, it keeps its own.
+    pub(super) fn schedule(niceness: Option<i32>) {
+        if let Err(error) = try_schedule(niceness) {
+            WARNING.call_once(|| {
+                tracing::warn!(
+                    %error,
+                    "failed to set the scheduling of threads; acknowledgements may wait for queries"
+                );
+            });
         }
     }
 
-    fn lower_priority(niceness: i32) -> io::Result<()> {
+    fn try_schedule(niceness: Option<i32>) -> io::Result<()> {
         let current = getpriority_process(None)?;
-        let Err(error) = set_attributes(current.max(niceness)) else { return Ok(()) };
+        let niceness = niceness.map_or(current, |niceness| niceness.max(current));
+        let Err(error) = set_attributes(niceness) else { return Ok(()) };
         // Some sandboxes only allow the older call.
         if current < niceness {
             setpriority_process(None, niceness)?;
@@ -99,5 +117,14 @@ mod tests {
         assert!(slice == slice_before && slice == 0 || slice == 100_000_000, "{slice_before} {slice}");
         yield_to_others(before);
         assert_eq!(attributes().0, before + 1, "a priority is never raised");
+    }
+
+    #[test]
+    fn rule_130_an_interruptible_thread_keeps_its_priority() {
+        let (before, slice_before) = attributes();
+        interruptible();
+        let (niceness, slice) = attributes();
+        assert_eq!(niceness, before);
+        assert!(slice == slice_before && slice == 0 || slice == 100_000_000, "{slice_before} {slice}");
     }
 }

@@ -40,16 +40,23 @@ pub(crate) struct Announcement<'a> {
     pub(crate) ignores_roles: bool,
     /// True if callers are asked who they are.
     pub(crate) has_access: bool,
-    /// The names of the providers with which people sign in.
-    pub(crate) providers: &'a [&'a str],
-    /// The address to which these providers send browsers back.
-    pub(crate) callback: &'a str,
+    /// `None` without providers.
+    pub(crate) sign_in: Option<SignInText<'a>>,
     /// The file with the token of the first operator, if there is one.
     pub(crate) token_file: Option<&'a Path>,
     /// The data directory in which an operator without a token makes a new one.
     pub(crate) recovery_dir: Option<&'a Path>,
     /// The secret of the link that signs the first operator in, at the first start.
     pub(crate) link: Option<&'a str>,
+}
+
+/// What people who set up providers need to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SignInText<'a> {
+    /// The names of the providers with which people sign in.
+    pub(crate) providers: &'a [&'a str],
+    /// The address to which these providers send browsers back.
+    pub(crate) callback: &'a str,
 }
 
 impl Announcement<'_> {
@@ -84,8 +91,10 @@ impl Announcement<'_> {
                 ),
             });
         }
-        for provider in self.providers {
-            lines.push(format!("  sign-in   {provider}, with the callback URL {}", self.callback));
+        if let Some(SignInText { providers, callback }) = self.sign_in {
+            for provider in providers {
+                lines.push(format!("  sign-in   {provider}, with the callback URL {callback}"));
+            }
         }
         if let Some(path) = self.token_file {
             lines.push(format!("  operator  export MATYAN_TOKEN=$(cat '{}')", path.display()));
@@ -123,9 +132,9 @@ impl Announcement<'_> {
 
 /// The address to which providers send browsers back. It has the first host name of the settings, or else the address
 /// of the port.
-pub(crate) fn callback(settings: &Settings, query: SocketAddr) -> String {
+pub(crate) fn callback(settings: &Settings, query: SocketAddr, has_tls: bool) -> String {
     let named = settings.edge.allowed_hosts.iter().find(|name| !name.contains('*'));
-    let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
+    let scheme = if has_tls { "https" } else { "http" };
     let address = match named {
         None => url(scheme, query),
         Some(name) if settings.edge.is_behind_tls_proxy => format!("https://{name}"),
@@ -162,8 +171,10 @@ mod tests {
             is_open: false,
             ignores_roles: false,
             has_access: true,
-            providers: &["Our Company", "GitHub"],
-            callback: "https://matyan.example/sign-in/callback",
+            sign_in: Some(SignInText {
+                providers: &["Our Company", "GitHub"],
+                callback: "https://matyan.example/sign-in/callback",
+            }),
             token_file: None,
             recovery_dir: Some(Path::new("/d")),
             link: None,
@@ -187,7 +198,7 @@ mod tests {
         let callback = |variables: &[(&str, &str)]| {
             let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             let settings = Settings::resolve(Role::Up, Default::default(), variables.collect()).unwrap();
-            callback(&settings, "127.0.0.1:53800".parse().unwrap())
+            callback(&settings, "127.0.0.1:53800".parse().unwrap(), false)
         };
         assert_eq!(callback(&[]), "http://127.0.0.1:53800/sign-in/callback");
         let name = ("MATYAN_ALLOWED_HOSTS", "*.lab.example, matyan.example");
@@ -222,8 +233,7 @@ mod tests {
             is_open: false,
             ignores_roles: false,
             has_access: false,
-            providers: &[],
-            callback: "http://127.0.0.1:53800/sign-in/callback",
+            sign_in: None,
             token_file: None,
             recovery_dir: None,
             link: None,

@@ -76,9 +76,24 @@ fn error(ended: Result<TaskResult, JoinError>) -> Result<Error, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{thread, time::Duration};
+
+    use tokio::sync::oneshot;
 
     use super::*;
+    use crate::wire::query_runtime;
+
+    #[test]
+    fn rule_130_a_task_of_the_query_port_runs_on_a_thread_of_that_port() {
+        let runtime = query_runtime().unwrap();
+        let mut tasks = Tasks::default();
+        let (sender, name) = oneshot::channel();
+        tasks.spawn_on(runtime.handle(), "the query side", |_| async move {
+            sender.send(thread::current().name().map(str::to_owned)).unwrap();
+            Ok(())
+        });
+        assert_eq!(name.blocking_recv().unwrap().as_deref(), Some("query-port"));
+    }
 
     #[tokio::test]
     async fn a_task_that_ignores_its_token_is_aborted() {
