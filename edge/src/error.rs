@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use matyan_proto::ERROR_DOMAIN;
 use matyan_proto::common::v1::Code as ProductCode;
+use matyan_wire::headers::NEXT;
 use matyan_wire::project_quota::QUOTA;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -260,7 +261,7 @@ pub(crate) fn refused_principal(status: &Status) -> Option<String> {
 
 /// The page for which a browser began a sign-in that has failed.
 pub(crate) fn next_page(status: &Status) -> Option<String> {
-    error_info(status)?.metadata.get("next").cloned()
+    error_info(status)?.metadata.get(NEXT).cloned()
 }
 
 fn error_info(status: &Status) -> Option<ErrorInfo> {

@@ -1,5 +1,5 @@
-//! Names of headers, subprotocols and content types of log records, gRPC calls, WebSockets and searches. Matyan 0.3
-//! ignores all of them.
+//! Names of headers, subprotocols and content types of log records, gRPC calls, WebSockets and searches, and of
+//! metadata of their errors. Matyan 0.3 ignores all of them.
 
 use bytes::Bytes;
 
@@ -31,6 +31,8 @@ pub const CLIENT_ADDRESS: &str = "matyan-client-address";
 pub const AFTER: &str = "matyan-after";
 /// Id of a request in the logs of all services. In calls.
 pub const REQUEST_ID: &str = "x-request-id";
+/// The page for which a browser began a sign-in. In the metadata of the error of a sign-in that failed.
+pub const NEXT: &str = "next";
 /// Warnings about a query: a JSON array of texts. In the answers of searches over HTTP.
 pub const QUERY_WARNINGS: &str = "x-query-warnings";
 /// Name of the subprotocol of WebSockets whose frames are protobuf instead of JSON.

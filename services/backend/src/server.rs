@@ -11,6 +11,7 @@ pub(crate) mod evaluation;
 pub(crate) mod failure_budget;
 pub(crate) mod left_out_runs;
 pub(crate) mod metrics;
+pub(crate) mod quota;
 pub(crate) mod run_samples;
 pub(crate) mod scheduling;
 pub(crate) mod stream;

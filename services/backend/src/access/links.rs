@@ -8,7 +8,7 @@ use matyan_store::{Transaction, transact};
 
 use super::{
     grants::check_principal,
-    tokens::{check_principal_of_project, is_in, only_with_id, put_credential},
+    tokens::{check_principal_of_project, is_in, only_with_id, put_credential, roles_of},
 };
 use crate::server::{
     audit::audit_resource,
@@ -46,7 +46,8 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewLink) -> Result<(St
         return Err(Error::field("principal", "is `anonymous`, which does not sign in: choose another name"));
     }
     if project.is_some() {
-        check_principal_of_project(deps, call, &principal, "link").await?;
+        let granted = roles_of(deps, &principal).await?;
+        check_principal_of_project(deps, call, (&principal, &granted), "link").await?;
     }
     let host = convert::bounded_text("host", &host, HOST_BYTES)?.to_ascii_lowercase();
     let now_us = (deps.clock)();

@@ -79,26 +79,30 @@ pub(super) fn only_with_id(
     Ok(only)
 }
 
+/// The roles of a principal.
+pub(super) async fn roles_of(deps: &Deps, principal: &str) -> Result<Vec<Grant>> {
+    let snapshot = deps.store.snapshot().await?;
+    Ok(grants_of(snapshot.as_ref(), principal).await?)
+}
+
 /// Refuses a token or a link of a project for a principal that has no role there: an owner must not learn who has roles in
 /// other projects. Refuses it also for a principal that has roles in all projects, except by an operator: an owner could
 /// act under the name of an operator. `kind` is the noun for the refused credential.
 pub(super) async fn check_principal_of_project(
     deps: &Deps,
     call: &Call,
-    principal: &str,
+    (principal, granted): (&str, &[Grant]),
     kind: &str,
 ) -> Result<()> {
     if principal == call.caller {
         return Ok(());
     }
-    let snapshot = deps.store.snapshot().await?;
-    let granted = grants_of(snapshot.as_ref(), principal).await?;
     let is_there =
         |project: &Option<String>| project.as_ref().is_none_or(|project| *project == call.project_name);
     if !granted.iter().any(|grant| is_there(&grant.project)) {
         return Err(Error::without_role_in(&call.project_name, principal));
     }
-    let own = grants_of(snapshot.as_ref(), &call.caller).await?;
+    let own = roles_of(deps, &call.caller).await?;
     let is_operator = own.iter().any(|grant| grant.role == Role::Operator);
     if is_operator || granted.iter().all(|grant| grant.project.is_some()) {
         return Ok(());
@@ -117,10 +121,11 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewToken) -> Result<(p
     if principal == ANONYMOUS {
         return Err(Error::field("principal", "is `anonymous`, which has no token: choose another name"));
     }
+    let granted = roles_of(deps, &principal).await?;
     if project.is_some() {
-        check_principal_of_project(deps, call, &principal, "token").await?;
+        check_principal_of_project(deps, call, (&principal, &granted), "token").await?;
     }
-    check_limit(deps, &principal, project.as_deref(), role).await?;
+    check_limit((&principal, &granted), project.as_deref(), role)?;
     let now_us = (deps.clock)();
     let token = (deps.new_token)();
     let credential = Credential {
@@ -140,17 +145,15 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewToken) -> Result<(p
 }
 
 /// Refuses a limit with rights that the principal lacks: the token would silently gain them with a later role.
-async fn check_limit(deps: &Deps, principal: &str, project: Option<&str>, limit: Role) -> Result<()> {
+fn check_limit((principal, granted): (&str, &[Grant]), project: Option<&str>, limit: Role) -> Result<()> {
     let Some(limit) = matyan_access::Role::from_proto(limit) else { return Ok(()) };
-    let snapshot = deps.store.snapshot().await?;
-    let granted = grants_of(snapshot.as_ref(), principal).await?;
     let is_there =
         |grant: &&Grant| project.is_none() || grant.project.is_none() || grant.project.as_deref() == project;
     let held =
         granted.iter().filter(is_there).filter_map(|grant| matyan_access::Role::from_proto(grant.role));
     let rights = held.fold(RightSet::NONE, |rights, role| rights | role.rights());
     // Without any role, the principal itself is refused.
-    if granted.is_empty() || limit.rights().intersection(rights) == limit.rights() {
+    if granted.is_empty() || rights.contains_all(limit.rights()) {
         return Ok(());
     }
     Err(Error::field(

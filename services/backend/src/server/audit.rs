@@ -161,8 +161,6 @@ struct OpenCall {
     /// `None` after the end.
     event: Option<AuditEvent>,
     resource: Arc<Mutex<String>>,
-    /// Whether the call has an entry only if its resource is named.
-    is_if_named: bool,
 }
 
 impl OpenCall {
@@ -184,8 +182,7 @@ impl OpenCall {
             resource: String::new(),
             request_id: text(headers, REQUEST_ID),
         };
-        let is_if_named = is_audited_if_named(path);
-        Some(Self { log: log.clone(), event: Some(event), resource: Arc::default(), is_if_named })
+        Some(Self { log: log.clone(), event: Some(event), resource: Arc::default() })
     }
 
     /// Waits for the response, and writes the entry before the client sees it. A stream counts as done when it begins.
@@ -211,7 +208,7 @@ impl OpenCall {
     fn end(&mut self, status: &Status) -> Option<oneshot::Receiver<()>> {
         let resource = std::mem::take(&mut *self.resource.lock());
         let event = self.event.take().map(|event| AuditEvent { resource, ..event })?;
-        if self.is_if_named && event.resource.is_empty() {
+        if event.resource.is_empty() && is_audited_if_named(&event.rpc) {
             return None;
         }
         let code = status.code();

@@ -8,13 +8,16 @@ use matyan_model::{
 };
 use matyan_proto::{ERROR_DOMAIN, common::v1::Code};
 use matyan_value::datetime::UtcTime;
-use matyan_wire::project_quota::QuotaExceeded;
+use matyan_wire::{headers::NEXT, project_quota::QuotaExceeded};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
 /// Maximum length of a caller's text repeated in an error: errors travel in headers, which are
 /// small.
 const MAX_REPEATED_BYTES: usize = 1_024;
+
+/// Metadata of the error of a batch that ended early: how many of its runs are done.
+pub(crate) const DONE: &str = "done";
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -270,12 +273,12 @@ impl Error {
             Self::SignInRefused { principal, .. } => pairs(&[("principal", principal)]),
             Self::Partial { done, source } => {
                 let mut metadata = source.metadata();
-                metadata.insert("done".to_owned(), done.to_string());
+                metadata.insert(DONE.to_owned(), done.to_string());
                 metadata
             }
             Self::UnfinishedSignIn { next, source } => {
                 let mut metadata = source.metadata();
-                metadata.insert("next".to_owned(), next.clone());
+                metadata.insert(NEXT.to_owned(), next.clone());
                 metadata
             }
             _ => HashMap::new(),

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::error::DONE;
+
 /// Time for which failures are counted together.
 const PERIOD: Duration = Duration::from_secs(3_600);
 
@@ -80,7 +82,7 @@ fn has_changed_nothing(status: &Status) -> bool {
             | Code::Unimplemented
     );
     let details = status.get_error_details();
-    is_refusal && details.error_info().is_none_or(|info| !info.metadata.contains_key("done"))
+    is_refusal && details.error_info().is_none_or(|info| !info.metadata.contains_key(DONE))
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::server::{
     call::Call,
     error::{Error, Result},
     metrics::Metrics,
+    quota,
 };
 
 /// Largest encoded attribute that a run shows.
@@ -81,7 +82,7 @@ async fn experiment_of_study(
 
 /// Checks that the project of a call has room for the run of another trial.
 pub(super) async fn check_quotas(transaction: &Transaction, call: &Call, values: &CallValues) -> Result<()> {
-    let exceeded = values.quotas.exceeded(transaction.unchecked(), &call.named_project()).await?;
+    let exceeded = quota::exceeded(&values.quotas, transaction, call).await?;
     let Some(exceeded) = exceeded else { return Ok(()) };
     let refusal = QuotaExceeded::new(&call.project_name, exceeded);
     values.metrics.count_refused_trial(&refusal);

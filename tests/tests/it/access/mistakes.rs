@@ -20,37 +20,38 @@ async fn one_project_and_all_projects_contradict_each_other() {
     assert!(granted.expect("the role is granted").contains("(all)"));
 }
 
+/// One server for all of them, in this order: each changes the list of roles.
 #[tokio::test]
-async fn all_projects_are_opened_to_everyone_with_a_confirmation() {
+async fn everyone_and_disabled_principals_are_exceptions() {
     let server = Server::up_with(&["--access", "on"]).await;
     let operator = operator_token(&server.data_dir());
+    everyone_is_not_invited(&server, &operator);
+    a_disabled_principal_stays_in_the_list_of_all_roles(&server, &operator);
+    all_projects_are_opened_to_everyone_with_a_confirmation(&server, &operator);
+}
+
+fn all_projects_are_opened_to_everyone_with_a_confirmation(server: &Server, operator: &str) {
     let words = ["access", "grant", "anonymous", "viewer", "--everywhere"];
-    let error = error_of(&server, Some(&operator), &words);
+    let error = error_of(server, Some(operator), &words);
     assert!(error.contains("nothing was done: pass --yes"), "{error}");
-    assert!(!stdout_of(&server, &operator, &["access", "ls", "--everywhere"]).contains("anonymous"));
-    stdout_of(&server, &operator, &[&words[..], &["--yes"]].concat());
-    assert!(stdout_of(&server, &operator, &["access", "ls", "--everywhere"]).contains("anonymous"));
+    assert!(!stdout_of(server, operator, &["access", "ls", "--everywhere"]).contains("anonymous"));
+    stdout_of(server, operator, &[&words[..], &["--yes"]].concat());
+    assert!(stdout_of(server, operator, &["access", "ls", "--everywhere"]).contains("anonymous"));
 }
 
-#[tokio::test]
-async fn everyone_is_not_invited() {
-    let server = Server::up_with(&["--access", "on"]).await;
-    let operator = operator_token(&server.data_dir());
-    let error = error_of(&server, Some(&operator), &["access", "invite", "anonymous", "--role", "viewer"]);
+fn everyone_is_not_invited(server: &Server, operator: &str) {
+    let error = error_of(server, Some(operator), &["access", "invite", "anonymous", "--role", "viewer"]);
     assert!(error.contains("does not sign in") && error.contains("access grant anonymous viewer"), "{error}");
-    assert!(!stdout_of(&server, &operator, &["access", "ls"]).contains("anonymous"));
+    assert!(!stdout_of(server, operator, &["access", "ls"]).contains("anonymous"));
 }
 
-#[tokio::test]
-async fn a_disabled_principal_stays_in_the_list_of_all_roles() {
-    let server = Server::up_with(&["--access", "on"]).await;
-    let operator = operator_token(&server.data_dir());
+fn a_disabled_principal_stays_in_the_list_of_all_roles(server: &Server, operator: &str) {
     for words in [&["grant", "bob", "viewer"][..], &["disable", "bob", "--yes"], &["revoke", "bob"]] {
-        stdout_of(&server, &operator, &[&["access"], words].concat());
+        stdout_of(server, operator, &[&["access"], words].concat());
     }
-    let listed = stdout_of(&server, &operator, &["access", "ls", "--everywhere"]);
+    let listed = stdout_of(server, operator, &["access", "ls", "--everywhere"]);
     assert!(listed.contains("bob (disabled)  (none)"), "{listed}");
-    let listed = stdout_of(&server, &operator, &["access", "ls", "--everywhere", "--json"]);
+    let listed = stdout_of(server, operator, &["access", "ls", "--everywhere", "--json"]);
     let bob = listed.lines().find(|line| line.contains("bob")).expect("it is listed");
     let bob: Value = serde_json::from_str(bob).expect("one object");
     assert_eq!((&bob["role"], &bob["disabled"]), (&Value::Null, &true.into()));

@@ -27,6 +27,7 @@ use crate::{
         convert::check_limit,
         deps::Deps,
         error::{Error, Result},
+        quota,
         stream::{MESSAGE_BYTES, ResponseStream, Sender, StreamEnd},
     },
 };
@@ -73,7 +74,7 @@ fn view(id: &str, document: Document) -> pb::Document {
 
 /// Checks that the project of a call has room for more bytes.
 async fn check_quotas(deps: &Deps, transaction: &Transaction, call: &Call) -> Result<()> {
-    match deps.quotas.exceeded(transaction.unchecked(), &call.named_project()).await? {
+    match quota::exceeded(&deps.quotas, transaction, call).await? {
         Some(exceeded) if exceeded.kind() != QuotaKind::Runs => {
             Err(Error::QuotaExceeded(QuotaExceeded::new(&call.project_name, exceeded)))
         }

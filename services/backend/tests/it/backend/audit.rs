@@ -1,6 +1,10 @@
 //! The audit log: an entry for each call that changes rights or deletes something.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use futures::FutureExt as _;
 use matyan_access::{BrowserSecret, SecretKind, is_audited};
@@ -38,7 +42,14 @@ use matyan_proto::{
     studies::v1::{DeleteRequest as DeleteStudy, study_service_client::StudyServiceClient},
     tags::v1::{DeleteRequest as DeleteTag, tag_service_client::TagServiceClient},
 };
+use parking_lot::Mutex;
 use tonic::{Code, Request};
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+    subscriber::with_default,
+};
 
 use crate::backend::{
     harness::{Harness, all},
@@ -277,6 +288,68 @@ async fn rule_80_few_calls_of_a_principal_that_changed_nothing_have_entries() {
         listed.iter().filter(|it| it.principal == principal && it.outcome == outcome).count()
     };
     assert_eq!([count("ana", "NOT_FOUND"), count("bo", "NOT_FOUND"), count("ana", "OK")], [100, 1, 1]);
+    harness.end().await;
+}
+
+/// Keeps the lines for the audit log of the process, with their fields.
+#[derive(Clone, Default)]
+struct AuditLines(Arc<Mutex<Vec<BTreeMap<String, String>>>>);
+
+struct Fields<'f>(&'f mut BTreeMap<String, String>);
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}"));
+    }
+}
+
+impl Subscriber for AuditLines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && metadata.target() == "audit"
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = BTreeMap::new();
+        event.record(&mut Fields(&mut fields));
+        self.0.lock().push(fields);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test]
+async fn rule_80_an_abandoned_call_without_an_entry_is_in_the_log_of_the_process() {
+    let harness = Harness::new().await;
+    harness.create_project("speech").await;
+    let mut tags = TagServiceClient::new(harness.audited());
+    // The last of these calls has no entry, and logs that there will be no more.
+    for _ in 0..101 {
+        tags.delete(from("bo", "speech", DeleteTag { id: "x".to_owned() })).await.unwrap_err();
+    }
+    let mut access = AccessServiceClient::new(harness.audited());
+    let grant = GrantRequest { principal: "ana".to_owned(), role: Role::Editor.into() };
+    let abandoned = access.grant(from("bo", "speech", grant));
+    let log = AuditLines::default();
+    // The call begins, and is dropped where it first waits.
+    with_default(log.clone(), || assert!(abandoned.now_or_never().is_none()));
+    let lines = std::mem::take(&mut *log.0.lock());
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    let shown = ["principal", "rpc", "outcome"].map(|field| line[field].as_str());
+    assert_eq!(shown, ["bo", "access.v1.AccessService/Grant", "CANCELLED"]);
     harness.end().await;
 }
 

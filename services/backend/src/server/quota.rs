@@ -1,0 +1,16 @@
+//! Quotas of projects, as calls that bring data check them.
+
+use matyan_model::project_quota::ProjectQuotas;
+use matyan_proto::project::v1::ExceededQuota;
+use matyan_store::Transaction;
+
+use super::{call::Call, error::Result};
+
+/// Returns a quota that the project of a call has used up. The commit does not check the counters: quotas are soft.
+pub(crate) async fn exceeded(
+    quotas: &ProjectQuotas,
+    transaction: &Transaction,
+    call: &Call,
+) -> Result<Option<ExceededQuota>> {
+    Ok(quotas.exceeded(transaction.unchecked(), &call.named_project()).await?)
+}
