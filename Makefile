@@ -2,7 +2,7 @@
 # the web UI has its packages and its build in ui/, ignored by git, as its tools expect them there.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t tarball install-test ui test check lint lint-deploy format python-check ui-check tidy clippy doc proto proto-baseline deny hooks downloads build unit brokers kafka clouds chromium system sdk sdk-installed adapters importers mlflow examples ui-build ui-embedded ui-test browser bench bench-sdk soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t tarball install-test ui test check lint lint-deploy format python-check ui-check tidy clippy doc check-up proto proto-baseline deny hooks downloads build unit brokers kafka clouds chromium system sdk sdk-installed adapters importers mlflow examples ui-build ui-embedded ui-test browser bench bench-sdk soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -363,7 +363,7 @@ $(KAFKA_ARCHIVE): $(KAFKA_JARS)
 
 # Unit tests, the tests that run the program from Rust, and the examples in rustdoc.
 unit: build $(NEXTEST)
-	MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 $(NEXTEST) nextest run $(PACKAGES) --lib --bins --tests $(if $(ONLY),-E $(ONLY))
+	MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=2 $(NEXTEST) nextest run $(PACKAGES) --lib --bins --tests $(if $(ONLY),-E $(ONLY))
 	cargo test $(PACKAGES) --quiet --doc
 
 # Suites whose cases share a broker or the servers of the clouds, so that each suite is one process.
@@ -669,11 +669,14 @@ endif
 
 # With every feature, which needs neither FoundationDB's server nor its client library. rustdoc
 # gets the same features, so that both use the same metadata of all dependencies: with an example,
-# cargo enables the features of the tests here, too. The last check is of the program of `make up`.
-lint: clippy doc ## Run clippy and rustdoc, and check the build without features
+# cargo enables the features of the tests here, too. `make test` runs clippy alone: the links of comments and the build
+# without features seldom break, and take as long again.
+lint: clippy doc check-up ## Run clippy and rustdoc, and check the program of `make up`
 
 clippy: $(LIBCLANG)
 	$(FDB_BUILD) cargo clippy $(PACKAGES) --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings
+
+check-up:
 	cargo check -p matyan --no-default-features --features protocols --quiet
 
 doc: $(LIBCLANG)

@@ -9,9 +9,9 @@ that failed because others delayed it says little about a change. Tests that pas
 
 A stage is a target of the Makefile. The web UI is built first, because checks and builds need it. Then two
 chains of stages run at the same time: the build, and the checks before the downloads. If one chain
-fails, the other is completed, and nothing else starts, not even the lints. After them, the suites start in the order
-of their list, and all of them run, even if one fails. The lints are one of them: they need the build
-scripts and macros of the build, which would otherwise be built twice. Up to three stages run at the same
+fails, the other is completed, and nothing else starts, not even clippy. After them, the suites start in the order
+of their list, and all of them run, even if one fails. Clippy is one of them: it needs the build scripts
+and macros of the build, which would otherwise be built twice. Up to three stages run at the same
 time. Most suites wait more than they compute: for brokers, servers, browsers and clocks.
 
 Each stage is a session of its own. Where Linux groups processes by session, which it does unless
@@ -44,10 +44,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PREPARATION = [["build"], ["check", "downloads"]]
-# Slow suites first, so that no slow suite runs alone at the end. The lints lock the directory of the build:
+# Slow suites first, so that no slow suite runs alone at the end. Clippy locks the directory of the build:
 # the suites that do not need the directory run at the same time.
 SUITES = [
-    "lint",
+    "clippy",
     "ui-test",
     "system",
     "browser",

@@ -33,6 +33,8 @@ export default defineConfig({
           globalSetup: 'tests/filled_project.ts',
           // Each file starts a browser, which mostly waits for its server.
           maxWorkers: 2,
+          // Files share the modules that they import, which are read once for each worker. Tests keep no state in modules.
+          isolate: false,
           // `make test` names the tests that needed a second try.
           retry: 1,
           testTimeout: 180_000,
