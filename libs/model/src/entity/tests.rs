@@ -1,11 +1,12 @@
 //! Tests of entities on the embedded store: unique names, renames, large bodies, and deletion.
 
-use matyan_store::{Store, Transaction};
+use matyan_store::{Batch, Store, Transaction};
 
 use super::*;
 use crate::{
     ids::{Project, RunNumber},
-    keys::{self, EntityKind},
+    keys::{self, Counter, EntityKind},
+    project::project_count,
     rows,
     testing::TestStore,
 };
@@ -162,4 +163,42 @@ async fn notes_are_listed_by_owner_and_deleted_with_their_experiment() {
     assert_eq!(ids(&NoteOwner::Run(1)).await, ["c"]);
     let left: Vec<(String, Note)> = entity_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
     assert_eq!(left.len(), 1);
+}
+
+/// A document as versions stored it that did not count documents.
+#[derive(minicbor::Encode)]
+#[cbor(array)]
+struct UncountedDocument {
+    #[n(0)]
+    created_us: i64,
+    #[n(1)]
+    updated_us: i64,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    content: Vec<u8>,
+}
+
+#[tokio::test]
+async fn a_document_of_an_earlier_version_counts_once_it_is_changed() {
+    let store = TestStore::open().await;
+    let uncounted = UncountedDocument { created_us: 1, updated_us: 1, content: vec![b'x'; 100] };
+    let mut batch = Batch::default();
+    for id in ["view/a", "view/b"] {
+        batch.set(keys::entity_piece(P, EntityKind::Document, id, 0), rows::encode(&uncounted));
+    }
+    store.commit(batch).await.unwrap();
+    let used = async || project_count(&*store.snapshot().await.unwrap(), P, Counter::Bytes).await.unwrap();
+    store.run(async |transaction| entity_delete::<Document>(transaction, P, "view/a").await).await.unwrap();
+    assert_eq!(used().await, 0, "bytes that were never added are not taken");
+    let replace = async |transaction: &mut Transaction| {
+        entity_put(transaction, P, "view/b", |document: &mut Document| {
+            document.content = vec![b'y'; 4];
+            document.is_counted = true;
+            Ok::<_, EntityError>(())
+        })
+        .await
+    };
+    assert_eq!(store.run(replace).await.unwrap().created_us, 1);
+    assert_eq!(used().await, 10);
+    store.run(async |transaction| entity_delete::<Document>(transaction, P, "view/b").await).await.unwrap();
+    assert_eq!(used().await, 0);
 }

@@ -243,6 +243,11 @@ pub struct Document {
     pub updated_us: i64,
     #[cbor(n(2), with = "minicbor::bytes")]
     pub content: Vec<u8>,
+    /// Whether the bytes of the project include this document. Documents of earlier versions count from their next
+    /// change on.
+    #[n(3)]
+    #[cbor(default)]
+    pub is_counted: bool,
 }
 
 impl Entity for Document {
@@ -257,6 +262,6 @@ impl Entity for Document {
     }
 
     fn project_bytes(&self, id: &str) -> usize {
-        id.len() + self.content.len()
+        if self.is_counted { id.len() + self.content.len() } else { 0 }
     }
 }

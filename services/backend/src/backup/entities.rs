@@ -129,7 +129,8 @@ async fn entity_restore(deps: &Deps, call: &Call, entity: pb::Entity) -> Result<
         }
         Kind::Document(fields) => {
             check_limit("document.content", fields.content.len(), limits::NAMED_DOCUMENT_BYTES)?;
-            make(deps, call, id, &Document { created_us, updated_us, content: fields.content.into() }).await
+            let content = fields.content.into();
+            make(deps, call, id, &Document { created_us, updated_us, content, is_counted: true }).await
         }
         Kind::Note(fields) => note(deps, call, id, fields, (created_us, updated_us)).await,
     }

@@ -202,6 +202,6 @@ fn report(from: Report) -> (i64, i64, Kind) {
 }
 
 fn document(from: Document) -> (i64, i64, Kind) {
-    let Document { created_us, updated_us, content } = from;
+    let Document { created_us, updated_us, content, is_counted: _ } = from;
     (created_us, updated_us, Kind::Document(pb::Document { content: content.into() }))
 }

@@ -89,7 +89,8 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
         call.check_role(Role::Editor, "deleting a part of a document")?;
     }
     let now = (deps.clock)();
-    let new = Document { created_us: now, updated_us: now, content: request.content.to_vec() };
+    let content = request.content.to_vec();
+    let new = Document { created_us: now, updated_us: now, content, is_counted: true };
     let (updated_us, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let project = call.project;
         let found = match entity_load::<Document>(&transaction, project, &id).await {
@@ -115,6 +116,7 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
         let replace = |document: &mut Document| {
             document.updated_us = now;
             document.content.clone_from(&new.content);
+            document.is_counted = true;
             Ok::<_, Error>(())
         };
         let written = entity_put(&mut transaction, project, &id, replace).await?;
@@ -143,6 +145,7 @@ async fn rename(deps: &Deps, call: &Call, request: &pb::RenameRequest) -> Result
         }
         // Callers recognize a version by its time, which increases even if clocks do not.
         document.updated_us = document.updated_us.saturating_add(1).max(now);
+        document.is_counted = true;
         entity_delete::<Document>(&mut transaction, project, &id).await?;
         entity_create(&mut transaction, project, &new_id, &document).await?;
         Ok::<_, Error>((transaction, document))
