@@ -78,8 +78,18 @@ enum Command {
     Client(ClientCommand),
 }
 
-const PROJECT_AND_EVERYWHERE: &str =
-    "'--everywhere' means all projects, and '--project' means one: leave out one of these flags";
+/// Flags that are about other projects than `--project`, and the error for a command with both.
+const FLAGS_WITHOUT_PROJECT: [(&str, &str); 2] = [
+    (
+        "everywhere",
+        "'--everywhere' means all projects, and '--project' means one: leave out one of these flags",
+    ),
+    (
+        "unknown_projects",
+        "'--unknown-projects' means projects that do not exist, and '--project' means one that exists: leave out one of these \
+         flags",
+    ),
+];
 
 /// The conventional exit code of a command for incorrect usage.
 const BAD_SETTINGS: u8 = 2;
@@ -205,17 +215,18 @@ fn read_words(
 ) -> Result<ArgMatches, clap::Error> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(words)?;
-    if names_project_and_everywhere(innermost(&matches)) {
-        return Err(command.error(ErrorKind::ArgumentConflict, PROJECT_AND_EVERYWHERE));
+    if let Some(contradiction) = contradiction(innermost(&matches)) {
+        return Err(command.error(ErrorKind::ArgumentConflict, contradiction));
     }
     Ok(matches)
 }
 
-/// Whether the flags of a command contradict each other. `conflicts_with` would also refuse the variable
+/// The error for flags of a command that contradict each other. `conflicts_with` would also refuse the variable
 /// MATYAN_PROJECT, which may be set for other commands.
-fn names_project_and_everywhere(matches: &ArgMatches) -> bool {
-    matches!(matches.try_get_one::<bool>("everywhere"), Ok(Some(true)))
-        && matches.value_source("project") == Some(ValueSource::CommandLine)
+fn contradiction(matches: &ArgMatches) -> Option<&'static str> {
+    let is_given = |flag: &str| matches!(matches.try_get_one::<bool>(flag), Ok(Some(true)));
+    let (_, error) = FLAGS_WITHOUT_PROJECT.into_iter().find(|&(flag, _)| is_given(flag))?;
+    (matches.value_source("project") == Some(ValueSource::CommandLine)).then_some(error)
 }
 
 /// The flags and words of the innermost command.
@@ -339,6 +350,8 @@ mod tests {
             "projects delete",
             "projects list --project team",
             "parked ls --unknown-projects --project team",
+            "parked runs --unknown-projects --project team",
+            "parked --project team rm a --unknown-projects",
             "backup",
             "restore",
             "partitions skip",
@@ -447,18 +460,25 @@ mod tests {
     }
 
     #[test]
-    fn a_project_of_the_environment_does_not_contradict_everywhere() {
-        let contradicts = |words: &[&str]| {
+    fn a_project_of_the_environment_contradicts_no_flag() {
+        for words in [
+            &["access", "ls", "--everywhere"][..],
+            &["parked", "ls", "--unknown-projects"],
+            &["parked", "runs", "--unknown-projects"],
+            &["parked", "rm", "a", "--unknown-projects"],
+        ] {
             // A variable that every process has.
-            let project = clap::Arg::new("project").long("project").env("PATH");
-            let everywhere = clap::Arg::new("everywhere").long("everywhere").action(clap::ArgAction::SetTrue);
-            let command = clap::Command::new("access").arg(project).arg(everywhere);
-            let matches = command.try_get_matches_from(words).unwrap();
-            assert!(matches.contains_id("project"));
-            names_project_and_everywhere(&matches)
-        };
-        assert!(!contradicts(&["access", "--everywhere"]));
-        assert!(contradicts(&["access", "--everywhere", "--project", "team"]));
+            let with_variable = command()
+                .mut_subcommand(words[0], |inner| inner.mut_arg("project", |project| project.env("PATH")));
+            let parse = |further: &[&str]| {
+                let words = [&["matyan"], words, further].concat();
+                with_variable.clone().try_get_matches_from(words).unwrap()
+            };
+            let matches = parse(&[]);
+            assert!(innermost(&matches).contains_id("project"), "{words:?}");
+            assert_eq!(contradiction(innermost(&matches)), None, "{words:?}");
+            assert!(contradiction(innermost(&parse(&["--project", "team"]))).is_some(), "{words:?}");
+        }
     }
 
     #[test]

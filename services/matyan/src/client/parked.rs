@@ -52,9 +52,18 @@ pub(crate) enum ParkedCommand {
         #[arg(required = true, value_name = "ITEM")]
         items: Vec<String>,
         /// Items that name a project which does not exist
-        #[arg(long, conflicts_with = "project")]
+        #[arg(long)]
         unknown_projects: bool,
     },
+}
+
+impl ParkedCommand {
+    fn is_about_unknown_projects(&self) -> bool {
+        match self {
+            Self::Ls(flags) | Self::Runs(flags) => flags.unknown_projects,
+            Self::Rm { unknown_projects, .. } => *unknown_projects,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -66,7 +75,7 @@ pub(crate) struct ListFlags {
     #[arg(long, default_value_t = 20)]
     limit: u32,
     /// Only runs and items of projects that do not exist
-    #[arg(long, conflicts_with = "project")]
+    #[arg(long)]
     unknown_projects: bool,
 }
 
@@ -87,7 +96,12 @@ impl ListFlags {
 
 pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.connection.json);
-    let channel = flags.client.connect().await?;
+    // The variable MATYAN_PROJECT, which may name any project, is for other commands.
+    let channel = if flags.command.is_about_unknown_projects() {
+        flags.client.connection.connect().await?
+    } else {
+        flags.client.connect().await?
+    };
     let mut admin = client!(AdminServiceClient, channel.clone());
     match flags.command {
         ParkedCommand::Ls(flags) => {
