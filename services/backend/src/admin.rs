@@ -16,7 +16,11 @@ pub(crate) use reindex::JOB as REINDEX;
 use matyan_proto::admin::v1::{self as pb, admin_service_server::AdminService};
 use tonic::{Request, Response};
 
-use crate::server::{RpcResult, Server, audit::audit_resource, stream::ResponseStream};
+use crate::server::{
+    RpcResult, Server,
+    audit::{audit_no_effect, audit_resource},
+    stream::ResponseStream,
+};
 
 /// The service of operator calls.
 pub(crate) struct AdminApi {
@@ -98,6 +102,9 @@ impl AdminService for AdminApi {
     ) -> RpcResult<pb::DeleteParkedItemsResponse> {
         let (call, request) = self.server.start_call(request).await?;
         let deleted = parked::delete(&self.server.deps, &call, &request).await?;
+        if deleted == 0 {
+            audit_no_effect();
+        }
         Ok(Response::new(pb::DeleteParkedItemsResponse { deleted }))
     }
 

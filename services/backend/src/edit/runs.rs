@@ -21,12 +21,12 @@ use matyan_proto::{
 };
 use tonic::{Request, Response};
 
-use self::change::SkippedRuns;
+use self::{change::SkippedRuns, delete::DeletedBatch};
 use crate::{
     changes::Watches,
     server::{
         RpcResult, Server,
-        audit::{RunList, audit_resource},
+        audit::{RunList, audit_no_effect, audit_resource},
         convert,
         stream::ResponseStream,
     },
@@ -109,7 +109,12 @@ impl RunService for RunApi {
         let run_ids = request.run_ids;
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
         audit_resource(RunList(&run_ids));
-        Ok(Response::new(delete::delete_batch(&self.server.deps, &call, run_ids).await?))
+        let DeletedBatch { response, has_effect } =
+            delete::delete_batch(&self.server.deps, &call, run_ids).await?;
+        if !has_effect {
+            audit_no_effect();
+        }
+        Ok(Response::new(response))
     }
 
     async fn bin_batch(&self, request: Request<pb::BinBatchRequest>) -> RpcResult<pb::BinBatchResponse> {
@@ -205,6 +210,9 @@ impl RunService for RunApi {
         let run_id = request.run_id;
         audit_resource(&run_id);
         let cleared = delete::clear_tombstone(&self.server.deps, &call, &run_id).await?;
+        if !cleared {
+            audit_no_effect();
+        }
         Ok(Response::new(pb::ClearTombstoneResponse { cleared }))
     }
 

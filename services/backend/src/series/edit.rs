@@ -14,6 +14,7 @@ use matyan_proto::{
 };
 
 use crate::server::{
+    audit::audit_no_effect,
     call::Call,
     control_record::control_record,
     convert,
@@ -56,7 +57,10 @@ pub(super) async fn edit(deps: &Deps, call: &Call, request: EditRequest<'_>) -> 
         Edit::DeletedSteps(_) => String::new(),
     };
     let outcome = match series_edit_outcome(found.snapshot.as_ref(), run, &id).await? {
-        Some(outcome) => outcome,
+        Some(outcome) => {
+            audit_no_effect();
+            outcome
+        }
         None => {
             drop(found);
             let objects = series_type != SeriesType::Metric;

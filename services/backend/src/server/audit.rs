@@ -40,8 +40,16 @@ const RESOURCE_BYTES: usize = 1_024;
 const HEADER_BYTES: usize = 256;
 
 tokio::task_local! {
-    /// What the current call is about.
-    static RESOURCE: Arc<Mutex<String>>;
+    static NOTES: Arc<Mutex<CallNotes>>;
+}
+
+/// What the handler of the current call notes for its entry.
+#[derive(Default)]
+struct CallNotes {
+    /// What the call is about.
+    resource: String,
+    /// Whether the call has changed nothing, although it succeeds.
+    is_without_effect: bool,
 }
 
 /// Runs that a call is about.
@@ -60,7 +68,14 @@ impl Display for RunList<'_> {
 pub(crate) fn audit_resource(resource: impl Display) {
     let masked = || truncated(AccessToken::masked(&resource.to_string()), RESOURCE_BYTES);
     // Calls without an entry have none.
-    let _ = RESOURCE.try_with(|noted| *noted.lock() = masked());
+    let _ = NOTES.try_with(|notes| notes.lock().resource = masked());
+}
+
+/// Notes that the current call has changed nothing, although it succeeds, such as the deletion of a run that is deleted
+/// already. Such a call can be repeated as often as its caller likes, so few of one principal have an entry.
+pub(crate) fn audit_no_effect() {
+    // Calls without an entry have none.
+    let _ = NOTES.try_with(|notes| notes.lock().is_without_effect = true);
 }
 
 /// Writes an entry to the log of the process.
@@ -160,7 +175,7 @@ struct OpenCall {
     log: AuditLog,
     /// `None` after the end.
     event: Option<AuditEvent>,
-    resource: Arc<Mutex<String>>,
+    notes: Arc<Mutex<CallNotes>>,
 }
 
 impl OpenCall {
@@ -182,7 +197,7 @@ impl OpenCall {
             resource: String::new(),
             request_id: text(headers, REQUEST_ID),
         };
-        Some(Self { log: log.clone(), event: Some(event), resource: Arc::default() })
+        Some(Self { log: log.clone(), event: Some(event), notes: Arc::default() })
     }
 
     /// Waits for the response, and writes the entry before the client sees it. A stream counts as done when it begins.
@@ -190,7 +205,7 @@ impl OpenCall {
         mut self,
         answered: impl Future<Output = Result<Response<Body>, E>>,
     ) -> Result<Response<Body>, E> {
-        let answered = RESOURCE.scope(self.resource.clone(), answered).await;
+        let answered = NOTES.scope(self.notes.clone(), answered).await;
         let status = match &answered {
             Ok(response) => {
                 Status::from_header_map(response.headers()).unwrap_or_else(|| Status::ok(String::new()))
@@ -206,13 +221,14 @@ impl OpenCall {
 
     /// Writes the entry in a task of the server, which a client that leaves now does not end. The receiver waits for it.
     fn end(&mut self, status: &Status) -> Option<oneshot::Receiver<()>> {
-        let resource = std::mem::take(&mut *self.resource.lock());
+        let CallNotes { resource, is_without_effect } = std::mem::take(&mut *self.notes.lock());
         let event = self.event.take().map(|event| AuditEvent { resource, ..event })?;
         if event.resource.is_empty() && is_audited_if_named(&event.rpc) {
             return None;
         }
         let code = status.code();
-        if is_limited(status) && !self.log.failures.admit(&event.principal) {
+        let is_limited = is_without_effect || is_limited(status);
+        if is_limited && !self.log.failures.admit(&event.principal) {
             // A call that its client has abandoned may have had its effect, so the log of the process has it in any case.
             if code == Code::Cancelled {
                 write_audit_line(&self.log.entry(event, code));

@@ -1,5 +1,6 @@
-//! The number of failed calls that get an entry in the audit log. A call that has changed nothing can be repeated as often
-//! as its caller likes, and so can a call that its client abandons, so few of one principal are listed.
+//! The number of calls without effect that get an entry in the audit log. A call that has changed nothing can be repeated
+//! as often as its caller likes, whether it fails or succeeds, and so can a call that its client abandons, so few of one
+//! principal are listed. All of them are called failures here.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -35,7 +36,7 @@ impl FailureBudget {
     pub(crate) fn admit(&self, principal: &str) -> bool {
         let number = self.count(principal);
         if number == MAX_OF_PRINCIPAL + 1 {
-            tracing::warn!(target: "audit", principal, "further failed calls get no audit entry for up to an hour");
+            tracing::warn!(target: "audit", principal, "further calls that fail or change nothing get no audit entry for up to an hour");
         }
         number <= MAX_OF_PRINCIPAL
     }

@@ -1,7 +1,10 @@
 //! Dashboards: named references to saved explorer states. Deleting one only hides it from the
 //! list.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use matyan_model::entity::{App, Dashboard, entity_get};
 use matyan_proto::{
@@ -14,7 +17,7 @@ use crate::{
     edit::entities::{self, EntitySet},
     server::{
         RpcResult, Server,
-        audit::audit_resource,
+        audit::{audit_no_effect, audit_resource},
         call::Call,
         convert::{bounded_text, set_text},
         create_once::CreateOnce,
@@ -148,6 +151,7 @@ impl DashboardService for DashboardApi {
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
         audit_resource(&request.id);
+        let was_archived = AtomicBool::new(false);
         // The dashboard is only hidden from the list: `get` still returns it.
         entities::update(
             &self.server.deps,
@@ -155,11 +159,15 @@ impl DashboardService for DashboardApi {
             &Dashboards::default(),
             &request.id,
             |dashboard: &mut Dashboard| {
+                was_archived.store(dashboard.archived, Ordering::Relaxed);
                 dashboard.archived = true;
                 Ok(())
             },
         )
         .await?;
+        if was_archived.into_inner() {
+            audit_no_effect();
+        }
         Ok(Response::new(pb::DeleteResponse {}))
     }
 }

@@ -12,6 +12,7 @@ use matyan_store::{Range, Transaction, transact};
 use super::change::{PAGE_RUNS, SkippedRuns, find_kept_numbers, find_numbers};
 use crate::{
     server::{
+        audit::audit_no_effect,
         call::Call,
         deps::Deps,
         error::{Error, Result},
@@ -43,39 +44,46 @@ pub(crate) async fn restore_all(deps: &Deps, call: &Call, run_ids: Vec<String>) 
 /// Moves runs, a page of them in each transaction. An error says how many runs were done before.
 async fn move_all(deps: &Deps, call: &Call, run_ids: &[String], direction: Move) -> Result<SkippedRuns> {
     let mut skipped = SkippedRuns::default();
+    let mut has_effect = false;
     for (page, ids) in run_ids.chunks(PAGE_RUNS).enumerate() {
         let moved = move_page(deps, call, ids, direction, &mut skipped).await;
-        moved.map_err(|error| error.after(page * PAGE_RUNS))?;
+        has_effect |= moved.map_err(|error| error.after(page * PAGE_RUNS))?;
+    }
+    if !has_effect {
+        audit_no_effect();
     }
     Ok(skipped)
 }
 
+/// Moves some runs, and returns whether any of them was elsewhere.
 async fn move_page(
     deps: &Deps,
     call: &Call,
     run_ids: &[String],
     direction: Move,
     skipped: &mut SkippedRuns,
-) -> Result<()> {
+) -> Result<bool> {
     let numbers = match direction {
         Move::ToBin => find_numbers(deps, call, run_ids, skipped).await?,
         Move::Back => find_kept_numbers(deps, call, run_ids, skipped).await?,
     };
     let now = (deps.clock)();
-    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+    let (has_effect, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let mut has_effect = false;
         for number in &numbers {
             let is_moved = match direction {
                 Move::ToBin => bin_put(&mut transaction, call.project, *number, now).await?,
                 Move::Back => bin_restore(&mut transaction, call.project, *number, now).await?,
             };
             if is_moved {
+                has_effect = true;
                 change_put(transaction.batch(), call.project, *number, now, &call.caller);
             }
         }
-        Ok::<_, Error>((transaction, ()))
+        Ok::<_, Error>((transaction, has_effect))
     })
     .await?;
-    Ok(())
+    Ok(has_effect)
 }
 
 /// The part of the bin that a request asks for.

@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::change::PAGE_RUNS;
 use crate::{
     server::{
+        audit::audit_no_effect,
         call::Call,
         control_record,
         deps::{Deps, position_view},
@@ -31,20 +32,35 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(crate) async fn delete(deps: &Deps, call: &Call, run_id: &str) -> Result<LogPosition> {
     let mut unknown = Vec::new();
-    let positions = delete_page(deps, call, &[run_id.to_owned()], &mut unknown).await?;
-    positions.first().copied().ok_or_else(|| Error::not_found("run", run_id))
+    let DeletedPage { positions, has_effect } =
+        delete_page(deps, call, &[run_id.to_owned()], &mut unknown).await?;
+    let position = positions.first().copied().ok_or_else(|| Error::not_found("run", run_id))?;
+    if !has_effect {
+        audit_no_effect();
+    }
+    Ok(position)
+}
+
+/// The runs that were deleted together.
+#[derive(Default)]
+struct DeletedPage {
+    /// The positions of their records.
+    positions: Vec<LogPosition>,
+    /// Whether any of them had not been deleted already.
+    has_effect: bool,
 }
 
 /// Deletes some runs: one record for each, appended together, then one transaction that hides
-/// all. Returns the positions of the records.
+/// all.
 async fn delete_page(
     deps: &Deps,
     call: &Call,
     run_ids: &[String],
     unknown: &mut Vec<String>,
-) -> Result<Vec<LogPosition>> {
+) -> Result<DeletedPage> {
     let mut deleted = Vec::new();
     let mut hidden = Vec::new();
+    let mut has_damaged = false;
     for run_id in run_ids {
         if !is_run_id(run_id) {
             unknown.push(run_id.clone());
@@ -56,7 +72,7 @@ async fn delete_page(
             // Repeating a delete succeeds, even if the run is already deleted.
             Err(Error::NotFound { .. }) if is_known(deps, call, &id).await? => {}
             // The worker deletes the run without reading its damaged rows.
-            Err(Error::DamagedRun { .. }) => {}
+            Err(Error::DamagedRun { .. }) => has_damaged = true,
             Err(Error::NotFound { .. }) => {
                 unknown.push(run_id.clone());
                 continue;
@@ -66,12 +82,13 @@ async fn delete_page(
         deleted.push(run_id.as_str());
     }
     if deleted.is_empty() {
-        return Ok(Vec::new());
+        return Ok(DeletedPage::default());
     }
+    let has_effect = has_damaged || !hidden.is_empty();
     let positions = append(deps, call, &deleted).await?;
     hide(deps, call, hidden).await?;
     drop_parked(deps, call, &deleted).await?;
-    Ok(positions)
+    Ok(DeletedPage { positions, has_effect })
 }
 
 /// Lets the worker drop the parked records of the runs that are in quarantine, now that their deletes
@@ -120,23 +137,30 @@ async fn hide(deps: &Deps, call: &Call, mut runs: Vec<(RunId, RunNumber)>) -> Re
     Ok(())
 }
 
-pub(crate) async fn delete_batch(
-    deps: &Deps,
-    call: &Call,
-    run_ids: Vec<String>,
-) -> Result<DeleteBatchResponse> {
+/// The outcome of the deletion of a batch of runs.
+pub(crate) struct DeletedBatch {
+    pub(super) response: DeleteBatchResponse,
+    /// Whether any of the runs had not been deleted already.
+    pub(super) has_effect: bool,
+}
+
+pub(crate) async fn delete_batch(deps: &Deps, call: &Call, run_ids: Vec<String>) -> Result<DeletedBatch> {
     let mut unknown = Vec::new();
     let mut highest: BTreeMap<u32, LogPosition> = BTreeMap::new();
+    let mut has_effect = false;
     for (page, ids) in run_ids.chunks(PAGE_RUNS).enumerate() {
         let deleted = delete_page(deps, call, ids, &mut unknown).await;
-        for position in deleted.map_err(|error| error.after(page * PAGE_RUNS))? {
+        let deleted = deleted.map_err(|error| error.after(page * PAGE_RUNS))?;
+        has_effect |= deleted.has_effect;
+        for position in deleted.positions {
             let last = highest.entry(position.partition).or_insert(position);
             if position.offset > last.offset {
                 *last = position;
             }
         }
     }
-    Ok(DeleteBatchResponse { unknown, positions: highest.into_values().collect() })
+    let response = DeleteBatchResponse { unknown, positions: highest.into_values().collect() };
+    Ok(DeletedBatch { response, has_effect })
 }
 
 /// Makes a deleted run id available again; returns whether it had a tombstone. Waits until the

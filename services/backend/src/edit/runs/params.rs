@@ -7,6 +7,7 @@ use matyan_value::{Map, Value};
 
 use super::change::{load, write};
 use crate::server::{
+    audit::audit_no_effect,
     call::Call,
     convert,
     deps::Deps,
@@ -26,7 +27,7 @@ pub(super) async fn delete(deps: &Deps, call: &Call, request: &DeleteParamsReque
     }
     let number = deps.find_run(call, &request.run_id).await?.number;
     let now = (deps.clock)();
-    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+    let (removed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let mut edit = load(&transaction, call, number, &request.run_id).await?;
         // Large params are in separate rows, which may change without the document.
         transaction.scan(&keys::params(call.project, number), Scan::default()).await?;
@@ -35,9 +36,12 @@ pub(super) async fn delete(deps: &Deps, call: &Call, request: &DeleteParamsReque
         if removed > 0 {
             write(&mut transaction, call, edit, now);
         }
-        Ok::<_, Error>((transaction, ()))
+        Ok::<_, Error>((transaction, removed))
     })
     .await?;
+    if removed == 0 {
+        audit_no_effect();
+    }
     Ok(())
 }
 

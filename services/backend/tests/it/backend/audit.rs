@@ -33,8 +33,8 @@ use matyan_proto::{
     project::v1::{DeleteRequest as DeleteProject, project_service_client::ProjectServiceClient},
     reports::v1::{DeleteRequest as DeleteReport, report_service_client::ReportServiceClient},
     runs::v1::{
-        DeleteBatchRequest, DeleteParamsRequest, DeleteRequest, GetRequest, ParamPath,
-        run_service_client::RunServiceClient,
+        BinBatchRequest, DeleteBatchRequest, DeleteParamsRequest, DeleteRequest, GetRequest, ParamPath,
+        RestoreBatchRequest, run_service_client::RunServiceClient,
     },
     series::v1::{
         DeleteRequest as DeleteSeries, DeleteStepsRequest, series_service_client::SeriesServiceClient,
@@ -288,6 +288,46 @@ async fn rule_80_few_calls_of_a_principal_that_changed_nothing_have_entries() {
         listed.iter().filter(|it| it.principal == principal && it.outcome == outcome).count()
     };
     assert_eq!([count("ana", "NOT_FOUND"), count("bo", "NOT_FOUND"), count("ana", "OK")], [100, 1, 1]);
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_80_few_deletions_that_delete_nothing_have_entries() {
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    let mut runs = RunServiceClient::new(harness.audited());
+    let ids = |id: &str| vec![id.to_owned()];
+    for _ in 0..40 {
+        let unknown = DeleteBatchRequest { run_ids: ids("unknown") };
+        runs.delete_batch(from("ana", "", unknown)).await.unwrap();
+        let unknown = BinBatchRequest { run_ids: ids("unknown") };
+        runs.bin_batch(from("ana", "", unknown)).await.unwrap();
+        let not_binned = RestoreBatchRequest { run_ids: ids("r") };
+        runs.restore_batch(from("ana", "", not_binned)).await.unwrap();
+        let path = ParamPath { segments: ids("missing") };
+        let missing = DeleteParamsRequest { run_id: "r".to_owned(), paths: vec![path] };
+        runs.delete_params(from("ana", "", missing)).await.unwrap();
+    }
+    // What has an effect has an entry in any case.
+    runs.bin_batch(from("ana", "", BinBatchRequest { run_ids: ids("r") })).await.unwrap();
+    runs.restore_batch(from("ana", "", RestoreBatchRequest { run_ids: ids("r") })).await.unwrap();
+    // Only the first of these deletes the run.
+    for _ in 0..3 {
+        runs.delete(from("ana", "", DeleteRequest { run_id: "r".to_owned() })).await.unwrap();
+        runs.delete_batch(from("ana", "", DeleteBatchRequest { run_ids: ids("r") })).await.unwrap();
+    }
+    let mut audit = AuditServiceClient::new(harness.routes());
+    let request = ListEntriesRequest { page_size: 1_000, ..ListEntriesRequest::default() };
+    let listed = audit.list_entries(from("bo", "", request)).await.unwrap().into_inner().entries;
+    assert_eq!(listed.len(), 100 + 3);
+    assert_eq!(
+        shown(&listed[..3]),
+        [
+            ("RunService/Delete", "r", "OK"),
+            ("RunService/RestoreBatch", "1 runs: r", "OK"),
+            ("RunService/BinBatch", "1 runs: r", "OK"),
+        ]
+    );
     harness.end().await;
 }
 
