@@ -192,7 +192,8 @@ impl AccessService for AccessApi {
         let project = Some(call.project_name.clone());
         let role = request.role();
         let grant = grants::grant(&self.server.deps, &call, request.principal, project, role).await?;
-        Ok(Response::new(pb::GrantResponse { grant: Some(grant) }))
+        let unknown_provider = sign_in::unknown_provider(&self.server.deps, &grant.principal);
+        Ok(Response::new(pb::GrantResponse { grant: Some(grant), unknown_provider }))
     }
 
     async fn grant_everywhere(
@@ -202,7 +203,8 @@ impl AccessService for AccessApi {
         let (call, request) = self.start(request).await?;
         let role = request.role();
         let grant = grants::grant(&self.server.deps, &call, request.principal, None, role).await?;
-        Ok(Response::new(pb::GrantEverywhereResponse { grant: Some(grant) }))
+        let unknown_provider = sign_in::unknown_provider(&self.server.deps, &grant.principal);
+        Ok(Response::new(pb::GrantEverywhereResponse { grant: Some(grant), unknown_provider }))
     }
 
     async fn revoke(&self, request: Request<pb::RevokeRequest>) -> RpcResult<pb::RevokeResponse> {

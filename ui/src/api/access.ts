@@ -1,6 +1,6 @@
 /** Who is signed in, and the roles and tokens of the project of this page. */
 import { AccessService, Role, type PrincipalRole } from '../gen/matyan/access/v1/access_pb.ts';
-import type { TokenInfo } from '../gen/matyan/access/v1/access_pb.ts';
+import type { SignInProvider, TokenInfo } from '../gen/matyan/access/v1/access_pb.ts';
 import { Urgency } from './read_queue.ts';
 import type { GrantedRole, RoleName, TokenLimits } from './rights.ts';
 import { client, limited, queued, serverTransport, unary } from './transport.ts';
@@ -85,9 +85,16 @@ export async function readGrants(signal: AbortSignal): Promise<GrantedRole[]> {
   return known((await unary(method.listGrants, {}, signal)).grants);
 }
 
-/** Gives a principal a role in the project, instead of its role there. */
-export function grantRole(principal: string, role: RoleName): Promise<unknown> {
-  return unary(method.grant, { principal, role: NUMBERS[role] });
+/**
+ * Gives a principal a role in the project, instead of its role there. Returns the providers of the server if the
+ * name has the form of a name of another provider, so that nobody signs in by it.
+ */
+export async function grantRole(
+  principal: string,
+  role: RoleName,
+): Promise<readonly SignInProvider[] | undefined> {
+  const { unknownProvider } = await unary(method.grant, { principal, role: NUMBERS[role] });
+  return unknownProvider?.providers;
 }
 
 export function revokeRole(principal: string): Promise<unknown> {

@@ -300,6 +300,20 @@ fn group_entry(deps: &Deps, change: GroupRoleChange, credential: &str, request_i
     }
 }
 
+/// The providers of the server, with the names on their buttons.
+fn providers(deps: &Deps) -> Vec<pb::SignInProvider> {
+    let view = |(id, title): (&str, &str)| pb::SignInProvider { id: id.to_owned(), title: title.to_owned() };
+    deps.providers.titles().map(view).collect()
+}
+
+/// Says that nobody signs in by this name, although it has the form of a name of a provider. `None` for other names.
+pub(super) fn unknown_provider(deps: &Deps, principal: &str) -> Option<pb::UnknownProvider> {
+    let (prefix, _) = principal.split_once(':')?;
+    let providers = providers(deps);
+    let is_unknown = providers.iter().all(|provider| provider.id != prefix);
+    is_unknown.then_some(pb::UnknownProvider { providers })
+}
+
 /// Refuses a link under another name of this server. All names of the local machine count as the same name.
 fn check_host(host: Option<&str>, named: &[String]) -> Result<()> {
     let Some(host) = host else { return Ok(()) };
@@ -355,11 +369,7 @@ impl SignInService for SignInApi {
         &self,
         _: Request<pb::ListProvidersRequest>,
     ) -> RpcResult<pb::ListProvidersResponse> {
-        let titles = self.deps().providers.titles();
-        let providers = titles
-            .map(|(id, title)| pb::SignInProvider { id: id.to_owned(), title: title.to_owned() })
-            .collect();
-        Ok(Response::new(pb::ListProvidersResponse { providers }))
+        Ok(Response::new(pb::ListProvidersResponse { providers: providers(self.deps()) }))
     }
 
     async fn begin_sign_in(

@@ -13,7 +13,7 @@ use matyan_proto::access::v1::{
     DisablePrincipalRequest, EnablePrincipalRequest, GetCallerRequest, GetCallerResponse,
     GrantEverywhereRequest, GrantRequest, ListAllGrantsRequest, ListGrantsRequest, ListTokensRequest,
     PrincipalRole, RemovePrincipalRequest, RevokeEverywhereRequest, RevokeRequest, RevokeTokenRequest, Role,
-    access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
+    SignInProvider, access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
 };
 use matyan_sign_in::{GITHUB, OIDC};
 use serde_json::{Value, json};
@@ -389,17 +389,36 @@ async fn grant(
 ) -> Result<PrincipalRole, Error> {
     let held = held_role(access, &principal, everywhere).await?;
     let role = role.role();
-    let granted = if everywhere {
+    let (granted, unknown_provider) = if everywhere {
         let request = GrantEverywhereRequest { principal, role: role.into() };
-        access.grant_everywhere(request).await?.into_inner().grant
+        let answer = access.grant_everywhere(request).await?.into_inner();
+        (answer.grant, answer.unknown_provider)
     } else {
-        access.grant(GrantRequest { principal, role: role.into() }).await?.into_inner().grant
+        let answer = access.grant(GrantRequest { principal, role: role.into() }).await?.into_inner();
+        (answer.grant, answer.unknown_provider)
     };
+    let granted = granted.unwrap_or_default();
+    if let Some(unknown) = unknown_provider {
+        notice(unknown_provider_text(&granted.principal, &unknown.providers));
+    }
     if let Some(held) = held.filter(|held| held.role() != role && !out.json) {
         let name = cell(&held.principal);
         notice(format!("{name} was {}; {} replaces it", role_text(&held), role_name(role)));
     }
-    Ok(granted.unwrap_or_default())
+    Ok(granted)
+}
+
+/// What follows a grant to a name such as `gitlab:ana`, if the server has other providers, or none.
+fn unknown_provider_text(principal: &str, providers: &[SignInProvider]) -> String {
+    let name = cell(principal);
+    let known = providers.iter().map(|it| format!("`{}:` ({})", cell(&it.id), cell(&it.title)));
+    let known = known.collect::<Vec<_>>().join(" or ");
+    let reason = if known.is_empty() {
+        "this server has no provider with which people sign in".to_owned()
+    } else {
+        format!("names of people who sign in with a provider begin with {known} here")
+    };
+    format!("nobody signs in as {name}: {reason}. The role is granted, and {name} can use links and tokens")
 }
 
 /// Takes a role from a principal, and, unless they are kept, its tokens for the project. Tokens for all projects
@@ -569,6 +588,19 @@ mod tests {
         ] {
             assert_eq!(way_in(principal), expected, "{principal}");
         }
+    }
+
+    #[test]
+    fn a_grant_to_a_name_of_another_provider_names_those_of_the_server() {
+        let provider = |id: &str, title: &str| SignInProvider { id: id.to_owned(), title: title.to_owned() };
+        let text = unknown_provider_text("gitlab:ana", &[provider("oidc", "GitLab")]);
+        assert!(text.starts_with("nobody signs in as gitlab:ana: names of people"), "{text}");
+        assert!(text.contains("begin with `oidc:` (GitLab) here"), "{text}");
+        let two = [provider("oidc", "GitLab"), provider("github", "GitHub")];
+        let text = unknown_provider_text("google:ana", &two);
+        assert!(text.contains("`oidc:` (GitLab) or `github:` (GitHub)"), "{text}");
+        let text = unknown_provider_text("oidc:ana", &[]);
+        assert!(text.contains("this server has no provider") && text.contains("links and tokens"), "{text}");
     }
 
     #[test]

@@ -29,6 +29,7 @@ import {
   PROJECT_ROLES,
   roleInProject,
   tokenPrincipals,
+  unknownProviderText,
 } from './principals.ts';
 
 function grant(principal: string, role: RoleName, project?: string): GrantedRole {
@@ -43,6 +44,12 @@ test('names of principals are those that the server accepts', () => {
   expect(good.filter(name => !isName(name))).toEqual([]);
   const bad = ['', 'Ana', ':a', 'a b', 'ä', 'a/b', 'a\n', 'a%2f', 'a'.repeat(129)];
   expect(bad.filter(isName)).toEqual([]);
+});
+
+test('a name of a provider that the server does not have leads to its providers', () => {
+  const gitlab = { id: 'oidc', title: 'GitLab' };
+  expect(unknownProviderText('gitlab:ana', [gitlab])).toContain('begin with oidc: (GitLab) here');
+  expect(unknownProviderText('oidc:ana', [])).toContain('this server has no provider');
 });
 
 test('anonymous can only become a viewer, and no one an operator of a project', () => {

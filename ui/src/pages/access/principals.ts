@@ -19,6 +19,18 @@ export const PROJECT_ROLES: readonly { role: RoleName; may: string }[] = [
   { role: 'owner', may: 'also changes and deletes the project, grants roles and creates tokens' },
 ];
 
+/** What follows a grant to a name such as `gitlab:ana`, if the server has other providers, or none. */
+export function unknownProviderText(
+  name: string,
+  providers: readonly { id: string; title: string }[],
+): string {
+  const known = providers.map(({ id, title }) => `${id}: (${title})`).join(' or ');
+  const reason = known
+    ? `names of people who sign in with a provider begin with ${known} here`
+    : 'this server has no provider with which people sign in';
+  return `Nobody signs in as ${name}: ${reason}. The role is granted, and ${name} can use links and tokens.`;
+}
+
 /** Whether a principal can have a role: everyone who can connect can only become a viewer. */
 export function canHave(principal: string, role: RoleName): boolean {
   return principal !== ANONYMOUS || role === 'viewer';

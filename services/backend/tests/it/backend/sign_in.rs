@@ -4,10 +4,10 @@ use matyan_access::{AccessToken, BrowserSecret, ProcessKey, Question, SecretKind
 use matyan_model::access::access_is_used;
 use matyan_proto::access::v1::{
     BeginSignInRequest, CreateLinkEverywhereRequest, CreateLinkRequest, CreateTokenRequest,
-    EndSessionRequest, FinishSignInRequest, GrantRequest, LinkInfo, ListAllLinksRequest, ListLinksRequest,
-    ListProvidersRequest, OpenLinkRequest, ResolveCallerRequest, ResolvedCaller, RevokeAnyLinkRequest,
-    RevokeLinkRequest, RevokeTokenRequest, Role, StartSessionRequest, StartedSession,
-    access_service_client::AccessServiceClient, resolve_service_client::ResolveServiceClient,
+    EndSessionRequest, FinishSignInRequest, GrantEverywhereRequest, GrantRequest, LinkInfo,
+    ListAllLinksRequest, ListLinksRequest, ListProvidersRequest, OpenLinkRequest, ResolveCallerRequest,
+    ResolvedCaller, RevokeAnyLinkRequest, RevokeLinkRequest, RevokeTokenRequest, Role, StartSessionRequest,
+    StartedSession, access_service_client::AccessServiceClient, resolve_service_client::ResolveServiceClient,
     sign_in_service_client::SignInServiceClient,
 };
 use matyan_store::Store as _;
@@ -57,6 +57,28 @@ async fn resolve(harness: &Harness, digest: TokenDigest) -> Option<ResolvedCalle
 
 fn digest(session: &StartedSession) -> TokenDigest {
     BrowserSecret::parse(SecretKind::Session, &session.secret).unwrap().digest()
+}
+
+#[tokio::test]
+async fn a_grant_says_that_nobody_signs_in_with_an_unknown_provider() {
+    let harness = Harness::new().await;
+    harness.create_project("speech").await;
+    let mut access = AccessServiceClient::new(harness.routes());
+    for (principal, is_unknown) in
+        [("ana", false), ("github:ana", false), ("gitlab:ana", true), ("oidc:ana@example.org", true)]
+    {
+        let role = Role::Viewer.into();
+        let grant = GrantRequest { principal: principal.to_owned(), role };
+        let granted = access.grant(of_operator("speech", grant)).await.unwrap().into_inner();
+        assert_eq!(granted.grant.unwrap().principal, principal);
+        let everywhere = GrantEverywhereRequest { principal: principal.to_owned(), role };
+        let everywhere = access.grant_everywhere(of_operator("", everywhere)).await.unwrap().into_inner();
+        assert_eq!(everywhere.unknown_provider, granted.unknown_provider);
+        let providers = granted.unknown_provider.map(|it| it.providers);
+        let known: Option<Vec<_>> = providers.map(|known| known.into_iter().map(|it| it.id).collect());
+        assert_eq!(known, is_unknown.then(|| vec!["github".to_owned()]), "{principal}");
+    }
+    harness.end().await;
 }
 
 #[tokio::test]
