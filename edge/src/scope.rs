@@ -10,7 +10,7 @@ use matyan_access::TokenDigest;
 use matyan_access::{Caller, DeniedCall, TokenLimits, is_about_instance, rpc_name};
 use matyan_proto::common::v1::Access;
 use matyan_wire::headers::{
-    CALLER, CLIENT_ADDRESS, CREDENTIAL, KNOWN_PROJECTS, RIGHTS, TOKEN_PROJECT, TOKEN_ROLE,
+    CALLER, CLIENT_ADDRESS, CREDENTIAL, KNOWN_PROJECTS, RIGHTS, TOKEN_PROJECT, TOKEN_ROLE, TRANSLATED,
 };
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 use tonic::{Code, Status};
@@ -31,6 +31,8 @@ pub(crate) struct Scope {
     /// `None` if it is unknown.
     address: Option<PeerAddress>,
     reports: AccessReports,
+    /// Whether a translator of another tracker's protocol makes the calls.
+    is_translated: bool,
 }
 
 tokio::task_local! {
@@ -44,7 +46,13 @@ impl Scope {
         address: Option<PeerAddress>,
         reports: AccessReports,
     ) -> Self {
-        Scope { project, caller, address, reports }
+        Scope { project, caller, address, reports, is_translated: false }
+    }
+
+    /// The same scope, for the calls of a translator.
+    #[cfg(any(feature = "mlflow", feature = "wandb"))]
+    pub(crate) fn of_translator(self) -> Self {
+        Scope { is_translated: true, ..self }
     }
 
     /// Does the work of a request.
@@ -111,7 +119,16 @@ impl Scope {
     /// every caller may make also get the projects that the caller may know of, and the limits of its token; calls that
     /// manage a project, whether the caller manages all of them.
     pub(crate) fn stamp(&self, headers: &mut HeaderMap, access: Access, caller: Option<&Caller>) {
-        for name in [CALLER, KNOWN_PROJECTS, RIGHTS, CREDENTIAL, CLIENT_ADDRESS, TOKEN_ROLE, TOKEN_PROJECT] {
+        for name in [
+            CALLER,
+            KNOWN_PROJECTS,
+            RIGHTS,
+            TRANSLATED,
+            CREDENTIAL,
+            CLIENT_ADDRESS,
+            TOKEN_ROLE,
+            TOKEN_PROJECT,
+        ] {
             headers.remove(name);
         }
         for name in [project::HEADER, header::AUTHORIZATION, header::COOKIE] {
@@ -133,10 +150,13 @@ impl Scope {
         }
     }
 
-    /// Stamps the rights of the caller in the project.
+    /// Stamps the rights of the caller in the project, and whether a translator makes the call.
     pub(crate) fn stamp_rights(&self, headers: &mut HeaderMap, caller: &Caller) {
         let rights = caller.known_rights(self.project_name());
         headers.insert(RIGHTS, ascii(&rights.names()));
+        if self.is_translated {
+            headers.insert(TRANSLATED, HeaderValue::from_static("1"));
+        }
     }
 
     /// Stamps the address of a caller that needs no credential. The name of the caller says that access control is on.

@@ -211,9 +211,10 @@ impl Services {
         self.frontier.as_ref().map(|frontier| &frontier.sockets)
     }
 
-    /// The transports to the backend and the frontier, for calls in a scope.
+    /// The transports to the backend and the frontier, for the calls of a translator in a scope.
     #[cfg(any(feature = "mlflow", feature = "wandb"))]
     pub(crate) fn scoped_transports(&self, scope: Scope) -> (Transport, Transport) {
+        let scope = scope.of_translator();
         let backend = self.backend().0.in_scope(scope.clone());
         let frontier = self.frontier.as_ref().expect("protocols of other trackers need a frontier");
         (backend, frontier.transport.in_scope(scope))

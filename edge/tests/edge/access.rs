@@ -424,6 +424,7 @@ async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
             "matyan-caller",
             "matyan-known-projects",
             "matyan-rights",
+            "matyan-translated",
             "matyan-credential",
             "matyan-client-address",
             "matyan-token-role",
@@ -455,6 +456,7 @@ async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
     let writer = Tester::In(OWN, Role::Writer);
     read_answer(&edge, claimed_in("/matyan.documents.v1.DocumentService/Write", writer, OWN)).await;
     assert_eq!(header("matyan-rights").as_deref(), Some("READ,INGEST"));
+    assert_eq!(header("matyan-translated"), None);
     let owner = Tester::In(OWN, Role::Owner);
     read_answer(&edge, claimed_in("/matyan.access.v1.AccessService/Grant", owner, OWN)).await;
     assert_eq!(header("matyan-credential"), Some(owner.token().unwrap().digest().id()));

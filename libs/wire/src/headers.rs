@@ -24,6 +24,8 @@ pub const TOKEN_PROJECT: &str = "matyan-token-project";
 /// Names of the caller's rights in the project, separated by commas, and `AWAY` if others cannot be looked up. In calls
 /// that write a document, because some of these calls need a second right.
 pub const RIGHTS: &str = "matyan-rights";
+/// Present if a translator of another tracker's protocol makes the call. In calls that write a document.
+pub const TRANSLATED: &str = "matyan-translated";
 /// Address of the caller, or of the proxy in front of the server. In calls of known callers with an entry in the audit
 /// log, and in calls of programs that wait for a token.
 pub const CLIENT_ADDRESS: &str = "matyan-client-address";

@@ -9,7 +9,9 @@ use matyan_model::{
     position::LogPosition,
     project::project_find,
 };
-use matyan_wire::headers::{AFTER, CALLER, KNOWN_PROJECTS, PROJECT, RIGHTS, TOKEN_PROJECT, TOKEN_ROLE};
+use matyan_wire::headers::{
+    AFTER, CALLER, KNOWN_PROJECTS, PROJECT, RIGHTS, TOKEN_PROJECT, TOKEN_ROLE, TRANSLATED,
+};
 use tokio::sync::OnceCell;
 use tonic::metadata::MetadataMap;
 
@@ -26,6 +28,8 @@ pub(crate) struct Call {
     pub(crate) caller: String,
     /// The rights of the caller of a call that sends data; none in other calls. `None` if access control is off.
     rights: Option<KnownRights>,
+    /// Whether a translator of another tracker's protocol makes the call, if it writes a document.
+    pub(crate) is_translated: bool,
     /// Whether the caller of a call that manages a project manages all projects.
     manages_all_projects: bool,
     /// The end of the log when the call first missed a run. Determined once, however many runs are
@@ -46,8 +50,15 @@ impl Call {
             }
         }
         let rights = rights(metadata)?;
-        let manages_all_projects = known_projects(metadata)?.is_none();
-        Ok(Self { project, project_name, caller, rights, manages_all_projects, log_end: OnceCell::new() })
+        Ok(Self {
+            project,
+            project_name,
+            caller,
+            rights,
+            is_translated: metadata.contains_key(TRANSLATED),
+            manages_all_projects: known_projects(metadata)?.is_none(),
+            log_end: OnceCell::new(),
+        })
     }
 
     /// Fails if the project has been deleted since the call started, for calls that may last for days.
@@ -58,10 +69,16 @@ impl Call {
 
     /// The call, for another search.
     pub(crate) fn again(&self) -> Self {
-        let project_name = self.project_name.clone();
-        let caller = self.caller.clone();
-        let Self { project, rights, manages_all_projects, .. } = *self;
-        Self { project, project_name, caller, rights, manages_all_projects, log_end: OnceCell::new() }
+        let Self { project, rights, is_translated, manages_all_projects, .. } = *self;
+        Self {
+            project,
+            project_name: self.project_name.clone(),
+            caller: self.caller.clone(),
+            rights,
+            is_translated,
+            manages_all_projects,
+            log_end: OnceCell::new(),
+        }
     }
 
     /// Fails unless the caller manages all projects: data of projects that do not exist may come from any of them.

@@ -35,6 +35,10 @@ use crate::{
 /// Longest name of a kind.
 const MAX_KIND_BYTES: usize = 64;
 
+/// The beginnings of the kinds of documents that translators of other trackers' protocols keep, such as registries of
+/// models. Only a translator knows which changes of them take something away.
+const KINDS_OF_TRANSLATORS: [&str; 2] = ["mlflow-", "wandb-"];
+
 /// Checks a kind.
 fn check_kind(kind: &str) -> Result<()> {
     let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
@@ -88,6 +92,8 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
     if request.deletes {
         call.check_role(Role::Editor, "deleting a part of a document")?;
     }
+    let is_of_translator = KINDS_OF_TRANSLATORS.iter().any(|start| request.kind.starts_with(start));
+    let may_delete = request.deletes || is_of_translator && !call.is_translated;
     let now = (deps.clock)();
     let content = request.content.to_vec();
     let new = Document { created_us: now, updated_us: now, content, is_counted: true };
@@ -101,6 +107,9 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
         let version = found.as_ref().map_or(0, |found| found.updated_us);
         if version != 0 && request.if_updated_us != Some(0) {
             call.check_role(Role::Writer, "replacing a document")?;
+            if may_delete {
+                call.check_role(Role::Editor, "replacing a document of another tracker's protocol")?;
+            }
         }
         entities::check_unchanged(Document::KIND.name(), &id, version, request.if_updated_us)?;
         if found.is_none_or(|found| new.content.len() > found.content.len()) {
@@ -110,7 +119,7 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
             entity_create(&mut transaction, project, &id, &new).await?;
             return Ok::<_, Error>((transaction, now));
         }
-        if request.deletes {
+        if may_delete {
             audit_resource(format_args!("{} {}", request.kind, request.name));
         }
         let replace = |document: &mut Document| {

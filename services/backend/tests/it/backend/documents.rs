@@ -142,6 +142,12 @@ fn by<T>(rights: &str, message: T) -> Request<T> {
     request
 }
 
+/// The same request, as the translator of another tracker's protocol sends it.
+fn translated<T>(mut request: Request<T>) -> Request<T> {
+    request.metadata_mut().insert("matyan-translated", "1".parse().unwrap());
+    request
+}
+
 #[tokio::test]
 async fn rule_96_who_may_only_send_data_replaces_no_document() {
     let harness = Harness::new().await;
@@ -191,12 +197,12 @@ async fn rule_80_a_change_that_takes_something_away_has_an_entry_and_no_other_ch
     let registry = WriteRequest { kind: "mlflow-registered-model".into(), ..write("m", b"1", None) };
     // Training writes and replaces documents, also those of registries, as often as it likes.
     for request in [registry.clone(), registry.clone(), write("a", b"1", None), write("a", b"2", None)] {
-        client.write(by("READ,INGEST", request)).await.unwrap();
+        client.write(translated(by("READ,INGEST", request))).await.unwrap();
     }
     for request in [registry, write("a", b"2", None)] {
         let deleting = WriteRequest { deletes: true, ..request };
-        client.write(by("READ,INGEST", deleting.clone())).await.unwrap_err();
-        client.write(by(rights, deleting)).await.unwrap();
+        client.write(translated(by("READ,INGEST", deleting.clone()))).await.unwrap_err();
+        client.write(translated(by(rights, deleting))).await.unwrap();
     }
     let mut audit = AuditServiceClient::new(harness.routes());
     let listed = audit.list_entries(by(rights, ListEntriesRequest::default())).await.unwrap().into_inner();
@@ -205,6 +211,28 @@ async fn rule_80_a_change_that_takes_something_away_has_an_entry_and_no_other_ch
     shown.reverse();
     assert_eq!(shown, [("mlflow-registered-model m", "OK"), ("model a", "OK")]);
     assert!(listed.entries.iter().all(|it| it.rpc == "documents.v1.DocumentService/Write"));
+    harness.end().await;
+}
+
+/// Only a translator knows what a registry of models must not lose.
+#[tokio::test]
+async fn rule_80_without_a_translator_only_editors_replace_its_documents() {
+    let harness = Harness::new().await;
+    let mut client = DocumentServiceClient::new(harness.audited());
+    let kinds = ["mlflow-registered-model", "wandb-collection"];
+    for kind in kinds {
+        let request = |content: &[u8]| WriteRequest { kind: kind.into(), ..write("m", content, None) };
+        client.write(by("READ,INGEST", request(b"{1}"))).await.unwrap();
+        client.write(translated(by("READ,INGEST", request(b"{2}")))).await.unwrap();
+        let refused = client.write(by("READ,INGEST", request(b"{}"))).await;
+        assert_eq!(failure(refused).0, Code::PermissionDenied, "{kind}");
+        client.write(by("READ,INGEST,EDIT", request(b"{}"))).await.unwrap();
+    }
+    let mut audit = AuditServiceClient::new(harness.routes());
+    let listed = audit.list_entries(by("MANAGE", ListEntriesRequest::default())).await.unwrap().into_inner();
+    let mut listed: Vec<_> = listed.entries.into_iter().map(|it| (it.resource, it.outcome)).collect();
+    listed.reverse();
+    assert_eq!(listed, kinds.map(|kind| (format!("{kind} m"), "OK".to_owned())));
     harness.end().await;
 }
 
