@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
-use matyan_sign_in::{GITHUB_TITLE, GitHubSettings, OidcSettings, Providers, RoleTable, SetUpError};
+use matyan_sign_in::{
+    GITHUB, GITHUB_TITLE, GitHubSettings, OIDC, OidcSettings, Providers, RoleTable, SetUpError,
+};
 
 use super::{
     access_file::AccessFile, parse::AccessMode, reader::Reader, role::Role, setting::Setting, table,
@@ -75,6 +77,13 @@ impl ProviderSettings {
     pub(crate) fn titles(&self) -> Vec<&str> {
         let oidc = self.oidc.as_ref().map(|(settings, _)| settings.title.as_str());
         let github = self.github.as_ref().map(|_| GITHUB_TITLE);
+        oidc.into_iter().chain(github).collect()
+    }
+
+    /// The ids with which the names of people start who sign in with these providers.
+    pub(crate) fn ids(&self) -> Vec<&'static str> {
+        let oidc = self.oidc.as_ref().map(|_| OIDC);
+        let github = self.github.as_ref().map(|_| GITHUB);
         oidc.into_iter().chain(github).collect()
     }
 

@@ -15,7 +15,7 @@
 //! expires = 2027-06-30
 //! ```
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use matyan_access::{Role, TokenDigest, is_principal_name};
 use matyan_model::access::ANONYMOUS;
@@ -93,6 +93,12 @@ impl AccessFile {
         }
         file.check_tokens()?;
         Ok(file)
+    }
+
+    /// The principals with a name such as `gitlab:ana`, if `gitlab` is not the id of one of these providers.
+    pub(crate) fn principals_of_other_providers(&self, ids: &[&str]) -> BTreeSet<&str> {
+        let names = self.roles.iter().map(|declared| declared.principal.as_str());
+        names.filter(|name| name.split_once(':').is_some_and(|(start, _)| !ids.contains(&start))).collect()
     }
 
     /// A token without a role, or two tokens with one digest, are mistakes that nobody would see.
@@ -239,6 +245,8 @@ mod tests {
         assert_eq!((hex::encode(token.digest.0), token.limit), (DIGEST.to_owned(), Some(Role::Viewer)));
         assert_eq!((token.project.as_deref(), token.expires_us), (None, Some(86_400 * 1_000_000)));
         assert_eq!(AccessFile::parse("").unwrap(), AccessFile::default());
+        assert_eq!(Vec::from_iter(file.principals_of_other_providers(&["oidc"])), ["github:bob"]);
+        assert!(file.principals_of_other_providers(&["github"]).is_empty());
     }
 
     #[test]

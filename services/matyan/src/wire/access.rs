@@ -26,7 +26,7 @@ use matyan_store::{Snapshot, Store, Transaction, transact};
 use tempfile::NamedTempFile;
 
 use super::{access_file, clock, resolver::Resolver};
-use crate::settings::{AccessMode, AccessSettings, ProviderSettings, Role as ServerRole};
+use crate::settings::{AccessFile, AccessMode, AccessSettings, ProviderSettings, Role as ServerRole};
 
 /// The name of the first operator.
 const OPERATOR: &str = "operator";
@@ -108,6 +108,7 @@ pub(crate) async fn open(
         warn_about_missing_projects(&*store.snapshot().await?, &settings.providers).await?;
         let clock = clock::now_us();
         if let Some(file) = &settings.file {
+            warn_about_other_providers(file, &settings.providers);
             // Before the first operator, whom the file may name.
             access_file::apply(store.as_ref(), file, clock()).await?;
         }
@@ -156,6 +157,20 @@ async fn warn_about_missing_projects(
         );
     }
     Ok(())
+}
+
+/// Warns about principals of the access file whose names have the form of names of other providers.
+fn warn_about_other_providers(file: &AccessFile, providers: &ProviderSettings) {
+    let ids = providers.ids();
+    let principals = Vec::from_iter(file.principals_of_other_providers(&ids));
+    if !principals.is_empty() {
+        tracing::warn!(
+            principals = principals.join(", "),
+            providers = ids.join(", "),
+            "MATYAN_ACCESS_FILE names principals as whom nobody signs in: names of people start with the id of a provider \
+             of this server, and a colon; others can have tokens and links"
+        );
+    }
 }
 
 /// Reduces names of projects to the names that no project has.
