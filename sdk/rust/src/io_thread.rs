@@ -22,12 +22,13 @@ use crate::{
     config::Config,
     http::HttpError,
     locks::lock,
-    notice::NoticeLevel,
+    notice::{NoticeLevel, Notices},
     orphans::{self, OrphanScan},
     per_process::PerProcess,
     run_order::RunOrder,
     sender::{self, dialer::Dialer},
     spool::{maintenance, store::Spool},
+    supervision::{Restarts, caught, restarted},
     sys::signals,
     upload::worker,
 };
@@ -117,13 +118,19 @@ impl IoThread {
         let thread_inbox = inbox.clone();
         thread::Builder::new().name("matyan-io".to_owned()).spawn(move || {
             signals::block_in_this_thread();
-            LocalSet::new().block_on(&runtime, run(&thread_inbox));
+            LocalSet::new().block_on(&runtime, run_restarted(&thread_inbox));
         })?;
         Ok(Self(inbox, handle))
     }
 }
 
 impl Inbox {
+    /// Takes the spool that has waited longest.
+    fn next_spool(&self) -> Option<Arc<Spool>> {
+        let mut spools = lock(&self.spools);
+        (!spools.is_empty()).then(|| spools.remove(0))
+    }
+
     fn add(&self, spool: Arc<Spool>, config: &Config) {
         let mut config = config.clone();
         let path = spool.path();
@@ -148,20 +155,35 @@ impl Drop for IoThread {
     }
 }
 
-async fn run(inbox: &Inbox) {
-    let dialer = Dialer::default();
-    let order = RunOrder::default();
-    let mut scan = OrphanScan::default();
+/// The work of the thread that outlasts a panic.
+#[derive(Default)]
+struct IoWork {
+    dialer: Dialer,
+    order: RunOrder,
+    scan: OrphanScan,
+}
+
+async fn run_restarted(inbox: &Inbox) {
+    let mut work = IoWork::default();
+    let mut restarts = Restarts::default();
+    while let Err(panic) = caught(run(inbox, &mut work)).await {
+        restarts.report(&Notices::of_process(), "sending", "the thread that sends data", &panic);
+        time::sleep(restarts.next_pause()).await;
+    }
+}
+
+async fn run(inbox: &Inbox, work: &mut IoWork) {
+    let IoWork { dialer, order, scan } = work;
     let mut scanned_at: Option<Instant> = None;
     while !inbox.is_stopped.load(Ordering::Acquire) {
-        for spool in std::mem::take(&mut *lock(&inbox.spools)) {
-            start(&spool, &dialer, &order);
+        while let Some(spool) = inbox.next_spool() {
+            start(&spool, dialer, order);
         }
         let pause = scanned_at.map_or(Duration::ZERO, |at| SHORTEST_PAUSE.saturating_sub(at.elapsed()));
         if pause.is_zero() {
             let configs = lock(&inbox.configs).clone();
             for spool in scan.take_due(&configs, |run_id| order.has_run(run_id)) {
-                start(&spool, &dialer, &order);
+                start(&spool, dialer, order);
             }
             *lock(&inbox.orphans) = scan.taken();
             scanned_at = Some(Instant::now());
@@ -174,8 +196,8 @@ async fn run(inbox: &Inbox) {
 
 /// Starts the tasks of a spool.
 fn start(spool: &Arc<Spool>, dialer: &Dialer, order: &RunOrder) {
-    task::spawn_local(maintenance::run(spool.clone()));
-    task::spawn_local(maintenance::renew(Arc::downgrade(spool)));
+    task::spawn_local(keep_house(spool.clone()));
+    task::spawn_local(renew(Arc::downgrade(spool)));
     if !spool.owner().is_offline {
         task::spawn_local(worker::run(spool.clone()));
         let uploading = spool.clone();
@@ -184,8 +206,24 @@ fn start(spool: &Arc<Spool>, dialer: &Dialer, order: &RunOrder) {
         let dialer = dialer.clone();
         let order = order.clone();
         task::spawn_local(async move {
-            order.wait_for_turn(&queued, &spool, &dialer).await;
+            let wait = || order.wait_for_turn(&queued, &spool, &dialer);
+            restarted(&spool, "the wait for earlier data", || spool.is_usable(), |_| (), wait).await;
             sender::task::run(spool, dialer, move || worker::pending(&uploading).len()).await;
         });
+    }
+}
+
+async fn keep_house(spool: Arc<Spool>) {
+    let is_needed = || spool.is_usable() || spool.is_left();
+    restarted(&spool, "housekeeping", is_needed, |_| (), || maintenance::run(spool.clone())).await;
+}
+
+/// Does not keep the spool, as `maintenance::renew`.
+async fn renew(spool: Weak<Spool>) {
+    let mut restarts = Restarts::default();
+    while let Err(panic) = caught(maintenance::renew(spool.clone())).await {
+        let Some(spool) = spool.upgrade() else { return };
+        let place = spool.path().display().to_string();
+        restarts.report(&spool.notices, &place, "the renewal of files", &panic);
     }
 }

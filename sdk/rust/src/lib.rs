@@ -40,6 +40,7 @@ mod orphans;
 mod run_order;
 mod sender;
 mod spool;
+mod supervision;
 
 mod events;
 #[cfg(feature = "fuzzing")]

@@ -1,13 +1,10 @@
 //! The task of the I/O thread that sends one spool.
 
 use std::{
-    any::Any,
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::FutureExt as _;
 use tokio::{task::JoinSet, time};
 
 #[cfg(feature = "grpc")]
@@ -26,7 +23,8 @@ use crate::{
         outbox::Outbox,
         stop_and_wait,
     },
-    spool::{record::Position, store::Spool},
+    spool::store::Spool,
+    supervision::restarted,
     upload::worker,
 };
 
@@ -38,43 +36,11 @@ const FILE_RETRY: Duration = Duration::from_secs(1);
 /// Sends a spool until it is closed and stored, then removes it. Starts over after a panic, which loses nothing: the journal
 /// says what was sent, and what is not acknowledged is sent again.
 pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize) {
-    let mut backoff = Backoff::default();
-    let mut stored = Position::default();
-    let mut reported = String::new();
-    loop {
-        let sending = AssertUnwindSafe(send(spool.clone(), dialer.clone(), &uploads));
-        let panic = match sending.catch_unwind().await {
-            // Everything is stored.
-            Ok(()) => return,
-            Err(panic) => panic_text(&*panic),
-        };
-        if !spool.is_usable() {
-            // The spool was stored and removed before the panic.
-            return spool.progress.update(|delivery| delivery.is_finished = true);
-        }
-        let reason = format!(
-            "the sender has failed ({panic}) and starts again; this is a defect of Matyan: please report it"
-        );
-        fail(&spool, &reason);
-        // A repeated panic is reported once.
-        if reported != reason {
-            spool.notices.push(NoticeLevel::Error, format!("{}: {reason}", spool.path().display()));
-            reported = reason;
-        }
-        let reached = spool.progress.delivery().stored;
-        if reached > stored {
-            backoff.reset();
-            stored = reached;
-        }
-        spool.progress.pause(backoff.next_pause()).await;
-    }
-}
-
-/// Text of a panic.
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = literal.or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "without a reason".to_owned())
+    let uploads = &uploads;
+    let begin = || send(spool.clone(), dialer.clone(), uploads);
+    restarted(&spool, "the sender", || spool.is_usable(), |reason| fail(&spool, reason), begin).await;
+    // The spool may have been stored and removed before a panic.
+    spool.progress.update(|delivery| delivery.is_finished = true);
 }
 
 async fn send(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize) {

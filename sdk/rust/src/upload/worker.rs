@@ -2,10 +2,12 @@
 //! takes.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     pin::pin,
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -23,6 +25,7 @@ use crate::{
     progress::UploadFailure,
     sender::backoff::Backoff,
     spool::{reader, store::Spool, writer::AppendResult},
+    supervision::{caught, restarted},
     sys::{fork, process},
     upload::{
         content_file::{ContentFile, FileVersion, TransferError},
@@ -43,6 +46,9 @@ const MOST_RESTARTS: u32 = 3;
 
 /// Time after which an appended event is on disk in every mode of the spool.
 const WRITTEN: Duration = Duration::from_millis(50);
+
+/// Pause of an upload that has panicked.
+const PANIC_PAUSE: Duration = Duration::from_secs(30);
 
 /// Interval at which an upload looks whether its parts have ended.
 const PART_INTERVAL: Duration = Duration::from_millis(20);
@@ -69,9 +75,19 @@ pub(crate) fn pending_in(uploads: &Path) -> Vec<u64> {
     manifest::pending(uploads)
 }
 
-/// Uploads the files of a spool until it is closed and none is left.
+/// Uploads that are over, but exist: an earlier process was killed, or their files could not be removed
+/// yet.
+type AnnouncedUploads = Rc<RefCell<HashSet<u64>>>;
+
+/// Uploads the files of a spool until it is closed and none is left. Starts over after a panic.
 pub(crate) async fn run(spool: Arc<Spool>) {
-    let announced = announced(&spool).await;
+    // Outlasts a panic, so that nothing is announced twice.
+    let announced = Rc::new(RefCell::new(announced(&spool).await));
+    let begin = || upload_all(spool.clone(), announced.clone());
+    restarted(&spool, "the upload of files", || spool.is_usable(), |_| (), begin).await;
+}
+
+async fn upload_all(spool: Arc<Spool>, announced: AnnouncedUploads) {
     let waiting = BTreeMap::new();
     let started = HashMap::new();
     let mut worker = Worker { spool, gateway: None, waiting, started, announced };
@@ -97,7 +113,7 @@ pub(crate) async fn run(spool: Arc<Spool>) {
                 if is_over {
                     // Nothing waits for its path any more.
                     worker.started.insert(upload.number, String::new());
-                    worker.announced.insert(upload.number);
+                    worker.announced.borrow_mut().insert(upload.number);
                     settling.push(Box::pin(upload.settle()));
                 } else {
                     worker.started.remove(&upload.number);
@@ -107,7 +123,7 @@ pub(crate) async fn run(spool: Arc<Spool>) {
             Some((number, is_removed)) = settling.next() => {
                 worker.started.remove(&number);
                 if is_removed {
-                    worker.announced.remove(&number);
+                    worker.announced.borrow_mut().remove(&number);
                 }
             }
             () = &mut woken => {
@@ -151,9 +167,7 @@ struct Worker {
     waiting: BTreeMap<u64, Option<WaitingUpload>>,
     /// Uploads that have started and still exist, with their paths.
     started: HashMap<u64, String>,
-    /// Uploads that are over, but exist: an earlier process was killed, or their files could not be
-    /// removed yet.
-    announced: HashSet<u64>,
+    announced: AnnouncedUploads,
 }
 
 /// The part of a manifest that decides when its upload starts.
@@ -206,10 +220,10 @@ impl Worker {
         let path = self.waiting.remove(&number).flatten().map(|known| known.path).unwrap_or_default();
         self.started.insert(number, path);
         let upload = Upload { spool: self.spool.clone(), gateway, number };
-        let is_announced = self.announced.contains(&number);
+        let is_announced = self.announced.borrow().contains(&number);
         Some(Box::pin(async move {
             // The process that announced it was killed before it could remove the files.
-            let is_over = is_announced || upload.announce().await;
+            let is_over = is_announced || watched(&upload.spool, number, upload.announce()).await;
             if !is_over {
                 // The next attempt finds the same obstacle.
                 time::sleep(LOOK_UP).await;
@@ -227,6 +241,28 @@ impl Worker {
             }
         }
     }
+}
+
+/// Returns whether an upload is over. One that panics is reported once and tried again, and ends no other.
+async fn watched(spool: &Spool, number: u64, announcing: impl Future<Output = bool>) -> bool {
+    let panic = match caught(announcing).await {
+        Ok(is_over) => return is_over,
+        Err(panic) => panic,
+    };
+    let reason = format!(
+        "upload {number} has failed ({panic}), will retry; this is a defect of Matyan: please report it"
+    );
+    let mut is_new = false;
+    spool.progress.update(|delivery| {
+        let failure = UploadFailure { reason: plain_line(&reason), is_refused: false };
+        let earlier = delivery.failed_uploads.insert(number, failure);
+        is_new = earlier.is_none_or(|earlier| earlier.reason != plain_line(&reason));
+    });
+    if is_new {
+        spool.notices.push(NoticeLevel::Error, reason);
+    }
+    spool.progress.pause(PANIC_PAUSE).await;
+    false
 }
 
 /// One upload.
@@ -499,5 +535,44 @@ fn with_source(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        clock,
+        config::Config,
+        notice::Notices,
+        numbering::{Numbering, RunOrigin},
+        spool::directory::Owner,
+    };
+
+    async fn failing() -> bool {
+        panic!("a defect")
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_panics_is_reported_once_and_not_over() {
+        let root = TempDir::new().unwrap();
+        let url = "http://127.0.0.1:1";
+        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
+        let owner = Owner::of_this_process("run", url, url, clock::now_us());
+        let notices = Notices::default();
+        let numbering = Numbering::of_run(url, "run", RunOrigin::New);
+        let spool = Spool::create(&config, owner, numbering, notices.clone(), None).unwrap();
+        // Makes the pauses short.
+        let _waiter = spool.progress.begin_wait();
+        for _ in 0..2 {
+            assert!(!watched(&spool, 7, failing()).await);
+        }
+        let found = notices.take();
+        let reports = found.iter().filter(|notice| notice.message.contains("upload 7 has failed (a defect)"));
+        assert_eq!(reports.count(), 1, "{found:?}");
+        assert!(spool.progress.delivery().error().is_some_and(|error| error.contains("a defect")));
+        assert!(watched(&spool, 8, async { true }).await);
     }
 }
