@@ -36,8 +36,13 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// The same for a connection that owes nothing, or so much that the server does not read pings: it pings
 /// every 20 s itself, and holds a batch for up to 40 s while it cannot store it.
 const LONG_SILENCE: Duration = Duration::from_secs(65);
+/// Time without an acknowledgement of anything new after which a connection is given up, whatever signs of life the server
+/// shows. The largest message takes as long at the lowest speed that servers wait for.
+const UNANSWERED: Duration = Duration::from_secs(300);
 /// Unacknowledged bytes up to which the server certainly reads pings.
 const READ_AHEAD: usize = 3 << 20;
+/// The reason for which a connection ends then.
+const NO_ACKNOWLEDGEMENT: &str = "the server answers, but has not acknowledged any data for five minutes";
 /// Longest time for saying goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -49,6 +54,8 @@ struct Exchange<'a> {
     heard: Cell<Instant>,
     /// When the oldest unacknowledged batch was sent.
     owing_since: Cell<Option<Instant>>,
+    /// When the first message was sent, until the connection has taken it.
+    opening_since: Cell<Option<Instant>>,
     uploads: &'a dyn Fn() -> usize,
 }
 
@@ -61,13 +68,7 @@ pub(crate) async fn run<R: ResponseStream>(
 ) -> (LinkEnd, bool) {
     outbox.reconnect();
     let acknowledged = outbox.acknowledged();
-    let exchange = Exchange {
-        outbox: RefCell::new(outbox),
-        acknowledged: Notify::new(),
-        heard: Cell::new(Instant::now()),
-        owing_since: Cell::new(None),
-        uploads,
-    };
+    let exchange = Exchange::new(outbox, uploads);
     let end = tokio::select! {
         end = exchange.send(&mut requests) => end,
         end = exchange.receive(responses) => end,
@@ -99,12 +100,25 @@ fn batch_message(frame: &Frame) -> StreamRequest {
     StreamRequest { message: Some(Message::Batch(batch)) }
 }
 
-impl Exchange<'_> {
+impl<'a> Exchange<'a> {
+    fn new(outbox: &'a mut Outbox, uploads: &'a dyn Fn() -> usize) -> Self {
+        let now = Instant::now();
+        Self {
+            outbox: RefCell::new(outbox),
+            acknowledged: Notify::new(),
+            heard: Cell::new(now),
+            owing_since: Cell::new(None),
+            opening_since: Cell::new(Some(now)),
+            uploads,
+        }
+    }
+
     async fn send(&self, requests: &mut impl RequestSink) -> LinkEnd {
         let open = open_message(&self.outbox.borrow());
         if let Err(reason) = requests.send(open).await {
             return LinkEnd::Lost(reason);
         }
+        self.opening_since.set(None);
         loop {
             if self.is_finished() {
                 return LinkEnd::Finished;
@@ -173,8 +187,9 @@ impl Exchange<'_> {
             task::coop::consume_budget().await;
             let is_new = match time::timeout(EXAMINATION, responses.next()).await {
                 Err(_) if self.is_silent(R::SHOWS_PINGS) => {
-                    return LinkEnd::Lost("the server has been silent for too long".to_owned());
+                    return self.give_up("the server has been silent for too long");
                 }
+                Err(_) if self.is_unanswered() => return self.give_up(NO_ACKNOWLEDGEMENT),
                 Err(_) => continue,
                 Ok(Ok(Some(response))) => match self.acknowledge(&response) {
                     Ok(is_new) => is_new,
@@ -189,6 +204,8 @@ impl Exchange<'_> {
                 idle.reset();
             } else if idle.count(now) {
                 return LinkEnd::Lost("the server sends messages that say nothing new".to_owned());
+            } else if self.is_unanswered() {
+                return self.give_up(NO_ACKNOWLEDGEMENT);
             }
         }
     }
@@ -203,6 +220,24 @@ impl Exchange<'_> {
         }
     }
 
+    fn unanswered_since(&self) -> Option<Instant> {
+        self.owing_since.get().or(self.opening_since.get())
+    }
+
+    fn is_unanswered(&self) -> bool {
+        self.unanswered_since().is_some_and(|since| since.elapsed() > UNANSWERED)
+    }
+
+    /// Ends a connection that makes no progress, which is an outage since the last progress.
+    fn give_up(&self, reason: &str) -> LinkEnd {
+        if let Some(since) = self.unanswered_since() {
+            self.outbox.borrow().spool().progress.update(|delivery| {
+                delivery.stalled_since.get_or_insert(since.into_std());
+            });
+        }
+        LinkEnd::Lost(reason.to_owned())
+    }
+
     /// Returns whether the response acknowledges anything that was not acknowledged before.
     fn acknowledge(&self, response: &StreamResponse) -> Result<bool, String> {
         let mut outbox = self.outbox.borrow_mut();
@@ -214,5 +249,70 @@ impl Exchange<'_> {
             self.acknowledged.notify_one();
         }
         Ok(is_new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        clock,
+        config::Config,
+        notice::Notices,
+        numbering::{Numbering, RunOrigin},
+        spool::{directory::Owner, store::Spool},
+    };
+
+    /// A server that only sends pings.
+    struct Pings;
+
+    impl ResponseStream for Pings {
+        const SHOWS_PINGS: bool = true;
+
+        async fn next(&mut self) -> Result<Option<StreamResponse>, LinkEnd> {
+            time::sleep(Duration::from_millis(1)).await;
+            Ok(None)
+        }
+    }
+
+    fn outbox_in(root: &TempDir) -> Outbox {
+        let url = "http://127.0.0.1:1";
+        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
+        let owner = Owner::of_this_process("run", url, url, clock::now_us());
+        let numbering = Numbering::of_run(url, "run", RunOrigin::New);
+        let spool = Spool::create(&config, owner, numbering, Notices::default(), None).unwrap();
+        Outbox::open(Arc::new(spool)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn rule_74_a_server_that_only_sends_pings_is_left() {
+        let root = TempDir::new().unwrap();
+        for is_open in [false, true] {
+            let mut outbox = outbox_in(&root);
+            let spool = outbox.spool().clone();
+            let uploads = || 0;
+            let exchange = Exchange::new(&mut outbox, &uploads);
+            let long_ago = Instant::now().checked_sub(UNANSWERED + EXAMINATION);
+            exchange.opening_since.set(long_ago.filter(|_| !is_open));
+            exchange.owing_since.set(long_ago.filter(|_| is_open));
+            assert_eq!(exchange.receive(Pings).await, LinkEnd::Lost(NO_ACKNOWLEDGEMENT.to_owned()));
+            let stalled_since = spool.progress.delivery().stalled_since;
+            assert!(stalled_since.is_some_and(|since| since.elapsed() > UNANSWERED));
+        }
+    }
+
+    #[tokio::test]
+    async fn pings_keep_a_connection_that_owes_nothing() {
+        let root = TempDir::new().unwrap();
+        let mut outbox = outbox_in(&root);
+        let uploads = || 0;
+        let exchange = Exchange::new(&mut outbox, &uploads);
+        exchange.opening_since.set(None);
+        let received = time::timeout(Duration::from_millis(50), exchange.receive(Pings)).await;
+        assert!(received.is_err(), "{received:?}");
     }
 }
