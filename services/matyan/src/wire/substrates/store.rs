@@ -8,6 +8,8 @@ use matyan_store::embedded::EmbeddedStore;
 #[cfg(feature = "fdb")]
 use matyan_store::fdb::{self, FdbStore};
 
+#[cfg(feature = "fdb")]
+use super::format_fence::FormatFence;
 use crate::{settings, wire::Error};
 
 /// Interval between attempts to watch the format while the store is not available.
@@ -17,7 +19,11 @@ const FORMAT_RETRY: Duration = Duration::from_secs(1);
 pub(crate) enum Store {
     Embedded(Arc<EmbeddedStore>),
     #[cfg(feature = "fdb")]
-    Fdb(Arc<FdbStore>),
+    Fdb {
+        store: Arc<FdbStore>,
+        /// The same store, for everything that is written.
+        fenced: Arc<FormatFence>,
+    },
 }
 
 /// Process-wide state of a store client. It is created before everything else and dropped after
@@ -59,27 +65,29 @@ impl Store {
         network: &Network,
         data_path: impl Fn(&str) -> PathBuf,
     ) -> Result<Self, Error> {
-        let store = match setting {
+        match setting {
             settings::Store::Embedded => {
-                Self::Embedded(Arc::new(EmbeddedStore::open(data_path("store"), Default::default()).await?))
+                let store = EmbeddedStore::open(data_path("store"), Default::default()).await?;
+                format_open(&store).await?;
+                Ok(Self::Embedded(Arc::new(store)))
             }
             #[cfg(feature = "fdb")]
             settings::Store::Fdb(fdb) => {
                 let network = network.fdb.as_ref().expect("the network is started for a FoundationDB store");
-                Self::Fdb(Arc::new(FdbStore::open(network, fdb_settings(fdb)).await?))
+                let store = Arc::new(FdbStore::open(network, fdb_settings(fdb)).await?);
+                let fenced = Arc::new(FormatFence::open(store.clone()).await?);
+                Ok(Self::Fdb { store, fenced })
             }
             #[cfg(not(feature = "fdb"))]
             settings::Store::Fdb(_) => unreachable!("the settings refuse backends that the build lacks"),
-        };
-        format_open(&*store.shared()).await?;
-        Ok(store)
+        }
     }
 
     pub(crate) fn shared(&self) -> Arc<dyn matyan_store::Store> {
         match self {
             Self::Embedded(store) => store.clone(),
             #[cfg(feature = "fdb")]
-            Self::Fdb(store) => store.clone(),
+            Self::Fdb { fenced, .. } => fenced.clone(),
         }
     }
 
@@ -89,12 +97,12 @@ impl Store {
             Self::Embedded(store) => store.ended().await,
             // Its thread belongs to the FoundationDB client.
             #[cfg(feature = "fdb")]
-            Self::Fdb(_) => std::future::pending().await,
+            Self::Fdb { .. } => std::future::pending().await,
         }
     }
 
     /// Waits until another process has raised the store to a format that this program cannot read. From
-    /// then on, this process would take new rows for damaged ones, and leave rows out that others need.
+    /// then on, this process would take new rows for damaged ones. It writes nothing more: see `FormatFence`.
     /// Cancel-safe.
     pub(super) async fn format_raised(&self) -> matyan_store::Error {
         let store = self.shared();
@@ -111,7 +119,7 @@ impl Store {
         match self {
             Self::Embedded(store) => store.close().await?,
             #[cfg(feature = "fdb")]
-            Self::Fdb(store) => store.close().await,
+            Self::Fdb { store, .. } => store.close().await,
         }
         Ok(())
     }
