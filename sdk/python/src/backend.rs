@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use matyan_proto::common::v1::LogPosition;
 use matyan_sdk::{
     http::{Method, RestRequest, Timeouts},
-    reading::{BackendClient, BackendOptions, Search, SearchTarget, SeriesSelection},
+    reading::{BackendClient, BackendOptions, FoundRuns, Search, SearchTarget, SeriesSelection},
 };
 use pyo3::{
     exceptions::PyValueError,
@@ -18,9 +18,6 @@ use crate::{columns::Series, errors, interruption::interrupted, tree};
 /// Log records with their numbers.
 type NumberedRecords<'py> = Vec<(i64, Bound<'py, PyAny>)>;
 
-/// Runs by id, with the data that was found of them.
-type FoundRuns<'py> = Vec<(String, Bound<'py, PyAny>)>;
-
 /// Query parameters.
 type Parameters = Vec<(String, String)>;
 
@@ -29,6 +26,10 @@ type Parameters = Vec<(String, String)>;
 pub(crate) struct Backend {
     client: Arc<BackendClient>,
 }
+
+/// Runs that a search finds, one after another as they arrive.
+#[pyclass(module = "matyan_client._core")]
+pub(crate) struct SearchResults(FoundRuns);
 
 /// Arguments of a request.
 #[derive(FromPyObject)]
@@ -91,15 +92,14 @@ impl Backend {
         py.detach(|| self.client.open(request)?.save(&path)).map_err(errors::http)
     }
 
-    /// Searches, and returns pairs of a run id and the data that was found of the run, with warnings about the
-    /// query, and the cursor of the next page or None.
-    fn search<'py>(
+    /// Searches, and returns the results once the server has accepted the query.
+    fn search(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         target: &str,
         query: &str,
         parameters: Parameters,
-    ) -> PyResult<(FoundRuns<'py>, Vec<String>, Option<String>)> {
+    ) -> PyResult<SearchResults> {
         let search = Search::new(
             SearchTarget::from_name(target).ok_or_else(|| {
                 PyValueError::new_err(format!("`seq_type`: unknown type of sequence {target:?}"))
@@ -107,24 +107,7 @@ impl Backend {
             query,
         );
         let search = parameters.iter().fold(search, |search, (name, value)| search.parameter(name, value));
-        let found = py.detach(|| {
-            let mut found = self.client.search(&search)?;
-            let runs = found.by_ref().collect::<Result<Vec<_>, _>>()?;
-            Ok((runs, found.warnings().to_vec(), found.next_cursor().map(str::to_owned)))
-        });
-        let (found, warnings, next_cursor) = found.map_err(errors::http)?;
-        let found: PyResult<Vec<_>> = found
-            .into_iter()
-            .map(|run| {
-                // Lists are dicts with integer keys, as scripts expect them since Matyan 0.3.
-                let content = match run.content.published() {
-                    Some(content) => tree::object(py, &content)?,
-                    None => PyDict::new(py).into_any(),
-                };
-                Ok((run.id, content))
-            })
-            .collect();
-        Ok((found?, warnings, next_cursor))
+        py.detach(|| self.client.search(&search)).map(SearchResults).map_err(errors::http)
     }
 
     /// Returns terminal lines with their numbers.
@@ -183,6 +166,38 @@ impl Backend {
         let found: Result<Vec<_>, _> =
             py.detach(|| self.client.series(selection).and_then(|series| series.collect()));
         Ok(found.map_err(errors::http)?.into_iter().map(Series::from).collect())
+    }
+}
+
+#[pymethods]
+impl SearchResults {
+    /// Warnings about the query.
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        self.0.warnings().to_vec()
+    }
+
+    /// The cursor of the next page or None, once all runs are read.
+    #[getter]
+    fn next_cursor(&self) -> Option<String> {
+        self.0.next_cursor().map(str::to_owned)
+    }
+
+    fn __iter__(results: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        results
+    }
+
+    /// Returns the id of the next run, and the data that was found of it.
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<(String, Bound<'py, PyAny>)>> {
+        let found = &mut self.0;
+        let next = py.detach(|| found.next()).transpose().map_err(errors::http)?;
+        let Some(run) = next else { return Ok(None) };
+        // Lists are dicts with integer keys, as scripts expect them since Matyan 0.3.
+        let content = match run.content.published() {
+            Some(content) => tree::object(py, &content)?,
+            None => PyDict::new(py).into_any(),
+        };
+        Ok(Some((run.id, content)))
     }
 }
 

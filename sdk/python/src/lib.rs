@@ -68,7 +68,7 @@ mod _core {
     use crate::{
         archive::{Archive, ArchivedItems, UnpackedArchive, run_folder, singular_dtype},
         archive_files::{ArchiveFiles, RunFiles, pack_archive},
-        backend::Backend,
+        backend::{Backend, SearchResults},
         columns::{Column, Series},
         event_values::{Tensor, equal_bins, histogram_bins},
         framed_records::{FramedRecords, leveldb_records, tensorflow_records},

@@ -7,6 +7,7 @@ import json
 import math
 import threading
 import warnings
+import weakref
 import zipfile
 
 import pytest
@@ -241,6 +242,22 @@ def test_artifacts_do_not_lead_outside(tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+class Found:
+    """Results of a search, as the core returns them."""
+
+    next_cursor = None
+
+    def __init__(self, runs, texts=()):
+        self._runs = iter(runs)
+        self.warnings = list(texts)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._runs)
+
+
 def test_warnings_of_a_server_are_short_lines(monkeypatch):
     class Backend:
         url = "http://127.0.0.1:1"
@@ -250,7 +267,7 @@ def test_warnings_of_a_server_are_short_lines(monkeypatch):
                 "\x1b[2J\x9b\u202elr\nmatyan: all is stored",
                 *(f"{n} " * 10_000 for n in range(99)),
             ]
-            return [("r", {})], texts, None
+            return Found([("r", {})], texts)
 
     transport = HttpTransport("http://127.0.0.1:1")
     monkeypatch.setattr(transport, "_client", Backend())
@@ -268,12 +285,40 @@ def test_a_result_of_a_search_that_is_no_object_is_an_error(monkeypatch):
         url = "http://127.0.0.1:1"
 
         def search(self, *_):
-            return [("r", "text")], [], None
+            return Found([("r", "text")])
 
     transport = HttpTransport("http://127.0.0.1:1")
     monkeypatch.setattr(transport, "_client", Backend())
     with pytest.raises(errors.ServerError, match="expected a dict, not str"):
         transport.search_runs()
+
+
+def test_a_list_of_hashes_keeps_one_run_at_a_time(monkeypatch):
+    class Content(dict):
+        """A dict that may be referred to weakly."""
+
+    contents = []
+    most = 0
+
+    def runs():
+        nonlocal most
+        for number in range(10):
+            content = Content(params="x" * 1000)
+            contents.append(weakref.ref(content))
+            yield f"r{number}", content
+            del content
+            most = max(most, sum(known() is not None for known in contents))
+
+    class Backend:
+        url = "http://127.0.0.1:1"
+
+        def search(self, *_):
+            return Found(runs())
+
+    transport = HttpTransport("http://127.0.0.1:1")
+    monkeypatch.setattr(transport, "_client", Backend())
+    assert transport.find_hashes("") == [f"r{number}" for number in range(10)]
+    assert most <= 2
 
 
 def test_a_line_is_one_line(capsys):

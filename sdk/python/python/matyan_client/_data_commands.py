@@ -137,7 +137,7 @@ def _missing(url: str, runs: list[str], experiment: str | None) -> str | None:
             more = ", ..." if len(known) > _MOST_NAMES else ""
             return f"there is no experiment {experiment!r}; the server at {url} has {listed}{more}"
     query = f"run.archived in (True, False) and run.hash in {runs!r}"
-    stored = {run["hash"] for run in http.search_runs(query)} if runs else set()
+    stored = set(http.find_hashes(query)) if runs else set()
     unknown = ", ".join(run for run in runs if run not in stored)
     if unknown and not stored:
         return f"the server at {url} has no run {unknown}: check the hash and the URL"

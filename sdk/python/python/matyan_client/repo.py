@@ -280,7 +280,7 @@ class Repo:
         return Run(run_hash, repo=self._url, read_only=True)
 
     def _hashes(self, query: str) -> list[str]:
-        return [run["hash"] for run in self._http.search_runs(query)]
+        return self._http.find_hashes(query)
 
     def _query(self, kind: str, query: str) -> QueryResult:
         _arguments.required_text("query", query)

@@ -37,8 +37,7 @@ _WITH_FILES = ("images", "audios", "htmls", "point_clouds")
 
 def stored_runs(http: HttpTransport, query: str, *, blobs: bool) -> Iterator[ImportedRun]:
     """Yields the runs that match a query. Without blobs, artifacts and media are left out."""
-    for found in http.search_runs(query):
-        run_hash = found["hash"]
+    for run_hash in http.find_hashes(query):
         # Series of all types that the server knows.
         info = http.get_run_info(run_hash)
         yield ImportedRun(

@@ -217,6 +217,10 @@ class HttpTransport:
         params: dict[str, Any] = {"limit": limit, "offset": offset}
         return self._search("run", query, params)
 
+    def find_hashes(self, query: str) -> list[str]:
+        """Returns the hashes of the runs that match a query, and keeps nothing else of them."""
+        return [content["hash"] for content in _contents(self._open_search("run", query, {}))]
+
     def search_page(
         self, query: str, limit: int, offset: str | None, cursor: str
     ) -> tuple[list[dict[str, Any]], str | None]:
@@ -313,24 +317,36 @@ class HttpTransport:
     def _search_page(
         self, target: str, query: str, params: dict[str, Any]
     ) -> tuple[list[dict[str, Any]], str | None]:
+        found = self._open_search(target, query, params)
+        contents = list(_contents(found))
+        return contents, found.next_cursor
+
+    def _open_search(
+        self, target: str, query: str, params: dict[str, Any]
+    ) -> _core.SearchResults:
         parameters = _parameters(params)
         try:
-            found, query_warnings, next_cursor = self._backend.search(target, query, parameters)
+            found = self._backend.search(target, query, parameters)
         except errors.ServerError as error:
             if error.status != _BAD_REQUEST:
                 raise
             raise errors.QueryError(str(error), status=error.status, code=error.code) from None
-        for warning in query_warnings[:_MOST_WARNINGS]:
+        for warning in found.warnings[:_MOST_WARNINGS]:
             text = f"query {query!r}: {quoted(warning)}"
             warnings.warn(text, UserWarning, stacklevel=level_of_caller())
-        for run_hash, content in found:
-            _answers.checked(content, dict)["hash"] = run_hash
-        return [content for _, content in found], next_cursor
+        return found
 
 
 _BAD_REQUEST = 400
 # Warnings about one query that are shown.
 _MOST_WARNINGS = 20
+
+
+def _contents(found: _core.SearchResults) -> Iterator[dict[str, Any]]:
+    """Yields the content of each run that was found, with its hash."""
+    for run_hash, content in found:
+        _answers.checked(content, dict)["hash"] = run_hash
+        yield content
 
 
 def _call(
