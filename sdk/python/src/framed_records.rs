@@ -1,7 +1,8 @@
 //! Readers of the files of other trackers that hold records with checksums.
 //!
 //! Damage costs as few records as the format allows. It is reported by a callable, and so is a file
-//! that ends within a record, as the file of a process that was killed does.
+//! that ends within a record, as the file of a process that was killed does. With a descriptor, its file is read,
+//! wherever the path leads.
 
 use std::{
     fs::File,
@@ -13,7 +14,7 @@ use matyan_leveldb::{Found, LogReader, read_up_to};
 use matyan_tfrecord::{CHECKSUM_BYTES, HEADER_BYTES, content_bytes, framed_bytes, is_intact};
 use pyo3::{prelude::*, types::PyBytes};
 
-use crate::errors::file_at;
+use crate::{errors::file_at, opened_file};
 
 /// Records of one file, in their order.
 #[pyclass(module = "matyan_client._core")]
@@ -33,8 +34,13 @@ enum FramedReader {
 /// Reads a TFRecord file. A record whose content is damaged is left out. After a damaged length,
 /// nothing more can be read.
 #[pyfunction]
-pub(crate) fn tensorflow_records(path: PathBuf, report: Py<PyAny>) -> PyResult<FramedRecords> {
-    FramedRecords::open(path, report, |file| {
+#[pyo3(signature = (path, report, descriptor = None))]
+pub(crate) fn tensorflow_records(
+    path: PathBuf,
+    report: Py<PyAny>,
+    descriptor: Option<i32>,
+) -> PyResult<FramedRecords> {
+    FramedRecords::open(path, report, descriptor, |file| {
         FramedReader::TensorFlow(TensorFlowReader { file, position: Some(0) })
     })
 }
@@ -42,17 +48,23 @@ pub(crate) fn tensorflow_records(path: PathBuf, report: Py<PyAny>) -> PyResult<F
 /// Reads a log in the format of LevelDB, as W&B writes it. After damage, the rest of the block is
 /// left out.
 #[pyfunction]
-pub(crate) fn leveldb_records(path: PathBuf, report: Py<PyAny>) -> PyResult<FramedRecords> {
-    FramedRecords::open(path, report, |file| FramedReader::LevelDb(LogReader::new(file)))
+#[pyo3(signature = (path, report, descriptor = None))]
+pub(crate) fn leveldb_records(
+    path: PathBuf,
+    report: Py<PyAny>,
+    descriptor: Option<i32>,
+) -> PyResult<FramedRecords> {
+    FramedRecords::open(path, report, descriptor, |file| FramedReader::LevelDb(LogReader::new(file)))
 }
 
 impl FramedRecords {
     fn open(
         path: PathBuf,
         report: Py<PyAny>,
+        descriptor: Option<i32>,
         reader: impl FnOnce(BufReader<File>) -> FramedReader,
     ) -> PyResult<Self> {
-        let file = File::open(&path).map_err(|error| file_at(&error, &path))?;
+        let file = opened_file::open(&path, descriptor).map_err(|error| file_at(&error, &path))?;
         Ok(Self { reader: reader(BufReader::new(file)), path, report })
     }
 }

@@ -21,6 +21,7 @@ mod interruption;
 mod line_cutter;
 mod logins;
 mod number;
+mod opened_file;
 mod payload;
 mod protobuf_message;
 mod run;

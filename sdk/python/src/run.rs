@@ -25,10 +25,10 @@ use pyo3::{
 use crate::descriptors::{self, RunLines};
 use crate::{
     convert,
-    errors::{self, argument, of_member, upload, wrong_type},
+    errors::{self, argument, file_at, of_member, upload, wrong_type},
     health::{self, Health},
     interruption::{interrupted, interruption},
-    number,
+    number, opened_file,
     payload::{self, Media},
     series_cache::{SeriesCache, SeriesKey},
     server,
@@ -396,10 +396,21 @@ impl CoreRun {
         Ok(())
     }
 
-    /// Stores a file. A large one is read in the background.
-    fn _log_artifact(&self, py: Python<'_>, path: PathBuf, name: &str) -> PyResult<()> {
+    /// Stores a file. A large one is read in the background. With a descriptor, no other file is read.
+    #[pyo3(signature = (path, name, descriptor = None))]
+    fn _log_artifact(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        name: &str,
+        descriptor: Option<i32>,
+    ) -> PyResult<()> {
         let state = self.live("log artifacts")?;
-        py.detach(|| state.run.log_artifact(Content::File(&path), name, None)).map_err(|error| match error {
+        let opened = descriptor.map(|descriptor| opened_file::open(&path, Some(descriptor))).transpose();
+        let opened = opened.map_err(|error| file_at(&error, &path))?;
+        let content =
+            opened.as_ref().map_or(Content::File(&path), |file| Content::OpenFile { file, path: &path });
+        py.detach(|| state.run.log_artifact(content, name, None)).map_err(|error| match error {
             // In Python, the path is the path of the file.
             UploadError::Argument(error) if error.argument == "path" => renamed(error, "name"),
             error => upload(error),

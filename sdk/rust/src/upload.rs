@@ -19,7 +19,7 @@ pub(crate) mod worker;
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, Read as _, Seek as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -59,6 +59,14 @@ pub enum UploadError {
 pub enum Content<'a> {
     /// A file. One of up to 16 MiB is copied at the call, if the spool has space for it.
     File(&'a Path),
+    /// The same for a file that is open. What is read later at its path must be this file: it is lost if another
+    /// one has taken its place.
+    OpenFile {
+        /// The file, which is read from its beginning.
+        file: &'a File,
+        /// Its path.
+        path: &'a Path,
+    },
     /// Bytes that are uploaded as they are.
     Bytes(&'a [u8]),
 }
@@ -267,6 +275,13 @@ impl<'a> Payload<'a> {
 fn guess(content: Content<'_>) -> Result<String, UploadError> {
     let (name, start) = match content {
         Content::Bytes(bytes) => (String::new(), bytes[..bytes.len().min(media::START_BYTES)].to_vec()),
+        Content::OpenFile { mut file, path } => {
+            let mut start = Vec::new();
+            let read =
+                file.rewind().and_then(|()| file.take(media::START_BYTES as u64).read_to_end(&mut start));
+            read.map_err(|source| UploadError::File { path: path.to_owned(), source })?;
+            (path.to_string_lossy().into_owned(), start)
+        }
         Content::File(path) => {
             let failed = |source| UploadError::File { path: path.to_owned(), source };
             let mut start = Vec::new();

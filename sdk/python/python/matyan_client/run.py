@@ -9,8 +9,9 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, SupportsIndex
 
 from . import (
     _arguments,
@@ -337,6 +338,12 @@ class Run(RunProperties, AimCalls):
         self._log_artifact(file.absolute(), _arguments.artifact_name(name or file.name))
         if block:
             self._flush_artifacts(path)
+
+    def _log_opened_artifact(self, opened: BinaryIO, path: Path, name: str) -> None:
+        """Stores a file that is open. Another file that takes its place is never read."""
+        self._check_uploads()
+        descriptor = opened.fileno()
+        self._log_artifact(path.absolute(), _arguments.artifact_name(name), descriptor)
 
     def log_artifacts(
         self, path: str | os.PathLike[str], name: str | None = None, *, block: bool = False

@@ -20,7 +20,7 @@ from matyan_client._core import (
     histogram_bins,
     tensorflow_records,
 )
-from matyan_client.importing import histograms, tensorboard
+from matyan_client.importing import SourceFiles, histograms, tensorboard
 from matyan_client.importing.model import RunFacts
 
 LOGS = FIXTURES / "tensorboard" / "logs"
@@ -298,7 +298,7 @@ def test_a_value_that_cannot_be_stored_costs_only_itself():
     ]
     event = ProtobufMessage(field(5, b"".join(field(1, value) for value in values)))
     facts = RunFacts()
-    reader = tensorboard._RunReader([], facts)
+    reader = tensorboard._RunReader([], facts, SourceFiles())
     (points,) = [*reader._event(event), *reader.items()]
     assert (points.name, list(points.values)) == ("loss", [0.5])
     assert facts.notes == [

@@ -11,7 +11,7 @@ from imported import FIXTURES, run_import
 from test_import_neptune import row, write
 
 from matyan_client import cli
-from matyan_client.importing import SourceError, open_source
+from matyan_client.importing import SourceError, SourceFiles, open_source
 
 NO_SERVER = SimpleNamespace(url="http://127.0.0.1:1")
 _REFUSAL = "leads outside of the source"
@@ -136,6 +136,41 @@ def test_rule_72_artifacts_of_a_database_are_in_its_own_directories(capsys, tmp_
     shutil.move(source.parent / "mlruns", moved)
     (source.parent / "mlruns").symlink_to(moved)
     assert artifacts() == 0
+
+
+def test_rule_72_a_link_that_takes_the_place_of_a_file_is_not_followed(store, secret, monkeypatch):
+    source, run = store
+    files = SourceFiles(source.resolve())
+    file = run / "params" / "lr"
+    assert files.read_bytes(file) == file.read_bytes()
+    secret.with_name("params").mkdir()
+    shutil.copy(secret, secret.with_name("params") / "lr")
+    inside = SourceFiles.inside
+    for place, target in ((file, secret), (file.parent, secret.with_name("params"))):
+
+        def replaced(self, found, place=place, target=target):
+            # After the check, and before the file is opened.
+            resolved = inside(self, found)
+            replaced_by_link(place, target)
+            return resolved
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SourceFiles, "inside", replaced)
+            with pytest.raises(SourceError, match="replaced by a link while it was read"):
+                files.read_text(file)
+        place.unlink()
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("0.1")
+
+
+def test_a_source_that_is_one_file_is_opened_without_links(tmp_path, secret):
+    file = tmp_path / "run-a.wandb"
+    file.write_bytes(b"records")
+    files = SourceFiles(file.resolve())
+    assert files.read_bytes(file) == b"records"
+    replaced_by_link(file, secret)
+    with pytest.raises(SourceError, match=_REFUSAL):
+        files.read_bytes(file)
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@
 use std::{
     borrow::Cow,
     fs::{self, File},
-    io,
+    io::{self, Read as _, Seek as _},
     path::Path,
 };
 
 use super::{
     Content, UploadError,
+    content_file::FileId,
     manifest::{self, Announcement, DataDigest, Encoding, Manifest, Source, data_path},
 };
 use crate::{notice::NoticeLevel, spool::store::Spool, sys::files};
@@ -77,8 +78,12 @@ impl RawContent<'_> {
     /// Puts the content where it stays until it is uploaded.
     fn store(&self, spool: &Spool, data: &Path) -> Result<StoredContent, UploadError> {
         let failed = |source| UploadError::File { path: data.to_owned(), source };
-        if let Self::Whole(Content::File(path)) = self {
-            return store_file(spool, path, data);
+        match *self {
+            Self::Whole(Content::File(path)) => return store_file(spool, path, None, data),
+            Self::Whole(Content::OpenFile { file, path }) => {
+                return store_file(spool, path, Some(file), data);
+            }
+            _ => {}
         }
         let bytes = self.bytes()?;
         if !spool.take_upload_space(bytes.len() as u64) {
@@ -95,6 +100,13 @@ impl RawContent<'_> {
             Self::Whole(Content::File(path)) => fs::read(path)
                 .map(Cow::Owned)
                 .map_err(|source| UploadError::File { path: path.to_path_buf(), source }),
+            Self::Whole(Content::OpenFile { file, path }) => {
+                let mut file = *file;
+                let mut bytes = Vec::new();
+                let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
+                read.map_err(|source| UploadError::File { path: path.to_path_buf(), source })?;
+                Ok(Cow::Owned(bytes))
+            }
             Self::I16(samples) => Ok(samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()),
             Self::F32(samples) => Ok(samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()),
         }
@@ -131,9 +143,15 @@ fn store_data(
     }
 }
 
-fn store_file(spool: &Spool, path: &Path, data: &Path) -> Result<StoredContent, UploadError> {
+/// Stores the file at a path, which must be this one if it is open.
+fn store_file(
+    spool: &Spool,
+    path: &Path,
+    opened: Option<&File>,
+    data: &Path,
+) -> Result<StoredContent, UploadError> {
     let failed = |source| UploadError::File { path: path.to_owned(), source };
-    let metadata = fs::metadata(path).map_err(failed)?;
+    let metadata = opened.map_or_else(|| fs::metadata(path), File::metadata).map_err(failed)?;
     if !metadata.is_file() {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
     }
@@ -152,11 +170,18 @@ fn store_file(spool: &Spool, path: &Path, data: &Path) -> Result<StoredContent, 
             );
             spool.notices.push(NoticeLevel::Warning, message);
         }
-        // It must be readable now, because the call cannot be corrected later.
-        File::open(path).map_err(failed)?;
-        let modified_us = manifest::modified_us(path);
-        let source = Source::File { path: absolute, size: metadata.len(), modified_us };
+        if opened.is_none() {
+            // It must be readable now, because the call cannot be corrected later.
+            File::open(path).map_err(failed)?;
+        }
+        let modified_us = manifest::modified_us(&metadata);
+        let id = opened.and_then(|_| FileId::of(&metadata));
+        let source = Source::File { path: absolute, size: metadata.len(), modified_us, id };
         return Ok(StoredContent { source, data: None });
     }
-    store_data(spool, data, metadata.len(), || DataDigest::copying(path, data)).map_err(failed)
+    let copy = || match opened {
+        Some(mut file) => file.rewind().and_then(|()| DataDigest::copying(file, data)),
+        None => DataDigest::copying(File::open(path)?, data),
+    };
+    store_data(spool, data, metadata.len(), copy).map_err(failed)
 }

@@ -6,7 +6,8 @@
 //! is announced.
 
 use std::{
-    fs, io,
+    fs::{self, Metadata},
+    io,
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -51,22 +52,45 @@ impl FileVersion {
     }
 }
 
+/// Device and number of a file. Another file in its place has others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileId {
+    device: u64,
+    number: u64,
+}
+
+impl FileId {
+    #[cfg(unix)]
+    pub(super) fn of(metadata: &Metadata) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        Some(Self { device: metadata.dev(), number: metadata.ino() })
+    }
+
+    /// Files have no numbers here.
+    #[cfg(not(unix))]
+    pub(super) fn of(_: &Metadata) -> Option<Self> {
+        None
+    }
+}
+
 /// A file with the content of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ContentFile {
     path: PathBuf,
     is_in_spool: bool,
+    /// The only file that may be read at the path. `None` if any file may.
+    id: Option<FileId>,
 }
 
 impl ContentFile {
     /// A file of the spool, which does not change. Its time does, because the spool marks its files as
     /// used.
     pub(super) fn of_spool(path: PathBuf) -> Self {
-        Self { path, is_in_spool: true }
+        Self { path, is_in_spool: true, id: None }
     }
 
-    pub(super) fn of_user(path: PathBuf) -> Self {
-        Self { path, is_in_spool: false }
+    pub(super) fn of_user(path: PathBuf, id: Option<FileId>) -> Self {
+        Self { path, is_in_spool: false, id }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -75,14 +99,52 @@ impl ContentFile {
 
     pub(super) fn version(&self) -> Result<FileVersion, HttpError> {
         let metadata = fs::metadata(&self.path).map_err(|source| self.failed(source))?;
+        self.check_identity(&metadata)?;
         let modified = metadata.modified().ok().filter(|_| !self.is_in_spool);
         let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified_ns = modified.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(0);
         Ok(FileVersion { size: metadata.len(), modified_ns })
     }
 
+    /// Fails if this is the metadata of a file that may not be read.
+    pub(super) fn check_identity(&self, metadata: &Metadata) -> Result<(), HttpError> {
+        if self.id.is_none() || self.id == FileId::of(metadata) {
+            return Ok(());
+        }
+        let reason = "another file has taken its place";
+        Err(self.failed(io::Error::new(io::ErrorKind::InvalidData, reason)))
+    }
+
     /// The error for a file that cannot be read.
     pub(super) fn failed(&self, source: io::Error) -> HttpError {
         HttpError::File { path: self.path.clone(), source }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn rule_72_another_file_in_the_place_of_an_opened_one_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model");
+        let secret = directory.path().join("secret");
+        fs::write(&path, "model").unwrap();
+        fs::write(&secret, "secret").unwrap();
+        let opened = File::open(&path).unwrap();
+        let id = FileId::of(&opened.metadata().unwrap());
+        let [any, only] = [None, id].map(|id| ContentFile::of_user(path.clone(), id));
+        let is_readable = |file: &ContentFile| {
+            let metadata = fs::metadata(&path).unwrap();
+            assert_eq!(file.version().is_ok(), file.check_identity(&metadata).is_ok());
+            file.version().is_ok()
+        };
+        assert!(is_readable(&any) && is_readable(&only));
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&secret, &path).unwrap();
+        assert!(is_readable(&any) && !is_readable(&only));
     }
 }

@@ -9,14 +9,16 @@
 //! | `N.failed` | exists if an upload has failed that a later one would announce, until that one ends |
 
 use std::{
-    fs::{self, File},
-    io::{self, Read as _, Write as _},
+    fs::{self, File, Metadata},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
 
 use matyan_value::Value;
 use serde::{Deserialize, Serialize};
+
+use super::content_file::FileId;
 
 /// Version of the manifest. One of another version is left alone.
 const FORMAT: u32 = 1;
@@ -59,6 +61,9 @@ pub(super) enum Source {
         /// Time of its last change in microseconds since the Unix epoch, if there is one.
         #[serde(default)]
         modified_us: Option<i64>,
+        /// The only file that may be read there. Absent if any file may.
+        #[serde(default)]
+        id: Option<FileId>,
     },
 }
 
@@ -76,10 +81,9 @@ impl DataDigest {
         Self { size: content.len() as u64, blake3: blake3::hash(content).to_hex().to_string() }
     }
 
-    /// Copies a file to a new one, and returns the digest of the copy.
-    pub(super) fn copying(from: &Path, to: &Path) -> io::Result<Self> {
+    /// Copies content to a new file, and returns the digest of the copy.
+    pub(super) fn copying(mut source: impl io::Read, to: &Path) -> io::Result<Self> {
         let mut copied = blake3::Hasher::new();
-        let mut source = File::open(from)?;
         let mut target = File::create(to)?;
         let mut piece = vec![0; PIECE_BYTES];
         loop {
@@ -257,8 +261,8 @@ pub(super) fn note_failure(directory: &Path, number: u64) -> io::Result<()> {
 }
 
 /// Time of the last change of a file in microseconds since the Unix epoch, if it can be had.
-pub(super) fn modified_us(path: &Path) -> Option<i64> {
-    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok()?;
+pub(super) fn modified_us(metadata: &Metadata) -> Option<i64> {
+    let modified = metadata.modified().ok()?;
     i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()
 }
 
@@ -316,11 +320,9 @@ mod tests {
     #[test]
     fn a_digest_knows_its_content() {
         let directory = tempfile::tempdir().unwrap();
-        let from = directory.path().join("from");
         let to = directory.path().join("to");
         let content: Vec<u8> = (0..PIECE_BYTES + 9).map(|at| (at * 7 % 251) as u8).collect();
-        fs::write(&from, &content).unwrap();
-        let digest = DataDigest::copying(&from, &to).unwrap();
+        let digest = DataDigest::copying(content.as_slice(), &to).unwrap();
         assert_eq!(digest, DataDigest::of(&content));
         digest.check(&to).unwrap();
         for damaged in [Vec::new(), content[1..].to_vec(), vec![0; content.len()]] {
@@ -350,7 +352,8 @@ mod tests {
     }
 
     fn manifest() -> Manifest {
-        let source = Source::File { path: "/a b".into(), size: 3, modified_us: Some(9) };
+        let id = FileId::of(&fs::metadata("/").unwrap());
+        let source = Source::File { path: "/a b".into(), size: 3, modified_us: Some(9), id };
         let encoding = Encoding::Wav { rate: 1, channels: 2, samples: SampleKind::F32 };
         Manifest::new("p".into(), "c".into(), source, encoding, Announcement::Object("00".into()), 5)
     }

@@ -122,6 +122,7 @@ pub(super) async fn put_file(
 ) -> Result<(HeaderMap, blake3::Hasher), TransferError> {
     let failed = |source| content.failed(source);
     let mut file = File::open(content.path()).await.map_err(failed)?;
+    content.check_identity(&file.metadata().await.map_err(failed)?)?;
     file.seek(io::SeekFrom::Start(piece.offset)).await.map_err(failed)?;
     let sent = Arc::new(SentContent {
         hasher: Mutex::new(hasher),

@@ -424,7 +424,7 @@ impl Upload {
 
     /// Reports a file that is not the file of the call any more. What is stored is one version of it.
     fn note_change(&self, manifest: &Manifest, version: FileVersion) {
-        if let Source::File { path, size, modified_us } = &manifest.source
+        if let Source::File { path, size, modified_us, .. } = &manifest.source
             && (*size != version.size || modified_us.is_some_and(|time| time != version.modified_us()))
         {
             let message = format!(
@@ -440,7 +440,7 @@ impl Upload {
         let directory = self.directory();
         let source = match &manifest.source {
             Source::Data => ContentFile::of_spool(data_path(&directory, self.number)),
-            Source::File { path, .. } => ContentFile::of_user(path.clone()),
+            Source::File { path, id, .. } => ContentFile::of_user(path.clone(), *id),
         };
         if manifest.encoding == Encoding::Identity {
             return Ok(source);

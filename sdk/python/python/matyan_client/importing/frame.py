@@ -278,6 +278,11 @@ class _RunImport:
                 run._append_log_record(  # noqa: SLF001 - the same package
                     item.level, item.message, item.time, item.location, item.arguments
                 )
+        elif isinstance(item, Artifact):
+            with self._files.open(item.file) as opened:
+                run._log_opened_artifact(  # noqa: SLF001 - the same package
+                    opened, item.file, item.path
+                )
         else:
             _write_item(run, item)
 
@@ -419,7 +424,7 @@ def _notices() -> Iterator[_NoticeHandler]:
         _logger.removeHandler(handler)
 
 
-def _write_item(run: Run, item: Points | TrackedObject | Artifact) -> None:
+def _write_item(run: Run, item: Points | TrackedObject) -> None:
     if isinstance(item, Points):
         run._track_columns(  # noqa: SLF001 - `track_many` does not take times
             (item.name, item.context or None, "float"),
@@ -428,7 +433,7 @@ def _write_item(run: Run, item: Points | TrackedObject | Artifact) -> None:
             None if item.epochs is None else item.epochs.tobytes(),
             item.times_us.tolist(),
         )
-    elif isinstance(item, TrackedObject):
+    else:
         run._track_object_list(  # noqa: SLF001 - `track` does not take a time
             item.value if isinstance(item.value, list) else [item.value],
             item.name,
@@ -437,8 +442,6 @@ def _write_item(run: Run, item: Points | TrackedObject | Artifact) -> None:
             item.context or None,
             None if item.time is None else _microseconds(item.time),
         )
-    else:
-        run.log_artifact(item.file, item.path)
 
 
 def _microseconds(seconds: float) -> int:

@@ -24,12 +24,12 @@ def stored_runs(store: Path, files: SourceFiles) -> list[ReadableRun]:
     """Returns the runs that are not in the trash."""
     runs: list[ReadableRun] = []
     for meta in sorted(store.glob(f"*/{_META}")):
-        experiment = _fields(files.inside(meta)) or {}
+        experiment = _fields(meta, files) or {}
         if experiment.get("lifecycle_stage") == "deleted":
             continue
         for run_meta in sorted(meta.parent.glob(f"*/{_META}")):
             # Reading the run fails, and says why, if this leads outside.
-            fields = _fields(run_meta) if files.contains(run_meta) else None
+            fields = _fields(run_meta, files) if files.contains(run_meta) else None
             is_run = fields is None or "run_id" in fields
             if is_run and (fields or {}).get("lifecycle_stage") != "deleted":
                 read = partial(_run, run_meta, experiment.get("name", ""), files)
@@ -37,16 +37,16 @@ def stored_runs(store: Path, files: SourceFiles) -> list[ReadableRun]:
     return runs
 
 
-def _fields(meta: Path) -> dict[str, str] | None:
+def _fields(meta: Path, files: SourceFiles) -> dict[str, str] | None:
     """Returns the fields of a file, or None if it is damaged."""
     try:
-        return flat_yaml(meta.read_text("utf-8"))
+        return flat_yaml(files.read_text(meta))
     except (OSError, ValueError):
         return None
 
 
 def _run(meta: Path, experiment: str, files: SourceFiles) -> StoredRun:
-    fields = flat_yaml(files.inside(meta).read_text("utf-8"))
+    fields = flat_yaml(files.read_text(meta))
     directory = meta.parent
     metrics = _named_files(directory / "metrics", files)
     status = fields.get("status", "")
@@ -62,12 +62,13 @@ def _run(meta: Path, experiment: str, files: SourceFiles) -> StoredRun:
         artifact_uri=fields.get("artifact_uri", ""),
         artifact_directories=[directory / "artifacts"],
         metrics_fingerprint=digest([(name, file.stat().st_size) for name, file in metrics]),
-        metrics=partial(_metrics, metrics),
+        metrics=partial(_metrics, metrics, files),
     )
 
 
 def _texts(directory: Path, files: SourceFiles) -> dict[str, str]:
-    return {name: file.read_bytes().decode() for name, file in _named_files(directory, files)}
+    named = _named_files(directory, files)
+    return {name: files.read_bytes(file).decode() for name, file in named}
 
 
 def _named_files(directory: Path, files: SourceFiles) -> list[tuple[str, Path]]:
@@ -78,10 +79,10 @@ def _named_files(directory: Path, files: SourceFiles) -> list[tuple[str, Path]]:
     ]
 
 
-def _metrics(files: list[tuple[str, Path]]) -> Iterator[Metric]:
-    for name, file in files:
+def _metrics(named: list[tuple[str, Path]], files: SourceFiles) -> Iterator[Metric]:
+    for name, file in named:
         metric = Metric(name)
-        with file.open(encoding="utf-8") as lines:
+        with files.open_text(file) as lines:
             for line in lines:
                 fields = line.split()
                 # A process that was killed leaves a part of a line; old versions had no steps.

@@ -72,7 +72,7 @@ def runs(source: Path, files: SourceFiles) -> list[ImportedRun]:
 def _run(parts: list[Path], roots: list[Path], files: SourceFiles) -> ImportedRun:
     for part in parts:
         files.inside(part)
-    first = next(_rows(parts[:1], ["project_id", "run_id"]), None)
+    first = next(_rows(parts[:1], files, ["project_id", "run_id"]), None)
     if first is None:
         raise SourceError(f"{str(parts[0])!r} has no rows")
     project = str(first["project_id"])
@@ -84,19 +84,21 @@ def _run(parts: list[Path], roots: list[Path], files: SourceFiles) -> ImportedRu
         run_hash=derived_hash("neptune", project, run_id),
         label=f"{project}/{run_id}",
         fingerprint=files_fingerprint(parts),
-        items=partial(_items, parts, _AttachedFiles([*roots, *below], files), facts),
+        items=partial(_items, parts, files, _AttachedFiles([*roots, *below], files), facts),
         facts=facts,
     )
 
 
-def _items(parts: list[Path], attached: _AttachedFiles, facts: RunFacts) -> Iterator[Item]:
-    scale = 10 ** _most_digits(parts)
-    facts.created = _creation_time(parts)
+def _items(
+    parts: list[Path], files: SourceFiles, attached: _AttachedFiles, facts: RunFacts
+) -> Iterator[Item]:
+    scale = 10 ** _most_digits(parts, files)
+    facts.created = _creation_time(parts, files)
     if scale > 1:
         facts.notes.append(f"steps are not whole, and were multiplied by {scale}")
     points = PointBuffer()
     skipped: Counter[tuple[str, str]] = Counter()
-    for row in _rows(parts, None):
+    for row in _rows(parts, files, None):
         kind = row["attribute_type"]
         path = row["attribute_path"]
         if kind in _PARAMS:
@@ -133,18 +135,21 @@ def _items(parts: list[Path], attached: _AttachedFiles, facts: RunFacts) -> Iter
     _apply_system_attributes(facts)
 
 
-def _rows(parts: list[Path], columns: list[str] | None) -> Iterator[dict[str, Any]]:
+def _rows(
+    parts: list[Path], files: SourceFiles, columns: list[str] | None
+) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet  # noqa: PLC0415 - optional
 
     for part in parts:
-        for batch in pyarrow.parquet.ParquetFile(part).iter_batches(columns=columns):
-            yield from batch.to_pylist()
+        with files.open(part) as opened:
+            for batch in pyarrow.parquet.ParquetFile(opened).iter_batches(columns=columns):
+                yield from batch.to_pylist()
 
 
-def _most_digits(parts: list[Path]) -> int:
+def _most_digits(parts: list[Path], files: SourceFiles) -> int:
     """Returns how many digits after the point steps of a run need."""
     most = 0
-    for row in _rows(parts, ["step"]):
+    for row in _rows(parts, files, ["step"]):
         step = row["step"]
         if isinstance(step, Decimal) and step != step.to_integral_value():
             exponent = step.normalize().as_tuple().exponent
@@ -152,9 +157,9 @@ def _most_digits(parts: list[Path]) -> int:
     return min(most, _MOST_DIGITS)
 
 
-def _creation_time(parts: list[Path]) -> float | None:
+def _creation_time(parts: list[Path], files: SourceFiles) -> float | None:
     """Returns when a run was created, in seconds since the Unix epoch."""
-    for row in _rows(parts, ["attribute_path", "datetime_value"]):
+    for row in _rows(parts, files, ["attribute_path", "datetime_value"]):
         if row["attribute_path"] == "sys/creation_time" and row["datetime_value"]:
             return float(row["datetime_value"].timestamp())
     return None
@@ -199,7 +204,8 @@ class _AttachedFiles:
         elif moment is None:
             yield Artifact(place, path)
         elif place.suffix.lower() in _IMAGES:
-            yield TrackedObject(Image(place.read_bytes()), path, moment[0], time=moment[1])
+            image = Image(self._files.read_bytes(place))
+            yield TrackedObject(image, path, moment[0], time=moment[1])
         else:
             yield Artifact(place, f"{path}/{moment[0]}{place.suffix}")
 

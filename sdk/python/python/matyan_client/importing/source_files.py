@@ -2,15 +2,27 @@
 
 A source from another person must not choose which files are read and uploaded. Every reader asks
 here before it opens a file that the source names: a path that leads outside of the source, also
-through a link, is refused unless the user trusts the source.
+through a link, is refused unless the user trusts the source. Files are opened here, too, so that
+somebody who may still write to the source cannot put a link in the place of a file in between.
+SQLite and the package `aim` open their files themselves.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from .model import SourceError
+
+_WITHOUT_LINKS = getattr(os, "O_NOFOLLOW", 0)
+_FILE = os.O_RDONLY | getattr(os, "O_BINARY", 0) | _WITHOUT_LINKS
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _WITHOUT_LINKS
+# Errors of a link where neither it nor what it leads to is expected.
+_LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
 
 
 class SourceFiles:
@@ -36,6 +48,33 @@ class SourceFiles:
             raise SourceError(f"{str(file)!r} leads outside of the source{self._advice}")
         return _resolved(file)
 
+    def open(self, file: Path) -> BinaryIO:
+        """Opens a file of the source. A link that has just taken its place is not followed."""
+        resolved = self.inside(file)
+        if self._is_trusted or os.open not in os.supports_dir_fd:
+            return resolved.open("rb")
+        place = next(place for place in self._places if resolved.is_relative_to(place))
+        try:
+            return _open_below(place, resolved.relative_to(place))
+        except OSError as error:
+            if error.errno not in _LINK_ERRORS:
+                raise
+        raise SourceError(f"{str(file)!r} was replaced by a link while it was read{self._advice}")
+
+    def read_bytes(self, file: Path) -> bytes:
+        """Returns the content of a file of the source."""
+        with self.open(file) as opened:
+            return opened.read()
+
+    def open_text(self, file: Path) -> io.TextIOWrapper:
+        """Opens a file of the source that has text."""
+        return io.TextIOWrapper(self.open(file), encoding="utf-8")
+
+    def read_text(self, file: Path) -> str:
+        """Returns the text of a file of the source."""
+        with self.open_text(file) as opened:
+            return opened.read()
+
     def below(self, directory: Path) -> list[Path]:
         """Returns the files below a directory of the source, sorted; links to files as well."""
         self.inside(directory)
@@ -49,6 +88,17 @@ class SourceFiles:
                 entry = Path(parent, name)
                 if entry.is_symlink():
                     self.inside(entry)
+
+
+def _open_below(place: Path, inside: Path) -> BinaryIO:
+    """Opens a file below a place, or the place itself, by a path that has no links."""
+    *parents, name = [os.fspath(place), *inside.parts]
+    with contextlib.ExitStack() as opened:
+        directory: int | None = None
+        for parent in parents:
+            directory = os.open(parent, _DIRECTORY, dir_fd=directory)
+            opened.callback(os.close, directory)
+        return os.fdopen(os.open(name, _FILE, dir_fd=directory), "rb")
 
 
 def _resolved(path: Path) -> Path:

@@ -69,7 +69,7 @@ def _run(root: Path, directory: Path, event_files: list[Path], files: SourceFile
     else:
         path = label
     facts = RunFacts(name=label, description="Imported from TensorBoard")
-    reader = _RunReader([files.inside(file) for file in event_files], facts)
+    reader = _RunReader([files.inside(file) for file in event_files], facts, files)
     return ImportedRun(
         run_hash=derived_hash("tensorboard", path, event_files[0].name),
         label=label,
@@ -82,9 +82,10 @@ def _run(root: Path, directory: Path, event_files: list[Path], files: SourceFile
 class _RunReader:
     """Reads the event files of one run."""
 
-    def __init__(self, files: list[Path], facts: RunFacts) -> None:
-        self._files = files
+    def __init__(self, event_files: list[Path], facts: RunFacts, files: SourceFiles) -> None:
+        self._event_files = event_files
         self._facts = facts
+        self._files = files
         self._points = PointBuffer()
         # Plugins by tag: only the first value of a tag has this metadata.
         self._plugins: dict[str, str] = {}
@@ -93,15 +94,17 @@ class _RunReader:
     def items(self) -> Iterator[Item]:
         """Yields points and objects in the order of the files."""
         count = 0
-        for file in self._files:
-            for record in tensorflow_records(file, self._facts.notes.append):
+        for file in self._event_files:
+            with self._files.open(file) as opened:
+                records = tensorflow_records(file, self._facts.notes.append, opened.fileno())
+            for record in records:
                 count += 1
                 try:
                     yield from self._event(ProtobufMessage(record))
                 except ProtobufError as error:
                     self._facts.notes.append(f"{file.name}: left out an event: {error}")
-        if not count and any(file.stat().st_size for file in self._files):
-            names = ", ".join(file.name for file in self._files)
+        if not count and any(file.stat().st_size for file in self._event_files):
+            names = ", ".join(file.name for file in self._event_files)
             raise SourceError(f"no event can be read: not an event file of TensorBoard: {names}")
         yield from self._points.rest()
         for plugin, count in sorted(self._skipped.items()):

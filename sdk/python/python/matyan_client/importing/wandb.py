@@ -71,18 +71,19 @@ def runs(source: Path, files: SourceFiles) -> list[ImportedRun]:
 def _identity_or_name(log: Path, files: SourceFiles) -> tuple[str, ...]:
     """Returns the identity of the run of a file, or its name if the file cannot be read."""
     try:
-        return _identity(files.inside(log))
+        return _identity(log, files)
     except (ProtobufError, OSError, ValueError, SourceError):
         return "", "", log.stem.removeprefix("run-")
 
 
-def _identity(file: Path) -> tuple[str, ...]:
+def _identity(file: Path, files: SourceFiles) -> tuple[str, ...]:
     """Returns entity, project, and id of the run of a file."""
-    for record in leveldb_records(file, lambda _: None):
-        message = ProtobufMessage(record)
-        if _RUN in message:
-            run = message.message(_RUN)
-            return run.text(2), run.text(3), run.text(1)
+    with files.open(file) as opened:
+        for record in leveldb_records(file, lambda _: None, opened.fileno()):
+            message = ProtobufMessage(record)
+            if _RUN in message:
+                run = message.message(_RUN)
+                return run.text(2), run.text(3), run.text(1)
     # The script ended before the run was described.
     return "", "", file.stem.removeprefix("run-")
 
@@ -124,7 +125,9 @@ class _RunReader:
     def items(self) -> Iterator[Item]:
         """Yields points and objects in the order of the files, and then the files of the run."""
         for log, directory in zip(self._logs, self.directories, strict=True):
-            for record in leveldb_records(log, self._facts.notes.append):
+            with self._files.open(log) as opened:
+                records = leveldb_records(log, self._facts.notes.append, opened.fileno())
+            for record in records:
                 try:
                     yield from self._record(ProtobufMessage(record), directory)
                 except (ProtobufError, json.JSONDecodeError) as error:
@@ -241,7 +244,7 @@ class _RunReader:
             captions = itertools.chain(value.get("captions") or [], itertools.repeat(""))
             paths = value.get("filenames", [])
             images = [
-                Image(file.read_bytes(), caption=str(caption or ""))
+                Image(self._files.read_bytes(file), caption=str(caption or ""))
                 for path, caption in zip(paths, captions, strict=False)
                 if (file := self._media_file(directory, path)) is not None
             ]
@@ -250,7 +253,9 @@ class _RunReader:
         elif kind in _FILE_TYPES or (kind == "object3D-file" and _is_points(value)):
             file = self._media_file(directory, value.get("path", ""))
             if file is not None:
-                yield TrackedObject(_media_object(kind, file, value), name, step, time=time)
+                content = self._files.read_bytes(file)
+                shown = _media_object(kind, file.name, content, value)
+                yield TrackedObject(shown, name, step, time=time)
         else:
             self._kept[kind] += 1
 
@@ -307,17 +312,18 @@ class _RunReader:
             facts.params["summary"] = summary
 
 
-def _media_object(kind: str, file: Path, value: dict[str, Any]) -> Any:
+def _media_object(kind: str, name: str, content: bytes, value: dict[str, Any]) -> Any:
     caption = str(value.get("caption") or "")
     if kind == "image-file":
-        return Image(file.read_bytes(), caption=caption)
+        return Image(content, caption=caption)
     if kind == "audio-file":
-        return Audio(file, caption=caption)
+        return Audio(content, Path(name).suffix.lstrip("."), caption=caption)
     if kind == "html-file":
-        return Html(file, caption=caption)
+        return Html(content, caption=caption)
     if kind == "object3D-file":
-        return PointCloud(file, caption)
-    return Figure(json.loads(file.read_text("utf-8")))
+        # Only files with points are made objects.
+        return PointCloud(content, caption, format="pts.json")
+    return Figure(json.loads(content))
 
 
 def _is_points(value: dict[str, Any]) -> bool:
