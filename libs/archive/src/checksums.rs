@@ -10,7 +10,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{CHECKSUMS, Result, UNFINISHED, damaged, durable, file_error};
+use super::{CHECKSUMS, Result, UNFINISHED, damaged, durable, file_error, file_in::open_in};
 
 /// Files next to the runs that the checksums do not cover.
 const NOT_CHECKSUMMED: [&str; 2] = [CHECKSUMS, UNFINISHED];
@@ -44,8 +44,10 @@ impl SummedFile {
     }
 }
 
-pub(super) fn sum(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(file_error(path))?;
+/// Computes the checksum of a file of an archive.
+pub(super) fn sum(root: &Path, name: &str) -> Result<String> {
+    let path = &root.join(name);
+    let mut file = open_in(root, Path::new(name)).map_err(file_error(path))?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {

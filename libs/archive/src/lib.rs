@@ -28,6 +28,7 @@ mod client_blobs;
 mod durable;
 mod entities;
 mod fields;
+mod file_in;
 mod lines;
 mod pack;
 mod parked_items;

@@ -3,11 +3,11 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
-use super::{JsonObject, Result, damaged, file_error};
+use super::{JsonObject, Result, damaged, file_error, file_in::open_in};
 
 /// Upper bound of an object's JSON text; the largest stored object stays below it.
 const MAX_LINE: u64 = 128 << 20;
@@ -39,10 +39,11 @@ impl LineReader {
     /// the file does not exist.
     pub(super) fn open(root: &Path, name: &str, offset: u64) -> Result<Option<Self>> {
         let path = root.join(name);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let mut file = File::open(&path).map_err(file_error(&path))?;
+        let mut file = match open_in(root, Path::new(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(file_error(&path)(error)),
+        };
         file.seek(SeekFrom::Start(offset)).map_err(file_error(&path))?;
         let name = PathBuf::from(name);
         let file = BufReader::with_capacity(1 << 18, file);
@@ -88,10 +89,12 @@ pub(super) fn object(root: &Path, name: &str) -> Result<JsonObject> {
 
 pub(super) fn text(root: &Path, name: &str) -> Result<String> {
     let path = root.join(name);
-    match std::fs::metadata(&path).map_err(file_error(&path))?.len() {
+    let mut file = open_in(root, Path::new(name)).map_err(file_error(&path))?;
+    match file.metadata().map_err(file_error(&path))?.len() {
         size if size >= MAX_LINE => Err(damaged(name, "is too large")),
         _ => {
-            let bytes = std::fs::read(&path).map_err(file_error(&path))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map_err(file_error(&path))?;
             String::from_utf8(bytes).map_err(|error| damaged(name, error.to_string()))
         }
     }

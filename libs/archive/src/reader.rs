@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +16,7 @@ use super::{
     ENTITIES, Error, JsonObject, MANIFEST, PROJECT, RUNS, Result, TOMBSTONES, UNFINISHED, VERSION,
     checksums::{self, Checksums},
     damaged, entities, file_error,
+    file_in::open_in,
     lines::{self, LineReader},
     run_folder, unpack,
 };
@@ -85,7 +86,7 @@ impl ArchiveReader {
         let total = files.len() as u64;
         let mut found = Checksums::new();
         for (file, number) in files.iter().zip(1..) {
-            let sum = checksums::sum(&self.root.join(file))?;
+            let sum = checksums::sum(&self.root, file)?;
             if self.is_summed {
                 match self.sums.get(file) {
                     Some(expected) if *expected == sum => {}
@@ -124,6 +125,12 @@ impl ArchiveReader {
             while run.next_step()?.is_some() {}
         }
         Ok(())
+    }
+
+    /// Opens the file of a blob.
+    pub fn open_blob(&self, file: &Path) -> Result<File> {
+        let name = file.strip_prefix(&self.root).unwrap_or(file);
+        open_in(&self.root, name).map_err(file_error(file))
     }
 
     /// Returns an identifier of a run's content: it is the same only for the same content,

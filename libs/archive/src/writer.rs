@@ -239,7 +239,7 @@ impl ArchiveWriter {
         for name in [ENTITIES, PROJECT, STUDIES, TOMBSTONES, MANIFEST] {
             // A project without studies has no file for them.
             if self.root.join(name).exists() {
-                own.insert(name.to_owned(), checksums::sum(&self.root.join(name))?);
+                own.insert(name.to_owned(), checksums::sum(&self.root, name)?);
             }
         }
         checksums::append(&self.root, &own)?;

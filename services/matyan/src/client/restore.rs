@@ -4,7 +4,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
     sync::{
@@ -405,8 +404,7 @@ impl RestoreSession<'_> {
         file: &Path,
         position: u64,
     ) -> Result<(), Failure> {
-        let mut opened = File::open(file)
-            .map_err(|source| matyan_archive::Error::File { path: file.to_owned(), source })?;
+        let mut opened = self.archive.open_blob(file)?;
         let first = WriteBlobRequest {
             run_id: target.run_id.clone(),
             source: target.source.clone(),

@@ -51,10 +51,11 @@ def archived_runs(root: Path, *, blobs: bool = True) -> list[ImportedRun]:
     Runs that were in the bin of their server are left out, because a replay would show them.
     """
     archive = Archive(root)
+    files = SourceFiles(root.resolve())
     folders = [
         folder
         for folder in (root / layout.RUNS / name for name in archive.runs)
-        if not _is_binned(folder)
+        if not _is_binned(folder, files)
     ]
     experiments = {
         entity["data"].get("id"): entity["data"].get("name")
@@ -62,7 +63,7 @@ def archived_runs(root: Path, *, blobs: bool = True) -> list[ImportedRun]:
         if entity["entity_type"] == "experiment"
     }
     return [
-        attempted(folder.name, partial(_run, archive, folder, experiments, blobs))
+        attempted(folder.name, partial(_run, archive, folder, files, experiments, blobs))
         for folder in folders
     ]
 
@@ -71,15 +72,17 @@ def entities(root: Path) -> Iterator[dict[str, Any]]:
     """Yields experiments, tags, and others that belong to no run."""
     file = root / layout.ENTITIES
     if file.is_file():
-        yield from _lines(file)
+        yield from _lines(file, SourceFiles(root.resolve()))
 
 
-def _run(archive: Archive, folder: Path, experiments: dict[Any, Any], blobs: bool) -> ImportedRun:
-    described = _object(folder / "run.json")
+def _run(
+    archive: Archive, folder: Path, files: SourceFiles, experiments: dict[Any, Any], blobs: bool
+) -> ImportedRun:
+    described = _object(folder / "run.json", files)
     run_hash = described.get("hash") or folder.name
     if run_folder(run_hash) != folder.name:
         raise SourceError(f"run.json describes the run {run_hash!r}, not that of its folder")
-    params = _object(folder / "attrs.json")
+    params = _object(folder / "attrs.json", files)
     artifacts = params.pop("__blobs__", None) or {}
     experiment = described.get("experiment_name") or experiments.get(described.get("experiment_id"))
     tags = [tag.get("name") for tag in described.get("tags", []) if isinstance(tag, dict)]
@@ -100,14 +103,14 @@ def _run(archive: Archive, folder: Path, experiments: dict[Any, Any], blobs: boo
         run_hash=run_hash,
         label=facts.name or folder.name,
         fingerprint=digest(facts, artifacts, _size(folder / layout.SEQUENCES), blobs),
-        items=partial(_items, archive, folder, artifacts, facts, blobs),
+        items=partial(_items, archive, folder, files, artifacts, facts, blobs),
         facts=facts,
     )
 
 
-def _is_binned(folder: Path) -> bool:
+def _is_binned(folder: Path, files: SourceFiles) -> bool:
     try:
-        return _object(folder / "run.json").get("binned_at") is not None
+        return _object(folder / "run.json", files).get("binned_at") is not None
     except (OSError, SourceError, ValueError):
         # Reported when the run is read.
         return False
@@ -118,9 +121,14 @@ def _size(file: Path) -> int:
 
 
 def _items(
-    archive: Archive, folder: Path, artifacts: dict[str, Any], facts: RunFacts, blobs: bool
+    archive: Archive,
+    folder: Path,
+    files: SourceFiles,
+    artifacts: dict[str, Any],
+    facts: RunFacts,
+    blobs: bool,
 ) -> Iterator[Item]:
-    objects = _ObjectReader(facts)
+    objects = _ObjectReader(facts, files)
     items = archive.items(folder.name, blobs)
     for item in items:
         match item:
@@ -186,8 +194,9 @@ def _location(location: Any) -> tuple[str, int] | None:
 class _ObjectReader:
     """Finds the payloads of objects among the files of their run."""
 
-    def __init__(self, facts: RunFacts) -> None:
+    def __init__(self, facts: RunFacts, source: SourceFiles) -> None:
         self._facts = facts
+        self._source = source
         # By their paths in the run.
         self.files: dict[str, Path] = {}
         self._missing = 0
@@ -213,11 +222,12 @@ class _ObjectReader:
         if file is None:
             self._missing += 1
             return None
-        return layout.StoredObject(value, Encoded(file.read_bytes(), value.get("format") or ""))
+        content = self._source.read_bytes(file)
+        return layout.StoredObject(value, Encoded(content, value.get("format") or ""))
 
 
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    with file.open(encoding="utf-8") as lines:
+def _lines(file: Path, files: SourceFiles) -> Iterator[dict[str, Any]]:
+    with files.open_text(file) as lines:
         for number, line in enumerate(lines, 1):
             try:
                 yield json.loads(line)
@@ -225,8 +235,8 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
                 raise ValueError(f"{file.name}, line {number}: {error}") from None
 
 
-def _object(file: Path) -> dict[str, Any]:
-    value = json.loads(file.read_text("utf-8"))
+def _object(file: Path, files: SourceFiles) -> dict[str, Any]:
+    value = json.loads(files.read_text(file))
     if not isinstance(value, dict):
         raise SourceError(f"{file.name}: expected an object")
     return value
