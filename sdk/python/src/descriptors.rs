@@ -9,6 +9,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     process,
     sync::{
         Arc, Condvar, Mutex, PoisonError, Weak,
@@ -34,6 +35,11 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 const DRAIN_INTERVAL: Duration = Duration::from_millis(1);
 
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// Printed when the lines of a run cannot be stored any more.
+const FAILED_CAPTURE: &[u8] =
+    b"matyan: storing the lines of the terminal has failed and ends; this is a defect of \
+    Matyan: please report it\n";
 
 /// The process that captures, or 0. A forked child leaves the descriptors alone: the text that it writes
 /// reaches the thread of its parent.
@@ -225,9 +231,14 @@ impl CapturedStream {
                     *lock(&copying.is_busy) = true;
                     // A closed terminal does not end the capture.
                     original.write_all(&buffer[..count]).ok();
-                    let runs = lock(&runs).clone();
-                    for run in &runs {
-                        run.write(number, &buffer[..count]);
+                    let capturing = lock(&runs).clone();
+                    for run in &capturing {
+                        let write = AssertUnwindSafe(|| run.write(number, &buffer[..count]));
+                        if catch_unwind(write).is_err() {
+                            // The pipe is still read: a script that writes to a full pipe would wait for ever.
+                            lock(&runs).retain(|other| !Arc::ptr_eq(other, run));
+                            original.write_all(FAILED_CAPTURE).ok();
+                        }
                     }
                     *lock(&copying.is_busy) = false;
                     copying.has_finished.notify_all();

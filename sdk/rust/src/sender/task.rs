@@ -50,10 +50,9 @@ async fn send(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize) {
     let mut helpers = JoinSet::new();
     if outbox.needs_first_line() {
         // Only terminal lines wait for the answer.
-        helpers.spawn_local(first_line::learn(spool.clone()));
+        helpers.spawn_local(learn_first_line(spool.clone()));
     }
-    let watched = spool.clone();
-    helpers.spawn_local(async move { deleted_run::watch(&watched, deleted_run::EXAMINATION).await });
+    helpers.spawn_local(watch_for_deletion(spool.clone()));
     loop {
         // A connection is only opened for something to send.
         if let Err(error) = outbox.cut_first() {
@@ -75,6 +74,16 @@ async fn send(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize) {
     drop(helpers);
     deleted_run::check_at_end(&spool).await;
     spool.progress.update(|delivery| (delivery.is_finished, delivery.is_connected) = (true, false));
+}
+
+async fn learn_first_line(spool: Arc<Spool>) {
+    let begin = || first_line::learn(spool.clone());
+    restarted(&spool, "the search for the last terminal line", || spool.is_usable(), |_| (), begin).await;
+}
+
+async fn watch_for_deletion(spool: Arc<Spool>) {
+    let begin = || deleted_run::watch(&spool, deleted_run::EXAMINATION);
+    restarted(&spool, "the watch for a deletion of the run", || spool.is_usable(), |_| (), begin).await;
 }
 
 /// Opens the journal. While that fails, nothing can be sent, and nothing is lost either.
