@@ -18,7 +18,10 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
-use crate::http::{BodyStream, HttpClient, HttpError, RestRequest};
+use crate::{
+    http::{BodyStream, HttpClient, HttpError, RestRequest},
+    supervision::caught,
+};
 
 /// Interval at which a waiting thread looks for an interruption.
 const LOOK_UP: Duration = Duration::from_millis(100);
@@ -105,10 +108,14 @@ where
     let (sender, values) = mpsc::channel(WAITING_PIECES);
     let producing = produce(StreamSink(sender.clone()));
     let task = runtime.spawn(async move {
-        if let Err(error) = producing.await {
-            // A reader that has left needs no error.
-            drop(sender.send(Err(error)).await);
-        }
+        let error = match caught(producing).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            // Without an error, the values before a panic would seem to be all.
+            Err(_) => HttpError::Stopped,
+        };
+        // A reader that has left needs no error.
+        drop(sender.send(Err(error)).await);
     });
     BlockingStream { values, interrupted, is_complete: false, _task: OwnedTask(task.abort_handle()) }
 }
@@ -172,5 +179,26 @@ impl Iterator for BlockingBody {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.pieces.next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Runtime;
+
+    use super::*;
+
+    async fn produce(sink: StreamSink<u32>) -> Result<(), HttpError> {
+        sink.send(1).await?;
+        panic!("a defect")
+    }
+
+    #[test]
+    fn a_stream_whose_task_panics_ends_with_an_error() {
+        let runtime = Runtime::new().unwrap();
+        let mut values = stream(runtime.handle(), || false, produce);
+        assert!(matches!(values.next(), Some(Ok(1))));
+        assert!(matches!(values.next(), Some(Err(HttpError::Stopped))));
+        assert!(values.next().is_none());
     }
 }
