@@ -258,6 +258,20 @@ async fn rule_114_all_histories_of_a_request_share_its_values() {
     assert_eq!(port.execute("/graphql", &history(1), json!({})).await.0, 200);
 }
 
+/// The newest client begins each scan with this question, whatever it reads afterwards.
+#[tokio::test]
+async fn a_scan_of_a_long_history_begins_with_its_first_step() {
+    let port = Port::new(&[Protocol::Wandb]);
+    answer_history(&port.backend, 40);
+    let document = r#"{ project(name: "p") { run(name: "r") {
+        parquetHistory(liveKeys: ["_step"]) { parquetUrls liveData }
+    } } }"#;
+    let (status, answer) = port.execute("/graphql", document, json!({})).await;
+    let expected = json!({"parquetUrls": [], "liveData": [{"_step": 0}]});
+    assert_eq!((status, &answer["data"]["project"]["run"]["parquetHistory"]), (200, &expected), "{answer}");
+    assert_eq!(port.backend.call_count("series.v1.SeriesService/Points"), 0);
+}
+
 /// The transport of a client with an HTTP/2 window of zero would keep the answer for ever.
 #[tokio::test(start_paused = true)]
 async fn rule_114_an_answer_that_is_not_read_is_dropped() {

@@ -22,14 +22,15 @@ pub(crate) struct LoggedSeries {
     /// The type of the values.
     dtype: String,
     pub(crate) count: u64,
+    pub(crate) first_step: i64,
     pub(crate) last_step: i64,
 }
 
 impl LoggedSeries {
     fn new(info: SeriesInfo) -> Self {
         let is_metric = info.r#type() == SeriesType::Metric;
-        let SeriesInfo { number, name, context, dtype, count, last_step, .. } = info;
-        Self { is_metric, number, name, context, dtype, count, last_step }
+        let SeriesInfo { number, name, context, dtype, count, first_step, last_step, .. } = info;
+        Self { is_metric, number, name, context, dtype, count, first_step, last_step }
     }
 
     /// Whether the metric is about the machine, and not about the training.
@@ -141,6 +142,7 @@ mod tests {
             context,
             dtype: "float".to_owned(),
             count: 1,
+            first_step: 0,
             last_step: 0,
         }
     }
