@@ -1,11 +1,12 @@
 //! Connections of one request to the services. The translators of other protocols get the connections from the edge:
 //! each call is made in the project and with the rights of the request. Code that the translators share is here as
-//! well: it reads failures, waits until writes are applied, names clients, and keeps named documents.
+//! well: it reads failures, waits until writes are applied, names clients, keeps named documents, and stores files.
 
 mod client_name;
 pub mod documents;
 mod position;
 mod status;
+mod stored_file;
 
 use std::{
     future::Future,
@@ -29,6 +30,7 @@ use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 pub use client_name::client_name;
 pub use position::{after, wait_applied};
 pub use status::{is_missing, missing_resource, product_code};
+pub use stored_file::store_file;
 
 /// Maximum number of parts of an upload whose size is not known.
 pub const MAX_PARTS: usize = 10_000;
