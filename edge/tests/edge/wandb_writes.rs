@@ -412,23 +412,104 @@ async fn a_large_file_of_an_artifact_is_sent_in_parts() {
     }
 }
 
+/// A document that is a version with these members besides its id, its run and the collection.
+fn version_with(members: Value) -> documents::GetResponse {
+    let mut content = json!({
+        "id": "x", "project": "p", "collection": "data", "type": "dataset", "digest": "D", "run": "r", "run_id": "r:p",
+        "version": 0, "versions": [{"id": "x", "digest": "D", "version": 0}],
+    });
+    for (name, value) in members.as_object().unwrap() {
+        content[name] = value.clone();
+    }
+    let content = content.to_string().into_bytes().into();
+    let document = documents::Document { content, updated_us: 1, ..documents::Document::default() };
+    documents::GetResponse { document: Some(document) }
+}
+
+/// The messages of a file with this content.
+fn file_with(content: &str) -> [artifacts::GetResponse; 2] {
+    let description = artifacts::get_response::Message::Artifact(artifacts::Artifact::default());
+    let chunk = artifacts::get_response::Message::Chunk(content.to_owned().into());
+    [description, chunk]
+        .map(|message| artifacts::GetResponse { message: Some(message), ..artifacts::GetResponse::default() })
+}
+
 /// Files are announced without waiting, and a client that gets the version expects all of them.
 #[tokio::test]
 async fn a_version_is_committed_once_its_files_are_applied() {
     let port = Port::with_run("r:p");
-    port.backend.answers(GET_DOCUMENT, [version()]);
+    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "PENDING"}))]);
     port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
     port.backend.answers("artifacts.v1.ArtifactService/List", [artifacts::ListResponse::default()]);
-    let manifest = artifacts::get_response::Message::Artifact(artifacts::Artifact::default());
-    let found = artifacts::GetResponse { message: Some(manifest), ..artifacts::GetResponse::default() };
-    port.backend.answers(GET_FILE, [found]);
-    let document = r#"mutation { commitArtifact(input: {artifactID: "x"}) { artifact { id } } }"#;
+    port.backend.answers(GET_FILE, file_with("{}"));
     port.backend.sets_late([true]);
-    let (status, answer) = port.send("/graphql", json!({"query": document})).await;
+    let (status, answer) = port.send("/graphql", json!({"query": COMMIT})).await;
     assert_eq!((status, port.backend.call_count(WRITE_DOCUMENT)), (503, 0), "{answer}");
-    assert_eq!(port.execute(document).await["data"]["commitArtifact"]["artifact"]["id"], "x");
+    assert_eq!(port.execute(COMMIT).await["data"]["commitArtifact"]["artifact"]["id"], "x");
     let runs: Vec<String> = port.frontier.published().into_iter().map(|(run_id, _)| run_id).collect();
-    assert_eq!(runs, ["old:p", "old:p"], "a mark for each attempt");
+    assert_eq!(runs, ["r:p", "r:p"], "a mark for each attempt");
+}
+
+const COMMIT: &str = r#"mutation { commitArtifact(input: {artifactID: "x"}) { artifact { id } } }"#;
+
+/// A file of the version itself, and a file of the version from which it was drafted.
+const DRAFT: &str = r#"{"contents": {
+    "added.txt": {"digest": "Cg==", "size": 3, "birthArtifactID": "x"},
+    "kept.txt": {"digest": "Cw==", "size": 5, "birthArtifactID": "old"}
+}}"#;
+
+#[tokio::test]
+async fn a_draft_of_a_version_has_the_files_of_the_version() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "PENDING"}))]);
+    port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
+    port.backend.answers(GET_FILE, file_with(DRAFT));
+    let answer = port.execute(COMMIT).await;
+    assert_eq!(answer["data"]["commitArtifact"]["artifact"]["id"], "x", "{answer}");
+    let written: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
+    let written: Value = serde_json::from_slice(&written.content).unwrap();
+    let owners = json!({"old": {"project": "p", "run": "r", "run_id": "r:p"}});
+    assert_eq!((&written["owners"], &written["state"]), (&owners, &json!("COMMITTED")));
+    assert_eq!((&written["file_count"], &written["size"]), (&json!(2), &json!(8)));
+
+    let owners = json!({"old": {"project": "q", "run": "first", "run_id": "first:q"}});
+    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "COMMITTED", "owners": owners}))]);
+    let files = r#"{ project(name: "p") { artifact(name: "data:v0") { files {
+        edges { node { name directUrl sizeBytes } }
+    } } } }"#;
+    let answer = port.execute(files).await;
+    let node = |name: &str, folder: &str, size: u32| {
+        let url = format!("http://localhost:1/files/matyan/{folder}/{name}");
+        json!({"node": {"name": name, "directUrl": url, "sizeBytes": size}})
+    };
+    let expected = json!([
+        node("added.txt", "p/r/wandb-artifacts/x", 3),
+        node("kept.txt", "q/first/wandb-artifacts/old", 5),
+    ]);
+    assert_eq!(answer["data"]["project"]["artifact"]["files"]["edges"], expected, "{answer}");
+}
+
+#[tokio::test]
+async fn a_file_of_an_artifact_is_read_by_its_digest() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "COMMITTED"}))]);
+    port.backend.answers(GET_FILE, file_with(DRAFT));
+    for (path, expected) in [
+        ("/artifactsV2/default/me/x/0a", 200),
+        ("/artifactsV2/default/me/p/data/x/0a/added.txt", 200),
+        ("/artifactsV2/default/me/p/data/x/0b/kept.txt", 404),
+        ("/artifactsV2/default/me/p/data/x/zz/added.txt", 404),
+    ] {
+        let request = Request::get(path).header("host", "localhost:1").body(Body::empty()).unwrap();
+        let answer = port.edge.answer(request).await;
+        assert_eq!(answer.status().as_u16(), expected, "{path}");
+        if expected == 200 {
+            let content = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(content, DRAFT.as_bytes(), "{path}");
+            let read: artifacts::GetRequest = port.backend.last_request(GET_FILE);
+            assert_eq!((read.run_id.as_str(), read.path.as_str()), ("r:p", "wandb-artifacts/x/added.txt"));
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,34 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::batch::content_type;
 use crate::call::{CallContext, entity_or_default};
-use crate::documents::{self, ARTIFACTS, COLLECTIONS};
+use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
-use crate::files::{ARTIFACT_FOLDER, connection, known_size, listed_below, page, read_url, size};
+use crate::files::{ARTIFACT_FOLDER, MANIFEST, connection, known_size, listed_below, page, read_url, size};
 use crate::json_text::check_values;
+use crate::manifest::{self, Owner, VersionFile};
 use crate::names::{RunName, digest, time_text};
 use crate::node::{Arguments, Node};
 use crate::run_view::{ENTITY, RunSnapshot, project_node};
 
 pub(crate) const LATEST: &str = "latest";
 
-/// The name of a manifest among the files of its version.
-pub(crate) const MANIFEST: &str = "wandb_manifest.json";
-
 /// The state of a version with all its files.
 pub(crate) const COMMITTED: &str = "COMMITTED";
 
 /// W&B's term for a version that is never deleted automatically.
 const NO_TTL: i64 = -2;
-
-pub(crate) type Members = Map<String, Value>;
-
-pub(crate) fn text<'a>(members: &'a Members, name: &str) -> &'a str {
-    members.get(name).and_then(Value::as_str).unwrap_or_default()
-}
 
 /// The id of an artifact: the same for every repetition of the request that creates it.
 pub(crate) fn artifact_id(client_id: &str) -> String {
@@ -79,6 +71,7 @@ fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
         "_run": text(artifact, "run"),
         "_project": project,
         "_runId": text(artifact, "run_id"),
+        "_owners": manifest::other_owners(artifact),
         "id": id,
         "name": text(artifact, "collection"),
         "state": text(artifact, "state"),
@@ -369,22 +362,46 @@ pub(crate) async fn of_run(
     Ok(connection(nodes, start, ids.len()))
 }
 
-fn file_url(context: &CallContext, artifact: &Node, path: &str) -> Result<String> {
-    let name = RunName::new(artifact.known("_project")?, artifact.known("_run")?)?;
+/// The version itself, as the owner of files.
+fn owner(artifact: &Node) -> Result<Owner> {
+    Ok(Owner {
+        id: artifact.known("id")?.to_owned(),
+        project: artifact.known("_project")?.to_owned(),
+        run: artifact.known("_run")?.to_owned(),
+        run_id: artifact.known("_runId")?.to_owned(),
+    })
+}
+
+fn file_url(context: &CallContext, artifact: &Node, owner: &Owner, path: &str) -> Result<String> {
+    let name = RunName::new(&owner.project, &owner.run)?;
     Ok(read_url(context, artifact.known(ENTITY)?, &name, path))
 }
 
 /// The list of the files of a version, with its URL for reading; null as long as the list was not uploaded.
 pub(crate) async fn manifest(context: &CallContext, artifact: &Node) -> Result<Value> {
-    let id = artifact.known("id")?;
-    let path = format!("{ARTIFACT_FOLDER}{id}/{MANIFEST}");
-    if size(context, artifact.known("_runId")?, &path).await?.is_none() {
+    let owner = owner(artifact)?;
+    let path = owner.path(MANIFEST)?;
+    if size(context, &owner.run_id, &path).await?.is_none() {
         return Ok(Value::Null);
     }
-    let url = file_url(context, artifact, &path)?;
+    let id = &owner.id;
+    let url = file_url(context, artifact, &owner, &path)?;
     Ok(
         json!({"id": id, "digest": artifact.get("digest"), "file": {"id": id, "name": MANIFEST, "directUrl": url, "url": url}}),
     )
+}
+
+/// The files of a version without its manifest. A version that has files of others is listed by its manifest; any other
+/// version by its folder, whose length has no limit.
+async fn all_files(context: &CallContext, artifact: &Node) -> Result<Vec<VersionFile>> {
+    let owner = owner(artifact)?;
+    if let Some(others) = artifact.get("_owners").as_object() {
+        return manifest::files(context, owner, others).await;
+    }
+    let folder = format!("{ARTIFACT_FOLDER}{}/", owner.id);
+    let stored = listed_below(context, &owner.run_id, &folder).await?.into_iter();
+    let files = stored.filter(|(name, _)| name != MANIFEST);
+    Ok(files.map(|(name, size)| VersionFile { name, size, owner: owner.clone() }).collect())
 }
 
 /// The files of a version: the named files, or a page of all.
@@ -393,20 +410,17 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
     let of_entries = entries.iter().map(|entry| entry.required("name"));
     let mut named = of_entries.collect::<Result<BTreeSet<&str>>>()?;
     named.extend(arguments.texts("names")?.unwrap_or_default());
-    let run_id = artifact.known("_runId")?;
-    let id = artifact.known("id")?;
-    let folder = format!("{ARTIFACT_FOLDER}{id}/");
-    let stored = listed_below(context, run_id, &folder).await?;
-    let is_wanted = |name: &str| name != MANIFEST && (named.is_empty() || named.contains(name));
-    let files: Vec<(String, Option<u64>)> = stored.into_iter().filter(|(name, _)| is_wanted(name)).collect();
+    let mut files = all_files(context, artifact).await?;
+    files.retain(|file| named.is_empty() || named.contains(file.name.as_str()));
     let total = files.len();
     // A client that asks for files by name expects all of them on one page.
     let (start, length) = if entries.is_empty() { page(arguments)? } else { (0, total) };
+    let id = artifact.known("id")?;
     let mut nodes = Vec::new();
-    for (name, known) in files.into_iter().skip(start).take(length) {
-        let path = format!("{folder}{name}");
-        let bytes = known_size(context, run_id, &path, known).await?;
-        let url = file_url(context, artifact, &path)?;
+    for VersionFile { name, size, owner } in files.into_iter().skip(start).take(length) {
+        let path = owner.path(&name)?;
+        let bytes = known_size(context, &owner.run_id, &path, size).await?;
+        let url = file_url(context, artifact, &owner, &path)?;
         nodes.push(json!({
             "id": format!("{id}/{name}"),
             "name": name,

@@ -11,15 +11,15 @@ use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
 use crate::artifact_view::{
-    COMMITTED, LATEST, MANIFEST, Members, aliases_of, artifact_id, collection_name, entity_of, has_files,
-    node, text, totals, versions,
+    COMMITTED, LATEST, aliases_of, artifact_id, collection_name, entity_of, has_files, node, totals, versions,
 };
 use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
 use crate::call::{CallContext, entity_or_default, project_or_default};
 use crate::collections::{change_tags, tags_of};
-use crate::documents::{self, ARTIFACTS, COLLECTIONS};
+use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
-use crate::files::{ARTIFACT_FOLDER, connection, sign};
+use crate::files::{ARTIFACT_FOLDER, MANIFEST, connection, sign};
+use crate::manifest;
 use crate::names::{MADE_ARTIFACTS, RunName, USED_ARTIFACTS, WANDB, file_path};
 use crate::node::Arguments;
 use crate::param_changes::ParamChanges;
@@ -317,6 +317,17 @@ pub(crate) async fn end_upload(context: &CallContext, arguments: &Arguments) -> 
 pub(crate) async fn create_manifest(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let id = input.required("artifactID")?;
+    let manifest_type = input.text("type")?;
+    let base = input.text("baseArtifactID")?;
+    documents::change(&context.channels, ARTIFACTS, id, Effect::Adds, |members| {
+        if members.is_empty() {
+            return Err(no_artifact(id));
+        }
+        check_pending(members)?;
+        manifest::set_base(members, manifest_type, base);
+        Ok(())
+    })
+    .await?;
     manifest_upload(context, id, input.text("digest")?).await
 }
 
@@ -358,7 +369,16 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
     }
     // Others read the files as soon as the version has its number.
     wait_for_published(&context.channels, text(&artifact, "run_id")).await?.check_visible()?;
-    let (file_count, bytes) = totals(context, text(&artifact, "run_id"), &id).await?;
+    if text(&artifact, "state") == COMMITTED {
+        // A repeated request.
+        return Ok(json!({"artifact": node(context, entity_of(&artifact), &artifact).await?}));
+    }
+    let (manifest, owners) = manifest::complete(context, &artifact).await?;
+    let (file_count, bytes) = if owners.is_empty() {
+        totals(context, text(&artifact, "run_id"), &id).await?
+    } else {
+        manifest.totals()
+    };
     let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
     let add = |members: &mut Members| add_version(members, &artifact);
     let version = documents::change(&context.channels, COLLECTIONS, &name, Effect::Adds, add).await?;
@@ -370,6 +390,7 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
         members.insert("file_count".to_owned(), file_count.into());
         members.insert("size".to_owned(), bytes.into());
         members.insert("state".to_owned(), COMMITTED.into());
+        manifest::set_owners(members, &owners);
         Ok(members.clone())
     })
     .await?;

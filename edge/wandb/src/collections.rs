@@ -4,9 +4,9 @@
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
-use crate::artifact_view::{self, Members, collection_name, known_tags, tag_node, versions};
+use crate::artifact_view::{self, collection_name, known_tags, tag_node, versions};
 use crate::call::{CallContext, ENTITY, project_or_default};
-use crate::documents::{self, ARTIFACTS, COLLECTIONS};
+use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members};
 use crate::error::{Result, WandbError};
 use crate::node::Arguments;
 

@@ -11,18 +11,22 @@ pub(crate) const ARTIFACTS: &str = "wandb-artifact";
 /// The versions and aliases of the artifacts of one name.
 pub(crate) const COLLECTIONS: &str = "wandb-collection";
 
+/// The content of a document.
+pub(crate) type Members = Map<String, Value>;
+
+/// A member that is a text; empty if there is none.
+pub(crate) fn text<'a>(members: &'a Members, name: &str) -> &'a str {
+    members.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
 /// Reads a document; `None` if there is none.
-pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<Option<Map<String, Value>>> {
+pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<Option<Members>> {
     Ok(documents::read(channels, kind, name).await?.map(|stored| stored.content))
 }
 
 /// Reads the documents whose names start with a text, in the order of their names. Damaged documents are left out: they
 /// must not hide the others.
-pub(crate) async fn list(
-    channels: &Channels,
-    kind: &str,
-    name_prefix: &str,
-) -> Result<Vec<Map<String, Value>>> {
+pub(crate) async fn list(channels: &Channels, kind: &str, name_prefix: &str) -> Result<Vec<Members>> {
     let request = ListRequest { kind: kind.to_owned(), name_prefix: name_prefix.to_owned() };
     let mut messages = channels.documents().list(request).await?.into_inner();
     let mut found = Vec::new();
@@ -40,7 +44,7 @@ pub(crate) async fn change<T>(
     kind: &str,
     name: &str,
     effect: Effect,
-    mut change: impl FnMut(&mut Map<String, Value>) -> Result<T>,
+    mut change: impl FnMut(&mut Members) -> Result<T>,
 ) -> Result<T> {
     documents::change(channels, kind, name, effect, |members, _| change(members)).await
 }
@@ -52,7 +56,7 @@ pub(crate) async fn delete_prepared<P: Future<Output = Result<()>>>(
     channels: &Channels,
     kind: &str,
     name: &str,
-    prepare: impl Fn(Map<String, Value>) -> P,
+    prepare: impl Fn(Members) -> P,
 ) -> Result<()> {
     let mut attempt = 1;
     while let Some(StoredDocument { content, version, .. }) = documents::read(channels, kind, name).await? {

@@ -23,6 +23,9 @@ use crate::runs::{find, no_run};
 /// Folder of a run with the files of artifacts. For W&B, they are not files of the run.
 pub(crate) const ARTIFACT_FOLDER: &str = "wandb-artifacts/";
 
+/// The name of a manifest among the files of its version.
+pub(crate) const MANIFEST: &str = "wandb_manifest.json";
+
 /// The type of every upload. The signature of some URLs covers it, and clients send the headers that they get.
 pub(crate) const UPLOAD_TYPE: &str = "application/octet-stream";
 

@@ -23,6 +23,7 @@ mod fitting;
 mod history;
 mod json_text;
 mod lines;
+mod manifest;
 mod media;
 mod metered_channel;
 mod metric_goals;

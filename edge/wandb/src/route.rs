@@ -18,8 +18,11 @@ pub enum Route {
         run: String,
         path: String,
     },
-    /// Reads a file of an artifact by its digest, which is refused.
-    FileByDigest,
+    /// Reads a file of an artifact by the version that was made with it, and by its digest.
+    FileByDigest {
+        version: String,
+        digest: String,
+    },
     /// Figures that the client sends about itself, which are dropped.
     ClientTelemetry,
     /// The page of a run, to which the client points people.
@@ -44,7 +47,15 @@ impl Route {
                 run: decoded(run)?,
                 path: decoded(&rest.join("/"))?,
             }),
-            (&Method::GET, ["artifactsV2", _, _, ..]) => Some(Self::FileByDigest),
+            // An older client sends no names, and a newer one those of the project, the collection and the file.
+            (
+                &Method::GET,
+                ["artifactsV2", _, _, version, digest] | ["artifactsV2", _, _, _, _, version, digest, _],
+            ) => Some(Self::FileByDigest { version: decoded(version)?, digest: decoded(digest)? }),
+            // A page of the web UI would be taken for the file.
+            (&Method::GET, ["artifactsV2", ..]) => {
+                Some(Self::FileByDigest { version: String::new(), digest: String::new() })
+            }
             (&Method::GET, [_, project, "runs", run]) => {
                 Some(Self::RunPage { project: decoded(project)?, run: decoded(run)? })
             }
@@ -58,7 +69,7 @@ impl Route {
             Self::Graphql => "/graphql/",
             Self::FileStream { .. } => "/files/{id}/{id}/{id}/file_stream/",
             Self::File { .. } => "/files/{id}/{id}/{id}/{id}/",
-            Self::FileByDigest => "/artifactsV2/{id}/",
+            Self::FileByDigest { .. } => "/artifactsV2/{id}/",
             Self::ClientTelemetry => "/sdk/otel/v1/{id}/",
             Self::RunPage { .. } => "/{id}/{id}/runs/{id}/",
         }
@@ -70,7 +81,7 @@ impl Route {
             Self::Graphql => GRAPHQL_BYTES,
             Self::FileStream { .. } => FILE_STREAM_BYTES,
             Self::ClientTelemetry => TELEMETRY_BYTES,
-            Self::File { .. } | Self::FileByDigest | Self::RunPage { .. } => 0,
+            Self::File { .. } | Self::FileByDigest { .. } | Self::RunPage { .. } => 0,
         }
     }
 }
@@ -102,8 +113,15 @@ mod tests {
         assert_eq!(Route::find(&Method::POST, "/graphql"), Some(Route::Graphql));
         let page = Route::RunPage { project: text("p"), run: text("r") };
         assert_eq!(Route::find(&Method::GET, "/me/p/runs/r"), Some(page));
-        let by_digest = "/artifactsV2/default/me/p/data/1f/0a/a.txt";
-        assert_eq!(Route::find(&Method::GET, by_digest), Some(Route::FileByDigest));
+        for by_digest in ["/artifactsV2/default/me/p/data/1f/0a/a.txt", "/artifactsV2/default/me/1f/0a"] {
+            let route = Route::FileByDigest { version: text("1f"), digest: text("0a") };
+            assert_eq!(Route::find(&Method::GET, by_digest), Some(route), "{by_digest}");
+        }
+        let without_version = Route::find(&Method::GET, "/artifactsV2/default/me/p/data/0a/a.txt");
+        assert_eq!(
+            without_version,
+            Some(Route::FileByDigest { version: String::new(), digest: String::new() })
+        );
         for (method, path) in [
             (Method::GET, "/graphql"),
             (Method::GET, "/files/me/p/r"),

@@ -19,6 +19,7 @@ use crate::document::{self, FieldTypes, check_text, default_variables};
 use crate::error::{Result, WandbError};
 use crate::file_stream;
 use crate::json_text::check_request;
+use crate::manifest::file_by_digest;
 use crate::metered_channel::metered;
 use crate::names::{RunName, file_path};
 use crate::route::Route;
@@ -138,10 +139,11 @@ impl Wandb {
                 let name = RunName::new(&project, &run)?;
                 read_file(&context, &name, &file_path(&path)?).await.map(Answer::File)
             }
-            Route::FileByDigest => Err(WandbError::missing(
-                "files of artifacts are not read by their digest: call `download` of the artifact, with the path of the \
-                 file as `path_prefix`",
-            )),
+            Route::FileByDigest { version, digest } => {
+                let (run_id, path) = file_by_digest(&context, &version, &digest).await?;
+                let found = open_file(&context, run_id, &path).await;
+                found.map(Answer::File).map_err(|status| reading_error(status, &path))
+            }
             Route::ClientTelemetry => Ok(Answer::Empty),
             Route::RunPage { project, run } => {
                 let name = RunName::new(&project, &run)?;
@@ -217,26 +219,29 @@ fn writer(headers: &HeaderMap) -> Result<Option<String>> {
 }
 
 async fn read_file(context: &CallContext, name: &RunName, path: &str) -> Result<FileAnswer> {
-    let missing = || WandbError::missing(format!("the run has no file `{}`", path.escape_debug()));
-    let read = |run_id: String| async move {
-        let request = GetRequest { run_id, path: path.to_owned(), offset: 0, length: None };
-        let mut messages = context.channels.artifacts().get(request).await?.into_inner();
-        let first = messages.message().await?;
-        Ok::<_, Status>((first, messages))
-    };
-    let found = match read(name.run_id()).await {
+    let found = match open_file(context, name.run_id(), path).await {
         // A run that another client has made has its own id.
-        Err(status) if is_missing(&status) => read(name.id.clone()).await,
+        Err(status) if is_missing(&status) => open_file(context, name.id.clone(), path).await,
         found => found,
     };
-    let (first, messages) = match found {
-        Ok(found) => found,
-        Err(status) if is_missing(&status) => return Err(missing()),
-        Err(status) => return Err(status.into()),
-    };
-    let artifact = match first.and_then(|message| message.message) {
-        Some(Message::Artifact(artifact)) => artifact,
-        _ => return Err(WandbError::broken("artifact")),
+    found.map_err(|status| reading_error(status, path))
+}
+
+fn reading_error(status: Status, path: &str) -> WandbError {
+    if is_missing(&status) {
+        WandbError::missing(format!("the run has no file `{}`", path.escape_debug()))
+    } else {
+        status.into()
+    }
+}
+
+/// Opens a file of a run, with the id of the run here.
+async fn open_file(context: &CallContext, run_id: String, path: &str) -> Result<FileAnswer, Status> {
+    let request = GetRequest { run_id, path: path.to_owned(), offset: 0, length: None };
+    let mut messages = context.channels.artifacts().get(request).await?.into_inner();
+    let Some(Message::Artifact(artifact)) = messages.message().await?.and_then(|message| message.message)
+    else {
+        return Err(Status::internal("a file without its description"));
     };
     let chunks = messages.try_filter_map(|message| async move {
         Ok(match message.message {

@@ -377,6 +377,68 @@ def test_artifacts_have_versions_and_aliases(client, shared_server):
     assert is_used == "True"
 
 
+DRAFTS = """
+import wandb
+from pathlib import Path
+run = wandb.init(project="{project}")
+for name in ("a", "b", "c", "d"):
+    Path(name + ".txt").write_text(name * 3)
+artifact = wandb.Artifact("data", type="dataset")
+artifact.add_file("a.txt", name="folder/a.txt")
+run.log_artifact(artifact).wait()
+draft = run.use_artifact("data:latest").new_draft()
+draft.add_file("b.txt")
+run.log_artifact(draft).wait()
+for name in ("c.txt", "d.txt"):
+    added = wandb.Artifact("added", type="dataset", incremental=True)
+    added.add_file(name)
+    run.log_artifact(added).wait()
+table = wandb.Artifact("table", type="dataset")
+table.add(wandb.Table(columns=["n"], data=[[1], [2]]), "rows")
+run.log_artifact(table).wait()
+run.finish()
+"""
+
+READ_DRAFTS = """
+import wandb
+from pathlib import Path
+api = wandb.Api()
+for name in ("data", "added"):
+    version = api.artifact(f"matyan/{project}/{{name}}:latest")
+    root = Path(version.download(root=f"all-{{name}}"))
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    contents = [f"{{path.relative_to(root)}}={{path.read_text()}}" for path in files]
+    print(version.version, version.file_count, *contents)
+"""
+
+READ_SINGLE_FILES = """
+import wandb
+from pathlib import Path
+api = wandb.Api()
+version = api.artifact("matyan/{project}/data:latest")
+for name in ("folder/a.txt", "b.txt"):
+    print(Path(version.get_entry(name).download(root="single")).read_text())
+print(api.artifact("matyan/{project}/table:latest").get("rows").data)
+"""
+
+
+def test_artifacts_have_files_of_earlier_versions(client, shared_server):
+    project = f"drafts-{client.directory.name}"
+    client.run(DRAFTS.format(project=project), shared_server.url)
+
+    def read(script, cache):
+        script = script.format(project=project)
+        # Nothing is read from the cache of another script.
+        cache = str(client.directory / cache)
+        return client.run(script, shared_server.url, WANDB_CACHE_DIR=cache).splitlines()
+
+    assert read(READ_DRAFTS, "first") == [
+        "v1 2 b.txt=bbb folder/a.txt=aaa",
+        "v1 2 c.txt=ccc d.txt=ddd",
+    ]
+    assert read(READ_SINGLE_FILES, "second") == ["aaa", "bbb", "[[1], [2]]"]
+
+
 LOG_DATA = """
 import wandb
 from pathlib import Path

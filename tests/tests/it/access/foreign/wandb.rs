@@ -14,9 +14,10 @@ use super::{
 use crate::access::closed_server::ClosedServer;
 
 /// All routes but GraphQL's, about the run `r` of the project `p`.
-const ROUTES: [(Method, &str); 5] = [
+const ROUTES: [(Method, &str); 6] = [
     (Method::POST, "/files/me/p/r/file_stream"),
     (Method::GET, "/files/me/p/r/config.yaml"),
+    (Method::GET, "/artifactsV2/default/me/1f/0a"),
     (Method::POST, "/sdk/otel/v1/metrics"),
     (Method::POST, "/sdk/otel/v1/logs"),
     (Method::GET, "/me/p/runs/r"),
@@ -185,10 +186,9 @@ fn of_route(method: &Method, path: &str) -> ForeignOperation {
     let stream = json!({"files": {"wandb-history.jsonl": {"offset": 0, "content": [line]}}}).to_string();
     let (needs, body) = match Route::find(method, path) {
         Some(Route::FileStream { .. }) => (READ_INGEST, stream),
-        Some(Route::File { .. }) => (READ, String::new()),
+        Some(Route::File { .. } | Route::FileByDigest { .. }) => (READ, String::new()),
         Some(Route::ClientTelemetry | Route::RunPage { .. }) => (PUBLIC, String::new()),
-        // Files by digest are refused for everybody.
-        Some(Route::Graphql | Route::FileByDigest) | None => panic!("{method} {path} is another route"),
+        Some(Route::Graphql) | None => panic!("{method} {path} is another route"),
     };
     ForeignOperation {
         name: format!("W&B's {method} {path}"),

@@ -1,0 +1,403 @@
+//! The list of the files of a version, which its client uploads: the manifest.
+//!
+//! Most versions have only files that were uploaded with them. A draft of another version, and an incremental version,
+//! also have files of other versions. Such a file stays in the folder of the version that was made with it, its owner.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use matyan_channels::{is_missing, store_file};
+use matyan_proto::artifacts::v1::GetRequest;
+use matyan_proto::artifacts::v1::get_response::Message;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value, json};
+
+use crate::batch::{RunBatch, content_type, publish_and_wait};
+use crate::budget::Resource;
+use crate::call::CallContext;
+use crate::documents::{self, ARTIFACTS, Members, text};
+use crate::error::{Result, WandbError};
+use crate::files::{ARTIFACT_FOLDER, MANIFEST};
+use crate::names::file_path;
+
+/// The member of a version's document with the owners of its files besides itself, by their ids.
+const OWNERS: &str = "owners";
+
+/// The member of a version's document with the version to whose files an incremental version adds files.
+const BASE: &str = "base";
+
+/// W&B's type of a manifest that has only the added files.
+const INCREMENTAL: &str = "INCREMENTAL";
+
+/// The member of a manifest with its entries.
+const CONTENTS: &str = "contents";
+
+/// The largest manifest. W&B allows 100,000 files.
+const MAX_BYTES: usize = 32 << 20;
+
+/// Memory of a parsed manifest for each byte of its text.
+const GROWTH: usize = 8;
+
+/// A manifest as far as this server reads it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Manifest {
+    contents: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    /// Base64.
+    digest: String,
+    size: Option<u64>,
+    /// The address of something that is not uploaded.
+    #[serde(rename = "ref")]
+    reference: Option<String>,
+    /// The id of the owner, which may be missing in a file of the version itself.
+    #[serde(rename = "birthArtifactID")]
+    owner: Option<String>,
+}
+
+impl Entry {
+    fn owner<'a>(&'a self, version: &'a str) -> &'a str {
+        self.owner.as_deref().filter(|owner| !owner.is_empty()).unwrap_or(version)
+    }
+}
+
+impl Manifest {
+    fn parse(text: &[u8]) -> Result<Self> {
+        parsed(text)
+    }
+
+    /// The uploaded files by their names.
+    fn files(&self) -> impl Iterator<Item = (&String, &Entry)> {
+        self.contents.iter().filter(|(_, entry)| entry.reference.is_none())
+    }
+
+    /// The number of files, and their size.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        self.files().fold((0, 0), |(count, bytes): (u64, u64), (_, entry)| {
+            (count + 1, bytes.saturating_add(entry.size.unwrap_or_default()))
+        })
+    }
+
+    /// The owners of files besides this version.
+    fn owners_besides<'a>(&'a self, version: &'a str) -> BTreeSet<&'a str> {
+        self.files().map(|(_, entry)| entry.owner(version)).filter(|owner| *owner != version).collect()
+    }
+
+    /// The name of a file that this version owns, by its digest in hexadecimal digits.
+    fn name_by_digest(&self, version: &str, digest: &str) -> Option<&str> {
+        let digest = STANDARD.encode(hex::decode(digest).ok()?);
+        let is_wanted = |entry: &Entry| entry.digest == digest && entry.owner(version) == version;
+        self.files().find(|(_, entry)| is_wanted(entry)).map(|(name, _)| name.as_str())
+    }
+}
+
+fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
+    serde_json::from_slice(text).map_err(|error| {
+        WandbError::invalid(format!("the manifest of the artifact cannot be read: {error}; log it again"))
+    })
+}
+
+/// A version in whose folder files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) id: String,
+    pub(crate) project: String,
+    /// The id of its run in W&B.
+    pub(crate) run: String,
+    pub(crate) run_id: String,
+}
+
+impl Owner {
+    /// The owner with the members of a version's document, or with those of an entry of `OWNERS`.
+    fn new(id: &str, members: &Members) -> Self {
+        Self {
+            id: id.to_owned(),
+            project: text(members, "project").to_owned(),
+            run: text(members, "run").to_owned(),
+            run_id: text(members, "run_id").to_owned(),
+        }
+    }
+
+    fn of_version(version: &Members) -> Self {
+        Self::new(text(version, "id"), version)
+    }
+
+    fn entry(&self) -> Value {
+        json!({"project": self.project, "run": self.run, "run_id": self.run_id})
+    }
+
+    /// The path of a file in the run of the owner.
+    pub(crate) fn path(&self, file: &str) -> Result<String> {
+        Ok(format!("{ARTIFACT_FOLDER}{}/{}", self.id, file_path(file)?))
+    }
+}
+
+/// A file of a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VersionFile {
+    pub(crate) name: String,
+    pub(crate) size: Option<u64>,
+    pub(crate) owner: Owner,
+}
+
+/// The owners of files of a version besides itself. Null if there are none.
+pub(crate) fn other_owners(version: &Members) -> &Value {
+    version.get(OWNERS).unwrap_or(&Value::Null)
+}
+
+/// The files of a version, with their owners: the version itself, or one of the others.
+pub(crate) async fn files(
+    context: &CallContext,
+    version: Owner,
+    others: &Map<String, Value>,
+) -> Result<Vec<VersionFile>> {
+    let manifest = match read_text(context, &version).await? {
+        Some(text) => Manifest::parse(&text)?,
+        None => Manifest::default(),
+    };
+    let file = |(name, entry): (&String, &Entry)| {
+        let id = entry.owner(&version.id);
+        let owner = match others.get(id).and_then(Value::as_object) {
+            Some(members) => Owner::new(id, members),
+            None => version.clone(),
+        };
+        VersionFile { name: name.clone(), size: entry.size, owner }
+    };
+    Ok(manifest.files().map(file).collect())
+}
+
+/// The run and the path of a file, by the id of its owner, and its digest in hexadecimal digits.
+pub(crate) async fn file_by_digest(
+    context: &CallContext,
+    owner: &str,
+    digest: &str,
+) -> Result<(String, String)> {
+    let missing = || {
+        WandbError::missing(
+            "no version of an artifact has this file: it was deleted, or was never uploaded; log the artifact again",
+        )
+    };
+    let version = documents::read(&context.channels, ARTIFACTS, owner).await?.ok_or_else(missing)?;
+    let owner = Owner::of_version(&version);
+    let text = read_text(context, &owner).await?.ok_or_else(missing)?;
+    let manifest = Manifest::parse(&text)?;
+    let name = manifest.name_by_digest(&owner.id, digest).ok_or_else(missing)?;
+    let path = owner.path(name)?;
+    Ok((owner.run_id, path))
+}
+
+/// Sets the base of a version, if its manifest has only the files that are added to the base.
+pub(crate) fn set_base(version: &mut Members, manifest_type: Option<&str>, base: Option<&str>) {
+    if let (Some(INCREMENTAL), Some(base)) = (manifest_type, base) {
+        version.insert(BASE.to_owned(), base.into());
+    }
+}
+
+/// Completes a version whose files are uploaded: the manifest of an incremental version gets the entries of its base.
+/// Returns the manifest, and the owners of files besides this version, with which the version is committed.
+pub(crate) async fn complete(
+    context: &CallContext,
+    version: &Members,
+) -> Result<(Manifest, Map<String, Value>)> {
+    let own = Owner::of_version(version);
+    let no_manifest = || WandbError::invalid("the manifest of the artifact was not uploaded: log it again");
+    let mut manifest_text = read_text(context, &own).await?.ok_or_else(no_manifest)?;
+    if let Some(base) = base_text(context, version).await? {
+        manifest_text = merged(&base, &manifest_text)?;
+        let path = own.path(MANIFEST)?;
+        let content = Bytes::from(manifest_text.clone());
+        store_file(&context.channels, &own.run_id, &path, content_type(&path), content).await?;
+        let mut batch = RunBatch::default();
+        batch.announce(&own.run_id, &path);
+        publish_and_wait(&context.channels, &own.run_id, batch).await?.check_visible()?;
+    }
+    let manifest = Manifest::parse(&manifest_text)?;
+    let owners = found_owners(context, &manifest, &own.id).await?;
+    Ok((manifest, owners))
+}
+
+/// Adds the owners of files besides the version to its document.
+pub(crate) fn set_owners(version: &mut Members, owners: &Map<String, Value>) {
+    if !owners.is_empty() {
+        version.insert(OWNERS.to_owned(), owners.clone().into());
+    }
+}
+
+/// The manifest of the base of a version; `None` if it has no base, or if the base was deleted.
+async fn base_text(context: &CallContext, version: &Members) -> Result<Option<Vec<u8>>> {
+    let id = text(version, BASE);
+    if id.is_empty() {
+        return Ok(None);
+    }
+    match documents::read(&context.channels, ARTIFACTS, id).await? {
+        Some(base) => read_text(context, &Owner::of_version(&base)).await,
+        None => Ok(None),
+    }
+}
+
+/// The places of the files of all other owners. An owner that was deleted is known to the versions that have its files.
+async fn found_owners(
+    context: &CallContext,
+    manifest: &Manifest,
+    version: &str,
+) -> Result<Map<String, Value>> {
+    let wanted = manifest.owners_besides(version);
+    let mut found = Map::new();
+    let mut inherited = Map::new();
+    for id in &wanted {
+        if let Some(owner) = documents::read(&context.channels, ARTIFACTS, id).await? {
+            found.insert((*id).to_owned(), Owner::of_version(&owner).entry());
+            inherited.extend(other_owners(&owner).as_object().cloned().unwrap_or_default());
+        }
+    }
+    for id in wanted {
+        if found.contains_key(id) {
+            continue;
+        }
+        let owner = inherited.remove(id).ok_or_else(|| {
+            WandbError::invalid(
+                "the artifact has files of a version that was deleted: add these files to the artifact again",
+            )
+        })?;
+        found.insert(id.to_owned(), owner);
+    }
+    for (name, _) in manifest.files() {
+        file_path(name)?;
+    }
+    Ok(found)
+}
+
+/// The manifest of a version as its client has uploaded it; `None` if it is not there.
+async fn read_text(context: &CallContext, version: &Owner) -> Result<Option<Vec<u8>>> {
+    let request =
+        GetRequest { run_id: version.run_id.clone(), path: version.path(MANIFEST)?, offset: 0, length: None };
+    let mut messages = match context.channels.artifacts().get(request).await {
+        Ok(response) => response.into_inner(),
+        Err(status) if is_missing(&status) => return Ok(None),
+        Err(status) => return Err(status.into()),
+    };
+    let mut content = Vec::new();
+    loop {
+        let chunk = match messages.message().await {
+            Ok(Some(message)) => match message.message {
+                Some(Message::Chunk(chunk)) => chunk,
+                Some(Message::Artifact(_)) | None => continue,
+            },
+            Ok(None) => return Ok(Some(content)),
+            Err(status) if is_missing(&status) => return Ok(None),
+            Err(status) => return Err(status.into()),
+        };
+        if content.len() + chunk.len() > MAX_BYTES {
+            return Err(WandbError::invalid(format!(
+                "the manifest of the artifact has more than {MAX_BYTES} bytes: log fewer files, or an archive of them"
+            )));
+        }
+        // Before it is parsed.
+        context.budget.charge(Resource::HeldBytes, chunk.len() * GROWTH)?;
+        content.extend_from_slice(&chunk);
+    }
+}
+
+type RawMembers = BTreeMap<String, Box<RawValue>>;
+
+/// The manifest with the entries of both. An entry of `added` replaces the entry of `base` with its name. Everything
+/// that this server does not read stays as it is.
+fn merged(base: &[u8], added: &[u8]) -> Result<Vec<u8>> {
+    let contents = |manifest: &RawMembers| match manifest.get(CONTENTS) {
+        Some(contents) => parsed::<RawMembers>(contents.get().as_bytes()),
+        None => Ok(RawMembers::new()),
+    };
+    let mut manifest: RawMembers = parsed(added)?;
+    let mut all = contents(&parsed(base)?)?;
+    all.extend(contents(&manifest)?);
+    let written = |error: serde_json::Error| {
+        tracing::error!(%error, "failed to write a manifest");
+        WandbError::broken("manifest")
+    };
+    manifest.insert(CONTENTS.to_owned(), to_raw_value(&all).map_err(written)?);
+    serde_json::to_vec(&manifest).map_err(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE_TEXT: &str = r#"{"version": 1, "contents": {
+        "a": {"digest": "AQI=", "size": 2, "birthArtifactID": "v0", "extra": {"k": 1.50}},
+        "b": {"digest": "AwQ=", "size": 3, "birthArtifactID": "v0"}
+    }}"#;
+    const ADDED_TEXT: &str = r#"{"version": 1, "storagePolicy": "p", "contents": {
+        "b": {"digest": "BQY=", "size": 5, "birthArtifactID": "v1"},
+        "c": {"digest": "AQI=", "size": 7},
+        "elsewhere": {"digest": "x", "size": 100, "ref": "s3://bucket/x", "birthArtifactID": "v9"}
+    }}"#;
+
+    #[test]
+    fn a_manifest_has_files_of_several_versions() {
+        let text = merged(BASE_TEXT.as_bytes(), ADDED_TEXT.as_bytes()).unwrap();
+        let manifest = Manifest::parse(&text).unwrap();
+        let owners: Vec<_> =
+            manifest.files().map(|(name, entry)| (name.as_str(), entry.owner("v1"))).collect();
+        assert_eq!(owners, [("a", "v0"), ("b", "v1"), ("c", "v1")]);
+        assert_eq!(manifest.totals(), (3, 14));
+        assert_eq!(manifest.owners_besides("v1"), BTreeSet::from(["v0"]));
+        let text = String::from_utf8(text).unwrap();
+        for kept in [r#""storagePolicy":"p""#, r#""extra": {"k": 1.50}"#, r#""ref": "s3://bucket/x""#] {
+            assert!(text.contains(kept), "{kept} {text}");
+        }
+        assert_eq!(
+            merged(BASE_TEXT.as_bytes(), text.as_bytes()).unwrap(),
+            text.as_bytes(),
+            "may be repeated"
+        );
+    }
+
+    #[test]
+    fn a_digest_finds_a_file_of_the_version_itself() {
+        let text = merged(BASE_TEXT.as_bytes(), ADDED_TEXT.as_bytes()).unwrap();
+        let manifest = Manifest::parse(&text).unwrap();
+        assert_eq!(manifest.name_by_digest("v1", "0102"), Some("c"));
+        assert_eq!(manifest.name_by_digest("v0", "0102"), Some("a"));
+        for other in ["0304", "", "x", "010"] {
+            assert_eq!(manifest.name_by_digest("v1", other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_manifest_is_refused() {
+        for wrong in ["", "7", "{", r#"{"contents": []}"#, r#"{"contents": {"a": {"digest": 1}}}"#] {
+            let error = Manifest::parse(wrong.as_bytes()).unwrap_err();
+            assert!(error.message.contains("log it again"), "{wrong}: {error}");
+        }
+        assert_eq!(Manifest::parse(b"{}").unwrap().totals(), (0, 0));
+    }
+
+    #[test]
+    fn only_an_incremental_version_has_a_base() {
+        let base_of = |manifest_type: Option<&str>, base: Option<&str>| {
+            let mut version = Members::new();
+            set_base(&mut version, manifest_type, base);
+            text(&version, BASE).to_owned()
+        };
+        assert_eq!(base_of(Some("INCREMENTAL"), Some("v0")), "v0");
+        assert_eq!(base_of(Some("FULL"), Some("v0")), "");
+        assert_eq!(base_of(Some("INCREMENTAL"), None), "");
+    }
+
+    #[test]
+    fn rule_112_files_of_owners_stay_in_their_folders() {
+        let members = json!({"project": "p", "run": "r", "run_id": "r:p"});
+        let owner = Owner::new("v0", members.as_object().unwrap());
+        assert_eq!(owner.path("a/b").unwrap(), "wandb-artifacts/v0/a/b");
+        owner.path("../v1/a").unwrap_err();
+        assert_eq!(Owner::new("v0", owner.entry().as_object().unwrap()), owner);
+    }
+}
