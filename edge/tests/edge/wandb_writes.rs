@@ -490,6 +490,49 @@ async fn a_draft_of_a_version_has_the_files_of_the_version() {
 }
 
 #[tokio::test]
+async fn a_version_is_linked_to_a_collection() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
+    let link = r#"mutation { linkArtifact(input: {
+        artifactID: "x", projectName: "model-registry", artifactPortfolioName: "best", aliases: [{alias: "prod"}]
+    }) { versionIndex } }"#;
+    let unlink = r#"mutation { unlinkArtifact(input: {
+        artifactID: "x", artifactPortfolioID: "model-registry/best"
+    }) { success } }"#;
+    for (document, state, problem) in [
+        (link, "PENDING", "not committed"),
+        (link, "COMMITTED", "versions of its own"),
+        (unlink, "COMMITTED", "delete the version"),
+    ] {
+        port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": state}))]);
+        let answer = port.execute(document).await;
+        assert!(answer["errors"][0]["message"].as_str().unwrap().contains(problem), "{answer}");
+    }
+    assert_eq!(port.backend.call_count(WRITE_DOCUMENT), 0);
+
+    let linked = json!({"state": "COMMITTED", "links": true, "versions": [{"id": "x", "version": 7}]});
+    port.backend.answers(GET_DOCUMENT, [version_with(linked)]);
+    let answer = port.execute(link).await;
+    assert_eq!(answer["data"]["linkArtifact"], json!({"versionIndex": 7}), "{answer}");
+    let written: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
+    let content: Value = serde_json::from_slice(&written.content).unwrap();
+    assert_eq!((&content["aliases"], written.deletes), (&json!({"prod": "x"}), false));
+    port.backend.answers(GET_FILE, file_with("{}"));
+    let by_number = r#"{ project(name: "model-registry") { artifactCollectionMembership(name: "best:v7") {
+        versionIndex aliases { alias } artifact { versionIndex artifactSequence { name } }
+    } } }"#;
+    let artifact = json!({"versionIndex": 0, "artifactSequence": {"name": "data"}});
+    let expected = json!({"versionIndex": 7, "aliases": [{"alias": "v7"}], "artifact": artifact});
+    let answer = port.execute(by_number).await;
+    assert_eq!(answer["data"]["project"]["artifactCollectionMembership"], expected, "{answer}");
+    let answer = port.execute(unlink).await;
+    assert_eq!(answer["data"]["unlinkArtifact"], json!({"success": true}), "{answer}");
+    let written: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
+    let content: Value = serde_json::from_slice(&written.content).unwrap();
+    assert_eq!((&content["versions"], written.deletes), (&json!([]), true));
+}
+
+#[tokio::test]
 async fn a_file_of_an_artifact_is_read_by_its_digest() {
     let port = Port::with_run("r:p");
     port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "COMMITTED"}))]);

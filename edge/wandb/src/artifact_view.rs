@@ -20,6 +20,9 @@ pub(crate) const LATEST: &str = "latest";
 /// The state of a version with all its files.
 pub(crate) const COMMITTED: &str = "COMMITTED";
 
+/// The member of a version's node that describes the link by which the version was found.
+const LINK: &str = "_link";
+
 /// W&B's term for a version that is never deleted automatically.
 const NO_TTL: i64 = -2;
 
@@ -37,6 +40,14 @@ pub(crate) fn collection_name(project: &str, name: &str) -> Result<String> {
         }
     }
     Ok(format!("{project}/{name}"))
+}
+
+/// The member of a collection's document that marks a collection of links: its versions are versions of other collections,
+/// with numbers and aliases of their own.
+pub(crate) const LINKS: &str = "links";
+
+pub(crate) fn has_links(collection: &Members) -> bool {
+    collection.get(LINKS).and_then(Value::as_bool).unwrap_or_default()
 }
 
 /// The versions of a collection, oldest first.
@@ -63,8 +74,7 @@ fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
     let project = text(artifact, "project");
     let kind = type_of(artifact, collection);
     let sequence = sequence_node(entity, project, text(artifact, "collection"), kind, collection);
-    let of_alias = |alias: &String| json!({"id": format!("{id}:{alias}"), "alias": alias, "artifactCollection": sequence});
-    let aliases: Vec<Value> = aliases_of(collection, id).map(of_alias).collect();
+    let aliases = alias_nodes(id, aliases_of(collection, id).map(String::as_str), &sequence);
     let created = time_text(artifact.get("created_us").and_then(Value::as_i64).unwrap_or_default());
     json!({
         ENTITY: entity,
@@ -94,6 +104,36 @@ fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
         "artifactType": {"id": kind, "name": kind, ENTITY: entity, "_project": project},
         "artifactSequence": sequence,
     })
+}
+
+/// The value of GraphQL's object of a version that was found in a collection.
+async fn node_of_member(
+    context: &CallContext,
+    entity: &str,
+    artifact: &Members,
+    collection: &Members,
+) -> Result<Value> {
+    if !has_links(collection) {
+        return Ok(node_in(entity, artifact, collection));
+    }
+    let mut linked = node(context, entity, artifact).await?;
+    let id = text(artifact, "id");
+    let link = versions(collection).find(|version| version["id"] == id).unwrap_or(&Value::Null);
+    let number = format!("v{}", link["version"]);
+    let (project, name) = (text(collection, "project"), text(collection, "name"));
+    let sequence = sequence_node(entity, project, name, text(collection, "type"), collection);
+    // Older clients read the number of the link from its aliases.
+    let aliases = aliases_of(collection, id).map(String::as_str).chain([number.as_str()]);
+    linked["aliases"] = alias_nodes(id, aliases, &sequence).into();
+    let linked_at = time_text(link["linked_us"].as_i64().unwrap_or_default());
+    linked[LINK] = json!({"version": link["version"], "createdAt": linked_at, "collection": sequence});
+    Ok(linked)
+}
+
+fn alias_nodes<'a>(id: &str, aliases: impl Iterator<Item = &'a str>, sequence: &Value) -> Vec<Value> {
+    let node =
+        |alias: &str| json!({"id": format!("{id}:{alias}"), "alias": alias, "artifactCollection": sequence});
+    aliases.map(node).collect()
 }
 
 pub(crate) fn aliases_of<'a>(collection: &'a Members, id: &'a str) -> impl Iterator<Item = &'a String> {
@@ -163,7 +203,9 @@ pub(crate) async fn by_name(context: &CallContext, entity: &str, project: &str, 
     let by_digest = || versions(&members).rev().find(|known| known["digest"] == version)?["id"].as_str();
     let Some(id) = by_alias.or_else(by_number).or_else(by_digest) else { return Ok(Value::Null) };
     match documents::read(&context.channels, ARTIFACTS, id).await? {
-        Some(artifact) if has_files(context, &artifact).await? => Ok(node_in(entity, &artifact, &members)),
+        Some(artifact) if has_files(context, &artifact).await? => {
+            node_of_member(context, entity, &artifact, &members).await
+        }
         _ => Ok(Value::Null),
     }
 }
@@ -179,11 +221,17 @@ pub(crate) async fn membership(
     if artifact.is_null() {
         return Ok(Value::Null);
     }
+    let link = &artifact[LINK];
+    let (created, version, collection) = if link.is_null() {
+        (&artifact["createdAt"], &artifact["versionIndex"], &artifact["artifactSequence"])
+    } else {
+        (&link["createdAt"], &link["version"], &link["collection"])
+    };
     Ok(json!({
         "id": artifact["id"],
-        "createdAt": artifact["createdAt"],
-        "versionIndex": artifact["versionIndex"],
-        "artifactCollection": artifact["artifactSequence"],
+        "createdAt": created,
+        "versionIndex": version,
+        "artifactCollection": collection,
         "aliases": artifact["aliases"],
         "artifact": artifact,
     }))
@@ -315,10 +363,14 @@ pub(crate) async fn versions_of(
     let mut nodes = Vec::new();
     for id in ids.iter().skip(start).take(length) {
         if let Some(artifact) = documents::read(&context.channels, ARTIFACTS, id).await? {
-            nodes.push(node_in(entity, &artifact, &members));
+            nodes.push(node_of_member(context, entity, &artifact, &members).await?);
         }
     }
-    let names: Vec<String> = nodes.iter().map(|node| format!("v{}", node["versionIndex"])).collect();
+    let version = |node: &Value| match node.get(LINK) {
+        Some(link) => link["version"].clone(),
+        None => node["versionIndex"].clone(),
+    };
+    let names: Vec<String> = nodes.iter().map(|node| format!("v{}", version(node))).collect();
     let mut connection = connection(nodes, start, ids.len());
     if let Some(edges) = connection["edges"].as_array_mut() {
         for (edge, name) in edges.iter_mut().zip(names) {

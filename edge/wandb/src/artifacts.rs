@@ -11,7 +11,8 @@ use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
 use crate::artifact_view::{
-    COMMITTED, LATEST, aliases_of, artifact_id, collection_name, entity_of, has_files, node, totals, versions,
+    COMMITTED, LATEST, aliases_of, artifact_id, collection_name, entity_of, has_files, has_links, node,
+    totals, versions,
 };
 use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
 use crate::call::{CallContext, entity_or_default, project_or_default};
@@ -39,12 +40,12 @@ const MAX_ALIASES: usize = 10_000;
 /// Files in one request.
 const MAX_FILES: usize = 10_000;
 
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn no_artifact(id: &str) -> WandbError {
+pub(crate) fn no_artifact(id: &str) -> WandbError {
     let message = format!("there is no artifact with the id `{}`: log it again", id.escape_debug());
     WandbError::missing(message)
 }
@@ -149,7 +150,7 @@ async fn link(context: &CallContext, run: RunSnapshot, member: &str, id: &str) -
     Ok(())
 }
 
-fn requested_aliases(input: &Arguments) -> Result<Vec<String>> {
+pub(crate) fn requested_aliases(input: &Arguments) -> Result<Vec<String>> {
     input.objects("aliases")?.iter().map(|alias| checked_alias(alias.required("alias")?)).collect()
 }
 
@@ -174,6 +175,7 @@ async fn version_of_digest(context: &CallContext, collection: &str, digest: &str
     let Some(members) = documents::read(&context.channels, COLLECTIONS, collection).await? else {
         return Ok(None);
     };
+    check_no_links(&members)?;
     let found = versions(&members).rev().find(|version| version["digest"] == digest);
     let Some(id) = found.and_then(|version| version["id"].as_str()) else { return Ok(None) };
     let Some(artifact) = documents::read(&context.channels, ARTIFACTS, id).await? else { return Ok(None) };
@@ -185,7 +187,7 @@ async fn add_aliases_of(context: &CallContext, input: &Arguments, artifact: &Mem
     if aliases.is_empty() {
         return Ok(());
     }
-    change_aliases(context, artifact, Effect::Adds, |known, id| {
+    change_aliases(context, &own_collection(artifact)?, artifact, Effect::Adds, |known, id| {
         for alias in &aliases {
             known.insert(alias.clone(), id.into());
         }
@@ -209,15 +211,29 @@ async fn add_tags(context: &CallContext, artifact: Members, tags: &[String]) -> 
     .await
 }
 
-/// Changes the aliases of the collection of an artifact: the id of a version by alias.
+/// The collection in which a version was logged.
+pub(crate) fn own_collection(artifact: &Members) -> Result<String> {
+    collection_name(text(artifact, "project"), text(artifact, "collection"))
+}
+
+/// The collection whose aliases a client changes: a version may also be linked to others.
+fn collection_of_aliases(input: &Arguments, artifact: &Members) -> Result<String> {
+    let aliases = input.objects("aliases")?;
+    let Some(first) = aliases.first() else { return own_collection(artifact) };
+    let project = first.text("projectName")?.unwrap_or_else(|| text(artifact, "project"));
+    let name = first.text("artifactCollectionName")?.unwrap_or_else(|| text(artifact, "collection"));
+    collection_name(project, name)
+}
+
+/// Changes the aliases of a collection: the id of a version by alias.
 async fn change_aliases(
     context: &CallContext,
+    collection: &str,
     artifact: &Members,
     effect: Effect,
     change: impl Fn(&mut Members, &str),
 ) -> Result<()> {
-    let name = collection_name(text(artifact, "project"), text(artifact, "collection"))?;
-    documents::change(&context.channels, COLLECTIONS, &name, effect, |members| {
+    documents::change(&context.channels, COLLECTIONS, collection, effect, |members| {
         change_known_aliases(members, artifact, &change)
     })
     .await
@@ -245,7 +261,7 @@ fn change_known_aliases(
     Ok(())
 }
 
-fn aliases_mut(collection: &mut Members) -> Result<&mut Members> {
+pub(crate) fn aliases_mut(collection: &mut Members) -> Result<&mut Members> {
     let aliases = collection.entry("aliases").or_insert_with(|| json!({}));
     aliases.as_object_mut().ok_or_else(|| WandbError::broken("aliases"))
 }
@@ -379,7 +395,7 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
     } else {
         manifest.totals()
     };
-    let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
+    let name = own_collection(&artifact)?;
     let add = |members: &mut Members| add_version(members, &artifact);
     let version = documents::change(&context.channels, COLLECTIONS, &name, Effect::Adds, add).await?;
     let artifact = documents::change(&context.channels, ARTIFACTS, &id, Effect::Adds, |members| {
@@ -417,14 +433,42 @@ fn add_version(collection: &mut Members, artifact: &Members) -> Result<i64> {
         return version["version"].as_i64().ok_or_else(|| WandbError::broken("version"));
     }
     describe(collection, artifact);
-    if text(collection, "type") != text(artifact, "type") {
-        return Err(WandbError::invalid(format!(
-            "the artifact `{}` has the type `{}`: use this type, or another name",
-            text(collection, "name").escape_debug(),
-            text(collection, "type").escape_debug()
-        )));
+    check_type(collection, text(artifact, "type"))?;
+    check_no_links(collection)?;
+    let version = push_version(collection, id, json!({"digest": text(artifact, "digest")}))?;
+    let aliases = aliases_mut(collection)?;
+    let requested = artifact.get("aliases").and_then(Value::as_array).into_iter().flatten();
+    for alias in requested.filter_map(Value::as_str).chain([LATEST]) {
+        aliases.insert(alias.to_owned(), id.into());
     }
-    // A number is never used a second time.
+    Ok(version)
+}
+
+/// Checks that the versions of a collection have this type.
+pub(crate) fn check_type(collection: &Members, artifact_type: &str) -> Result<()> {
+    if text(collection, "type") == artifact_type {
+        return Ok(());
+    }
+    Err(WandbError::invalid(format!(
+        "the artifact `{}` has the type `{}`: use this type, or another name",
+        text(collection, "name").escape_debug(),
+        text(collection, "type").escape_debug()
+    )))
+}
+
+/// Refuses to log a version under the name of a collection of links.
+fn check_no_links(collection: &Members) -> Result<()> {
+    if !has_links(collection) {
+        return Ok(());
+    }
+    Err(WandbError::invalid(format!(
+        "versions of other artifacts are linked to `{}`: log the artifact under another name, and link it",
+        text(collection, "name").escape_debug()
+    )))
+}
+
+/// Adds an entry to the versions of a collection, and returns its number, which is never used a second time.
+pub(crate) fn push_version(collection: &mut Members, id: &str, mut entry: Value) -> Result<i64> {
     let version = collection.get("next").and_then(Value::as_i64).unwrap_or_default();
     collection.insert("next".to_owned(), (version + 1).into());
     let list = collection.entry("versions").or_insert_with(|| json!([]));
@@ -434,13 +478,26 @@ fn add_version(collection: &mut Members, artifact: &Members) -> Result<i64> {
             "the artifact has {MAX_VERSIONS} versions: delete some, or use another name"
         )));
     }
-    list.push(json!({"version": version, "id": id, "digest": text(artifact, "digest")}));
-    let aliases = aliases_mut(collection)?;
-    let requested = artifact.get("aliases").and_then(Value::as_array).into_iter().flatten();
-    for alias in requested.filter_map(Value::as_str).chain([LATEST]) {
-        aliases.insert(alias.to_owned(), id.into());
-    }
+    entry["version"] = version.into();
+    entry["id"] = id.into();
+    list.push(entry);
     Ok(version)
+}
+
+/// Removes a version from its collection, with its aliases. `latest` moves to the newest remaining version.
+pub(crate) fn remove_version(collection: &mut Members, id: &str) {
+    if let Some(aliases) = collection.get_mut("aliases").and_then(Value::as_object_mut) {
+        aliases.retain(|_, version| *version != *id);
+    }
+    if let Some(list) = collection.get_mut("versions").and_then(Value::as_array_mut) {
+        list.retain(|version| version["id"] != *id);
+        let newest = list.last().map(|version| version["id"].clone());
+        if let (Some(newest), Some(aliases)) =
+            (newest, collection.get_mut("aliases").and_then(Value::as_object_mut))
+        {
+            aliases.entry(LATEST).or_insert(newest);
+        }
+    }
 }
 
 /// Changes the description, the metadata, the tags or the aliases of a version.
@@ -477,12 +534,12 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
 /// Replaces the aliases of a version. Without the right to edit, a client that sends the aliases it knows and a new one
 /// adds the new one.
 async fn replace_aliases(context: &CallContext, artifact: &Members, aliases: &[String]) -> Result<()> {
-    let name = collection_name(text(artifact, "project"), text(artifact, "collection"))?;
+    let name = own_collection(artifact)?;
     let collection = documents::read(&context.channels, COLLECTIONS, &name).await?.unwrap_or_default();
     let known = aliases_of(&collection, text(artifact, "id"));
     let left_out: BTreeSet<String> = known.filter(|alias| !aliases.contains(alias)).cloned().collect();
     let effect = if left_out.is_empty() { Effect::Adds } else { Effect::Deletes };
-    change_aliases(context, artifact, effect, |known, id| {
+    change_aliases(context, &name, artifact, effect, |known, id| {
         // An alias that was added in the meantime stays.
         known.retain(|alias, version| *version != *id || !left_out.contains(alias));
         for alias in aliases {
@@ -512,27 +569,18 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
         return Ok(json!({"artifact": {"id": id, "state": DELETED}}));
     };
     let may_have_aliases = input.flag("deleteAliases");
-    let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
+    let name = own_collection(&artifact)?;
     // The right to delete is checked here, before anything is changed.
     documents::change(&context.channels, COLLECTIONS, &name, Effect::Deletes, |members| {
-        if let Some(aliases) = members.get_mut("aliases").and_then(Value::as_object_mut) {
+        if let Some(aliases) = members.get("aliases").and_then(Value::as_object) {
             let has_others = aliases.iter().any(|(alias, version)| *version == *id && alias != LATEST);
             if has_others && !may_have_aliases {
                 return Err(WandbError::invalid(
                     "the artifact has aliases: delete them, or set `delete_aliases`",
                 ));
             }
-            aliases.retain(|_, version| *version != *id);
         }
-        if let Some(list) = members.get_mut("versions").and_then(Value::as_array_mut) {
-            list.retain(|version| version["id"] != *id);
-            let newest = list.last().map(|version| version["id"].clone());
-            if let (Some(newest), Some(aliases)) =
-                (newest, members.get_mut("aliases").and_then(Value::as_object_mut))
-            {
-                aliases.entry(LATEST).or_insert(newest);
-            }
-        }
+        remove_version(members, &id);
         Ok(())
     })
     .await?;
@@ -550,7 +598,8 @@ pub(crate) async fn set_aliases(
     let artifact = stored_input(context, &input).await?;
     let aliases = requested_aliases(&input)?;
     let effect = if is_added { Effect::Adds } else { Effect::Deletes };
-    change_aliases(context, &artifact, effect, |known, id| {
+    let collection = collection_of_aliases(&input, &artifact)?;
+    change_aliases(context, &collection, &artifact, effect, |known, id| {
         for alias in &aliases {
             if is_added {
                 known.insert(alias.clone(), id.into());

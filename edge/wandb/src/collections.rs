@@ -4,7 +4,7 @@
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
-use crate::artifact_view::{self, collection_name, known_tags, tag_node, versions};
+use crate::artifact_view::{self, collection_name, has_links, known_tags, tag_node, versions};
 use crate::call::{CallContext, ENTITY, project_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members};
 use crate::error::{Result, WandbError};
@@ -18,12 +18,12 @@ const TAG_BYTES: usize = 512;
 
 const DELETED: &str = "DELETED";
 
-fn no_collection(id: &str) -> WandbError {
+pub(crate) fn no_collection(id: &str) -> WandbError {
     WandbError::missing(format!("there is no artifact `{}`: log it first", id.escape_debug()))
 }
 
 /// The project and the name of a collection, by the id that clients got.
-fn parsed_id(id: &str) -> Result<(&str, &str)> {
+pub(crate) fn parsed_id(id: &str) -> Result<(&str, &str)> {
     id.split_once('/').ok_or_else(|| no_collection(id))
 }
 
@@ -82,15 +82,18 @@ pub(crate) async fn change_type(context: &CallContext, arguments: &Arguments) ->
     changed(context, id).await
 }
 
-/// Deletes a collection with its versions. The files of a version stay until its run is deleted. May be repeated. A
-/// version that is committed during the deletion is either deleted as well, or becomes the first version of a new
-/// collection.
+/// Deletes a collection with its versions, or with its links, whose versions stay. The files of a version stay until its
+/// run is deleted. May be repeated. A version that is committed during the deletion is either deleted as well, or
+/// becomes the first version of a new collection.
 pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let id = input.required("artifactSequenceID")?;
     let (project, name) = parsed_id(id)?;
     let full = collection_name(project, name)?;
     let delete_versions = async |members: Members| {
+        if has_links(&members) {
+            return Ok(());
+        }
         for version in versions(&members).filter_map(|version| version["id"].as_str()) {
             documents::delete(&context.channels, ARTIFACTS, version).await?;
         }

@@ -23,6 +23,7 @@ mod fitting;
 mod history;
 mod json_text;
 mod lines;
+mod links;
 mod manifest;
 mod media;
 mod metered_channel;

@@ -12,6 +12,7 @@ use crate::collections;
 use crate::error::{Result, WandbError};
 use crate::files;
 use crate::history;
+use crate::links;
 use crate::names::{MADE_ARTIFACTS, RunName, USED_ARTIFACTS};
 use crate::node::{Arguments, Node, Selection};
 use crate::run_view::{ENTITY, RUN_ID, RunSnapshot, entity_node, project_node};
@@ -138,6 +139,8 @@ async fn mutation(context: &CallContext, field: &str, arguments: &Arguments) -> 
         "createArtifactCollectionTagAssignments" => collections::set_tags(context, arguments, true).await,
         "deleteArtifactCollectionTagAssignments" => collections::set_tags(context, arguments, false).await,
         "deleteArtifactSequence" => collections::delete(context, arguments).await,
+        "linkArtifact" => links::add(context, arguments).await,
+        "unlinkArtifact" => links::delete(context, arguments).await,
         "addAliases" => artifacts::set_aliases(context, arguments, true).await,
         "deleteAliases" => artifacts::set_aliases(context, arguments, false).await,
         _ => Err(unknown(field)),

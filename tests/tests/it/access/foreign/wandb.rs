@@ -163,6 +163,12 @@ impl WandbThings {
             "updateArtifact" => (json!({"artifactID": id, "description": "x"}), READ_INGEST),
             "useArtifact" => (of_run(json!({"artifactID": id})), READ_INGEST),
             "deleteArtifact" => (json!({"artifactID": id, "deleteAliases": true}), READ_INGEST_EDIT),
+            "linkArtifact" => {
+                (json!({"artifactID": id, "projectName": "p", "artifactPortfolioName": "links"}), READ_INGEST)
+            }
+            "unlinkArtifact" => {
+                (json!({"artifactID": id, "artifactPortfolioID": "p/links"}), READ_INGEST_EDIT)
+            }
             "addAliases" => (json!({"artifactID": id, "aliases": aliases}), READ_INGEST),
             "deleteAliases" => (json!({"artifactID": id, "aliases": aliases}), READ_INGEST_EDIT),
             "updateArtifactSequence" => {

@@ -1,0 +1,189 @@
+"""Artifacts of the unmodified `wandb` package, the current one and that of a year ago."""
+
+import pytest
+from test_wandb_clients import PYTHONS, Client, client  # noqa: F401 - a fixture
+
+from matyan_client import Repo
+
+pytest.importorskip("wandb")
+
+
+ARTIFACTS = """
+import wandb
+from pathlib import Path
+for content in ("one", "two", "two"):
+    run = wandb.init(project="{project}")
+    Path("data.txt").write_text(content)
+    artifact = wandb.Artifact("data", type="dataset", metadata={{"n": 1}})
+    artifact.add_file("data.txt", name="folder/data.txt")
+    run.log_artifact(artifact, aliases=["mine"]).wait()
+    run.finish()
+run = wandb.init(project="{project}")
+used = run.use_artifact("data:latest")
+print(used.version, Path(used.download(), "folder/data.txt").read_text())
+first = run.use_artifact("data:v0")
+print(first.version, Path(first.download(), "folder/data.txt").read_text(), first.metadata["n"])
+run.finish()
+api = wandb.Api()
+artifact = api.artifact("matyan/{project}/data:mine")
+artifact.aliases.append("best")
+artifact.save()
+print(api.artifact("matyan/{project}/data:best").version)
+print(*[version.version for version in api.artifacts("dataset", "matyan/{project}/data")])
+print([user.id for user in artifact.used_by()] == [run.id])
+"""
+
+
+def test_artifacts_have_versions_and_aliases(client, shared_server):  # noqa: F811
+    project = f"artifacts-{client.directory.name}"
+    printed = client.run(ARTIFACTS.format(project=project), shared_server.url)
+    latest, first, best, versions, is_used = printed.splitlines()
+    assert latest == "v1 two"
+    assert first == "v0 one 1"
+    assert best == "v1"
+    assert versions == "v1 v0"
+    assert is_used == "True"
+
+
+DRAFTS = """
+import wandb
+from pathlib import Path
+run = wandb.init(project="{project}")
+for name in ("a", "b", "c", "d"):
+    Path(name + ".txt").write_text(name * 3)
+artifact = wandb.Artifact("data", type="dataset")
+artifact.add_file("a.txt", name="folder/a.txt")
+run.log_artifact(artifact).wait()
+draft = run.use_artifact("data:latest").new_draft()
+draft.add_file("b.txt")
+run.log_artifact(draft).wait()
+for name in ("c.txt", "d.txt"):
+    added = wandb.Artifact("added", type="dataset", incremental=True)
+    added.add_file(name)
+    run.log_artifact(added).wait()
+table = wandb.Artifact("table", type="dataset")
+table.add(wandb.Table(columns=["n"], data=[[1], [2]]), "rows")
+run.log_artifact(table).wait()
+run.finish()
+"""
+
+READ_DRAFTS = """
+import wandb
+from pathlib import Path
+api = wandb.Api()
+for name in ("data", "added"):
+    version = api.artifact(f"matyan/{project}/{{name}}:latest")
+    root = Path(version.download(root=f"all-{{name}}"))
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    contents = [f"{{path.relative_to(root)}}={{path.read_text()}}" for path in files]
+    print(version.version, version.file_count, *contents)
+"""
+
+READ_SINGLE_FILES = """
+import wandb
+from pathlib import Path
+api = wandb.Api()
+version = api.artifact("matyan/{project}/data:latest")
+for name in ("folder/a.txt", "b.txt"):
+    print(Path(version.get_entry(name).download(root="single")).read_text())
+print(api.artifact("matyan/{project}/table:latest").get("rows").data)
+"""
+
+
+def test_artifacts_have_files_of_earlier_versions(client, shared_server):  # noqa: F811
+    project = f"drafts-{client.directory.name}"
+    client.run(DRAFTS.format(project=project), shared_server.url)
+
+    def read(script, cache):
+        script = script.format(project=project)
+        # Nothing is read from the cache of another script.
+        cache = str(client.directory / cache)
+        return client.run(script, shared_server.url, WANDB_CACHE_DIR=cache).splitlines()
+
+    assert read(READ_DRAFTS, "first") == [
+        "v1 2 b.txt=bbb folder/a.txt=aaa",
+        "v1 2 c.txt=ccc d.txt=ddd",
+    ]
+    assert read(READ_SINGLE_FILES, "second") == ["aaa", "bbb", "[[1], [2]]"]
+
+
+LINKS = """
+import wandb
+from pathlib import Path
+run = wandb.init(project="{project}")
+Path("net.txt").write_text("weights")
+artifact = wandb.Artifact("net", type="model")
+artifact.add_file("net.txt")
+run.log_artifact(artifact).wait()
+linked = run.link_artifact(artifact, "{project}-links/best", aliases=["prod"])
+print(linked.version, linked.is_link)
+run.finish()
+api = wandb.Api()
+found = api.artifact("matyan/{project}-links/best:prod")
+print(found.source_name, Path(found.download(), "net.txt").read_text())
+found.aliases.append("new")
+found.save()
+print(api.artifact("matyan/{project}-links/best:new").version)
+api.artifact("matyan/{project}-links/best:latest").unlink()
+try:
+    api.artifact("matyan/{project}-links/best:prod")
+except Exception:
+    print("no link")
+print(api.artifact("matyan/{project}/net:latest").version)
+"""
+
+
+def test_versions_are_linked_to_other_collections(client, shared_server):  # noqa: F811
+    project = f"linked-{client.directory.name}"
+    printed = client.run(LINKS.format(project=project), shared_server.url)
+    assert printed.splitlines() == ["v0 True", "net:v0 weights", "v0", "no link", "v0"]
+
+
+LOG_DATA = """
+import wandb
+from pathlib import Path
+run = wandb.init(project="{project}", id="{run}")
+Path("data.txt").write_text("one")
+artifact = wandb.Artifact("data", type="dataset")
+artifact.add_file("data.txt")
+run.log_artifact(artifact).wait()
+used = run.use_artifact("data:latest")
+print(Path(used.download(), "data.txt").read_text())
+run.finish()
+"""
+
+
+def test_an_artifact_of_a_deleted_run_is_uploaded_again(client, shared_server):  # noqa: F811
+    project = f"lost-{client.directory.name}"
+    for run_id in ("first", "second"):
+        script = LOG_DATA.format(project=project, run=run_id)
+        # Nothing is read from the cache of the first run.
+        cache = str(client.directory / f"cache-{run_id}")
+        assert client.run(script, shared_server.url, WANDB_CACHE_DIR=cache).split() == ["one"]
+        assert Repo(shared_server.url).delete_run(f"{run_id}:{project}")
+    script = f"""
+import wandb
+try:
+    wandb.Api().artifact("matyan/{project}/data:latest")
+except Exception as error:
+    print("not found")
+"""
+    assert client.run(script, shared_server.url) == "not found\n"
+
+
+TAGS = """
+import wandb
+artifact = wandb.Api().artifact("matyan/{project}/data:latest")
+artifact.tags = ["a", "b"]
+artifact.save()
+artifact.tags.remove("a")
+artifact.save()
+print(wandb.Api().artifact("matyan/{project}/data:latest").tags)
+"""
+
+
+def test_artifacts_have_tags(shared_server, tmp_path):
+    client = Client(PYTHONS["current"], tmp_path)
+    project = f"tags-{tmp_path.name}"
+    client.run(LOG_DATA.format(project=project, run="r"), shared_server.url)
+    assert client.run(TAGS.format(project=project), shared_server.url) == "['b']\n"
