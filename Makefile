@@ -474,7 +474,7 @@ WANDB_ENV := $(CACHE)/wandb-$(call sum,$(WANDB_LIST) $(LOCKS)/wandb.txt)
 OLD_WANDB_LIST := $(SDK)/tests/wandb_clients/requirements.txt
 OLD_WANDB_ENV := $(CACHE)/wandb-old-$(call sum,$(OLD_WANDB_LIST) $(LOCKS)/wandb-old.txt)
 
-importers: build $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
+importers: build kafka $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) \
 		$(IMPORTERS_ENV)/bin/python -m pytest -rfEs -p no:cacheprovider tests/importing tests/test_wandb_parity.py tests/test_aim_parity.py
 

@@ -61,14 +61,20 @@ def stored_run(server, run_hash):
     return Run(run_hash, repo=server.url, read_only=True)
 
 
-def test_everything_is_stored_exactly(shared_server, logs):
-    result, problems = follow_once(shared_server, logs)
-    runs = {stored_run(shared_server, begun).name: begun for begun in result["runs_begun"]}
+@pytest.fixture(params=["shared_server", "kafka_server"])
+def server(request):
+    """A server with its own log, and one over Kafka."""
+    return request.getfixturevalue(request.param)
+
+
+def test_everything_is_stored_exactly(server, logs):
+    result, problems = follow_once(server, logs)
+    runs = {stored_run(server, begun).name: begun for begun in result["runs_begun"]}
     assert set(runs) == set(EXPECTED)
     assert "left out 1 tensors with several elements" in problems
     for label, expected in EXPECTED.items():
         run_hash = runs[label]
-        run = stored_run(shared_server, run_hash)
+        run = stored_run(server, run_hash)
         assert run.experiment == logs.name
         scalars = {
             (name, "{}"): last_of_each_step(found) for name, found in expected["scalars"].items()
@@ -76,13 +82,13 @@ def test_everything_is_stored_exactly(shared_server, logs):
         assert points(run) == scalars
         for kind, name in (("images", "images"), ("audios", "audio")):
             wanted = {tag: sorted(found, key=repr) for tag, found in expected[name].items()}
-            assert objects(shared_server, run_hash, kind) == wanted
-        texts = objects(shared_server, run_hash, "texts")
+            assert objects(server, run_hash, kind) == wanted
+        texts = objects(server, run_hash, "texts")
         assert {
             tag: [[step, text["data"]] for step, text in found] for tag, found in texts.items()
         } == expected["texts"]
-        check_histograms(objects(shared_server, run_hash, "distributions"), expected["histograms"])
-    assert stored_run(shared_server, runs["x"])["hparams"] == {
+        check_histograms(objects(server, run_hash, "distributions"), expected["histograms"])
+    assert stored_run(server, runs["x"])["hparams"] == {
         "bias": True,
         "layers": 3,
         "lr": 0.01,
