@@ -711,9 +711,10 @@ bench-ui: build chromium ui-build $(SDK_STAMP) $(UI_DIR) ## Print what charts, 1
 
 .PHONY: bench-clients
 CLIENT_BENCHES := tests/protocols/bench
-bench-clients: $(MLFLOW_ENV) $(OPTUNA_ENV) $(IMPORTERS_ENV) ## Print what clients of other trackers cost here and on their own servers (RUNS=100000)
+bench-clients: $(MLFLOW_ENV) $(WANDB_ENV) $(OPTUNA_ENV) $(IMPORTERS_ENV) ## Print what clients of other trackers cost here and on their own servers (RUNS=100000)
 	cargo build --release --quiet -p matyan
 	MATYAN_BIN=$(RELEASE_BIN) $(MLFLOW_ENV)/bin/python $(CLIENT_BENCHES)/mlflow_client.py $(RUNS)
+	MATYAN_BIN=$(RELEASE_BIN) $(WANDB_ENV)/bin/python $(CLIENT_BENCHES)/wandb_client.py
 	TZ=UTC MATYAN_BIN=$(RELEASE_BIN) $(OPTUNA_ENV)/bin/python $(CLIENT_BENCHES)/optuna_client.py
 	MATYAN_BIN=$(RELEASE_BIN) $(IMPORTERS_ENV)/bin/python $(CLIENT_BENCHES)/tensorboard_files.py
 

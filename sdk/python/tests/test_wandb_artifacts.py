@@ -183,7 +183,7 @@ print(wandb.Api().artifact("matyan/{project}/data:latest").tags)
 
 
 def test_artifacts_have_tags(shared_server, tmp_path):
-    client = Client(PYTHONS["current"], tmp_path)
+    current = Client(PYTHONS["current"], tmp_path)
     project = f"tags-{tmp_path.name}"
-    client.run(LOG_DATA.format(project=project, run="r"), shared_server.url)
-    assert client.run(TAGS.format(project=project), shared_server.url) == "['b']\n"
+    current.run(LOG_DATA.format(project=project, run="r"), shared_server.url)
+    assert current.run(TAGS.format(project=project), shared_server.url) == "['b']\n"

@@ -448,6 +448,7 @@ except Exception:
     print("no run")
 """
 
+
 def test_the_public_api_edits_runs_and_artifacts(client, shared_server):
     project = f"edits-{client.directory.name}"
     run, file, artifact, aliases, collection, *deleted = client.run(
