@@ -179,7 +179,9 @@ async fn version_of_digest(context: &CallContext, collection: &str, digest: &str
     let found = versions(&members).rev().find(|version| version["digest"] == digest);
     let Some(id) = found.and_then(|version| version["id"].as_str()) else { return Ok(None) };
     let Some(artifact) = documents::read(&context.channels, ARTIFACTS, id).await? else { return Ok(None) };
-    Ok(if has_files(context, &artifact).await? { Some(artifact) } else { None })
+    let is_complete =
+        has_files(context, &artifact).await? && manifest::has_files_of_others(context, &artifact).await?;
+    Ok(is_complete.then_some(artifact))
 }
 
 async fn add_aliases_of(context: &CallContext, input: &Arguments, artifact: &Members) -> Result<()> {

@@ -21,7 +21,7 @@ use crate::budget::Resource;
 use crate::call::CallContext;
 use crate::documents::{self, ARTIFACTS, Members, text};
 use crate::error::{Result, WandbError};
-use crate::files::{ARTIFACT_FOLDER, MANIFEST};
+use crate::files::{ARTIFACT_FOLDER, MANIFEST, size};
 use crate::names::file_path;
 
 /// The member of a version's document with the owners of its files besides itself, by their ids.
@@ -151,6 +151,17 @@ pub(crate) struct VersionFile {
 /// The owners of files of a version besides itself. Null if there are none.
 pub(crate) fn other_owners(version: &Members) -> &Value {
     version.get(OWNERS).unwrap_or(&Value::Null)
+}
+
+/// Whether the other owners of files of a version have their files, which are deleted with their runs.
+pub(crate) async fn has_files_of_others(context: &CallContext, version: &Members) -> Result<bool> {
+    for (id, members) in other_owners(version).as_object().into_iter().flatten() {
+        let owner = Owner::new(id, members.as_object().ok_or_else(|| WandbError::broken(OWNERS))?);
+        if size(context, &owner.run_id, &owner.path(MANIFEST)?).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The files of a version, with their owners: the version itself, or one of the others.
