@@ -50,6 +50,21 @@ pub(crate) fn has_links(collection: &Members) -> bool {
     collection.get(LINKS).and_then(Value::as_bool).unwrap_or_default()
 }
 
+pub(crate) fn no_artifact(id: &str) -> WandbError {
+    let message = format!("there is no artifact with the id `{}`: log it again", id.escape_debug());
+    WandbError::missing(message)
+}
+
+/// The document of a version.
+pub(crate) async fn stored(context: &CallContext, id: &str) -> Result<Members> {
+    documents::read(&context.channels, ARTIFACTS, id).await?.ok_or_else(|| no_artifact(id))
+}
+
+/// The document of the version that an input names.
+pub(crate) async fn stored_input(context: &CallContext, input: &Arguments) -> Result<Members> {
+    stored(context, input.required("artifactID")?).await
+}
+
 /// The versions of a collection, oldest first.
 pub(crate) fn versions(collection: &Members) -> impl DoubleEndedIterator<Item = &Value> {
     collection.get("versions").and_then(Value::as_array).into_iter().flatten()

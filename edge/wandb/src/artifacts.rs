@@ -5,14 +5,13 @@
 //! When all files of a version are uploaded, one change of the collection's document gives the version its number and
 //! moves `latest` to it.
 
-use std::collections::BTreeSet;
-
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
+use crate::aliases::{add_aliases_of, aliases_mut, own_collection, replace_aliases, requested_aliases};
 use crate::artifact_view::{
-    COMMITTED, LATEST, aliases_of, artifact_id, collection_name, entity_of, has_files, has_links, node,
-    totals, versions,
+    COMMITTED, LATEST, artifact_id, collection_name, entity_of, has_files, has_links, no_artifact, node,
+    stored, stored_input, totals, versions,
 };
 use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
 use crate::call::{CallContext, entity_or_default, project_or_default};
@@ -34,28 +33,12 @@ const DELETED: &str = "DELETED";
 /// Versions of a collection, which are in one document.
 const MAX_VERSIONS: usize = 10_000;
 
-/// Aliases of a collection.
-const MAX_ALIASES: usize = 10_000;
-
 /// Files in one request.
 const MAX_FILES: usize = 10_000;
 
 pub(crate) fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-pub(crate) fn no_artifact(id: &str) -> WandbError {
-    let message = format!("there is no artifact with the id `{}`: log it again", id.escape_debug());
-    WandbError::missing(message)
-}
-
-async fn stored(context: &CallContext, id: &str) -> Result<Members> {
-    documents::read(&context.channels, ARTIFACTS, id).await?.ok_or_else(|| no_artifact(id))
-}
-
-async fn stored_input(context: &CallContext, input: &Arguments) -> Result<Members> {
-    stored(context, input.required("artifactID")?).await
 }
 
 /// The path of a file of an artifact in its run.
@@ -150,25 +133,6 @@ async fn link(context: &CallContext, run: RunSnapshot, member: &str, id: &str) -
     Ok(())
 }
 
-pub(crate) fn requested_aliases(input: &Arguments) -> Result<Vec<String>> {
-    input.objects("aliases")?.iter().map(|alias| checked_alias(alias.required("alias")?)).collect()
-}
-
-fn checked_alias(alias: &str) -> Result<String> {
-    if alias.contains(['/', ':']) || is_version(alias) {
-        return Err(WandbError::invalid(format!(
-            "`{}` is not an alias: it contains `/` or `:`, or is the name of a version",
-            alias.escape_debug()
-        )));
-    }
-    Ok(alias.to_owned())
-}
-
-fn is_version(name: &str) -> bool {
-    name.strip_prefix('v')
-        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit()))
-}
-
 /// The newest version with these files; `None` if there is none, or if its files were deleted with its run. The client
 /// uploads no files for a version that it gets.
 async fn version_of_digest(context: &CallContext, collection: &str, digest: &str) -> Result<Option<Members>> {
@@ -182,19 +146,6 @@ async fn version_of_digest(context: &CallContext, collection: &str, digest: &str
     let is_complete =
         has_files(context, &artifact).await? && manifest::has_files_of_others(context, &artifact).await?;
     Ok(is_complete.then_some(artifact))
-}
-
-async fn add_aliases_of(context: &CallContext, input: &Arguments, artifact: &Members) -> Result<()> {
-    let aliases = requested_aliases(input)?;
-    if aliases.is_empty() {
-        return Ok(());
-    }
-    change_aliases(context, &own_collection(artifact)?, artifact, Effect::Adds, |known, id| {
-        for alias in &aliases {
-            known.insert(alias.clone(), id.into());
-        }
-    })
-    .await
 }
 
 /// Adds the tags of a known version that is logged again.
@@ -211,61 +162,6 @@ async fn add_tags(context: &CallContext, artifact: Members, tags: &[String]) -> 
         Ok(members.clone())
     })
     .await
-}
-
-/// The collection in which a version was logged.
-pub(crate) fn own_collection(artifact: &Members) -> Result<String> {
-    collection_name(text(artifact, "project"), text(artifact, "collection"))
-}
-
-/// The collection whose aliases a client changes: a version may also be linked to others.
-fn collection_of_aliases(input: &Arguments, artifact: &Members) -> Result<String> {
-    let aliases = input.objects("aliases")?;
-    let Some(first) = aliases.first() else { return own_collection(artifact) };
-    let project = first.text("projectName")?.unwrap_or_else(|| text(artifact, "project"));
-    let name = first.text("artifactCollectionName")?.unwrap_or_else(|| text(artifact, "collection"));
-    collection_name(project, name)
-}
-
-/// Changes the aliases of a collection: the id of a version by alias.
-async fn change_aliases(
-    context: &CallContext,
-    collection: &str,
-    artifact: &Members,
-    effect: Effect,
-    change: impl Fn(&mut Members, &str),
-) -> Result<()> {
-    documents::change(&context.channels, COLLECTIONS, collection, effect, |members| {
-        change_known_aliases(members, artifact, &change)
-    })
-    .await
-}
-
-/// Changes the aliases in the document of a collection. Until a version is committed, its aliases are in its own document,
-/// and it may be the first of its collection.
-fn change_known_aliases(
-    collection: &mut Members,
-    artifact: &Members,
-    change: &impl Fn(&mut Members, &str),
-) -> Result<()> {
-    let id = text(artifact, "id");
-    if !versions(collection).any(|version| version["id"] == id) {
-        return Err(WandbError::invalid(
-            "the artifact is not committed: wait for it with `artifact.wait()`, and then change its aliases",
-        ));
-    }
-    let aliases = aliases_mut(collection)?;
-    change(aliases, id);
-    if aliases.len() > MAX_ALIASES {
-        let message = format!("the artifact has more than {MAX_ALIASES} aliases: delete some");
-        return Err(WandbError::invalid(message));
-    }
-    Ok(())
-}
-
-pub(crate) fn aliases_mut(collection: &mut Members) -> Result<&mut Members> {
-    let aliases = collection.entry("aliases").or_insert_with(|| json!({}));
-    aliases.as_object_mut().ok_or_else(|| WandbError::broken("aliases"))
 }
 
 /// Refuses changes to the files of a version that others may already use.
@@ -533,24 +429,6 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
     Ok(json!({"artifact": node(context, entity_of(&artifact), &artifact).await?}))
 }
 
-/// Replaces the aliases of a version. Without the right to edit, a client that sends the aliases it knows and a new one
-/// adds the new one.
-async fn replace_aliases(context: &CallContext, artifact: &Members, aliases: &[String]) -> Result<()> {
-    let name = own_collection(artifact)?;
-    let collection = documents::read(&context.channels, COLLECTIONS, &name).await?.unwrap_or_default();
-    let known = aliases_of(&collection, text(artifact, "id"));
-    let left_out: BTreeSet<String> = known.filter(|alias| !aliases.contains(alias)).cloned().collect();
-    let effect = if left_out.is_empty() { Effect::Adds } else { Effect::Deletes };
-    change_aliases(context, &name, artifact, effect, |known, id| {
-        // An alias that was added in the meantime stays.
-        known.retain(|alias, version| *version != *id || !left_out.contains(alias));
-        for alias in aliases {
-            known.insert(alias.clone(), id.into());
-        }
-    })
-    .await
-}
-
 /// Records that a run has used a version.
 pub(crate) async fn use_by_run(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
@@ -590,33 +468,10 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
     Ok(json!({"artifact": {"id": id, "state": DELETED}}))
 }
 
-/// Adds or deletes aliases.
-pub(crate) async fn set_aliases(
-    context: &CallContext,
-    arguments: &Arguments,
-    is_added: bool,
-) -> Result<Value> {
-    let input = arguments.input()?;
-    let artifact = stored_input(context, &input).await?;
-    let aliases = requested_aliases(&input)?;
-    let effect = if is_added { Effect::Adds } else { Effect::Deletes };
-    let collection = collection_of_aliases(&input, &artifact)?;
-    change_aliases(context, &collection, &artifact, effect, |known, id| {
-        for alias in &aliases {
-            if is_added {
-                known.insert(alias.clone(), id.into());
-            } else if known.get(alias).is_some_and(|version| version == id) {
-                known.remove(alias);
-            }
-        }
-    })
-    .await?;
-    Ok(json!({"success": true}))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact_view::aliases_of;
 
     fn artifact(id: &str, aliases: &[&str]) -> Members {
         let value = json!({"id": id, "project": "p", "collection": "model", "type": "model", "digest": id, "aliases": aliases});
@@ -643,20 +498,6 @@ mod tests {
     }
 
     #[test]
-    fn aliases_of_a_version_that_is_not_committed_are_refused() {
-        let mut collection = Members::new();
-        let add = |known: &mut Members, id: &str| {
-            known.insert("best".to_owned(), id.into());
-        };
-        let error = change_known_aliases(&mut collection, &artifact("a", &[]), &add).unwrap_err();
-        assert!(error.message.contains("artifact.wait()"), "{error}");
-        assert!(collection.is_empty(), "the collection has no type yet, and the first commit must set it");
-        assert_eq!(add_version(&mut collection, &artifact("a", &[])), Ok(0));
-        change_known_aliases(&mut collection, &artifact("a", &[]), &add).unwrap();
-        assert_eq!(collection["aliases"], json!({"best": "a", "latest": "a"}));
-    }
-
-    #[test]
     fn a_collection_without_a_type_gets_one() {
         let stored = json!({"aliases": {"best": "a"}});
         let mut collection = stored.as_object().unwrap().clone();
@@ -670,16 +511,6 @@ mod tests {
         for (state, is_open) in [(PENDING, true), (COMMITTED, false)] {
             version.insert("state".to_owned(), state.into());
             assert_eq!(check_pending(&version).is_ok(), is_open, "{state}");
-        }
-    }
-
-    #[test]
-    fn aliases_are_no_versions() {
-        for alias in ["v1", "v0", "a:b", "a/b"] {
-            assert!(checked_alias(alias).is_err(), "{alias}");
-        }
-        for alias in ["best", "v", "v1.0", "version1"] {
-            assert!(checked_alias(alias).is_ok(), "{alias}");
         }
     }
 }

@@ -7,6 +7,7 @@
 //! caller, and keeps nothing between requests. Everything that a client streams identifies its own place, so that a
 //! repeated request stores nothing twice.
 
+mod aliases;
 mod artifact_view;
 mod artifacts;
 mod batch;

@@ -4,16 +4,14 @@
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
+use crate::aliases::{aliases_mut, own_collection, requested_aliases};
 use crate::artifact_view::{
-    COMMITTED, LATEST, LINKS, artifact_id, collection_name, has_links, type_of, versions,
+    COMMITTED, LATEST, LINKS, artifact_id, collection_name, has_links, stored, type_of, versions,
 };
-use crate::artifacts::{
-    aliases_mut, check_type, no_artifact, now_us, own_collection, push_version, remove_version,
-    requested_aliases,
-};
+use crate::artifacts::{check_type, now_us, push_version, remove_version};
 use crate::call::{CallContext, project_or_default};
 use crate::collections::{no_collection, parsed_id};
-use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
+use crate::documents::{self, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::node::Arguments;
 
@@ -32,8 +30,7 @@ pub(crate) async fn add(context: &CallContext, arguments: &Arguments) -> Result<
         Some(id) => id.to_owned(),
         None => artifact_id(input.required("clientID")?),
     };
-    let artifact =
-        documents::read(&context.channels, ARTIFACTS, &id).await?.ok_or_else(|| no_artifact(&id))?;
+    let artifact = stored(context, &id).await?;
     if text(&artifact, "state") != COMMITTED {
         return Err(WandbError::invalid(
             "the artifact is not committed: wait for it with `artifact.wait()`, and then link it",

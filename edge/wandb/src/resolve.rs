@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::aliases;
 use crate::artifact_view;
 use crate::artifacts;
 use crate::call::{
@@ -141,8 +142,8 @@ async fn mutation(context: &CallContext, field: &str, arguments: &Arguments) -> 
         "deleteArtifactSequence" => collections::delete(context, arguments).await,
         "linkArtifact" => links::add(context, arguments).await,
         "unlinkArtifact" => links::delete(context, arguments).await,
-        "addAliases" => artifacts::set_aliases(context, arguments, true).await,
-        "deleteAliases" => artifacts::set_aliases(context, arguments, false).await,
+        "addAliases" => aliases::set_aliases(context, arguments, true).await,
+        "deleteAliases" => aliases::set_aliases(context, arguments, false).await,
         _ => Err(unknown(field)),
     }
 }
