@@ -490,6 +490,38 @@ async fn a_draft_of_a_version_has_the_files_of_the_version() {
 }
 
 #[tokio::test]
+async fn a_version_that_no_run_has_made_belongs_to_the_run_that_uses_it() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
+    let written = || -> Value {
+        let written: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
+        serde_json::from_slice(&written.content).unwrap()
+    };
+    let missing = Status::not_found("no document");
+    port.backend.fails(GET_DOCUMENT, Vec::<documents::GetResponse>::new(), missing);
+    let answer = port.execute(&LOG_ARTIFACT.replace(r#"runName: "r","#, "")).await;
+    assert_eq!(answer["data"]["createArtifact"], json!({"artifact": {"state": "PENDING"}}), "{answer}");
+    assert_eq!(written()["run_id"], "");
+    assert!(port.frontier.published().is_empty(), "no run has made it");
+
+    let without_run = version_with(json!({"state": "PENDING", "run": "", "run_id": ""}));
+    port.backend.answers(GET_DOCUMENT, [without_run]);
+    let manifest = |run: &str| {
+        format!(
+            r#"mutation {{ createArtifactManifest(input: {{
+                artifactID: "x", name: "m", digest: "E", projectName: "p"{run}
+            }}) {{ artifactManifest {{ file {{ uploadUrl }} }} }} }}"#
+        )
+    };
+    let answer = port.execute(&manifest("")).await;
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("needs a run"), "{answer}");
+    let answer = port.execute(&manifest(r#", runName: "r""#)).await;
+    let url = &answer["data"]["createArtifactManifest"]["artifactManifest"]["file"]["uploadUrl"];
+    assert!(url.as_str().unwrap().contains("/r:p/wandb-artifacts/x/"), "{answer}");
+    assert_eq!((&written()["run"], &written()["run_id"]), (&json!("r"), &json!("r:p")));
+}
+
+#[tokio::test]
 async fn a_version_is_linked_to_a_collection() {
     let port = Port::with_run("r:p");
     port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);

@@ -24,7 +24,7 @@ use crate::names::{MADE_ARTIFACTS, RunName, USED_ARTIFACTS, WANDB, file_path};
 use crate::node::Arguments;
 use crate::param_changes::ParamChanges;
 use crate::parted_uploads;
-use crate::run_view::{RunSnapshot, parts_to_change};
+use crate::run_view::{RunSnapshot, parts_to_change, parts_without_params};
 use crate::runs::{find_parts, no_run};
 
 const PENDING: &str = "PENDING";
@@ -69,11 +69,16 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
         let artifact = add_tags(context, artifact, &tags).await?;
         return Ok(json!({"artifact": node(context, &entity, &artifact).await?}));
     }
-    let run_name = input.text("runName")?.ok_or_else(|| {
-        WandbError::invalid("an artifact needs a run: call `wandb.init`, and then `log_artifact` of the run")
-    })?;
-    let run = RunName::new(&project, run_name)?;
-    let found = find_parts(context, &run, parts_to_change()).await?.ok_or_else(|| no_run(&run.id))?;
+    // A version that no run has made belongs to the run that uses it, which its manifest names.
+    let run_name = input.text("runName")?;
+    let maker = match run_name {
+        Some(run_name) => {
+            let run = RunName::new(&project, run_name)?;
+            Some(find_parts(context, &run, parts_to_change()).await?.ok_or_else(|| no_run(&run.id))?)
+        }
+        None => None,
+    };
+    let run_name = run_name.unwrap_or_default();
     let id = match input.text("clientID")? {
         Some(client_id) => artifact_id(client_id),
         None => artifact_id(&format!("{collection}/{run_name}/{digest_text}")),
@@ -87,7 +92,7 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
         ("collection", name.as_str()),
         ("type", input.required("artifactTypeName")?),
         ("run", run_name),
-        ("run_id", found.run_id.as_str()),
+        ("run_id", maker.as_ref().map_or("", |run| run.run_id.as_str())),
         ("digest", digest_text),
         ("description", input.text("description")?.unwrap_or_default()),
         ("metadata", input.text("metadata")?.unwrap_or("{}")),
@@ -101,7 +106,9 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     artifact.insert("aliases".to_owned(), requested_aliases(&input)?.into());
     change_tags(&mut artifact, &tags, &[])?;
     let artifact = begin(context, &id, &artifact).await?;
-    link(context, found, MADE_ARTIFACTS, &id).await?;
+    if let Some(maker) = maker {
+        link(context, maker, MADE_ARTIFACTS, &id).await?;
+    }
     Ok(json!({"artifact": node(context, &entity, &artifact).await?}))
 }
 
@@ -233,34 +240,56 @@ pub(crate) async fn create_manifest(context: &CallContext, arguments: &Arguments
     let id = input.required("artifactID")?;
     let manifest_type = input.text("type")?;
     let base = input.text("baseArtifactID")?;
-    documents::change(&context.channels, ARTIFACTS, id, Effect::Adds, |members| {
+    let user = user_of_new_version(context, &input, &stored(context, id).await?).await?;
+    let artifact = documents::change(&context.channels, ARTIFACTS, id, Effect::Adds, |members| {
         if members.is_empty() {
             return Err(no_artifact(id));
         }
         check_pending(members)?;
         manifest::set_base(members, manifest_type, base);
-        Ok(())
+        if let Some((run, run_id)) = &user {
+            members.insert("run".to_owned(), run.as_str().into());
+            members.insert("run_id".to_owned(), run_id.as_str().into());
+        }
+        Ok(members.clone())
     })
     .await?;
-    manifest_upload(context, id, input.text("digest")?).await
+    manifest_upload(context, &artifact, input.text("digest")?).await
+}
+
+/// The run that uses a new version, by its ids in W&B and here; `None` if a run has made the version.
+async fn user_of_new_version(
+    context: &CallContext,
+    input: &Arguments,
+    artifact: &Members,
+) -> Result<Option<(String, String)>> {
+    if !text(artifact, "run_id").is_empty() {
+        return Ok(None);
+    }
+    let run_name = input.text("runName")?.ok_or_else(|| {
+        WandbError::invalid("an artifact needs a run: call `wandb.init`, and then `log_artifact` of the run")
+    })?;
+    let run = RunName::new(project_or_default(input.text("projectName")?), run_name)?;
+    let found = find_parts(context, &run, parts_without_params()).await?.ok_or_else(|| no_run(&run.id))?;
+    Ok(Some((run.id, found.run_id)))
 }
 
 /// The id of a manifest is the id of its version.
 pub(crate) async fn update_manifest(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
-    let id = input.required("artifactManifestID")?;
-    manifest_upload(context, id, input.text("digest")?).await
+    let artifact = stored(context, input.required("artifactManifestID")?).await?;
+    check_pending(&artifact)?;
+    manifest_upload(context, &artifact, input.text("digest")?).await
 }
 
-async fn manifest_upload(context: &CallContext, id: &str, digest: Option<&str>) -> Result<Value> {
-    let artifact = stored(context, id).await?;
-    check_pending(&artifact)?;
-    let path = path_in_run(&artifact, MANIFEST)?;
-    let upload = sign(context, text(&artifact, "run_id"), &path).await?;
+async fn manifest_upload(context: &CallContext, artifact: &Members, digest: Option<&str>) -> Result<Value> {
+    let (id, run_id) = (text(artifact, "id"), text(artifact, "run_id"));
+    let path = path_in_run(artifact, MANIFEST)?;
+    let upload = sign(context, run_id, &path).await?;
     let mut batch = RunBatch::default();
-    batch.announce(text(&artifact, "run_id"), &path);
+    batch.announce(run_id, &path);
     // The commit reads the manifest, and a client does not repeat a commit that was refused.
-    publish_and_wait(&context.channels, text(&artifact, "run_id"), batch).await?.check_visible()?;
+    publish_and_wait(&context.channels, run_id, batch).await?.check_visible()?;
     let file = json!({
         "id": id,
         "name": MANIFEST,

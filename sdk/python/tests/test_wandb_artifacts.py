@@ -61,6 +61,9 @@ for name in ("c.txt", "d.txt"):
     added = wandb.Artifact("added", type="dataset", incremental=True)
     added.add_file(name)
     run.log_artifact(added).wait()
+raw = wandb.Artifact("raw", type="dataset")
+raw.add_file("a.txt")
+run.use_artifact(raw)
 table = wandb.Artifact("table", type="dataset")
 table.add(wandb.Table(columns=["n"], data=[[1], [2]]), "rows")
 run.log_artifact(table).wait()
@@ -86,7 +89,9 @@ api = wandb.Api()
 version = api.artifact("matyan/{project}/data:latest")
 for name in ("folder/a.txt", "b.txt"):
     print(Path(version.get_entry(name).download(root="single")).read_text())
-print(api.artifact("matyan/{project}/table:latest").get("rows").data)
+table = api.artifact("matyan/{project}/table:latest")
+print(table.get("rows").data)
+print(*sorted(used.name for used in table.logged_by().used_artifacts()))
 """
 
 
@@ -104,7 +109,7 @@ def test_artifacts_have_files_of_earlier_versions(client, shared_server):  # noq
         "v1 2 b.txt=bbb folder/a.txt=aaa",
         "v1 2 c.txt=ccc d.txt=ddd",
     ]
-    assert read(READ_SINGLE_FILES, "second") == ["aaa", "bbb", "[[1], [2]]"]
+    assert read(READ_SINGLE_FILES, "second") == ["aaa", "bbb", "[[1], [2]]", "data:v0 raw:v0"]
 
 
 LINKS = """
