@@ -262,7 +262,7 @@ async fn rule_114_all_histories_of_a_request_share_its_values() {
 #[tokio::test]
 async fn a_scan_of_a_long_history_begins_with_its_first_step() {
     let port = Port::new(&[Protocol::Wandb]);
-    answer_history(&port.backend, 40);
+    answer_history(&port.backend, 1);
     let document = r#"{ project(name: "p") { run(name: "r") {
         parquetHistory(liveKeys: ["_step"]) { parquetUrls liveData }
     } } }"#;

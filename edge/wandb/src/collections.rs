@@ -92,12 +92,12 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
     let full = collection_name(project, name)?;
     let delete_versions = async |members: Members| {
         if has_links(&members) {
-            return Ok(());
+            return Ok::<_, WandbError>(());
         }
         for version in versions(&members).filter_map(|version| version["id"].as_str()) {
             documents::delete(&context.channels, ARTIFACTS, version).await?;
         }
-        Ok::<_, WandbError>(())
+        Ok(())
     };
     documents::delete_prepared(&context.channels, COLLECTIONS, &full, delete_versions).await?;
     Ok(json!({"artifactCollection": {"id": id, "name": name, "state": DELETED}}))

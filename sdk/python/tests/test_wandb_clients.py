@@ -181,6 +181,35 @@ print(run.resumed, run.step)
     assert set(run.tags) == {"x"}
 
 
+BRANCHES = """
+import wandb
+run = wandb.init(project="{project}", id="r")
+for i in range(10):
+    run.log({{"loss": i}})
+print("a line")
+run.alert("slow", "below ten", level=wandb.AlertLevel.WARN)
+run.finish()
+fork = wandb.init(project="{project}", id="f", fork_from="r?_step=4")
+fork.log({{"loss": 100}})
+fork.finish()
+rewound = wandb.init(project="{project}", resume_from="r?_step=6")
+rewound.log({{"loss": 200}})
+rewound.finish()
+"""
+
+
+def test_a_run_is_forked_and_rewound(client, shared_server):
+    project = f"branches-{client.directory.name}"
+    client.run(BRANCHES.format(project=project), shared_server.url)
+    forked = points(stored(shared_server, "f", project), "loss")
+    assert forked == {**{i: float(i) for i in range(5)}, 5: 100.0}
+    run = stored(shared_server, "r", project)
+    assert points(run, "loss") == {**{i: float(i) for i in range(7)}, 7: 200.0}
+    assert "a line" in run.get_terminal_logs()
+    records = json.dumps(run.get_log_records())
+    assert "below ten" in records and '"WARNING"' in records
+
+
 def test_an_offline_run_is_synced_once_however_often(client, shared_server):
     project = f"offline-{client.directory.name}"
     client.run(LOG.replace(PROJECT, project), shared_server.url, WANDB_MODE="offline")
