@@ -504,6 +504,10 @@ async fn a_version_that_no_run_has_made_belongs_to_the_run_that_uses_it() {
     assert_eq!(written()["run_id"], "");
     assert!(port.frontier.published().is_empty(), "no run has made it");
 
+    let of_several_runs = LOG_ARTIFACT.replace("clientID", r#"distributedID: "d", clientID"#);
+    let answer = port.execute(&of_several_runs).await;
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("several runs"), "{answer}");
+
     let without_run = version_with(json!({"state": "PENDING", "run": "", "run_id": ""}));
     port.backend.answers(GET_DOCUMENT, [without_run]);
     let manifest = |run: &str| {

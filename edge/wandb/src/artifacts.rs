@@ -60,6 +60,13 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
         }
     };
     let collection = collection_name(&project, &name)?;
+    if input.text("distributedID")?.is_some() {
+        // Without this, only the files of the run that ends the version would be in it.
+        return Err(WandbError::invalid(
+            "this server does not join the files of several runs to one version: log a version for each run, or all \
+             files with one run",
+        ));
+    }
     let digest_text = input.required("digest")?;
     let tags = tags_of(&input, "tags")?;
     if input.flag("enableDigestDeduplication")
