@@ -26,7 +26,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
     send_batches(writer, Arc::new(load::binary_batches(batches, POINTS, 1))).await;
     until_readable(&server, 1, batches * POINTS, start).await;
     table
-        .row(WORK, Budget::AtMost(1.3), Unit::Milliseconds, async || {
+        .row(WORK, Budget::AtMost(1.0), Unit::Milliseconds, async || {
             assert!(server.terminate().await.success(), "{}", server.log());
             server.start().await;
             read(&server).await

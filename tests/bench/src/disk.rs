@@ -8,11 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use matyan_proto::ingest::v1::{Event, FinishRun, IngestionBatch, event::Kind};
 use matyan_tests::{Server, binary::BinaryWriter};
 
 use crate::{
-    ingest::{run_id, send_batches, until_readable},
+    ingest::{finish, run_id, send_batches, until_readable},
     load,
     table::{Budget, Table, Unit},
 };
@@ -24,7 +23,7 @@ const POINTS_A_BATCH: usize = 2_000;
 const SETTLED: Duration = Duration::from_secs(15);
 
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
-    for (millions, budget) in [(1, 12.0), (10, 7.0), (100, 6.0)] {
+    for (millions, budget) in [(1, 12.0), (10, 5.0), (100, 5.0)] {
         let rows = ["live", "finished"].map(|state| format!("disk a point, {millions}M points, {state}"));
         if !rows.iter().any(|row| table.wants(row)) {
             continue;
@@ -56,11 +55,7 @@ async fn of_project(points: usize) -> [f64; 2] {
     drop(load);
     let live = settled(&server.data_dir()).await;
     for connection in 0..CONNECTIONS {
-        let mut writer = BinaryWriter::new(&run_id(connection));
-        writer.connect(&server.ingest).await.expect("the server listens");
-        let finish = Event { kind: Some(Kind::FinishRun(FinishRun::default())), ..Event::default() };
-        let batch = IngestionBatch { events: vec![finish], ..IngestionBatch::default() };
-        send_batches(writer, Arc::new(vec![batch])).await;
+        finish(&server, connection).await;
     }
     let finished = settled(&server.data_dir()).await;
     [live, finished].map(|bytes| bytes as f64 / points as f64)

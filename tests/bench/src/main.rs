@@ -10,6 +10,8 @@ mod charts;
 mod crafted_run;
 mod deleted;
 mod disk;
+mod export;
+mod first_page;
 mod ingest;
 mod kafka;
 mod latency;
@@ -90,6 +92,7 @@ async fn main() {
     neighbor::second_run::rows(&mut table, scale).await;
     neighbor::chart_readers::rows(&mut table, scale).await;
     runs::rows(&mut table, scale as u64).await;
+    runs::disk_rows(&mut table, scale as u64).await;
     storage::rows(&mut table, scale).await;
     disk::rows(&mut table, scale).await;
     deleted::rows(&mut table, scale as u64).await;
@@ -100,6 +103,8 @@ async fn main() {
     search::expensive::rows(&mut table, scale as u64).await;
     search::steps::rows(&mut table).await;
     search::slow_reader(&mut table, scale as u64).await;
+    first_page::rows(&mut table, scale as u64).await;
+    export::rows(&mut table, scale).await;
     pressure::rows(&mut table, scale).await;
     process::rows(&mut table, scale).await;
     sweeps::rows(&mut table, scale as u64).await;

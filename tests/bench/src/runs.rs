@@ -22,6 +22,7 @@ use prost::Message as _;
 use tonic::transport::Channel;
 
 use crate::{
+    disk::{settled, size_of},
     project::{self, Content},
     storage::bytes_of,
     table::{Budget, Table, Unit},
@@ -31,6 +32,13 @@ const CONNECTIONS: u64 = 8;
 
 /// Calls that wait for their answers on each connection.
 const OUTSTANDING: usize = 4;
+
+/// Runs whose disk space is measured: so many that the journal of the store, of up to 64 MB, is less than a kilobyte
+/// a run.
+const ON_DISK: u64 = 100_000;
+
+/// Runs whose requests are in memory at a time.
+const PREPARED: usize = 10_000;
 
 pub(crate) async fn rows(table: &mut Table, scale: u64) {
     let created = "runs of 200 params created over 8 connections, until found";
@@ -47,11 +55,37 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
         }
     }
     let [rate, bytes, documents, indexes] = figures;
-    table.print(created, Budget::AtLeast(3e3), Unit::PerSecond("runs"), rate);
+    table.print(created, Budget::AtLeast(4e3), Unit::PerSecond("runs"), rate);
     table.print(total, Budget::AtMost(15e3), Unit::Bytes, bytes);
     for (row, figures) in parts.iter().zip([documents, indexes]) {
         table.print(row, Budget::None, Unit::Bytes, figures);
     }
+}
+
+/// Disk space as users see it, measured once because it takes minutes.
+pub(crate) async fn disk_rows(table: &mut Table, scale: u64) {
+    let runs = ON_DISK / scale;
+    let rows = ["running server", "stopped server, without its journal"]
+        .map(|state| format!("`du` of a run of 200 params, {}k runs, {state}", runs / 1_000));
+    if !rows.iter().any(|row| table.wants(row)) {
+        return;
+    }
+    let [running, stopped] = disk_of(runs).await.map(|bytes| bytes as f64 / runs as f64);
+    table.print(&rows[0], Budget::AtMost(6e3), Unit::Bytes, vec![running]);
+    table.print(&rows[1], Budget::None, Unit::Bytes, vec![stopped]);
+}
+
+/// Bytes of the data directory of a server with many runs, while it runs and after its end.
+async fn disk_of(runs: u64) -> [u64; 2] {
+    let content = Content::of_runs(runs);
+    let mut server = Server::up().await;
+    for first in (0..runs).step_by(PREPARED) {
+        publish(&server, requests(content, first..runs.min(first + PREPARED as u64))).await;
+    }
+    until_found(&server, runs).await;
+    let running = settled(&server.data_dir()).await;
+    assert!(server.terminate().await.success(), "{}", server.log());
+    [running, size_of(&server.data_dir())]
 }
 
 fn request(content: Content, index: u64) -> PublishRequest {

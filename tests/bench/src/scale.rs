@@ -3,7 +3,7 @@
 
 mod plot;
 mod points;
-mod runs;
+pub(crate) mod runs;
 
 use std::path::PathBuf;
 

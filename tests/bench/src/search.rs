@@ -115,15 +115,15 @@ fn cases(runs: u64) -> Vec<Case> {
     };
     vec![
         Case {
-            last: budget(5.0),
+            last: budget(3.0),
             ..case("indexed predicate", of("run.hparams.shard == 7", 0, &[]), hits * 8 / 10..=hits * 11 / 10)
         },
         Case {
-            last: budget(60.0),
+            last: budget(40.0),
             ..case("full scan, 1 % match", of("run.hparams.seed % 100 == 7", 0, &[]), runs / 100..=runs / 100)
         },
         Case {
-            last: budget(100.0),
+            last: budget(50.0),
             ..case(
                 "full scan by a text",
                 of("'17' in run.name and run.hparams.seed % 100 == 17", 0, &[]),
@@ -229,7 +229,11 @@ async fn group_page(table: &mut Table, prefix: &str, client: &mut Client, last: 
 }
 
 /// Measures repeatedly after one warm-up, if any of the rows is wanted.
-async fn measured<T>(table: &Table, rows: &[&str], mut measure: impl AsyncFnMut() -> T) -> Option<Vec<T>> {
+pub(crate) async fn measured<T>(
+    table: &Table,
+    rows: &[&str],
+    mut measure: impl AsyncFnMut() -> T,
+) -> Option<Vec<T>> {
     if !rows.iter().any(|row| table.wants(row)) {
         return None;
     }

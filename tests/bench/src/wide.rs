@@ -19,10 +19,10 @@ const SERIES: usize = 10_000;
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
     let work = "10,000 series × 1 point a step, binary, until readable";
     table
-        .row(work, Budget::AtLeast(500.0), Unit::PerSecond("steps"), async || binary(400 / scale).await)
+        .row(work, Budget::AtLeast(1_000.0), Unit::PerSecond("steps"), async || binary(400 / scale).await)
         .await;
     let work = "10,000 series × 1 point a step, JSON over 8 connections, until readable";
-    table.row(work, Budget::AtLeast(120.0), Unit::PerSecond("steps"), async || json(120 / scale).await).await;
+    table.row(work, Budget::AtLeast(250.0), Unit::PerSecond("steps"), async || json(120 / scale).await).await;
 }
 
 async fn binary(steps: usize) -> f64 {

@@ -77,7 +77,7 @@ async fn connect(base: &str) -> Channel {
     endpoint.connect().await.expect("the server listens")
 }
 
-async fn create(server: &Server, from: u64, to: u64) {
+pub(crate) async fn create(server: &Server, from: u64, to: u64) {
     let mut writers = JoinSet::new();
     for _ in 0..CONNECTIONS {
         let channel = connect(&server.ingest).await;
@@ -141,7 +141,7 @@ fn param(name: &str) -> ParamPath {
 type Client = SearchServiceClient<Channel>;
 
 /// Milliseconds of a page of the table of runs, sorted by a metric.
-async fn page(client: &mut Client, position: u64) -> f64 {
+pub(crate) async fn page(client: &mut Client, position: u64) -> f64 {
     let parts =
         RunParts { props: true, param_paths: vec![param("seed"), param("rate_00")], ..RunParts::default() };
     let key = SeriesKey { name: "metric_3".into(), context: r#"{"subset": "train"}"#.into() };
