@@ -396,8 +396,8 @@ async fn add_summaries(snapshot: &dyn Snapshot, run_ref: RunRef, series: &mut [S
     metrics.sort_unstable_by_key(|info| info.number);
     let run = RunSeries::open(snapshot, run_ref).await?;
     let numbers: Vec<SeriesNumber> = metrics.iter().map(|info| SeriesNumber(info.number)).collect();
-    for (info, view) in metrics.into_iter().zip(run.views(snapshot, &numbers).await?) {
-        add_summary(info, view.summary(snapshot).await?.as_ref());
+    for (info, summary) in metrics.into_iter().zip(run.summaries(snapshot, &numbers).await?) {
+        add_summary(info, summary.as_ref());
     }
     Ok(())
 }

@@ -137,6 +137,20 @@ impl<'a> Integers<'a> {
     }
 }
 
+/// Reads an integer column with one value.
+pub(crate) fn one_integer(input: &mut Input<'_>) -> Result<i64, FormatError> {
+    let width = usize::from(input.byte()?);
+    if width > 8 {
+        return Err(FormatError("integer wider than 8 bytes"));
+    }
+    let base = input.signed()?;
+    // The stride is for later values.
+    input.signed()?;
+    let mut residual = [0; 8];
+    residual[..width].copy_from_slice(input.take(width)?);
+    Ok(base.wrapping_add(i64::from_le_bytes(residual)))
+}
+
 pub(crate) fn put_optionals(out: &mut Vec<u8>, values: &[i64], put: fn(&mut Vec<u8>, &[i64])) {
     let present = values.iter().filter(|value| **value != ABSENT).count();
     if present == 0 {
@@ -229,6 +243,16 @@ impl<'a> OptionalIntegers<'a> {
     }
 }
 
+/// Reads an optional integer column with one value.
+pub(crate) fn one_optional(input: &mut Input<'_>) -> Result<i64, FormatError> {
+    let is_present = match Presence::open(input, 1)? {
+        Presence::None => return Ok(ABSENT),
+        presence => presence.has(0),
+    };
+    let value = one_integer(input)?;
+    Ok(if is_present { value } else { ABSENT })
+}
+
 /// Whether a float32 column preserves every value to the bit.
 pub(crate) fn fit_float32(values: &[f64]) -> bool {
     // The inner loop has no branches, so that it is vectorized; the outer one can exit
@@ -312,6 +336,15 @@ impl<'a> Floats<'a> {
             }
             Self::Wide(values) => out.extend(values[range].iter().map(|value| f64::from_le_bytes(*value))),
         }
+    }
+}
+
+/// Reads a float column with one value.
+pub(crate) fn one_float(input: &mut Input<'_>) -> Result<f64, FormatError> {
+    match input.byte()? {
+        0 | 2 => Ok(f64::from_le_bytes(input.array()?)),
+        1 => Ok(widen_float(f32::from_le_bytes(input.array()?))),
+        _ => Err(FormatError("unknown form of float column")),
     }
 }
 

@@ -46,8 +46,8 @@ pub async fn folded_summaries(
     keys.iter()
         .zip(rows)
         .map(|(key, row)| {
-            let folded = row.map(|row| FoldedSummary::decode(&row)).transpose();
-            folded.map(|folded| folded.map(|folded| folded.total)).map_err(|malformed| malformed.at(key))
+            let total = row.map(|row| FoldedSummary::decode_total(&row)).transpose();
+            total.map_err(|malformed| malformed.at(key))
         })
         .collect()
 }
@@ -141,6 +141,23 @@ impl RunSeries {
             }
         }
         Ok(views)
+    }
+
+    /// Summaries of several series, in the given order; `None` for a series without points. Reads chunks only if
+    /// there are late points.
+    pub async fn summaries(
+        &self,
+        snapshot: &dyn Snapshot,
+        series: &[SeriesNumber],
+    ) -> Result<Vec<Option<Summary>>> {
+        if self.ancestors.is_empty() && self.own.is_folded() {
+            return self.own.folded_summaries(snapshot, series).await;
+        }
+        let mut summaries = Vec::with_capacity(series.len());
+        for view in self.views(snapshot, series).await? {
+            summaries.push(view.summary(snapshot).await?);
+        }
+        Ok(summaries)
     }
 
     pub async fn view(&self, snapshot: &dyn Snapshot, series: SeriesNumber) -> Result<SeriesView> {

@@ -156,6 +156,11 @@ impl SeriesRef {
         FoldedSummary::decode(row).map_err(|malformed| malformed.at(&self.summary_key()))
     }
 
+    /// Decodes the summary of all folded points in a summary row.
+    pub(crate) fn decode_total(&self, row: &Bytes) -> Result<Summary> {
+        FoldedSummary::decode_total(row).map_err(|malformed| malformed.at(&self.summary_key()))
+    }
+
     /// The chunks that may contain steps in `steps`: chunks that start in the range, and the chunk
     /// before. No chunk is before the lowest step.
     pub(crate) async fn entries(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<ChunkEntry>> {

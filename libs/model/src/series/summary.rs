@@ -12,7 +12,10 @@
 use std::ops::Range;
 
 use super::curve::Curve;
-use super::packed::{Floats, Integers, OptionalIntegers, put_floats, put_integers, put_optionals};
+use super::packed::{
+    Floats, Integers, OptionalIntegers, one_float, one_integer, one_optional, put_floats, put_integers,
+    put_optionals,
+};
 use super::points::{Point, Points, StepRange};
 use super::wire::{FormatError, Input};
 
@@ -303,8 +306,39 @@ pub(crate) fn put_summary(out: &mut Vec<u8>, summary: &Summary) {
     put_summaries(out, std::slice::from_ref(summary));
 }
 
+/// Reads one summary without opening its columns: lists of series read very many.
 pub(crate) fn summary(input: &mut Input<'_>) -> Result<Summary, FormatError> {
-    Ok(SummaryColumns::open(input, 1)?.get(0))
+    let count = one_integer(input)?;
+    let first_step = one_integer(input)?;
+    let span = one_integer(input)?;
+    let first_value = one_float(input)?;
+    let last_value = one_float(input)?;
+    let min = one_float(input)?;
+    let max = one_float(input)?;
+    let mean = one_float(input)?;
+    let first_epoch = one_optional(input)?;
+    let last_epoch = one_optional(input)?;
+    let first_time = one_optional(input)?;
+    let last_time = one_optional(input)?;
+    let nan = one_integer(input)?;
+    let positive_infinite = one_integer(input)?;
+    let negative_infinite = one_integer(input)?;
+    Ok(Summary {
+        count: count as u64,
+        first: Point { step: first_step, value: first_value, epoch: first_epoch, time_us: first_time },
+        last: Point {
+            step: first_step.wrapping_add(span),
+            value: last_value,
+            epoch: last_epoch,
+            time_us: last_time,
+        },
+        min,
+        max,
+        mean,
+        nan: nan as u64,
+        positive_infinite: positive_infinite as u64,
+        negative_infinite: negative_infinite as u64,
+    })
 }
 
 #[cfg(test)]

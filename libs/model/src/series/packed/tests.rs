@@ -9,7 +9,49 @@ fn bits(values: &[f64]) -> Vec<u64> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
+/// Bytes of a column with few values, or arbitrary bytes.
+fn column_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let integers = generate::integers(1).prop_map(|values| written(&values, put_integers));
+    let optionals = generate::optionals(1)
+        .prop_map(|values| written(&values, |out, values| put_optionals(out, values, put_integers)));
+    let floats = generate::values(1).prop_map(|values| written(&values, put_floats));
+    let head = 0..10_u8;
+    let arbitrary = (head, any::<Vec<u8>>()).prop_map(|(head, mut bytes)| {
+        bytes.insert(0, head);
+        bytes
+    });
+    prop_oneof![integers, optionals, floats, arbitrary]
+}
+
+fn written<T>(values: &[T], put: fn(&mut Vec<u8>, &[T])) -> Vec<u8> {
+    let mut out = Vec::new();
+    put(&mut out, values);
+    out
+}
+
 proptest! {
+    /// Whatever the bytes are, the value, the error and the rest are those of a column that is opened.
+    #[test]
+    fn a_column_of_one_value_is_read_as_any_other(bytes in column_bytes()) {
+        let mut one = Input::all(&bytes);
+        let mut any = Input::all(&bytes);
+        let opened = Integers::open(&mut any, 1).map(|column| column.get(0));
+        prop_assert_eq!(one_integer(&mut one), opened);
+        prop_assert_eq!(one.end(), any.end());
+
+        let mut one = Input::all(&bytes);
+        let mut any = Input::all(&bytes);
+        let opened = OptionalIntegers::open(&mut any, 1).map(|column| column.get(0));
+        prop_assert_eq!(one_optional(&mut one), opened);
+        prop_assert_eq!(one.end(), any.end());
+
+        let mut one = Input::all(&bytes);
+        let mut any = Input::all(&bytes);
+        let opened = Floats::open(&mut any, 1).map(|column| column.get(0).to_bits());
+        prop_assert_eq!(one_float(&mut one).map(f64::to_bits), opened);
+        prop_assert_eq!(one.end(), any.end());
+    }
+
     #[test]
     fn integers_survive_the_round_trip(values in (0..200_usize).prop_flat_map(generate::integers)) {
         let mut out = Vec::new();

@@ -12,6 +12,7 @@ use crate::series::chunk::ChunkEntry;
 use crate::series::fold_row::FoldRow;
 use crate::series::points::Points;
 use crate::series::series_rows::RunRef;
+use crate::series::summary::Summary;
 use crate::series::wire::FormatError;
 
 /// The unfolded points that were logged to one run, still encoded as blocks, as of one snapshot.
@@ -32,6 +33,26 @@ impl RunBlocks {
         let fold = run_ref.fold_row(snapshot).await?;
         let blocks = run_ref.blocks(snapshot, fold.first_block()..u64::MAX, usize::MAX).await?;
         Ok(Self { run_ref, fold, blocks })
+    }
+
+    /// Whether the run has no unfolded points.
+    pub(super) fn is_folded(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Summaries of the folded points of several series, in the given order.
+    pub(super) async fn folded_summaries(
+        &self,
+        snapshot: &dyn Snapshot,
+        series: &[SeriesNumber],
+    ) -> Result<Vec<Option<Summary>>> {
+        if series.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.summary_rows(snapshot, series).await?;
+        let rows = series.iter().zip(rows);
+        rows.map(|(series, row)| row.map(|row| self.run_ref.series(*series).decode_total(&row)).transpose())
+            .collect()
     }
 
     /// Several series, in the given order; unknown series are empty.

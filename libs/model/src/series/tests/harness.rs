@@ -157,7 +157,9 @@ impl<'a> Harness<'a> {
     async fn verify_series(&self, numbers: &[SeriesNumber], ranges: &[(StepRange, u32)]) {
         let snapshot = self.snapshot().await;
         let views = self.views(snapshot.as_ref(), numbers).await;
-        for (series, view) in numbers.iter().copied().zip(views) {
+        let run = RunSeries::open(snapshot.as_ref(), self.run_ref).await.unwrap();
+        let summaries = run.summaries(snapshot.as_ref(), numbers).await.unwrap();
+        for ((series, view), listed) in numbers.iter().copied().zip(views).zip(summaries) {
             let snapshot = self.snapshot().await;
             let all = self.points(series, StepRange::ALL);
             assert_eq!(
@@ -167,6 +169,7 @@ impl<'a> Harness<'a> {
             );
             let summary = view.summary(snapshot.as_ref()).await.unwrap();
             assert_alike(&summary.into_iter().collect::<Vec<_>>(), &brute_force(&all, 64));
+            assert_alike(&listed.into_iter().collect::<Vec<_>>(), &brute_force(&all, 64));
             let ends = all.first().zip(all.last()).map(|(first, last)| StepRange::new(first.step, last.step));
             assert_eq!(view.span().map(|span| span.first), ends.map(|ends| ends.first));
             assert!(ends.is_none_or(|ends| view.span().is_some_and(|span| span.covers(&ends))));

@@ -89,11 +89,15 @@ async fn series_are_the_same_however_many_are_read_together() {
     let close: Vec<SeriesNumber> = (5..58).rev().map(series).collect();
     let scattered: Vec<SeriesNumber> = (0..9).map(|at| series(at * 6)).chain([series(900)]).collect();
     for numbers in [&close, &scattered] {
-        for (number, view) in numbers.iter().zip(harness.views(&*snapshot, numbers).await) {
+        let run = RunSeries::open(&*snapshot, harness.run_ref).await.unwrap();
+        let summaries = run.summaries(&*snapshot, numbers).await.unwrap();
+        let views = harness.views(&*snapshot, numbers).await;
+        for ((number, summary), view) in numbers.iter().zip(summaries).zip(views) {
             let alone = harness.views(&*snapshot, &[*number]).await.swap_remove(0);
             let together = view.summary(&*snapshot).await.unwrap();
             let alone = alone.summary(&*snapshot).await.unwrap();
             assert_eq!(together, alone, "{number:?}");
+            assert_eq!(summary, alone, "{number:?}");
             let count = together.map_or(0, |summary| summary.count);
             let expected = if number.0 < 60 && number.0 % 7 != 3 { u64::from(number.0) + 1 } else { 0 };
             assert_eq!(count, expected, "{number:?}");

@@ -205,9 +205,8 @@ async fn metrics(
     if with_summaries && !headers.is_empty() {
         let opened = RunSeries::open(snapshot, run_ref).await?;
         let numbers: Vec<SeriesNumber> = headers.iter().map(|(number, _)| *number).collect();
-        let views = opened.views(snapshot, &numbers).await?;
-        for (summary, view) in summaries.iter_mut().zip(views) {
-            *summary = view.summary(snapshot).await?.as_ref().map(metric_summary).unwrap_or_default();
+        for (summary, found) in summaries.iter_mut().zip(opened.summaries(snapshot, &numbers).await?) {
+            *summary = found.as_ref().map(metric_summary).unwrap_or_default();
         }
     }
     let found = headers.into_iter().zip(summaries);
