@@ -23,8 +23,8 @@ use crate::server::error::Result;
 const FAN_OUT: usize = 256;
 
 /// The x axis of a chart, and the range of x values to show.
-pub(super) struct ChartAxis<'r> {
-    axis: &'r Axis,
+pub(super) struct ChartAxis {
+    axis: Axis,
     start: f64,
     stop: f64,
 }
@@ -34,7 +34,7 @@ pub(super) struct ChartAxis<'r> {
 pub(super) async fn with_axes(
     reader: &mut RunReader<'_>,
     selected: Vec<SelectedSeries>,
-    axis: Option<&ChartAxis<'_>>,
+    axis: Option<&ChartAxis>,
 ) -> Result<Vec<(SelectedSeries, Option<SeriesNumber>)>> {
     let Some(ChartAxis { axis: Axis::Metric(name), .. }) = axis else {
         return Ok(selected.into_iter().map(|series| (series, None)).collect());
@@ -47,13 +47,10 @@ pub(super) async fn with_axes(
     Ok(found.filter_map(|(series, axis)| Some((series, Some(axis?.0)))).collect())
 }
 
-impl<'r> ChartAxis<'r> {
+impl ChartAxis {
     /// `None` if the axis is the steps.
-    pub(super) fn new(
-        axis: Option<&'r matyan_proto::series::v1::Axis>,
-        range: Option<&XRange>,
-    ) -> Option<Self> {
-        let axis = axis?.axis.as_ref()?;
+    pub(super) fn new(axis: Option<&matyan_proto::series::v1::Axis>, range: Option<&XRange>) -> Option<Self> {
+        let axis = axis?.axis.clone()?;
         let range = range.copied().unwrap_or_default();
         let start = range.start.unwrap_or(f64::NEG_INFINITY);
         let stop = range.stop.unwrap_or(f64::INFINITY);
@@ -76,7 +73,7 @@ impl<'r> ChartAxis<'r> {
 
 /// The x values of one series.
 pub(super) struct XValues<'a> {
-    axis: &'a ChartAxis<'a>,
+    axis: &'a ChartAxis,
     view: SeriesView,
     /// Time of the first point of the series.
     started_us: Option<i64>,

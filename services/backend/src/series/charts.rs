@@ -1,17 +1,20 @@
 //! Charts: at most as many buckets per series as the chart has pixels.
 
+use std::{collections::VecDeque, sync::Arc};
+
 use matyan_model::{
     ids::SeriesNumber,
-    series::{SeriesView, Stamps, StepRange, Summary},
+    series::{RunRef, RunSeries, SeriesView, Stamps, StepRange, Summary},
 };
 use matyan_proto::series::v1::{BucketColumn, BucketsRequest, BucketsResponse, Place, SeriesBuckets};
-use matyan_store::Snapshot;
+use matyan_store::{Error as StoreError, Snapshot};
 use prost::Message;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     chart_axis::{self, ChartAxis},
     grid::Grid,
-    run_reader::{RunReader, batch_size},
+    run_reader::{OpenRun, RunReader, batch_size},
     select::{self, SelectedSeries},
 };
 use crate::{
@@ -19,8 +22,8 @@ use crate::{
         call::Call,
         convert,
         deps::Deps,
-        error::Result,
-        stream::{MESSAGE_BYTES, Sender, StreamEnd},
+        error::{Error, Result},
+        stream::{MESSAGE_BYTES, Sender, StreamEnd, task_error},
     },
     view,
 };
@@ -41,7 +44,7 @@ pub(crate) fn bucket_columns(requested: impl Iterator<Item = BucketColumn>) -> V
 }
 
 pub(crate) async fn send(
-    deps: &Deps,
+    deps: &Arc<Deps>,
     call: &Call,
     request: BucketsRequest,
     sender: &Sender<BucketsResponse>,
@@ -57,51 +60,207 @@ pub(crate) async fn send(
         _ => stamps_of(&columns),
     };
     let options = ChartOptions { pixels, grid, columns, stamps, axis };
+    let mut queue = ChartQueue::new(deps, sender, options);
+    let mut part = ChartPart::default();
     for (run, selection) in (0..).zip(&request.runs) {
+        if part.is_empty() {
+            queue.make_room(None).await?;
+        }
         let Some(found) = deps.try_find_run(call, &selection.run_id).await? else { continue };
         let mut reader = RunReader::new(deps, call, found);
         let selected = select::series(&mut reader, selection, steps).await?;
-        let selected = chart_axis::with_axes(&mut reader, selected, options.axis.as_ref()).await?;
-        for selected in selected.chunks(batch_size(options.pixels)) {
-            let charts = loop {
-                match charts(&mut reader, run, selected, &options).await {
-                    Ok(charts) => break charts,
-                    Err(error) => reader.renew(error)?,
-                }
-            };
-            let mut message = BucketsResponse::default();
-            let mut bytes = 0;
-            for chart in charts {
-                bytes += chart.encoded_len();
-                message.series.push(chart);
-                if bytes >= MESSAGE_BYTES {
-                    bytes = 0;
-                    reader.send(sender, std::mem::take(&mut message)).await?;
-                }
+        let selected = chart_axis::with_axes(&mut reader, selected, queue.options.axis.as_ref()).await?;
+        let mut rest = selected.as_slice();
+        while !rest.is_empty() {
+            if part.is_empty() {
+                queue.make_room(Some(&mut reader)).await?;
             }
-            if !message.series.is_empty() {
-                reader.send(sender, message).await?;
+            let (next, later) = rest.split_at(rest.len().min(queue.part_series - part.series));
+            let open = reader.open_run().await?;
+            reader.mark_used();
+            part.add(RunPart { run, run_ref: reader.run_ref, open, selected: next.to_vec() });
+            if part.series == queue.part_series {
+                queue.start(std::mem::take(&mut part));
             }
+            rest = later;
         }
     }
-    Ok(())
+    queue.finish(part).await
 }
 
-struct ChartOptions<'r> {
+struct ChartOptions {
     pixels: usize,
     grid: Option<Grid>,
     columns: Vec<BucketColumn>,
     stamps: Stamps,
-    axis: Option<ChartAxis<'r>>,
+    axis: Option<ChartAxis>,
 }
 
-async fn charts(
-    reader: &mut RunReader<'_>,
+/// A series, and the series of its x values.
+type ChartSeries = (SelectedSeries, Option<SeriesNumber>);
+
+/// Series of a run that are read together.
+struct RunPart {
+    /// Index in the request.
     run: u32,
-    selected: &[(SelectedSeries, Option<SeriesNumber>)],
-    options: &ChartOptions<'_>,
+    run_ref: RunRef,
+    open: OpenRun,
+    selected: Vec<ChartSeries>,
+}
+
+/// Series of a call that are read together, of one run or of several.
+#[derive(Default)]
+struct ChartPart {
+    runs: Vec<RunPart>,
+    series: usize,
+}
+
+/// The charts of a part.
+struct ReadPart {
+    charts: Vec<SeriesBuckets>,
+    /// Whether its snapshots ended too early, so that newer ones were needed.
+    is_renewed: bool,
+}
+
+impl ChartPart {
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    fn add(&mut self, run: RunPart) {
+        self.series += run.selected.len();
+        self.runs.push(run);
+    }
+
+    async fn read(self, deps: &Deps, options: &ChartOptions) -> Result<ReadPart> {
+        let mut charts = Vec::with_capacity(self.series);
+        let mut is_renewed = false;
+        for part in self.runs {
+            let RunPart { run, run_ref, open: OpenRun { snapshot, run: opened }, selected } = part;
+            let read = run_charts(snapshot.as_ref(), &opened, run, &selected, options).await;
+            match read {
+                Ok(read) => charts.extend(read),
+                Err(Error::Store(StoreError::SnapshotTooOld)) => {
+                    drop((snapshot, opened));
+                    is_renewed = true;
+                    let mut reader = RunReader::for_run(deps, run_ref);
+                    let (snapshot, opened) = reader.run().await?;
+                    charts.extend(run_charts(snapshot, opened, run, &selected, options).await?);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ReadPart { charts, is_renewed })
+    }
+}
+
+/// Parts in memory, which are read at the same time, on as many threads: more would take the threads of other calls.
+const PARTS_AT_ONCE: usize = 2;
+
+/// Series of a part, so that the first ones are read while others are looked up. Reading fewer takes no longer than
+/// handing them over to a thread.
+const PART_SERIES: usize = 32;
+
+/// Reads the parts of a call on several threads, and sends their charts in the order of the request.
+struct ChartQueue<'c> {
+    deps: &'c Arc<Deps>,
+    sender: &'c Sender<BucketsResponse>,
+    options: Arc<ChartOptions>,
+    /// Most series of a part.
+    part_series: usize,
+    /// Parts that are read at the same time.
+    at_once: usize,
+    reading: VecDeque<AbortOnDropHandle<Result<ReadPart>>>,
+}
+
+impl<'c> ChartQueue<'c> {
+    fn new(deps: &'c Arc<Deps>, sender: &'c Sender<BucketsResponse>, options: ChartOptions) -> Self {
+        // Parts together have as many buckets in memory as a call may have at a time.
+        let series = batch_size(options.pixels);
+        let at_once = PARTS_AT_ONCE.min(deps.evaluation.threads());
+        let (part_series, at_once) = if at_once < PARTS_AT_ONCE || series < PARTS_AT_ONCE {
+            (series, 1)
+        } else {
+            ((series / PARTS_AT_ONCE).min(PART_SERIES), PARTS_AT_ONCE)
+        };
+        let options = Arc::new(options);
+        Self { deps, sender, options, part_series, at_once, reading: VecDeque::new() }
+    }
+
+    /// Waits until another part may be read. The reader drops its snapshot if the client is slow.
+    async fn make_room(&mut self, mut reader: Option<&mut RunReader<'_>>) -> Result<(), StreamEnd> {
+        while self.reading.len() >= self.at_once
+            && let Some(first) = self.reading.pop_front()
+        {
+            let read = first.await.map_err(task_error)??;
+            if let Some(reader) = reader.as_deref_mut().filter(|_| read.is_renewed) {
+                reader.close();
+            }
+            self.send(read, reader.as_deref_mut()).await?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, part: ChartPart) {
+        let deps = self.deps.clone();
+        let options = self.options.clone();
+        let reading = self.sender.spawn(async move {
+            let work = {
+                let deps = deps.clone();
+                Box::pin(async move { part.read(&deps, &options).await })
+            };
+            deps.evaluation.drive(work).await?
+        });
+        self.reading.push_back(reading);
+    }
+
+    /// Reads the last part here, because there is nothing else to do, and sends all charts that are left.
+    async fn finish(mut self, last: ChartPart) -> Result<(), StreamEnd> {
+        let last = Box::pin(last.read(self.deps, &self.options)).await?;
+        while let Some(first) = self.reading.pop_front() {
+            let read = first.await.map_err(task_error)??;
+            self.send(read, None).await?;
+        }
+        self.send(last, None).await
+    }
+
+    async fn send(&self, read: ReadPart, mut reader: Option<&mut RunReader<'_>>) -> Result<(), StreamEnd> {
+        for message in messages(read.charts) {
+            match reader.as_deref_mut() {
+                Some(reader) => reader.send(self.sender, message).await?,
+                None => self.sender.send(message).await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Divides charts into messages.
+fn messages(charts: Vec<SeriesBuckets>) -> Vec<BucketsResponse> {
+    let mut messages = Vec::new();
+    let mut message = BucketsResponse::default();
+    let mut bytes = 0;
+    for chart in charts {
+        bytes += chart.encoded_len();
+        message.series.push(chart);
+        if bytes >= MESSAGE_BYTES {
+            bytes = 0;
+            messages.push(std::mem::take(&mut message));
+        }
+    }
+    if !message.series.is_empty() {
+        messages.push(message);
+    }
+    messages
+}
+
+async fn run_charts(
+    snapshot: &dyn Snapshot,
+    opened: &RunSeries,
+    run: u32,
+    selected: &[ChartSeries],
+    options: &ChartOptions,
 ) -> Result<Vec<SeriesBuckets>> {
-    let (snapshot, opened) = reader.run().await?;
     let numbers: Vec<_> = selected.iter().map(|(series, _)| series.number).collect();
     let axes: Vec<_> = selected.iter().filter_map(|(_, axis)| *axis).collect();
     let mut axis_views = opened.views(snapshot, &axes).await?.into_iter();

@@ -1,6 +1,8 @@
 //! Reads one run: from a single snapshot as long as it lives and no slow client has to be
 //! waited for, then from a newer one.
 
+use std::sync::Arc;
+
 use matyan_model::series::{Points, RunRef, RunSeries};
 use matyan_store::{Error as StoreError, Snapshot};
 
@@ -31,9 +33,15 @@ pub(super) struct RunReader<'c> {
     open: Option<OpenSnapshot>,
 }
 
+/// A run as of a snapshot, for work on another thread.
+pub(super) struct OpenRun {
+    pub(super) snapshot: Arc<dyn Snapshot>,
+    pub(super) run: Arc<RunSeries>,
+}
+
 struct OpenSnapshot {
-    snapshot: Box<dyn Snapshot>,
-    run: Option<RunSeries>,
+    snapshot: Arc<dyn Snapshot>,
+    run: Option<Arc<RunSeries>>,
     /// Data was read from this snapshot, so it may be old.
     was_used: bool,
 }
@@ -48,13 +56,13 @@ impl<'c> RunReader<'c> {
     pub(super) fn new(deps: &'c Deps, call: &Call, found: FoundRun) -> Self {
         let run_ref = RunRef { project: call.project, number: found.number };
         // The snapshot was used to find the run, so it may already be old.
-        let open = OpenSnapshot { snapshot: found.snapshot, run: None, was_used: true };
+        let open = OpenSnapshot { snapshot: found.snapshot.into(), run: None, was_used: true };
         Self { deps, run_ref, open: Some(open) }
     }
 
     async fn open(&mut self) -> Result<&mut OpenSnapshot> {
         if self.open.is_none() {
-            let snapshot = self.deps.store.snapshot().await?;
+            let snapshot = self.deps.store.snapshot().await?.into();
             self.open = Some(OpenSnapshot { snapshot, run: None, was_used: false });
         }
         Ok(self.open.as_mut().expect("the snapshot was opened above"))
@@ -66,12 +74,30 @@ impl<'c> RunReader<'c> {
 
     /// The snapshot, and the run's series as of it.
     pub(super) async fn run(&mut self) -> Result<(&dyn Snapshot, &RunSeries)> {
+        let (snapshot, run) = self.opened().await?;
+        Ok((snapshot.as_ref(), run.as_ref()))
+    }
+
+    /// The same, for work on another thread.
+    pub(super) async fn open_run(&mut self) -> Result<OpenRun> {
+        loop {
+            let opened = self.opened().await;
+            let opened =
+                opened.map(|(snapshot, run)| OpenRun { snapshot: snapshot.clone(), run: run.clone() });
+            match opened {
+                Err(error) => self.renew(error)?,
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn opened(&mut self) -> Result<(&Arc<dyn Snapshot>, &Arc<RunSeries>)> {
         let run_ref = self.run_ref;
         let open = self.open().await?;
         if open.run.is_none() {
-            open.run = Some(RunSeries::open(open.snapshot.as_ref(), run_ref).await?);
+            open.run = Some(Arc::new(RunSeries::open(open.snapshot.as_ref(), run_ref).await?));
         }
-        Ok((open.snapshot.as_ref(), open.run.as_ref().expect("the run was opened above")))
+        Ok((&open.snapshot, open.run.as_ref().expect("the run was opened above")))
     }
 
     /// The next piece of a series, and whether more follow.
@@ -93,6 +119,11 @@ impl<'c> RunReader<'c> {
         if let Some(open) = &mut self.open {
             open.was_used = true;
         }
+    }
+
+    /// Drops the snapshot, which has expired elsewhere.
+    pub(super) fn close(&mut self) {
+        self.open = None;
     }
 
     /// Handles a failed read: drops a snapshot that has expired, so that the caller can

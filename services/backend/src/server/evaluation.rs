@@ -73,6 +73,7 @@ pub struct Evaluation {
     /// The queue of the threads with the raised priority.
     raised_jobs: mpsc::Sender<Job>,
     share: Arc<CpuShare>,
+    threads: usize,
     /// The slices that have begun.
     slices: Option<IntCounter>,
     pages: Semaphore,
@@ -91,6 +92,7 @@ impl Evaluation {
             jobs: start_threads(threads, NICENESS, &share)?,
             raised_jobs: start_threads(threads.div_ceil(RAISED_PART), RAISED_NICENESS, &share)?,
             share,
+            threads,
             slices: None,
             pages: Semaphore::new(pages),
             pages_ahead: Arc::new(Semaphore::new(pages)),
@@ -102,6 +104,11 @@ impl Evaluation {
     /// Counts the slices that start from now on.
     pub(crate) fn count_slices(&mut self, slices: IntCounter) {
         self.slices = Some(slices);
+    }
+
+    /// Number of threads, without those with the raised priority.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Runs a slice of work. It is skipped if the caller has left before its turn.

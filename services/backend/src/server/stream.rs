@@ -3,6 +3,7 @@
 //! nothing for ten minutes. The server owns the tasks: it signals them to end, and awaits them.
 
 use std::{
+    panic::resume_unwind,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -11,6 +12,7 @@ use std::{
 use futures::{FutureExt, Stream};
 use tokio::{
     sync::{mpsc, oneshot},
+    task::JoinError,
     time::timeout,
 };
 use tokio_util::{
@@ -147,6 +149,14 @@ pub(crate) enum StreamEnd {
 impl<E: Into<Error>> From<E> for StreamEnd {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+/// The error of work in another task that ended without a result. A panic of the task continues in its stream.
+pub(crate) fn task_error(error: JoinError) -> Error {
+    match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(_) => Error::Stopping,
     }
 }
 

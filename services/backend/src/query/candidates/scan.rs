@@ -1,7 +1,7 @@
 //! The scan of a search: pages of matching runs, newest first. While a page is sent, the next one can be read
 //! ahead.
 
-use std::{panic::resume_unwind, sync::Arc};
+use std::sync::Arc;
 
 use matyan_model::{
     ids::{Project, RunNumber},
@@ -11,7 +11,7 @@ use matyan_model::{
 use matyan_proto::{common::v1::Progress, search::v1::Warning};
 use matyan_ql::Endpoint;
 use matyan_store::Scan;
-use tokio::{sync::OwnedSemaphorePermit, task::JoinError};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::page_reader::{MatchPage, PageReader, RemainingRuns, ScanProgress};
@@ -22,7 +22,7 @@ use crate::{
         error::{Error, Result},
         left_out_runs::LeftOutRuns,
         metrics::PlannerPath,
-        stream::Sender,
+        stream::{Sender, task_error},
     },
 };
 
@@ -244,14 +244,6 @@ impl RunScanner {
     pub(crate) async fn reread(&mut self, numbers: &[RunNumber]) -> Result<MatchPage> {
         self.put_back_ahead().await?;
         self.here()?.reread(numbers).await
-    }
-}
-
-/// A panic of the task continues in its stream.
-fn task_error(error: JoinError) -> Error {
-    match error.try_into_panic() {
-        Ok(panic) => resume_unwind(panic),
-        Err(_) => Error::Stopping,
     }
 }
 

@@ -85,6 +85,48 @@ async fn rule_45_points_are_decoded_on_the_threads_of_queries() {
     on_query_threads("search");
 }
 
+/// Parts of a call are read on several threads, and sent in the order of the request.
+#[tokio::test]
+async fn rule_45_many_charts_are_those_of_each_series_alone() {
+    let (harness, observer) = observed().await;
+    let names: Vec<String> = (0..70).map(|at| format!("metric_{at:02}")).collect();
+    let mut runs = Vec::new();
+    for run in 0..40 {
+        let id = format!("run{run}");
+        // Some runs have more series than are read together, and most have few.
+        let count = if run % 16 == 7 { names.len() } else { 1 + run % 3 };
+        let points = |at: usize| (0..50_i64).map(move |step| (step, step as f64 * (at * 40 + run) as f64));
+        let sequences = (0..count).map(|at| sequence(&names[at], points(at))).collect();
+        harness.create(&RunSpec { sequences, ..spec(&id, 1) }).await;
+        let names: Vec<&str> = names[..count].iter().map(String::as_str).collect();
+        runs.push(selection(&id, &names));
+    }
+    let mut expected = Vec::new();
+    for (run, selection) in (0..).zip(&runs) {
+        for at in 0..selection.keys.len() {
+            let alone = RunSelection { keys: vec![selection.keys[at].clone()], ..selection.clone() };
+            let request = BucketsRequest { runs: vec![alone], ..request("", &[], 20) };
+            for mut chart in charts(&harness, request).await {
+                let place = chart.place.as_mut().unwrap();
+                place.run = run;
+                place.series = at as u32;
+                expected.push(chart);
+            }
+        }
+    }
+    observer.take_point_readers();
+    for pixels in [20, 60_000] {
+        let request = BucketsRequest { runs: runs.clone(), ..request("", &[], pixels) };
+        let found = charts(&harness, request).await;
+        assert_eq!(found.len(), expected.len());
+        if pixels == 20 {
+            assert_eq!(found, expected);
+        }
+        let threads: Vec<String> = observer.take_point_readers().into_iter().collect();
+        assert_eq!(threads, ["matyan-query"]);
+    }
+}
+
 async fn bands(harness: &Harness, request: BandsRequest) -> Vec<Band> {
     let mut messages = harness.series().bands(request).await.unwrap().into_inner();
     let mut bands = Vec::new();

@@ -239,7 +239,7 @@ async fn series_are_read_with_short_lived_snapshots() {
     let runs =
         || vec![RunSelection { run_id: "r".into(), numbers: (0..300).collect(), ..Default::default() }];
     // With this many pixels and points, sixty series are read at a time, and not all of them
-    // from one snapshot.
+    // from one snapshot. Charts are read in two parts at a time, of thirty series each.
     reads.store(400, Ordering::Relaxed);
     let mut client = harness.series();
     let request = BucketsRequest { runs: runs(), pixels: 1_000, ..BucketsRequest::default() };
