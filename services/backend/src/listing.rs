@@ -8,5 +8,5 @@ mod term;
 pub(crate) use {
     cursor::{Cursor, GroupToken, MAX_VALUES, request_digest},
     indexed_runs::{ActivityHours, IndexedRuns, LinkedRuns, PageEnd},
-    term::{ALLOCATION, TEXT_BYTES, Term, TermRef, compare},
+    term::{ALLOCATION, HexText, TEXT_BYTES, Term, TermRef, compare, hex_text},
 };

@@ -123,6 +123,8 @@ pub(crate) struct BackendSettings {
     pub(crate) url: Option<String>,
     /// Maximum age of cached summaries of all params of a project.
     pub(crate) params_cache_ttl: Duration,
+    /// Maximum memory of the tables of runs.
+    pub(crate) run_table_bytes: usize,
     /// The browser UI, on the query port.
     pub(crate) ui: Option<UiSettings>,
 }
@@ -248,6 +250,7 @@ impl Settings {
             backend: BackendSettings {
                 url: reader.optional(&table::BACKEND_URL),
                 params_cache_ttl: reader.read(&table::PROJECT_PARAMS_CACHE_TTL),
+                run_table_bytes: reader.read(&table::RUN_TABLE_BYTES),
                 ui: read_ui(role, reader),
             },
             control: ControlSettings {

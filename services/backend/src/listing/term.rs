@@ -44,6 +44,46 @@ pub(crate) enum TermRef<'t> {
     Float(f64),
     Text(&'t str),
     LongText(&'t LongText),
+    /// A text of 32 hexadecimal digits.
+    Hex(&'t HexText),
+}
+
+/// A text of lowercase hexadecimal digits, as the number that they are. Such numbers are ordered like their texts.
+pub(crate) type HexText = [u8; HEX_BYTES];
+
+const HEX_BYTES: usize = 16;
+const HEX_DIGITS: usize = 2 * HEX_BYTES;
+
+/// The number that a text is, if it is one of 32 lowercase hexadecimal digits, as clients make the ids of runs.
+pub(crate) fn hex_text(text: &str) -> Option<HexText> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let pairs: &[[u8; 2]; HEX_BYTES] = pairs.try_into().ok()?;
+    let mut number = [0; HEX_BYTES];
+    for (byte, [high, low]) in number.iter_mut().zip(pairs) {
+        *byte = hex_value(*high)? << 4 | hex_value(*low)?;
+    }
+    Some(number)
+}
+
+fn hex_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+fn hex_digit(value: u8) -> u8 {
+    if value < 10 { b'0' + value } else { b'a' + value - 10 }
+}
+
+/// Writes the digits of a text that is stored as a number.
+fn write_digits<'d>(number: &HexText, digits: &'d mut [u8; HEX_DIGITS]) -> &'d str {
+    let (pairs, _) = digits.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(number) {
+        *pair = [hex_digit(byte >> 4), hex_digit(byte & 15)];
+    }
+    std::str::from_utf8(digits).expect("digits are ASCII")
 }
 
 impl Term {
@@ -146,6 +186,7 @@ impl TermRef<'_> {
             Self::Float(value) => Term::Float(value),
             Self::Text(text) => Term::text(text),
             Self::LongText(long) => Term::LongText(Box::new(*long)),
+            Self::Hex(number) => Term::text(write_digits(number, &mut [0; HEX_DIGITS])),
         }
     }
 
@@ -154,7 +195,7 @@ impl TermRef<'_> {
         match self {
             Self::Integer(value) => Some(value as f64),
             Self::Float(value) => Some(value).filter(|value| value.is_finite()),
-            Self::Absent | Self::Bool(_) | Self::Text(_) | Self::LongText(_) => None,
+            Self::Absent | Self::Bool(_) | Self::Text(_) | Self::LongText(_) | Self::Hex(_) => None,
         }
     }
 
@@ -163,6 +204,7 @@ impl TermRef<'_> {
         match self {
             Self::Text(text) => text.starts_with(prefix),
             Self::LongText(long) => long[..TEXT_BYTES].starts_with(prefix.as_bytes()),
+            Self::Hex(number) => write_digits(number, &mut [0; HEX_DIGITS]).starts_with(prefix),
             Self::Absent | Self::Bool(_) | Self::Integer(_) | Self::Float(_) => false,
         }
     }
@@ -174,11 +216,14 @@ impl TermRef<'_> {
 }
 
 pub(crate) fn compare(a: TermRef<'_>, b: TermRef<'_>, descending: bool) -> Ordering {
-    use TermRef::{Absent, Float, Integer, LongText, Text};
+    use TermRef::{Absent, Float, Hex, Integer, LongText, Text};
     let ascending = match (a.as_ordered(), b.as_ordered()) {
         (Absent, Absent) => return Ordering::Equal,
         (Absent, _) => return Ordering::Greater,
         (_, Absent) => return Ordering::Less,
+        (Hex(a), Hex(b)) => a.cmp(b),
+        (Hex(a), b) => compare(Text(write_digits(a, &mut [0; HEX_DIGITS])), b, false),
+        (a, Hex(b)) => compare(a, Text(write_digits(b, &mut [0; HEX_DIGITS])), false),
         (Text(a), Text(b)) => a.cmp(b),
         (LongText(a), LongText(b)) => a.cmp(b),
         // A text is at most as long as the start of a long text, and comes before its continuations.
@@ -212,6 +257,45 @@ fn compare_mixed(integer: i64, other: f64) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_texts_are_ordered_like_others() {
+        let texts = [
+            "",
+            "00000000000000000000000000000000",
+            "0000000000000000000000000000000a",
+            "00000000000000000000000000000010",
+            "09",
+            "9f000000000000000000000000000000",
+            "A0000000000000000000000000000000",
+            "a0000000000000000000000000000000",
+            "a00000000000000000000000000000001",
+            "fedcba98765432100123456789abcdef",
+            "g0000000000000000000000000000000",
+        ];
+        let numbers = texts.map(hex_text);
+        let stored = |at: usize| match &numbers[at] {
+            Some(number) => TermRef::Hex(number),
+            None => TermRef::Text(texts[at]),
+        };
+        assert_eq!(numbers.iter().flatten().count(), 6);
+        for (at, text) in texts.iter().enumerate() {
+            assert_eq!(stored(at).to_term(), Term::text(text));
+            assert!(stored(at).starts_with(&text[..text.len() / 2]));
+            for (other, other_text) in texts.iter().enumerate() {
+                for descending in [false, true] {
+                    let expected = compare(TermRef::Text(text), TermRef::Text(other_text), descending);
+                    assert_eq!(
+                        compare(stored(at), stored(other), descending),
+                        expected,
+                        "{text} {other_text}"
+                    );
+                }
+            }
+            assert_eq!(compare(stored(at), TermRef::Integer(7), false), Ordering::Greater);
+            assert_eq!(compare(TermRef::Absent, stored(at), true), Ordering::Greater);
+        }
+    }
 
     #[test]
     fn terms_are_ordered_with_absent_ones_last() {

@@ -47,5 +47,5 @@ pub(crate) use {
     run_value::{RunValue, SortKey, ValueSource},
 };
 
-/// Memory of all tables.
+/// Memory of all tables, unless a setting says otherwise.
 pub(crate) const MAX_BYTES: usize = 256 << 20;

@@ -86,7 +86,9 @@ pub(crate) enum Error {
     InvalidQuery { error: Box<matyan_ql::QueryError>, position: super::text_position::TextPosition },
     #[error("{0}")]
     QueryTooExpensive(#[from] matyan_ql::BudgetError),
-    #[error("sorting this many runs takes more than {limit} bytes: narrow the query, or omit the order")]
+    #[error(
+        "sorting this many runs takes more than {limit} bytes: narrow the query, omit the order, or set MATYAN_RUN_TABLE_BYTES to more"
+    )]
     SortTooLarge { limit: usize },
     #[error("internal error: please report it")]
     Internal(#[source] matyan_store::Error),

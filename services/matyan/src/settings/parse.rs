@@ -45,6 +45,9 @@ const MAX_FETCH_BYTES: u32 = 1 << 20;
 /// Limits in milliseconds for the wait of a read. With less, an idle worker would ask its brokers without a pause.
 const FETCH_WAITS_MS: RangeInclusive<u64> = 10..=5_000;
 
+/// Limits for the memory of tables of runs: with less, small projects have no sorted lists.
+const TABLE_BYTES: RangeInclusive<usize> = 1 << 20..=1 << 31;
+
 /// Limits for retries of store operations.
 const MAX_ATTEMPTS: u32 = 1_000;
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -200,6 +203,17 @@ pub(super) fn upload_bytes(text: &str) -> Result<u64, String> {
 /// Parses the size of a cache, which may be empty.
 pub(super) fn cache_bytes(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "is not a size; use a number of bytes, such as 16777216 for 16 MiB".into())
+}
+
+/// Parses the memory of tables of runs.
+pub(super) fn table_bytes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes) if TABLE_BYTES.contains(&bytes) => Ok(bytes),
+        _ => {
+            Err("is not a size from 1 MiB to 2 GiB; use a number of bytes, such as 1073741824 for 1 GiB"
+                .into())
+        }
+    }
 }
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {

@@ -254,6 +254,10 @@ settings! {
     /// suggests
     PROJECT_PARAMS_CACHE_TTL: Duration = Setting::new("project_params_cache_ttl", &["PROJECT_PARAMS_CACHE_TTL"], parse::seconds)
         .default("30");
+    /// Maximum memory in bytes of the tables that sorted and grouped lists of runs are read from, at most 2 GiB: about
+    /// 60 bytes for each run of the projects that are viewed, and as many for each value that lists are sorted by
+    RUN_TABLE_BYTES: usize = Setting::new("run_table_bytes", &["MATYAN_RUN_TABLE_BYTES"], parse::table_bytes)
+        .default("268435456");
     /// Finish runs that have received no data for this number of hours; 0 disables this
     FINISH_STALE_HOURS: Option<Duration> = Setting::new("finish_stale_hours", &["MATYAN_FINISH_STALE_HOURS"], parse::hours_or_never)
         .default("24");

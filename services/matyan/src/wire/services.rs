@@ -337,7 +337,8 @@ fn backend(
         metrics: matyan_backend::Metrics::new(registry)?,
     };
     let uploads = substrates.limited_blobs.clone();
-    Ok(Backend::new(deps).with_upload_problem(Arc::new(move || {
+    let backend = Backend::with_table_bytes(deps, settings.backend.run_table_bytes);
+    Ok(backend.with_upload_problem(Arc::new(move || {
         let uploads = uploads.clone();
         async move { uploads.problem().await }.boxed()
     })))

@@ -73,7 +73,7 @@ pub(super) enum Values<'t> {
 impl<'t> Values<'t> {
     pub(super) fn get(&self, slot: Slot) -> TermRef<'t> {
         match self {
-            Self::RunIds(roster) => TermRef::Text(roster.run_id(slot)),
+            Self::RunIds(roster) => roster.run_id(slot),
             Self::Numbers(roster) => TermRef::Integer(roster.number(slot).0.cast_signed()),
             Self::Column(column) => column.get(slot),
             Self::Durations { created, ended, active, now_us } => {
@@ -104,7 +104,7 @@ impl<'t> Comparison<'t> {
     }
 
     pub(super) fn compare(&self, a: Slot, b: Slot) -> Ordering {
-        self.compare_values(a, b).then_with(|| self.roster.run_id(a).cmp(self.roster.run_id(b)))
+        self.compare_values(a, b).then_with(|| compare(self.roster.run_id(a), self.roster.run_id(b), false))
     }
 
     /// Compares the values of two runs.
@@ -120,7 +120,8 @@ impl<'t> Comparison<'t> {
 
     /// Compares a run with the place of another one.
     pub(super) fn compare_with(&self, slot: Slot, terms: &[Term], run_id: &str) -> Ordering {
-        self.compare_with_values(slot, terms).then_with(|| self.roster.run_id(slot).cmp(run_id))
+        self.compare_with_values(slot, terms)
+            .then_with(|| compare(self.roster.run_id(slot), TermRef::Text(run_id), false))
     }
 
     /// Compares the values of a run with others.

@@ -300,7 +300,7 @@ fn table_page(
         PageStart::After { terms, run_id } => (place_after(terms, run_id), 0),
         PageStart::AfterRun(number) => match table.roster.slot(*number) {
             Some(slot) if selected[slot as usize] => {
-                (place_after(&comparison.terms(slot), table.roster.run_id(slot)), 0)
+                (place_after(&comparison.terms(slot), &table.roster.run_id_text(slot)), 0)
             }
             _ => return Some(page),
         },
@@ -311,9 +311,7 @@ fn table_page(
     let slots: Vec<Slot> = rest.by_ref().take(limit).copied().collect();
     page.more = rest.next().is_some();
     page.last_terms = slots.last().map(|slot| comparison.terms(*slot)).unwrap_or_default();
-    page.runs = slots
-        .into_iter()
-        .map(|slot| (table.roster.number(slot), table.roster.run_id(slot).to_owned()))
-        .collect();
+    page.runs =
+        slots.into_iter().map(|slot| (table.roster.number(slot), table.roster.run_id_text(slot))).collect();
     Some(page)
 }

@@ -7,6 +7,7 @@ use matyan_model::{ids::RunNumber, run::Document};
 use matyan_store::{Scan, Stamp};
 
 use super::memory::{grow, grown_capacity, vec_growth};
+use crate::listing::{HexText, TermRef, hex_text};
 
 /// The position of a run in the parts of a table.
 pub(super) type Slot = u32;
@@ -39,11 +40,25 @@ pub(super) struct Roster {
     pub(super) position: Stamp,
     numbers: Vec<RunNumber>,
     states: Vec<RunState>,
-    /// The ids of all runs, one after another, and where each of them ends.
-    ids: String,
+    /// The ids of all runs, one after another, and where each of them ends. Ids of 32 hexadecimal digits are stored
+    /// as numbers, and have the flag `IS_HEX` in their ends.
+    ids: Vec<u8>,
     id_ends: Vec<u32>,
+    /// Number of the first runs whose numbers ascend.
+    ascending: usize,
+    /// The slots of all other runs: few, because new runs have higher numbers than older ones.
     slots: HashMap<RunNumber, Slot>,
     hidden: usize,
+}
+
+const IS_HEX: u32 = 1 << 31;
+
+/// The largest memory of all tables, so that the ends of ids have room for a flag.
+pub(super) const MAX_TABLE_BYTES: usize = 1 << 31;
+
+/// Bytes that a roster stores of an id.
+pub(super) fn id_bytes(run_id: &str) -> usize {
+    if hex_text(run_id).is_some() { size_of::<HexText>() } else { run_id.len() }
 }
 
 impl Roster {
@@ -52,8 +67,9 @@ impl Roster {
             position,
             numbers: Vec::new(),
             states: Vec::new(),
-            ids: String::new(),
+            ids: Vec::new(),
             id_ends: Vec::new(),
+            ascending: 0,
             slots: HashMap::new(),
             hidden: 0,
         }
@@ -61,12 +77,18 @@ impl Roster {
 
     pub(super) fn push(&mut self, number: RunNumber, run_id: &str, state: RunState) -> Slot {
         let slot = Slot::try_from(self.numbers.len()).expect("the memory of a table is limited");
-        self.grow(1, run_id.len());
+        let hex = hex_text(run_id);
+        self.grow(1, hex.map_or(run_id.len(), |number| number.len()));
+        if self.ascending == self.numbers.len() && self.numbers.last().is_none_or(|last| *last < number) {
+            self.ascending += 1;
+        } else {
+            self.slots.insert(number, slot);
+        }
         self.numbers.push(number);
         self.states.push(state);
-        self.ids.push_str(run_id);
-        self.id_ends.push(u32::try_from(self.ids.len()).expect("the memory of a table is limited"));
-        self.slots.insert(number, slot);
+        self.ids.extend_from_slice(hex.as_ref().map_or(run_id.as_bytes(), |number| number.as_slice()));
+        let end = u32::try_from(self.ids.len()).expect("the memory of a table is limited");
+        self.id_ends.push(if hex.is_some() { end | IS_HEX } else { end });
         slot
     }
 
@@ -75,7 +97,6 @@ impl Roster {
         grow(&mut self.numbers, runs);
         grow(&mut self.states, runs);
         grow(&mut self.id_ends, runs);
-        self.slots.reserve(runs);
         let ids = self.ids.len() + runs * id_bytes;
         if ids > self.ids.capacity() {
             self.ids.reserve_exact(grown_capacity(ids) - self.ids.len());
@@ -90,9 +111,8 @@ impl Roster {
             Some(props) if props.archived => RunState::Archived,
             Some(_) => RunState::Shown,
         };
-        match (self.slots.get(&number), props) {
+        match (self.slot(number), props) {
             (Some(slot), _) => {
-                let slot = *slot;
                 let before = std::mem::replace(&mut self.states[slot as usize], state);
                 self.hidden += usize::from(state == RunState::Hidden);
                 self.hidden -= usize::from(before == RunState::Hidden);
@@ -117,7 +137,17 @@ impl Roster {
     }
 
     pub(super) fn slot(&self, number: RunNumber) -> Option<Slot> {
-        self.slots.get(&number).copied()
+        self.ascending_slot(number).or_else(|| self.slots.get(&number).copied())
+    }
+
+    fn ascending_slot(&self, number: RunNumber) -> Option<Slot> {
+        let ascending = &self.numbers[..self.ascending];
+        // Each number is at least one higher than the number before, and often just that.
+        let distance = number.0.checked_sub(ascending.first()?.0)?;
+        let last = usize::try_from(distance).unwrap_or(usize::MAX).min(ascending.len() - 1);
+        let slot =
+            if ascending[last] == number { last } else { ascending[..last].binary_search(&number).ok()? };
+        Slot::try_from(slot).ok()
     }
 
     pub(super) fn number(&self, slot: Slot) -> RunNumber {
@@ -128,10 +158,20 @@ impl Roster {
         self.states[slot as usize]
     }
 
-    pub(super) fn run_id(&self, slot: Slot) -> &str {
+    /// The id of a run, which is a text.
+    pub(super) fn run_id(&self, slot: Slot) -> TermRef<'_> {
         let slot = slot as usize;
-        let start = if slot == 0 { 0 } else { self.id_ends[slot - 1] };
-        &self.ids[start as usize..self.id_ends[slot] as usize]
+        let start = if slot == 0 { 0 } else { self.id_ends[slot - 1] & !IS_HEX };
+        let end = self.id_ends[slot];
+        let stored = &self.ids[start as usize..(end & !IS_HEX) as usize];
+        match stored.try_into() {
+            Ok(number) if end & IS_HEX != 0 => TermRef::Hex(number),
+            _ => TermRef::Text(std::str::from_utf8(stored).expect("the id of a run is a text")),
+        }
+    }
+
+    pub(super) fn run_id_text(&self, slot: Slot) -> String {
+        self.run_id(slot).to_term().shown_text().unwrap_or_default().to_owned()
     }
 
     /// The highest number of a run.
@@ -139,16 +179,20 @@ impl Roster {
         self.numbers.iter().copied().max().unwrap_or_default()
     }
 
-    /// Upper bound of the memory that this number of new runs takes.
+    /// Upper bound of the memory that this number of new runs takes, in any order.
     pub(super) fn growth(&self, runs: usize, id_bytes: usize) -> usize {
         let slots = self.slots.len() + runs;
         let slots_growth = if slots > self.slots.capacity() { slots_bytes(slots) } else { 0 };
+        self.ascending_growth(runs, id_bytes) + slots_growth
+    }
+
+    /// The same for runs whose numbers ascend, from the first run on.
+    pub(super) fn ascending_growth(&self, runs: usize, id_bytes: usize) -> usize {
         let ids = self.ids.len() + runs * id_bytes;
         let ids_growth = if ids > self.ids.capacity() { grown_capacity(ids) } else { 0 };
         vec_growth(&self.numbers, runs)
             + vec_growth(&self.states, runs)
             + vec_growth(&self.id_ends, runs)
-            + slots_growth
             + ids_growth
     }
 
@@ -182,7 +226,38 @@ mod tests {
         assert_eq!(roster.update(RunNumber(5), Some(&document("five", true))), Some(0));
         assert_eq!(roster.update(RunNumber(3), None), Some(1));
         assert_eq!((roster.state(0), roster.state(1)), (RunState::Archived, RunState::Hidden));
-        assert_eq!((roster.run_id(0), roster.run_id(1)), ("five", ""));
+        assert_eq!([0, 1].map(|slot| roster.run_id_text(slot)), ["five", ""]);
         assert_eq!((roster.slot(RunNumber(3)), roster.newest(), roster.hidden), (Some(1), RunNumber(5), 1));
+    }
+
+    #[test]
+    fn runs_are_found_in_any_order_of_numbers() {
+        let id = |number: u64| match number % 3 {
+            0 => format!("{number:032x}"),
+            1 => format!("{number:032X}x"),
+            // As long as a number.
+            _ => format!("{number:016}"),
+        };
+        // With gaps, and without any.
+        for step in [1, 3] {
+            let mut numbers: Vec<u64> = (10..200).step_by(step).collect();
+            numbers.extend([5, 300, 4, 302, 301]);
+            let mut roster = Roster::new(matyan_store::Version(1).stamp(0));
+            for (slot, number) in (0..).zip(&numbers) {
+                assert_eq!(
+                    roster.update(RunNumber(*number), Some(&document(&id(*number), false))),
+                    Some(slot)
+                );
+            }
+            assert_eq!(roster.slots.len(), 5, "only runs after the first one out of order");
+            for number in 0..400 {
+                let slot = numbers.iter().position(|it| *it == number).map(|slot| slot as Slot);
+                assert_eq!(roster.slot(RunNumber(number)), slot, "{number}");
+                if let Some(slot) = slot {
+                    assert_eq!(roster.run_id_text(slot), id(number));
+                    assert_eq!(roster.number(slot), RunNumber(number));
+                }
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use matyan_store::Stamp;
 
 use super::{
     eviction::Room,
-    roster::{PAGE, Roster, RunState},
+    roster::{PAGE, Roster, RunState, id_bytes},
 };
 use crate::server::{deps::Deps, error::Result};
 
@@ -45,11 +45,11 @@ pub(super) async fn read(
     while let Some(range) = rest {
         let snapshot = deps.store.snapshot().await?;
         let page = run_ids_list(snapshot.as_ref(), project, &range, PAGE).await?;
-        let id_bytes: usize = page.runs.iter().map(|(_, run_id)| run_id.as_str().len()).sum();
+        let id_bytes: usize = page.runs.iter().map(|(_, run_id)| id_bytes(run_id.as_str())).sum();
         // The ids of later pages are about as long.
         let id_bytes = id_bytes.div_ceil(page.runs.len().max(1));
         let more = runs.saturating_sub(roster.len()).max(page.runs.len());
-        room.reserve(listed_bytes + roster.bytes() + roster.growth(more, id_bytes)).await?;
+        room.reserve(listed_bytes + roster.bytes() + roster.ascending_growth(more, id_bytes)).await?;
         roster.grow(more, id_bytes);
         for (number, run_id) in page.runs {
             // A run that was archived between two pages may be in both.

@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     memory::{TableMemory, WakeOnDrop},
+    roster::MAX_TABLE_BYTES,
     run_table::RunTable,
 };
 use crate::server::stream::Streams;
@@ -60,7 +61,8 @@ pub(super) struct OpenTable {
 impl RunTables {
     /// `used` shows the memory of all tables.
     pub(crate) fn new(streams: Streams, max_bytes: usize, used: IntGauge) -> Self {
-        Self { streams, tables: Arc::default(), memory: Arc::new(TableMemory::new(max_bytes, used)) }
+        let memory = TableMemory::new(max_bytes.min(MAX_TABLE_BYTES), used);
+        Self { streams, tables: Arc::default(), memory: Arc::new(memory) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<Project, Arc<SharedTable>>> {

@@ -162,9 +162,9 @@ async fn all_tables_stay_within_their_memory() {
 }
 
 #[tokio::test]
-async fn a_roster_takes_a_hundred_bytes_for_each_run() {
+async fn a_roster_takes_sixty_bytes_for_each_run() {
     const RUNS: usize = 1_500;
-    let harness = Harness::with_table_bytes(100 * RUNS).await;
+    let harness = Harness::with_table_bytes(60 * RUNS).await;
     for at in 0..RUNS {
         harness.create(&spec(&format!("{at:032x}"), 10 + at as i64)).await;
     }
