@@ -23,7 +23,7 @@ mod rewrite;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::{TryStreamExt, stream::FuturesOrdered};
 use matyan_store::{Batch, Error, Key, Result, Snapshot, Store, Transaction, Value, transact};
 
 use self::fold_part::{FoldPart, GROUP_SERIES, PendingSeries};
@@ -32,7 +32,9 @@ pub use self::policy::{StoredBlocks, UnfoldedBlocks};
 pub(crate) use self::removal::remove_slice;
 pub use self::removal::{Removal, StepRemoval, remove_folded_steps};
 use self::rewrite::SeriesRewrite;
+use super::chunk::CHUNK_POINTS;
 use super::fold_row::FoldRow;
+use super::header::FoldedSummary;
 use super::series_rows::RunRef;
 use super::wire::FormatError;
 use crate::cohort::uncollected_put;
@@ -45,6 +47,8 @@ const FOLD_BYTES: usize = 16 << 20;
 const TRANSACTION_BYTES: usize = 3 << 20;
 /// Number of points from blocks at which a transaction ends: well below a second of work.
 const TRANSACTION_POINTS: usize = 256 * 1024;
+/// Bound of the points in chunks of all series that are rewritten concurrently: 8 MB. One series may have more.
+const REWRITTEN_POINTS: usize = 16 * CHUNK_POINTS;
 /// Time for which a replaced or removed chunk is kept for readers that have an older chunk list.
 const GARBAGE_US: i64 = 600 * 1_000_000;
 
@@ -172,41 +176,72 @@ impl Fold {
             // The next transaction rewrites the series that are left out here, like the code below.
             group.truncate(series_left);
             series_left -= group.len();
-            let rewrites = group.into_iter().map(|pending| self.rewrite(snapshot, pending));
-            for (index, rewrite) in try_join_all(rewrites).await? {
-                let series = self.part.series[index];
-                points += rewrite.points;
-                let next_step = rewrite.next_step;
-                let due_us = now_us.saturating_add(GARBAGE_US);
-                let mut written = rewrite.batch(&self.run.series(series), due_us);
-                bytes += written.bytes();
-                batch.mutations.append(&mut written.mutations);
-                if let Some(step) = next_step {
-                    return Ok(Some((series.0, step)));
-                }
-                position = self.part.series.get(index + 1).map(|series| (series.0, i64::MIN));
-                // The remaining series of the group are recomputed for the next
-                // transaction.
-                if bytes >= TRANSACTION_BYTES {
-                    break;
+            for rewrites in self.rewritten_together(snapshot, group).await? {
+                let rewrites =
+                    rewrites.into_iter().map(|(pending, old)| self.rewrite(snapshot, pending, old));
+                let mut rewrites: FuturesOrdered<_> = rewrites.collect();
+                // If reads are immediate, a series is only rewritten once the series before it is.
+                while let Some((index, rewrite)) = rewrites.try_next().await? {
+                    let series = self.part.series[index];
+                    points += rewrite.points;
+                    let next_step = rewrite.next_step;
+                    let due_us = now_us.saturating_add(GARBAGE_US);
+                    let mut written = rewrite.batch(&self.run.series(series), due_us);
+                    bytes += written.bytes();
+                    batch.mutations.append(&mut written.mutations);
+                    if let Some(step) = next_step {
+                        return Ok(Some((series.0, step)));
+                    }
+                    position = self.part.series.get(index + 1).map(|series| (series.0, i64::MIN));
+                    // The remaining series of the group are left to the next transaction.
+                    if bytes >= TRANSACTION_BYTES {
+                        return Ok(position);
+                    }
                 }
             }
         }
         Ok(position)
     }
 
+    /// Reads the summaries of a group, and divides it so that the chunks of each part fit in memory.
+    async fn rewritten_together(
+        &self,
+        snapshot: &dyn Snapshot,
+        group: Vec<PendingSeries>,
+    ) -> Result<Vec<Vec<FoundSeries>>> {
+        let numbers: Vec<_> = group.iter().map(|pending| self.part.series[pending.index]).collect();
+        let folded = self.run.folded_series(snapshot, &numbers).await?;
+        let mut parts: Vec<Vec<_>> = Vec::new();
+        let mut points = 0_usize;
+        for (pending, old) in group.into_iter().zip(folded) {
+            let rewritten = old.map_or(0, |old| SeriesRewrite::rewritten_at_most(&old, &pending.points));
+            points = points.saturating_add(rewritten);
+            match parts.last_mut().filter(|_| points <= REWRITTEN_POINTS) {
+                Some(part) => part.push((pending, old)),
+                None => {
+                    parts.push(vec![(pending, old)]);
+                    points = rewritten;
+                }
+            }
+        }
+        Ok(parts)
+    }
+
     async fn rewrite(
         &self,
         snapshot: &dyn Snapshot,
         pending: PendingSeries,
+        old: Option<FoldedSummary>,
     ) -> Result<(usize, SeriesRewrite)> {
         let series_ref = self.run.series(self.part.series[pending.index]);
-        let rewrite =
-            SeriesRewrite::compute(snapshot, series_ref, pending.points, self.ended && self.later.is_empty())
-                .await?;
+        let is_last = self.ended && self.later.is_empty();
+        let rewrite = SeriesRewrite::compute(snapshot, series_ref, old, pending.points, is_last).await?;
         Ok((pending.index, rewrite))
     }
 }
+
+/// A series with unfolded points, and its summary row.
+type FoundSeries = (PendingSeries, Option<FoldedSummary>);
 
 /// Folds until the run has no blocks left, for a run that is not written in the meantime.
 /// `now_us` is the clock.

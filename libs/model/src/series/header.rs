@@ -86,6 +86,12 @@ impl FoldedSummary {
         Ok(Self { next_chunk, total, sealed })
     }
 
+    /// The number of points after all sealed chunks.
+    pub(crate) fn unsealed_count(&self) -> usize {
+        let sealed = self.sealed.map_or(0, |sealed| sealed.summary.count);
+        usize::try_from(self.total.count.saturating_sub(sealed)).unwrap_or(usize::MAX)
+    }
+
     /// Decodes the summary of all folded points, and not the rest, which only charts and folds need.
     pub(crate) fn decode_total(bytes: &[u8]) -> Result<Summary, FormatError> {
         let mut input = Input::with_format(bytes, FORMAT)?;

@@ -12,9 +12,9 @@ use crate::ids::SeriesNumber;
 /// Number of points of one series that completes a part. With the points of its last block, this is
 /// about the size of a transaction, so they are gathered only once.
 const SERIES_POINTS: usize = 48 * 1024;
-/// Number of series whose rows are read concurrently, to hide the latency of a distributed
-/// store.
-pub(super) const GROUP_SERIES: usize = 16;
+/// Number of series whose summaries are read together, and whose chunks are read concurrently, to hide the latency
+/// of a distributed store.
+pub(super) const GROUP_SERIES: usize = 128;
 /// Number of points that completes a group, unless its first series alone has more. Computing
 /// points that do not fit in the transaction is wasted work.
 const GROUP_POINTS: usize = 32 * 1024;
@@ -73,48 +73,53 @@ impl FoldPart {
     }
 }
 
-/// The numbers of points of the series of a part. A wide run has millions of pairs of a block and a series, so
-/// the counts of neighbors are next to each other, and are looked up once.
+/// The numbers of points of the series of a part. A wide run has millions of pairs of a block and a series, so they
+/// are counted by the number of the series, without a search.
 #[derive(Default)]
 struct SeriesCounts {
-    neighbors: BTreeMap<u32, [u32; NEIGHBORS as usize]>,
+    counts: Vec<u32>,
+    /// Counts of series with numbers that no run should have: from `COUNTED` on.
+    others: BTreeMap<u32, u32>,
 }
 
-/// Number of series with consecutive numbers that are counted together.
-const NEIGHBORS: u32 = 64;
+/// More numbers than a run has, which bounds the memory of a damaged block: 1 MB.
+const COUNTED: usize = 1 << 18;
 
 impl SeriesCounts {
     /// Adds the points of a block. Returns the highest count among its series.
     fn add(&mut self, block: &Block<'_>) -> Result<usize, FormatError> {
         let mut most = 0;
-        let mut index = 0;
         let mut next = 0;
-        while index < block.series_count() {
-            let group = block.series(index).0 / NEIGHBORS;
-            let counts = self.neighbors.entry(group).or_insert([0; NEIGHBORS as usize]);
-            while index < block.series_count() && block.series(index).0 / NEIGHBORS == group {
-                let series = block.series(index).0;
-                let points = block.point_count(index)?;
-                // A fold would pass the points of such a series, and clear the block.
-                if u64::from(series) < next || points == 0 {
-                    return Err(FormatError("series without points, or out of order"));
-                }
-                next = u64::from(series) + 1;
-                let count = &mut counts[(series % NEIGHBORS) as usize];
-                *count = count.saturating_add(points as u32);
-                most = most.max(*count);
-                index += 1;
+        for index in 0..block.series_count() {
+            let series = block.series(index).0;
+            let points = block.point_count(index)?;
+            // A fold would pass the points of such a series, and clear the block.
+            if u64::from(series) < next || points == 0 {
+                return Err(FormatError("series without points, or out of order"));
             }
+            next = u64::from(series) + 1;
+            let count = self.count(series);
+            *count = count.saturating_add(points as u32);
+            most = most.max(*count);
         }
         Ok(most as usize)
     }
 
+    fn count(&mut self, series: u32) -> &mut u32 {
+        let at = series as usize;
+        if at >= COUNTED {
+            return self.others.entry(series).or_default();
+        }
+        if at >= self.counts.len() {
+            self.counts.resize(at + 1, 0);
+        }
+        &mut self.counts[at]
+    }
+
     /// The series that have points, in ascending order.
     fn series(&self) -> Vec<SeriesNumber> {
-        let numbered = self.neighbors.iter().flat_map(|(group, counts)| {
-            (0..NEIGHBORS).zip(counts).map(move |(at, count)| (group * NEIGHBORS + at, *count))
-        });
-        numbered.filter(|(_, count)| *count > 0).map(|(series, _)| SeriesNumber(series)).collect()
+        let counted = (0..).zip(&self.counts).filter(|(_, count)| **count > 0).map(|(series, _)| series);
+        counted.chain(self.others.keys().copied()).map(SeriesNumber).collect()
     }
 }
 
@@ -198,6 +203,9 @@ mod tests {
         assert_eq!(counts.add(&Block::open(&block(&[5, 63, 64, u32::MAX])).unwrap()), Ok(1));
         assert_eq!(counts.add(&Block::open(&block(&[5, 200, 5, 200, 5])).unwrap()), Ok(4));
         assert_eq!(counts.series(), [5, 63, 64, 200, u32::MAX].map(SeriesNumber));
+        let last = COUNTED as u32 - 1;
+        assert_eq!(counts.add(&Block::open(&block(&[last, last + 1, u32::MAX])).unwrap()), Ok(2));
+        assert_eq!(counts.series(), [5, 63, 64, 200, last, last + 1, u32::MAX].map(SeriesNumber));
     }
 
     #[test]

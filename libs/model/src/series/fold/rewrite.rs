@@ -43,14 +43,14 @@ pub(super) struct SeriesRewrite {
 }
 
 impl SeriesRewrite {
-    /// `points` must be in ascending order of distinct steps, and not empty.
+    /// `points` must be in ascending order of distinct steps, and not empty. `old` is the summary row of the series.
     pub(super) async fn compute(
         snapshot: &dyn Snapshot,
         series_ref: SeriesRef,
+        old: Option<FoldedSummary>,
         mut points: Points,
         ended: bool,
     ) -> Result<Self> {
-        let old = series_ref.folded(snapshot).await?;
         let mut series = SeriesState::load(snapshot, series_ref, old, &points).await?;
         let next_step = series.truncate(&mut points);
         let late = series.late_count(&points);
@@ -59,6 +59,14 @@ impl SeriesRewrite {
         let (folded, pages) = series.summarize(late > 0).await?;
         let SeriesState { removed, added, .. } = series;
         Ok(Self { points: points.len(), next_step, folded, removed, added, pages, cleared_levels: None })
+    }
+
+    /// Upper bound of the number of points in chunks that adding some points rewrites.
+    pub(super) fn rewritten_at_most(old: &FoldedSummary, points: &Points) -> usize {
+        let sealed = old.sealed.map(|sealed| sealed.summary);
+        let before = sealed.map(|sealed| StepRange::new(i64::MIN, sealed.last.step));
+        let late = before.map_or(0, |before| points.positions(&before).len());
+        old.unsealed_count().saturating_add(late.min(MAX_REWRITTEN_CHUNKS) * CHUNK_POINTS)
     }
 
     /// Removes the points with these steps from chunks of the series, some of which must remain.

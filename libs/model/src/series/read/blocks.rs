@@ -22,12 +22,6 @@ pub(super) struct RunBlocks {
     blocks: Vec<(u64, Bytes)>,
 }
 
-/// Number of series from which on their summaries are read by a scan.
-const SCANNED_FROM: usize = 8;
-
-/// Most rows of such a scan for each series.
-const SCANNED_PER_SERIES: usize = 4;
-
 impl RunBlocks {
     pub(super) async fn open(snapshot: &dyn Snapshot, run_ref: RunRef) -> Result<Self> {
         let fold = run_ref.fold_row(snapshot).await?;
@@ -49,7 +43,7 @@ impl RunBlocks {
         if series.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.summary_rows(snapshot, series).await?;
+        let rows = self.run_ref.summary_rows(snapshot, series).await?;
         let rows = series.iter().zip(rows);
         rows.map(|(series, row)| row.map(|row| self.run_ref.series(*series).decode_total(&row)).transpose())
             .collect()
@@ -64,41 +58,14 @@ impl RunBlocks {
         if series.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.summary_rows(snapshot, series).await?;
+        let folded = self.run_ref.folded_series(snapshot, series).await?;
         let unfolded = self.unfolded_points(series)?;
-        series
-            .iter()
-            .zip(rows)
-            .zip(unfolded)
-            .map(|((series, row), unfolded)| {
-                let series_ref = self.run_ref.series(*series);
-                let folded = row.map(|row| series_ref.decode_summary(&row)).transpose()?;
-                Ok(OwnSeries { series_ref, folded, unfolded })
-            })
-            .collect()
-    }
-
-    /// The summary rows of several series, in the given order. Many of a run are read in one pass: a row of a
-    /// scan takes a fraction of the time of a single read.
-    async fn summary_rows(
-        &self,
-        snapshot: &dyn Snapshot,
-        series: &[SeriesNumber],
-    ) -> Result<Vec<Option<Bytes>>> {
-        let numbers = series.iter().map(|series| series.0);
-        let first = numbers.clone().min().unwrap_or_default();
-        let last = numbers.clone().max().unwrap_or_default();
-        if series.len() < SCANNED_FROM || (last - first) as usize >= series.len() * SCANNED_PER_SERIES {
-            let keys: Vec<_> =
-                series.iter().map(|series| self.run_ref.series(*series).summary_key()).collect();
-            return snapshot.get_many(&keys).await;
-        }
-        let between = self.run_ref.summaries_between(SeriesNumber(first), SeriesNumber(last));
-        let mut found = vec![None; (last - first) as usize + 1];
-        for (number, row) in self.run_ref.summary_rows(snapshot, &between).await? {
-            found[(number.0 - first) as usize] = Some(row);
-        }
-        Ok(numbers.map(|number| found[(number - first) as usize].clone()).collect())
+        let found = series.iter().zip(folded).zip(unfolded);
+        let own = found.map(|((series, folded), unfolded)| {
+            let series_ref = self.run_ref.series(*series);
+            OwnSeries { series_ref, folded, unfolded }
+        });
+        Ok(own.collect())
     }
 
     /// The chunk lists of all series, read in one pass.
