@@ -20,7 +20,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::column::{
-    float_column, optional_column, put_float_column, put_integer_column, put_optional_column,
+    ColumnUse, float_column, optional_column, put_float_column, put_integer_column, put_optional_column,
     skip_optional_column, step_column,
 };
 use super::curve::{Curve, Stamps};
@@ -36,14 +36,14 @@ pub(crate) const CHUNK_POINTS: usize = 16 * 1024;
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Encodes at most `CHUNK_POINTS` points, in ascending order of distinct steps.
-pub(crate) fn encode(points: &Points) -> Vec<u8> {
+pub(crate) fn encode(points: &Points, column_use: ColumnUse) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + 8 * points.len());
     out.push(FORMAT);
     put_varint(&mut out, points.len() as u64);
-    put_integer_column(&mut out, &points.steps);
-    put_float_column(&mut out, &points.values);
-    put_optional_column(&mut out, &points.epochs);
-    put_optional_column(&mut out, &points.times_us);
+    put_integer_column(&mut out, &points.steps, column_use);
+    put_float_column(&mut out, &points.values, column_use);
+    put_optional_column(&mut out, &points.epochs, column_use);
+    put_optional_column(&mut out, &points.times_us, column_use);
     out
 }
 

@@ -9,7 +9,9 @@
 
 use bytes::Bytes;
 
-use super::column::{float_column, integer_column, put_float_column, put_integer_column, skip_float_column};
+use super::column::{
+    ColumnUse, float_column, integer_column, put_float_column, put_integer_column, skip_float_column,
+};
 use super::summary::Summary;
 use super::wire::{FormatError, Input, put_varint};
 use crate::ids::RunNumber;
@@ -102,6 +104,7 @@ impl CohortRuns {
         put_integer_column(
             &mut out,
             &self.numbers.iter().map(|number| number.0.cast_signed()).collect::<Vec<_>>(),
+            ColumnUse::Kept,
         );
         put_bits(&mut out, &self.is_member);
         out.into()
@@ -141,7 +144,7 @@ impl CohortColumn {
         put_bits(&mut out, &self.0.iter().map(Option::is_some).collect::<Vec<_>>());
         for index in 0..MetricStatistic::ALL.len() {
             let values: Vec<f64> = self.0.iter().flatten().map(|values| values.0[index]).collect();
-            put_float_column(&mut out, &values);
+            put_float_column(&mut out, &values, ColumnUse::Kept);
         }
         out.into()
     }

@@ -6,7 +6,8 @@
 //! with the byte and bit map of the packed form.
 //!
 //! The compression level is 4: higher levels save 1 % and take 2 to 20 times as long. Below 64
-//! values, the time spent in pco is not worth the bytes it saves.
+//! values, the time spent in pco is not worth the bytes it saves; below 256, if the column is soon
+//! merged with others.
 
 use std::borrow::Cow;
 
@@ -24,6 +25,7 @@ use super::wire::{FormatError, Input, put_varint};
 
 const LEVEL: usize = 4;
 const PCO_FROM: usize = 64;
+const PCO_FROM_IN_MERGED: usize = 256;
 /// Number of values of a float column by which its differences are judged.
 const SAMPLE: usize = 512;
 /// Differences of a higher order only amplify noise.
@@ -35,9 +37,27 @@ const PCO_WIDE: u8 = 2;
 
 const UNKNOWN_INTEGERS: FormatError = FormatError("unknown form of integer column");
 
-pub(crate) fn put_integer_column(out: &mut Vec<u8>, values: &[i64]) {
+/// What happens to a column after it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ColumnUse {
+    Kept,
+    /// It is soon replaced by a longer one.
+    Merged,
+}
+
+impl ColumnUse {
+    /// Number of values from which on pco pays off.
+    fn pco_from(self) -> usize {
+        match self {
+            Self::Kept => PCO_FROM,
+            Self::Merged => PCO_FROM_IN_MERGED,
+        }
+    }
+}
+
+pub(crate) fn put_integer_column(out: &mut Vec<u8>, values: &[i64], column_use: ColumnUse) {
     let packed = integers_width(values);
-    if values.len() >= PCO_FROM && packed > 0 {
+    if values.len() >= column_use.pco_from() && packed > 0 {
         // Steps, times, and epochs ascend; letting pco detect that takes three times as
         // long.
         let config = ChunkConfig::default().with_delta_spec(DeltaSpec::TryConsecutive(1));
@@ -50,13 +70,13 @@ pub(crate) fn put_integer_column(out: &mut Vec<u8>, values: &[i64]) {
     put_integers(out, values);
 }
 
-pub(crate) fn put_optional_column(out: &mut Vec<u8>, values: &[i64]) {
-    put_optionals(out, values, put_integer_column);
+pub(crate) fn put_optional_column(out: &mut Vec<u8>, values: &[i64], column_use: ColumnUse) {
+    put_optionals(out, values, |out, values| put_integer_column(out, values, column_use));
 }
 
-pub(crate) fn put_float_column(out: &mut Vec<u8>, values: &[f64]) {
+pub(crate) fn put_float_column(out: &mut Vec<u8>, values: &[f64], column_use: ColumnUse) {
     let constant = values.windows(2).all(|pair| pair[0].to_bits() == pair[1].to_bits());
-    if values.len() < PCO_FROM || constant {
+    if values.len() < column_use.pco_from() || constant {
         out.push(PACKED);
         put_floats(out, values);
     } else if fit_float32(values) {

@@ -151,7 +151,7 @@ pub(crate) fn one_integer(input: &mut Input<'_>) -> Result<i64, FormatError> {
     Ok(base.wrapping_add(i64::from_le_bytes(residual)))
 }
 
-pub(crate) fn put_optionals(out: &mut Vec<u8>, values: &[i64], put: fn(&mut Vec<u8>, &[i64])) {
+pub(crate) fn put_optionals(out: &mut Vec<u8>, values: &[i64], put: impl Fn(&mut Vec<u8>, &[i64])) {
     let present = values.iter().filter(|value| **value != ABSENT).count();
     if present == 0 {
         out.push(0);

@@ -2,13 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::super::{ABSENT, generate};
+use super::super::{ABSENT, Point, generate};
 use super::*;
 
 proptest! {
     #[test]
-    fn chunks_survive_the_round_trip(points in generate::sorted_points(400)) {
-        let bytes = encode(&points);
+    fn chunks_survive_the_round_trip(points in generate::sorted_points(400), is_merged: bool) {
+        let column_use = if is_merged { ColumnUse::Merged } else { ColumnUse::Kept };
+        let bytes = encode(&points, column_use);
         prop_assert_eq!(decode(&bytes, Stamps::Read).unwrap().into_points(), points.clone());
         let skipped = decode(&bytes, Stamps::Skipped).unwrap().into_points();
         let absent = vec![ABSENT; points.len()];
@@ -29,7 +30,7 @@ proptest! {
         points in generate::sorted_points(100),
         positions in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let mut bytes = encode(&points);
+        let mut bytes = encode(&points, ColumnUse::Kept);
         for (position, byte) in positions {
             let position = position.index(bytes.len());
             bytes[position] = byte;
@@ -73,8 +74,28 @@ proptest! {
 }
 
 #[test]
+fn short_chunks_that_are_merged_are_not_compressed() {
+    let sizes = |count: i64| {
+        let point = |step: i64| {
+            let value = (step as f64 + 0.125).powi(2);
+            Point { step, value, epoch: ABSENT, time_us: ABSENT }
+        };
+        let points: Points = (0..count).map(point).collect();
+        [ColumnUse::Kept, ColumnUse::Merged].map(|column_use| encode(&points, column_use).len())
+    };
+    for count in [1, 63, 256] {
+        let [kept, merged] = sizes(count);
+        assert_eq!(kept, merged, "{count}");
+    }
+    for count in [64, 255] {
+        let [kept, merged] = sizes(count);
+        assert!(kept < merged, "{count}: {kept} and {merged} bytes");
+    }
+}
+
+#[test]
 fn an_unknown_format_is_rejected() {
-    let mut bytes = encode(&Points::default());
+    let mut bytes = encode(&Points::default(), ColumnUse::Kept);
     bytes[0] = FORMAT + 1;
     assert!(decode(&bytes, Stamps::Read).is_err());
 }

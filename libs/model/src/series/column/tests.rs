@@ -13,7 +13,7 @@ proptest! {
     #[test]
     fn integers_survive_the_round_trip(values in (0..600_usize).prop_flat_map(generate::integers)) {
         let mut out = Vec::new();
-        put_integer_column(&mut out, &values);
+        put_integer_column(&mut out, &values, ColumnUse::Kept);
         let mut input = Input::all(&out);
         prop_assert_eq!(integer_column(&mut input, values.len()).unwrap(), values);
         input.end().unwrap();
@@ -22,7 +22,7 @@ proptest! {
     #[test]
     fn optionals_survive_the_round_trip(values in (0..600_usize).prop_flat_map(generate::optionals)) {
         let mut out = Vec::new();
-        put_optional_column(&mut out, &values);
+        put_optional_column(&mut out, &values, ColumnUse::Kept);
         let mut input = Input::all(&out);
         prop_assert_eq!(optional_column(&mut input, values.len()).unwrap(), values);
         input.end().unwrap();
@@ -31,7 +31,7 @@ proptest! {
     #[test]
     fn floats_survive_the_round_trip_to_the_bit(values in (0..600_usize).prop_flat_map(generate::values)) {
         let mut out = Vec::new();
-        put_float_column(&mut out, &values);
+        put_float_column(&mut out, &values, ColumnUse::Kept);
         let mut input = Input::all(&out);
         prop_assert_eq!(bits(&float_column(&mut input, values.len()).unwrap()), bits(&values));
         input.end().unwrap();
@@ -46,8 +46,8 @@ proptest! {
         let integers: Vec<i64> = values.iter().map(|value| value.to_bits() as i64).collect();
         let mut floats = Vec::new();
         let mut whole = Vec::new();
-        put_float_column(&mut floats, &values);
-        put_integer_column(&mut whole, &integers);
+        put_float_column(&mut floats, &values, ColumnUse::Kept);
+        put_integer_column(&mut whole, &integers, ColumnUse::Kept);
         for out in [&mut floats, &mut whole] {
             for (position, byte) in &positions {
                 let position = position.index(out.len());
@@ -74,7 +74,7 @@ fn nans_keep_their_bits_among_decimals() {
         values[position] = f64::from_bits(0x7ff8_0000_0000_0000 + payload);
     }
     let mut out = Vec::new();
-    put_float_column(&mut out, &values);
+    put_float_column(&mut out, &values, ColumnUse::Kept);
     assert_eq!(bits(&float_column(&mut Input::all(&out), 2000).unwrap()), bits(&values));
 }
 
@@ -85,7 +85,7 @@ fn columns_with_regular_differences_are_small() {
         for count in [PCO_FROM, SAMPLE, 20 * SAMPLE] {
             let values: Vec<f64> = (0..count).map(|index| (index as f64 + 0.125).powi(order)).collect();
             let mut out = Vec::new();
-            put_float_column(&mut out, &values);
+            put_float_column(&mut out, &values, ColumnUse::Kept);
             assert!(out.len() < 2 * count, "order {order}: {} bytes for {count} values", out.len());
             assert_eq!(float_column(&mut Input::all(&out), count).unwrap(), values);
         }

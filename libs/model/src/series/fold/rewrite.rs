@@ -13,6 +13,7 @@ use bytes::Bytes;
 use matyan_store::{Batch, Result, Snapshot};
 
 use super::super::chunk::{self, CHUNK_BYTES, CHUNK_POINTS, ChunkEntry, group_by_chunk};
+use super::super::column::ColumnUse;
 use super::super::header::FoldedSummary;
 use super::super::points::{Points, StepRange};
 use super::super::pyramid::rebuild::{Pages, PyramidRebuild};
@@ -212,7 +213,7 @@ impl<'a> SeriesState<'a> {
                 let points = self.series_ref.listed_chunk(self.snapshot, entry).await?;
                 let rewritten = points.merged_with(&late.slice(group));
                 self.remove(entry.steps().first);
-                for piece in split(&rewritten, true) {
+                for piece in split(&rewritten, true, ColumnUse::Kept) {
                     self.add(piece, true);
                 }
             }
@@ -233,7 +234,7 @@ impl<'a> SeriesState<'a> {
         let mut kept = points.slice(0..gone.start);
         kept.extend(&points, gone.end..points.len());
         self.remove(entry.steps().first);
-        for piece in split(&kept, true) {
+        for piece in split(&kept, true, ColumnUse::Kept) {
             self.add(piece, entry.sealed());
         }
         Ok(())
@@ -243,12 +244,14 @@ impl<'a> SeriesState<'a> {
         let Some(first) = points.first() else { return Ok(()) };
         let tail = self.entries[self.sealed_entries().len()..].to_vec();
         let mut from = if ended { 0 } else { merge_start(&tail, first.step, points.len()) };
-        let mut pieces = split(&self.merge_tail(&tail[from..], &points).await?, false);
+        // All of an ended run, and full chunks of any, are kept.
+        let column_use = if ended { ColumnUse::Kept } else { ColumnUse::Merged };
+        let mut pieces = split(&self.merge_tail(&tail[from..], &points).await?, false, column_use);
         if from > 0 && pieces.iter().any(|piece| piece.full) {
             // Sealed chunks must come before unsealed ones, so the whole tail is
             // merged.
             from = 0;
-            pieces = split(&self.merge_tail(&tail, &points).await?, false);
+            pieces = split(&self.merge_tail(&tail, &points).await?, false, column_use);
         }
         for entry in &tail[from..] {
             self.remove(entry.steps().first);
@@ -368,7 +371,7 @@ struct NewChunk {
 
 /// Splits points into chunks within the limits: full ones and a remainder, or, if `even`,
 /// chunks of similar size.
-fn split(points: &Points, even: bool) -> Vec<NewChunk> {
+fn split(points: &Points, even: bool, column_use: ColumnUse) -> Vec<NewChunk> {
     let mut pieces = Vec::new();
     let mut start = 0;
     let mut size = CHUNK_POINTS;
@@ -377,7 +380,7 @@ fn split(points: &Points, even: bool) -> Vec<NewChunk> {
         let target = if even { left.div_ceil(left.div_ceil(size)) } else { size };
         let count = target.min(left);
         let part = points.slice(start..start + count);
-        let bytes = chunk::encode(&part);
+        let bytes = chunk::encode(&part, column_use);
         if bytes.len() > CHUNK_BYTES {
             // The target is a little below the limit, so that the next attempt fits.
             size = (count * (CHUNK_BYTES - CHUNK_BYTES / 16) / bytes.len()).max(1);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::super::chunk;
+use super::super::column::ColumnUse;
 use super::super::curve::Stamps;
 use super::super::points::StepRange;
 use super::super::pyramid::bucket_summaries;
@@ -100,7 +101,7 @@ proptest! {
         ends.sort_unstable();
         let starts = std::iter::once(0).chain(ends.iter().copied());
         let mut chunks: Vec<Vec<u8>> =
-            starts.zip(&ends).map(|(start, end)| chunk::encode(&points.slice(start..*end))).collect();
+            starts.zip(&ends).map(|(start, end)| chunk::encode(&points.slice(start..*end), ColumnUse::Kept)).collect();
         if backwards {
             chunks.reverse();
         }
