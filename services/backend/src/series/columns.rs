@@ -65,6 +65,18 @@ pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
     columns
 }
 
+/// Like `full_columns`, for points that nobody else needs.
+pub(super) fn into_columns(points: Points, columns: PointColumns) -> SeriesPoints {
+    let Points { steps, values, epochs, times_us } = points;
+    SeriesPoints {
+        steps,
+        values: if columns.values { values } else { Vec::new() },
+        epochs: if columns.epochs { epochs } else { Vec::new() },
+        times_us: if columns.times { times_us } else { Vec::new() },
+        ..SeriesPoints::default()
+    }
+}
+
 /// The requested columns, each as long as the steps, so that the columns of several pieces can
 /// be concatenated.
 pub(crate) fn full_columns(points: &Points, columns: PointColumns) -> SeriesPoints {

@@ -12,7 +12,7 @@ use matyan_proto::{
 use matyan_store::Snapshot;
 
 use super::{
-    columns::{Column, full_columns},
+    columns::{Column, full_columns, into_columns},
     point_pieces::{AxisReader, PointPieces},
 };
 use crate::server::error::Result;
@@ -170,11 +170,13 @@ impl PieceReader {
                 return Ok(None);
             }
         }
+        let Some(axis) = &mut self.axis else {
+            let points = self.points.take();
+            return Ok(points.map(|(points, more)| SeriesPoints { more, ..into_columns(points, columns) }));
+        };
         let Some((points, more)) = &self.points else { return Ok(None) };
         let mut piece = SeriesPoints { more: *more, ..full_columns(points, columns) };
-        if let Some(axis) = &mut self.axis {
-            (piece.x_places, piece.x_values) = axis.values(snapshot, &points.steps).await?;
-        }
+        (piece.x_places, piece.x_values) = axis.values(snapshot, &points.steps).await?;
         self.points = None;
         Ok(Some(piece))
     }

@@ -20,6 +20,9 @@ pub(super) const BATCH_ROWS: usize = 8 * 1024;
 /// Bytes of texts after which a batch ends.
 pub(super) const BATCH_TEXT_BYTES: usize = 1 << 20;
 
+/// Bytes of the file that are written before they are sent.
+const WRITTEN_BYTES: usize = 1 << 20;
+
 /// Maximum size of a message.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -77,12 +80,33 @@ struct Table<R> {
     row_count: u64,
 }
 
+/// The next bytes of a file.
+struct FilePart {
+    bytes: Vec<u8>,
+    /// Number of rows up to their end.
+    rows: u64,
+}
+
+/// Parts of a file that were written together.
+struct WrittenParts {
+    parts: Vec<FilePart>,
+    /// Whether more batches can be written without another message.
+    more: bool,
+}
+
 impl<R: TableRows> Table<R> {
-    /// Writes a batch, and returns the new bytes of the file; `None` if there is no batch.
-    fn write_batch(&mut self) -> Result<Option<Vec<u8>>> {
-        let Some(batch) = self.rows.batch()? else { return Ok(None) };
-        self.write(&batch)?;
-        Ok(Some(self.writer.take()))
+    /// Writes batches as long as there are any, up to about `WRITTEN_BYTES`.
+    fn write_batches(&mut self) -> Result<WrittenParts> {
+        let mut parts = Vec::new();
+        let mut written = 0;
+        while written < WRITTEN_BYTES {
+            let Some(batch) = self.rows.batch()? else { return Ok(WrittenParts { parts, more: false }) };
+            self.write(&batch)?;
+            let bytes = self.writer.take();
+            written += bytes.len();
+            parts.push(FilePart { bytes, rows: self.row_count });
+        }
+        Ok(WrittenParts { parts, more: true })
     }
 
     fn finish(&mut self) -> Result<Vec<u8>> {
@@ -142,11 +166,14 @@ impl<R: TableRows> FileExport<R> {
                 if progress.is_some() || !warnings.is_empty() {
                     client.send(Piece { rows: table.row_count, warnings, ..Piece::default() }).await?;
                 }
-                loop {
+                let mut more = true;
+                while more {
                     let written;
-                    (table, written) = on_query_thread(&deps, table, Table::write_batch).await?;
-                    let Some(written) = written else { break };
-                    client.send_bytes(written, table.row_count).await?;
+                    (table, written) = on_query_thread(&deps, table, Table::write_batches).await?;
+                    more = written.more;
+                    for FilePart { bytes, rows } in written.parts {
+                        client.send_bytes(bytes, rows).await?;
+                    }
                 }
                 if done {
                     let (table, written) = on_query_thread(&deps, table, Table::finish).await?;

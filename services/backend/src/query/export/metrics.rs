@@ -4,7 +4,6 @@ use std::{collections::VecDeque, sync::Arc};
 
 use arrow_array::{Float64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use matyan_model::series::ABSENT;
 use matyan_proto::{
     export::v1::MetricsRequest,
     runs::v1::RunParts,
@@ -150,11 +149,10 @@ impl PointRows {
         }
         self.rows.append_series(series, count)?;
         self.text_bytes += series.bytes();
-        let known = |value: &i64| (*value != ABSENT).then_some(*value);
         let range = start..start + count;
         self.rows.steps.extend_from_slice(&points.steps[range.clone()]);
-        self.rows.epochs.extend(points.epochs[range.clone()].iter().map(known));
-        self.rows.times_us.extend(points.times_us[range.clone()].iter().map(known));
+        self.rows.epochs.extend_from_slice(&points.epochs[range.clone()]);
+        self.rows.times_us.extend_from_slice(&points.times_us[range.clone()]);
         self.values.extend_from_slice(&points.values[range]);
         Ok(())
     }

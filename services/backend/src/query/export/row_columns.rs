@@ -4,9 +4,12 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, Int64Array, TimestampMicrosecondArray, builder::StringDictionaryBuilder, types::Int32Type,
+    ArrayRef, Int64Array,
+    builder::StringDictionaryBuilder,
+    types::{Int32Type, TimestampMicrosecondType},
 };
 use arrow_schema::{DataType, Field, TimeUnit};
+use matyan_model::series::ABSENT;
 use matyan_proto::runs::v1::Run;
 
 use super::file::RowsError;
@@ -70,6 +73,38 @@ impl SeriesTexts {
     }
 }
 
+/// A column of integers that may be absent.
+#[derive(Default)]
+pub(super) struct OptionalColumn {
+    /// `ABSENT` for absent ones.
+    values: Vec<i64>,
+    absent: usize,
+}
+
+impl OptionalColumn {
+    pub(super) fn push(&mut self, value: Option<i64>) {
+        self.extend_from_slice(&[value.unwrap_or(ABSENT)]);
+    }
+
+    /// Appends values, of which those that are `ABSENT` are absent.
+    pub(super) fn extend_from_slice(&mut self, values: &[i64]) {
+        self.absent += values.iter().filter(|value| **value == ABSENT).count();
+        self.values.extend_from_slice(values);
+    }
+
+    /// Mostly, all are present, or none: then no value is looked at once more.
+    fn finish(self) -> Int64Array {
+        let Self { values, absent } = self;
+        if absent == 0 {
+            Int64Array::from(values)
+        } else if absent == values.len() {
+            Int64Array::new_null(absent)
+        } else {
+            values.iter().map(|value| (*value != ABSENT).then_some(*value)).collect()
+        }
+    }
+}
+
 /// The first columns of a batch.
 #[derive(Default)]
 pub(super) struct RowColumns {
@@ -78,8 +113,8 @@ pub(super) struct RowColumns {
     name: StringDictionaryBuilder<Int32Type>,
     context: StringDictionaryBuilder<Int32Type>,
     pub(super) steps: Vec<i64>,
-    pub(super) epochs: Vec<Option<i64>>,
-    pub(super) times_us: Vec<Option<i64>>,
+    pub(super) epochs: OptionalColumn,
+    pub(super) times_us: OptionalColumn,
 }
 
 impl RowColumns {
@@ -118,8 +153,29 @@ impl RowColumns {
             Arc::new(name.finish()),
             Arc::new(context.finish()),
             Arc::new(Int64Array::from(steps)),
-            Arc::new(Int64Array::from(epochs)),
-            Arc::new(TimestampMicrosecondArray::from(times_us).with_timezone("UTC")),
+            Arc::new(epochs.finish()),
+            Arc::new(times_us.finish().reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC")),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn optional_columns_have_what_was_added() {
+        for values in [vec![], vec![1, 2], vec![ABSENT, ABSENT], vec![ABSENT, 0, i64::MAX, ABSENT]] {
+            let mut together = OptionalColumn::default();
+            together.extend_from_slice(&values);
+            let mut alone = OptionalColumn::default();
+            let expected: Vec<_> = values.iter().map(|value| (*value != ABSENT).then_some(*value)).collect();
+            for value in &expected {
+                alone.push(*value);
+            }
+            for column in [together, alone] {
+                assert_eq!(column.finish().iter().collect::<Vec<_>>(), expected);
+            }
+        }
     }
 }

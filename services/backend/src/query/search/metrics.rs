@@ -167,7 +167,7 @@ impl SequenceKind for MetricSequences {
 
     fn bytes(piece: &Piece) -> usize {
         match piece {
-            Piece::Points(points) => points.encoded_len(),
+            Piece::Points(points) => points_bytes(points),
             Piece::Buckets(buckets) => buckets.encoded_len(),
             Piece::Info(info) => info.encoded_len(),
         }
@@ -190,6 +190,25 @@ impl SequenceKind for MetricSequences {
         MetricsResponse { runs, progress, warnings, done, next_cursor, damaged_runs }
     }
 }
+
+/// Number of points from which on the size of a piece is estimated. It decides only whether the piece shares a message
+/// with others, and a long piece fills one.
+const ESTIMATED_FROM: usize = 8 * 1024;
+
+/// The size of points in a message, or an estimate: without it, each of their numbers would be looked at.
+fn points_bytes(points: &SeriesPoints) -> usize {
+    let steps = points.steps.len() + points.x_places.len();
+    let values = points.values.len() + points.x_values.len();
+    let stamps = points.epochs.len() + points.times_us.len();
+    if steps.max(values).max(stamps) < ESTIMATED_FROM {
+        return points.encoded_len();
+    }
+    steps * STEP_BYTES + values * size_of::<f64>() + stamps * STAMP_BYTES
+}
+
+/// Usual size of a step, and largest size of an epoch or a time.
+const STEP_BYTES: usize = 4;
+const STAMP_BYTES: usize = 10;
 
 impl MetricSequences {
     /// Only the series with these names, if there are any. For all points of each.
