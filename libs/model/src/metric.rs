@@ -122,8 +122,10 @@ pub async fn metric_headers_get(
     number: RunNumber,
     series: &[SeriesNumber],
 ) -> Result<Vec<Option<MetricHeader>>> {
-    let keys: Vec<_> = series.iter().map(|series| keys::series_header(project, number, *series)).collect();
-    let values = snapshot.get_many(&keys).await?;
+    let numbers: Vec<u32> = series.iter().map(|series| series.0).collect();
+    let all = keys::series_headers(project, number);
+    let key = |series| keys::series_header(project, number, SeriesNumber(series));
+    let values = rows::get_numbered(snapshot, &numbers, &all.start, key).await?;
     values.into_iter().map(|value| value.map(|value| Ok(MetricHeader::decode(&value)?)).transpose()).collect()
 }
 
@@ -151,4 +153,45 @@ pub async fn metric_series_list(
             Ok((SeriesNumber(series), MetricHeader::decode(value)?))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_store::Store as _;
+
+    use super::*;
+    use crate::testing::TestStore;
+
+    const P: Project = Project(0);
+
+    fn header(number: u32) -> MetricHeader {
+        MetricHeader { name: format!("m{number}"), context: String::new(), dtype: "float".to_owned() }
+    }
+
+    /// Headers of many neighbors are read by a scan, and others each by its key.
+    #[tokio::test]
+    async fn headers_are_the_same_however_many_are_read_together() {
+        let store = TestStore::open().await;
+        let run = RunNumber(7);
+        // Every fifth series does not exist.
+        let exists = |number: u32| number < 300 && number % 5 != 2;
+        let write = store.run(async |transaction| {
+            for number in (0..300).filter(|number| exists(*number)) {
+                metric_header_put(transaction.batch(), P, run, SeriesNumber(number), &header(number));
+            }
+            Ok::<_, matyan_store::Error>(())
+        });
+        write.await.unwrap();
+        let snapshot = store.snapshot().await.unwrap();
+        let neighbors: Vec<u32> = (3..40).rev().chain([20, 300]).collect();
+        let scattered: Vec<u32> = (0..9).map(|at| at * 33).chain([u32::MAX]).collect();
+        let lists: [&[u32]; 4] = [&[], &[12, 1], &neighbors, &scattered];
+        for numbers in lists {
+            let series: Vec<_> = numbers.iter().copied().map(SeriesNumber).collect();
+            let headers = metric_headers_get(&*snapshot, P, run, &series).await.unwrap();
+            let expected: Vec<_> =
+                numbers.iter().map(|number| exists(*number).then(|| header(*number))).collect();
+            assert_eq!(headers, expected, "{numbers:?}");
+        }
+    }
 }

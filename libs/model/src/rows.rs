@@ -9,6 +9,8 @@ use matyan_store::{Batch, Error, Key, Range, Result, Scan, Snapshot, Transaction
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 
+use crate::keys;
+
 /// First byte of every row except the rows of series, which have their own formats.
 const FORMAT: u8 = 1;
 
@@ -106,6 +108,39 @@ pub(crate) async fn scan_all(snapshot: &dyn Snapshot, range: &Range) -> Result<V
             _ => return Ok(rows),
         }
     }
+}
+
+/// Number of rows from which on neighbors are read by a scan.
+const SCANNED_FROM: usize = 8;
+
+/// Most rows of such a scan for each row that is wanted.
+const SCANNED_PER_ROW: usize = 4;
+
+/// The rows whose keys are these numbers after a prefix, in the given order. Many neighbors are read in one pass: a row
+/// of a scan takes a fraction of the time of a single read.
+pub(crate) async fn get_numbered(
+    snapshot: &dyn Snapshot,
+    numbers: &[u32],
+    prefix: &Key,
+    key: impl Fn(u32) -> Key,
+) -> Result<Vec<Option<Value>>> {
+    let first = numbers.iter().copied().min().unwrap_or_default();
+    let last = numbers.iter().copied().max().unwrap_or_default();
+    let gap = (last - first) as usize;
+    if numbers.len() < SCANNED_FROM || gap >= numbers.len() * SCANNED_PER_ROW {
+        let keys: Vec<_> = numbers.iter().map(|number| key(*number)).collect();
+        return snapshot.get_many(&keys).await;
+    }
+    // The end of a range is excluded, so a zero byte is appended to include the last key.
+    let mut end = key(last).to_vec();
+    end.push(0);
+    let between = Range::new(key(first), end);
+    let mut found = vec![None; gap + 1];
+    for (row, value) in scan_all(snapshot, &between).await? {
+        let (number,): (u32,) = keys::tail(prefix, &row)?;
+        found[(number - first) as usize] = Some(value);
+    }
+    Ok(numbers.iter().map(|number| found[(*number - first) as usize].clone()).collect())
 }
 
 /// All rows of a range, which must be known to be small; the commit fails if one of them changes or another one

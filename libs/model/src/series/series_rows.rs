@@ -17,12 +17,6 @@ use crate::ids::{Project, RunNumber, SeriesNumber};
 use crate::keys;
 use crate::rows::{self, scan_all};
 
-/// Number of series from which on their summaries are read by a scan.
-const SCANNED_FROM: usize = 8;
-
-/// Most rows of such a scan for each series.
-const SCANNED_PER_SERIES: usize = 4;
-
 /// Identifies the run whose series are accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RunRef {
@@ -86,37 +80,16 @@ impl RunRef {
         Ok(lists)
     }
 
-    /// The summary rows of the series with numbers from `first` to `last`.
-    fn summaries_between(&self, first: SeriesNumber, last: SeriesNumber) -> Range {
-        let first = keys::series_summary(self.project, self.number, first);
-        // The end of a range is excluded, so a zero byte is appended to include the last key.
-        let mut end = keys::series_summary(self.project, self.number, last).to_vec();
-        end.push(0);
-        Range::new(first, end)
-    }
-
-    /// The summary rows of several series, in the given order. Many of a run are read in one pass: a row of a
-    /// scan takes a fraction of the time of a single read.
+    /// The summary rows of several series, in the given order.
     pub(crate) async fn summary_rows(
         &self,
         snapshot: &dyn Snapshot,
         series: &[SeriesNumber],
     ) -> Result<Vec<Option<Bytes>>> {
-        let numbers = series.iter().map(|series| series.0);
-        let first = numbers.clone().min().unwrap_or_default();
-        let last = numbers.clone().max().unwrap_or_default();
-        if series.len() < SCANNED_FROM || (last - first) as usize >= series.len() * SCANNED_PER_SERIES {
-            let keys: Vec<_> = series.iter().map(|series| self.series(*series).summary_key()).collect();
-            return snapshot.get_many(&keys).await;
-        }
+        let numbers: Vec<u32> = series.iter().map(|series| series.0).collect();
         let all = keys::series_summaries(self.project, self.number);
-        let between = self.summaries_between(SeriesNumber(first), SeriesNumber(last));
-        let mut found = vec![None; (last - first) as usize + 1];
-        for (key, row) in scan_all(snapshot, &between).await? {
-            let (number,): (u32,) = keys::tail(&all.start, &key)?;
-            found[(number - first) as usize] = Some(row);
-        }
-        Ok(numbers.map(|number| found[(number - first) as usize].clone()).collect())
+        let key = |number| self.series(SeriesNumber(number)).summary_key();
+        rows::get_numbered(snapshot, &numbers, &all.start, key).await
     }
 
     /// The summary rows of several series, decoded.
