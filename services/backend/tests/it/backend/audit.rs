@@ -375,12 +375,13 @@ impl Subscriber for AuditLines {
 async fn rule_80_an_abandoned_call_without_an_entry_is_in_the_log_of_the_process() {
     let harness = Harness::new().await;
     harness.create_project("speech").await;
-    let mut tags = TagServiceClient::new(harness.audited());
+    let audited = harness.audited();
+    let mut tags = TagServiceClient::new(audited.clone());
     // The last of these calls has no entry, and logs that there will be no more.
     for _ in 0..101 {
         tags.delete(from("bo", "speech", DeleteTag { id: "x".to_owned() })).await.unwrap_err();
     }
-    let mut access = AccessServiceClient::new(harness.audited());
+    let mut access = AccessServiceClient::new(audited);
     let grant = GrantRequest { principal: "ana".to_owned(), role: Role::Editor.into() };
     let abandoned = access.grant(from("bo", "speech", grant));
     let log = AuditLines::default();
