@@ -18,6 +18,7 @@ import {
 } from '../gen/matyan/search/v1/search_pb.ts';
 import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
 import { expressionOf } from '../query/conditions.ts';
+import { published } from './published.ts';
 import { Urgency } from './read_queue.ts';
 import { client, gathered, limited, queued, unary } from './transport.ts';
 
@@ -36,9 +37,10 @@ export interface FoundRuns {
   nextCursor: string;
 }
 
-/** The message of a query in the form that the reader wrote. */
+/** The message of a query in the form that the reader wrote. A published copy knows its searches by that form. */
 export function queryOf(text: string): Pick<Query, 'text' | 'timezoneOffsetMin'> {
-  return { text: expressionOf(text), timezoneOffsetMin: new Date().getTimezoneOffset() };
+  const own = published ? text : expressionOf(text);
+  return { text: own, timezoneOffsetMin: new Date().getTimezoneOffset() };
 }
 
 /** A run with very many series comes in several pieces. */

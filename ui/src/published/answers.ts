@@ -45,7 +45,11 @@ const EVERYTHING = { from: -Infinity, to: Infinity };
 export class CopyAnswers {
   #reading: Promise<PublishedRun> | undefined;
 
-  constructor(readonly files: CopyFiles) {}
+  constructor(
+    readonly files: CopyFiles,
+    /** The files that the runs of a copy have in common, such as artifacts. */
+    readonly shared = files,
+  ) {}
 
   /** The file that is read first. It is read again only after a failure. */
   run(): Promise<PublishedRun> {
@@ -179,7 +183,7 @@ export class CopyAnswers {
     if (!artifact) throw new ConnectError(`the copy has no file ${path}`, Code.NotFound);
     const end = Math.min(length, Number(artifact.size ?? 0n));
     if (end === 0) return new Uint8Array();
-    return this.files.start(artifact.uri, end, signal);
+    return this.shared.start(artifact.uri, end, signal);
   }
 }
 

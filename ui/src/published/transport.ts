@@ -1,5 +1,5 @@
 /**
- * The transport of a published copy: it answers the calls of a run's page from files. Its code is loaded by copies
+ * The transport of a published copy: it answers the calls of its pages from files. Its code is loaded by copies
  * only.
  */
 import {
@@ -19,15 +19,22 @@ import {
   type UnaryResponse,
 } from '@connectrpc/connect';
 
+import { dataUrl, published } from '../api/published.ts';
+import { rootPath } from '../api/transport.ts';
+import { AppService } from '../gen/matyan/apps/v1/apps_pb.ts';
 import { ArtifactService } from '../gen/matyan/artifacts/v1/artifacts_pb.ts';
+import { DashboardService } from '../gen/matyan/dashboards/v1/dashboards_pb.ts';
 import { LogService } from '../gen/matyan/logs/v1/logs_pb.ts';
 import { MetricService } from '../gen/matyan/metrics/v1/metrics_pb.ts';
 import { NoteService } from '../gen/matyan/notes/v1/notes_pb.ts';
+import { ProjectService } from '../gen/matyan/project/v1/project_pb.ts';
+import { ReportService } from '../gen/matyan/reports/v1/reports_pb.ts';
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
 import { SearchService } from '../gen/matyan/search/v1/search_pb.ts';
-import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
-import { CopyAnswers } from './answers.ts';
+import { SeriesService, type RunSelection } from '../gen/matyan/series/v1/series_pb.ts';
+import { CopyAnswers, readAhead } from './answers.ts';
 import { CopyFiles } from './files.ts';
+import { CopiedPages } from './pages.ts';
 
 type Answer = (request: never, signal?: AbortSignal) => AsyncIterable<Uint8Array>;
 
@@ -49,43 +56,119 @@ function answer<I extends DescMessage, O extends DescMessage>(
   });
 }
 
-const copy = new CopyAnswers(new CopyFiles());
+/** Metrics of other runs that are read at the same time. */
+const RUNS_AT_A_TIME = 12;
+
+const inFolder = (folder: string): CopyFiles =>
+  new CopyFiles(undefined, path => dataUrl(rootPath, `${folder}${path}`));
+const files = new CopyFiles();
+/** The pages of a copy of several runs; a page of one run needs its files only. */
+const several =
+  published && published.pages.length > 0 && published.page !== 'run'
+    ? new CopiedPages(files, folder => inFolder(`runs/${folder}/`), BigInt(published.atMs) * 1000n)
+    : undefined;
+const own = new CopyAnswers(published?.folder ? inFolder(published.folder) : files, files);
+
+/** What answers the calls about a run. */
+async function copyOf(runId: string): Promise<CopyAnswers> {
+  return several ? several.run(runId) : own;
+}
+
+function pages(): CopiedPages {
+  if (several) return several;
+  throw unable();
+}
+
+function unable(): ConnectError {
+  return new ConnectError(
+    'a published copy cannot do this: ask who has published it for the address of the server',
+    Code.Unimplemented,
+  );
+}
 
 /** Whether the copy was published without the artifacts of its run. */
 export async function artifactsAreOmitted(): Promise<boolean> {
-  return (await copy.run()).omitsArtifacts;
+  return several === undefined && (await own.run()).omitsArtifacts;
+}
+
+/** Reads series of each run of a request, and says which of its runs they belong to. */
+async function* ofEachRun<T extends { place?: { run: number; series: number } | undefined }>(
+  runs: readonly RunSelection[],
+  read: (copy: CopyAnswers, selection: RunSelection) => AsyncIterable<T>,
+): AsyncGenerator<T> {
+  const all = readAhead([...runs.entries()], RUNS_AT_A_TIME, async ([at, selection]) => {
+    const found: T[] = [];
+    for await (const one of read(await copyOf(selection.runId), selection)) {
+      if (one.place) one.place.run = at;
+      found.push(one);
+    }
+    return found;
+  });
+  for await (const found of all) yield* found;
 }
 
 answer(RunService.method.get, async ({ runId }) => {
-  const { run } = await copy.run();
+  const { run } = await (await copyOf(runId)).run();
   if (run?.runId === runId) return { run };
   throw new ConnectError(`the copy has no run ${runId}`, Code.NotFound);
 });
-answer(SeriesService.method.list, async () => ({ series: (await copy.run()).run?.series ?? [] }));
+answer(RunService.method.batchGet, ({ runIds, parts }) => pages().batch(runIds, parts));
+answer(SeriesService.method.list, async ({ runId }) => ({
+  series: (await (await copyOf(runId)).run()).run?.series ?? [],
+}));
 answer(SeriesService.method.buckets, async function* (request, signal) {
-  for await (const one of copy.buckets(request, signal)) yield { series: [one] };
+  const read = (copy: CopyAnswers, selection: RunSelection) =>
+    copy.buckets({ ...request, runs: [selection] }, signal);
+  for await (const one of ofEachRun(request.runs, read)) yield { series: [one] };
 });
 answer(SeriesService.method.sample, async function* ({ runs }, signal) {
-  for await (const one of copy.epochs(runs, signal)) yield { series: [one] };
+  const read = (copy: CopyAnswers, selection: RunSelection) => copy.epochs([selection], signal);
+  for await (const one of ofEachRun(runs, read)) yield { series: [one] };
 });
 answer(SeriesService.method.points, async function* ({ run }, signal) {
-  if (run) for await (const points of copy.points(run, signal)) yield { points };
+  if (!run) return;
+  const copy = await copyOf(run.runId);
+  for await (const points of copy.points(run, signal)) yield { points };
 });
-answer(LogService.method.lines, (request, signal) => copy.lines(request, signal));
-answer(LogService.method.records, (request, signal) => copy.records(request, signal));
-answer(NoteService.method.list, async () => ({ notes: (await copy.run()).notes }));
-answer(MetricService.method.listGoals, async () => ({ goals: (await copy.run()).goals }));
-answer(SearchService.method.objects, async (request, signal) => {
-  const sequences = await copy.sequences(request, signal);
-  const { run } = await copy.run();
+answer(LogService.method.lines, async (request, signal) =>
+  (await copyOf(request.runId)).lines(request, signal),
+);
+answer(LogService.method.records, async (request, signal) =>
+  (await copyOf(request.runId)).records(request, signal),
+);
+answer(NoteService.method.list, async () => ({ notes: (await own.run()).notes }));
+answer(MetricService.method.listGoals, async () => ({
+  goals: several ? (await several.pages()).goals : (await own.run()).goals,
+}));
+answer(SearchService.method.runs, request => pages().search(request));
+answer(SearchService.method.groups, request => pages().groups(request));
+answer(SearchService.method.objects, async function* (request, signal) {
+  if (several) return yield* several.objects(request, signal);
+  const sequences = await own.sequences(request, signal);
+  const { run } = await own.run();
   const { runId = '', props } = run ?? {};
-  return { runs: [{ run: { runId, ...(props && { props }) }, sequences }], done: true };
+  yield { runs: [{ run: { runId, ...(props && { props }) }, sequences }], done: true };
 });
-answer(ArtifactService.method.list, async () => ({ artifacts: (await copy.run()).artifacts }));
-answer(ArtifactService.method.get, async function* ({ path, length }, signal) {
+answer(ProjectService.method.findColumns, request => pages().columns(request));
+answer(ReportService.method.get, async () => present((await pages().pages()).report, 'report'));
+answer(DashboardService.method.get, async () =>
+  present((await pages().pages()).dashboard?.dashboard, 'dashboard'),
+);
+answer(AppService.method.get, async () => present((await pages().pages()).dashboard?.app, 'app'));
+answer(ArtifactService.method.list, async ({ runId }) => ({
+  artifacts: (await (await copyOf(runId)).run()).artifacts,
+}));
+answer(ArtifactService.method.get, async function* ({ runId, path, length }, signal) {
+  const copy = await copyOf(runId);
   const value = await copy.artifact(path, Number(length ?? 2n ** 53n), signal);
   yield { message: { case: 'chunk' as const, value } };
 });
+
+/** A document of the copy as the field of an answer. */
+function present<T, N extends string>(document: T | undefined, name: N): { [K in N]: T } {
+  if (document !== undefined) return { [name]: document } as { [K in N]: T };
+  throw new ConnectError(`the copy has no ${name}`, Code.NotFound);
+}
 
 /** Callers may replace the output of a method, so the method is found by its name. */
 function answerOf(method: DescMethod): Answer {
@@ -93,10 +176,7 @@ function answerOf(method: DescMethod): Answer {
     ([{ parent, name }]) => parent.typeName === method.parent.typeName && name === method.name,
   );
   if (known) return known[1];
-  throw new ConnectError(
-    'a published copy cannot do this: ask who has published it for the address of the server',
-    Code.Unimplemented,
-  );
+  throw unable();
 }
 
 async function unary<I extends DescMessage, O extends DescMessage>(

@@ -3,10 +3,11 @@
  * back undoes it. A state that is too long for an address is kept by the server, and its URL has
  * only the id; the entry of the history has the state.
  */
-import { published, type PublishedCopy } from '../api/published.ts';
+import { documentPath, published, type PublishedCopy } from '../api/published.ts';
 import { readText, saveView } from '../api/texts.ts';
 import { rootPath } from '../api/transport.ts';
 import { toaster } from './toasts.svelte.ts';
+import { withSavedState } from './published_state.ts';
 import { MOVED, routes, schemas, scope, type Route, type Scope } from './routes.ts';
 import { decode, encode, fillPath, matchPath, type Schema, type State } from './url.ts';
 
@@ -25,10 +26,14 @@ const LONGEST_QUERY = 4_000;
 const SETTLE_MS = 1_000;
 
 /**
- * The path of the document. A published copy has one page, under the path at which it was opened: web servers and
- * buckets differ in which file they send for a folder.
+ * The path of the document. Each document of a published copy is one page, under the path at which it was opened: web
+ * servers and buckets differ in which file they send for a folder.
  */
 const ownPath = globalThis.location?.pathname ?? '/';
+if (published) {
+  const query = withSavedState(location.search, published);
+  if (query !== location.search) history.replaceState(null, '', ownPath + query);
+}
 
 class Page {
   /** Undefined if no page has this path. */
@@ -78,7 +83,10 @@ export function href<S extends Schema>(
 }
 
 function pathTo(name: string, params: Record<string, string> = {}): string {
-  if (published) return ownPath;
+  if (published) {
+    const own = documentPath(published, name, params.run);
+    return own === undefined ? ownPath : rootPath + own;
+  }
   const route = routes.find(route => route.name === name);
   return rootPath.replace(/\/$/, '') + fillPath(route?.path ?? HOME, params);
 }
@@ -86,12 +94,21 @@ function pathTo(name: string, params: Record<string, string> = {}): string {
 export function navigate(url: string, { replace } = { replace: false }): void {
   if (url === location.pathname + (page.open?.query ?? location.search)) return;
   if (!mayLeave(url)) return;
+  if (isOtherDocument(url)) {
+    location.assign(url);
+    return;
+  }
   if (replace) history.replaceState(null, '', url);
   else history.pushState(null, '', url);
   if (isShortened()) void restore();
   else page.open = read();
   clearTimeout(shortening);
   shortening = setTimeout(() => void shorten(), SETTLE_MS);
+}
+
+/** Pages of a published copy are documents. */
+function isOtherDocument(url: string): boolean {
+  return published !== undefined && new URL(url, location.href).pathname !== location.pathname;
 }
 
 function pathOf(open: OpenPage | undefined): string {
@@ -156,13 +173,15 @@ export function followLink(event: MouseEvent): void {
   // Other projects, and the pages for signing in, are other documents.
   if (url.origin !== location.origin || path === undefined || /^(p\/|sign-in(\/|$))/.test(path))
     return;
+  if (isOtherDocument(link.href)) return;
   event.preventDefault();
   navigate(url.pathname + url.search);
 }
 
-function publishedPage({ runId }: PublishedCopy): OpenPage | undefined {
-  const route = routes.find(({ name }) => name === 'run');
-  return route && { route, params: { run: runId }, query: location.search };
+function publishedPage({ page, id }: PublishedCopy): OpenPage | undefined {
+  const route = routes.find(({ name }) => name === page);
+  const param = /:(\w+)/.exec(route?.path ?? '')?.[1];
+  return route && { route, params: param ? { [param]: id } : {}, query: location.search };
 }
 
 /** The query of a table of runs from before its groups had the name `by`: readers bookmarked some. */

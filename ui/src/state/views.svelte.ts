@@ -4,6 +4,7 @@
  * address names the open view (`named`), and has its whole state, so that it can be changed without
  * being saved.
  */
+import { published } from '../api/published.ts';
 import {
   createView,
   deleteView,
@@ -58,9 +59,9 @@ class Views {
     return page.open?.route.name ?? 'runs';
   }
 
-  /** Whether the open page can be a part of a view. */
+  /** Whether the open page can be a part of a view. A published copy shows one view, and has no others. */
   get isViewPage(): boolean {
-    return page.open !== undefined && VIEW_PAGES.includes(this.#pageName);
+    return !published && page.open !== undefined && VIEW_PAGES.includes(this.#pageName);
   }
 
   read(): Promise<void> {
