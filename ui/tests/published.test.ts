@@ -1,4 +1,4 @@
-/** A published copy of a run on a web server that knows nothing of Matyan, next to the same run on its server. */
+/** Published copies on a web server that knows nothing of Matyan, next to the same pages on their server. */
 import { execFile } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { createServer, type Server as WebServer } from 'node:http';
@@ -10,9 +10,12 @@ import { promisify } from 'node:util';
 import { fromBinary } from '@bufbuild/protobuf';
 import { createClient } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
-import type { Browser } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 
+import { encodeCbor } from '../src/api/cbor_writer.ts';
+import { AppService } from '../src/gen/matyan/apps/v1/apps_pb.ts';
+import { ReportService } from '../src/gen/matyan/reports/v1/reports_pb.ts';
 import { BucketColumn, SeriesService } from '../src/gen/matyan/series/v1/series_pb.ts';
 import { PublishedRunSchema } from '../src/gen/matyan/published/v1/published_pb.ts';
 import { fineBuckets } from '../src/published/buckets.ts';
@@ -64,7 +67,7 @@ function serve(): WebServer {
 const addressOf = (name: string): string =>
   `http://127.0.0.1:${(web.address() as AddressInfo).port}/${name}/`;
 
-/** Publishes a run to a folder of the web server. */
+/** Publishes a run or a document to a folder of the web server. */
 async function copyRun(name: string, run: string, ...flags: string[]): Promise<string> {
   const output = join(folder, name);
   const args = ['publish', run, '--server', server.addresses.query, '--output', output, '--json'];
@@ -235,4 +238,94 @@ test('a copy shows the parts of its run, and leads nowhere else', async () => {
     for (const secret of [server.data, server.addresses.query, 'file://'])
       expect(content.includes(secret), `${secret} in ${name.name}`).toBe(false);
   }
+});
+
+const SWEEP = 'run.hparams.batch_size > 0';
+/** Charts as they are on the screen. */
+const pictures = (page: Page): Promise<string[]> =>
+  page
+    .locator('canvas.base')
+    .evaluateAll(all => all.map(canvas => (canvas as HTMLCanvasElement).toDataURL()));
+
+test('a report is copied with the runs that it shows', async () => {
+  const transport = createGrpcWebTransport({ baseUrl: server.addresses.query });
+  const query = `query: run.hparams.batch_size\n  > 0`;
+  const code =
+    `A text.\n\n\`\`\`chart\nmetric: loss\n${query}\nruns: 5\n\`\`\`\n\n` +
+    `\`\`\`runs\n${query}\nsort: name\nruns: 8\n\`\`\`\n`;
+  const { report } = await createClient(ReportService, transport).create({
+    ...{ name: 'Sweep of the week', code },
+  });
+  const written = JSON.parse(await copyRun('report', 'Sweep of the week')) as { runs: number };
+  expect(written.runs).toBeGreaterThanOrEqual(8);
+  const shown = (base: string, path: string) =>
+    visit(base, path, async ({ page }) => {
+      await allDrawn(page);
+      const names = page.getByRole('region', { name: 'Runs' }).locator('tbody td:first-child');
+      await names.first().waitFor();
+      return { charts: await pictures(page), names: await names.allTextContents() };
+    });
+  const own = await shown(server.addresses.query, `/reports/${report?.id}`);
+  expect(own.names.length).toBe(8);
+  expect(await shown(addressOf('report'), '')).toEqual(own);
+
+  await visit(addressOf('report'), '', async opened => {
+    const { page } = opened;
+    await page.getByRole('heading', { name: 'Sweep of the week' }).waitFor();
+    await opened.shot('published-report');
+    expect(await findings(page)).toEqual([]);
+    // Runs that charts show have a page, which leads back.
+    const link = page.getByRole('region', { name: 'Runs' }).locator('tbody a').first();
+    const name = (await link.textContent()) ?? '';
+    await link.click();
+    await page.waitForURL(/\/report\/runs\/\w+\/index\.html/);
+    await page.getByRole('heading', { name }).waitFor();
+    await allDrawn(page);
+    await page.getByRole('link', { name: 'Back to the report' }).click();
+    await page.getByRole('heading', { name: 'Sweep of the week' }).waitFor();
+    expect(opened.calls).toEqual([]);
+  });
+});
+
+test('a view is copied with its pages, which order, group and hide its runs', async () => {
+  const transport = createGrpcWebTransport({ baseUrl: server.addresses.query });
+  const state = encodeCbor({
+    ...{ name: 'Sweep', isDefault: 0, scope: `q=${encodeURIComponent(SWEEP)}` },
+    pages: { metrics: 'm=%2F%5Eloss%24%2F', params: 'view=scatter' },
+  });
+  await createClient(AppService, transport).create({ type: 'workspace', state });
+  await copyRun('view', 'view:Sweep');
+  const charts = (base: string, path: string): Promise<string[]> =>
+    visit(base, path, async ({ page }) => {
+      await allDrawn(page);
+      return pictures(page);
+    });
+  const address = `/metrics?q=${encodeURIComponent(SWEEP)}&m=%2F%5Eloss%24%2F`;
+  expect(await charts(addressOf('view'), '')).toEqual(
+    await charts(server.addresses.query, address),
+  );
+
+  await visit(addressOf('view'), '', async opened => {
+    const { page } = opened;
+    await allDrawn(page);
+    await page.locator('aside button[aria-pressed=true]').first().click();
+    await page.getByText('1 hidden').waitFor();
+    // The page of the runs gets what was hidden, and is a document of its own.
+    await page.getByRole('link', { name: 'Runs', exact: true }).click();
+    await page.waitForURL(/\/view\/runs\/index\.html\?.*hide=/);
+    const rows = page.locator('.table .row:not(.head) .name');
+    await rows.first().waitFor();
+    await page.getByRole('button', { name: 'Name', exact: true }).first().click();
+    await opened.quiet();
+    const names = await rows.allTextContents();
+    expect(names).toEqual(names.toSorted((a, b) => (a < b ? -1 : 1)));
+    await opened.shot('published-view-runs');
+    expect(await findings(page)).toEqual([]);
+    await page.getByRole('link', { name: 'Params', exact: true }).click();
+    await page.getByRole('application', { name: /^loss.* by / }).waitFor();
+    await page.getByRole('link', { name: 'Compare', exact: true }).click();
+    await page.getByRole('tabpanel', { name: 'Values' }).waitFor();
+    await opened.quiet();
+    expect(opened.calls).toEqual([]);
+  });
 });

@@ -1,7 +1,8 @@
-//! `matyan publish`: writes a copy of a run that any web server shows. The format of its files is in
-//! `published.proto`.
+//! `matyan publish`: writes a copy of a run, or of a report, a dashboard or a named view with its runs, that any web server
+//! shows. The format of its files is in `published.proto`.
 
 mod artifacts;
+mod document;
 mod environment;
 mod folder;
 mod goals;
@@ -10,9 +11,13 @@ mod logs;
 mod media;
 mod metrics;
 mod pages;
+mod panels;
+mod several;
 mod site;
+mod view;
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -30,7 +35,13 @@ use serde_json::json;
 use time::OffsetDateTime;
 use tonic::Code;
 
-use self::folder::PartialFolder;
+use self::{
+    artifacts::Artifacts,
+    document::{Document, Subject},
+    folder::PartialFolder,
+    several::SeveralCopy,
+    site::Page,
+};
 use super::{
     Error, client,
     connection::Connection,
@@ -46,33 +57,52 @@ const PUBLISH_EXAMPLES: &str = "\
 Examples:
   matyan publish 3fd1c0 --output site
   matyan publish 3fd1c0 --output site --force --artifacts
-  python -m http.server --directory site          preview the copy at http://127.0.0.1:8000/
+  matyan publish 'Losses of the sweep' --output site       a report, a dashboard or a saved view
+  matyan publish view:Sweep --output site --runs 50
+  python -m http.server --directory site                   preview the copy at http://127.0.0.1:8000/
 
-The copy has the params, metrics, objects, logs and notes of the run. Anyone who can
-open it can read all of them: check the logs for passwords before you publish them.";
+The copy of a run has its params, metrics, objects, logs and notes, the copy of a report, a dashboard or a view
+the params and metrics of the runs that it shows. Anyone who can open it can read all of them: check them
+for passwords before you publish them.";
 
 const INTERRUPTED: &str = "the command was interrupted: nothing was published";
 
-/// Folder of the data of a run.
+/// Folder of all data of a copy.
 const DATA: &str = "data";
+/// Folders of files that the runs of a copy have in common, and of those that each has of its own.
+const SHARED_FOLDERS: [&str; 2] = ["payloads", "artifacts"];
+const OWN_FOLDERS: [&str; 2] = ["series", "objects"];
 
 #[derive(Debug, Args)]
 #[command(after_help = PUBLISH_EXAMPLES)]
 pub(crate) struct PublishFlags {
-    /// Hash of the run, or its first characters, at least four
-    run: String,
+    /// Hash of a run, or its first characters, at least four; or the name or the id of a report, a dashboard or a saved
+    /// view. `run:`, `report:`, `dashboard:` or `view:` before it says which of them is meant
+    #[arg(value_name = "RUN|REPORT|DASHBOARD|VIEW")]
+    subject: String,
     /// Directory to create; its parent need not exist
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
     /// Replace an earlier copy in the directory
     #[arg(long)]
     force: bool,
-    /// Also copy the artifacts of the run, including files that clients added, such as `wandb-metadata.json`
+    /// Also copy the artifacts of runs, including files that clients added, such as `wandb-metadata.json`
     #[arg(long)]
     artifacts: bool,
-    /// Also copy the environment of the script: its variables, packages, arguments, paths, host and user
+    /// Also copy the environment of scripts: their variables, packages, arguments, paths, host and user
     #[arg(long)]
     environment: bool,
+    /// Also copy the terminal lines, log records and notes of the runs of a report, a dashboard or a view; the copy of a run
+    /// always has them
+    #[arg(long)]
+    logs: bool,
+    /// Also copy the images and other objects of the runs of a report, a dashboard or a view that shows none; the copy of a
+    /// run always has them
+    #[arg(long)]
+    media: bool,
+    /// Number of the newest runs of a view, and of each panel of a report or a dashboard, at most
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    runs: u32,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -91,122 +121,231 @@ impl CopySize {
     }
 }
 
-/// A copy that is being written.
+/// What was written so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    size: CopySize,
+    payloads: u64,
+    artifacts: u64,
+}
+
+/// The copy of a run that is being written.
 struct RunCopy<'c> {
     channel: &'c Connection,
     run_id: &'c str,
     root: &'c Path,
+    /// Folder of the files of the run below the folder of all data; empty in a copy of one run.
+    folder: String,
     has_environment: bool,
     progress: &'c Progress,
-    size: CopySize,
-    payloads: u64,
+    totals: Totals,
 }
 
 impl RunCopy<'_> {
-    /// The path of a file with data.
+    /// The path of a file with data of the run.
     fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.root.join(DATA).join(&self.folder).join(name)
+    }
+
+    /// The path of a file in a folder that all runs have in common.
+    fn shared_path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.root.join(DATA).join(name)
     }
 
     /// The number of the next payload.
     fn next_payload(&mut self) -> u64 {
-        self.payloads += 1;
-        self.payloads
+        self.totals.payloads += 1;
+        self.totals.payloads
+    }
+
+    /// The number of the next artifact.
+    fn next_artifact(&mut self) -> u64 {
+        self.totals.artifacts += 1;
+        self.totals.artifacts
     }
 
     fn file_done(&mut self, bytes: u64) {
-        self.size.add(bytes);
+        self.totals.size.add(bytes);
         self.progress.add_bytes(bytes);
     }
+
+    /// Progress counts the parts of a run, or else the runs of a copy.
+    fn counts_parts(&self) -> bool {
+        self.folder.is_empty()
+    }
+
+    fn part_done(&self) {
+        if self.counts_parts() {
+            self.progress.increment();
+        }
+    }
+}
+
+/// The parts of a run that are copied, besides its properties and params, and the last values of its metrics.
+#[derive(Clone, Debug)]
+struct Contents {
+    has_points: bool,
+    has_objects: bool,
+    /// Terminal lines, log records and notes.
+    has_logs: bool,
+    artifacts: Artifacts,
+}
+
+impl Contents {
+    fn of_run(has_artifacts: bool) -> Self {
+        let artifacts = if has_artifacts { Artifacts::All } else { Artifacts::Only(HashSet::new()) };
+        Self { has_points: true, has_objects: true, has_logs: true, artifacts }
+    }
+}
+
+/// What was copied.
+struct Done {
+    subject: serde_json::Value,
+    is_active: bool,
+    size: CopySize,
 }
 
 pub(super) async fn run(flags: PublishFlags) -> Result<(), Error> {
     let channel = flags.client.connect().await?;
-    let run_id = run_ids::complete(&channel, flags.run.clone()).await?;
+    let subject = document::find(&channel, &flags.subject).await?;
     // The partial folder is removed, too, if a signal ends the command.
     let interrupted = interruption()?;
     let folder = PartialFolder::create(&flags.output, flags.force)?;
     let out = &mut Output::new(flags.client.connection.json);
-    let progress = Progress::new(0, "parts", out.json);
-    let mut copy = RunCopy {
-        channel: &channel,
-        run_id: &run_id,
-        root: folder.path(),
-        has_environment: flags.environment,
-        progress: &progress,
-        size: CopySize::default(),
-        payloads: 0,
-    };
+    let progress = Progress::new(0, if is_run(&subject) { "parts" } else { "runs" }, out.json);
     let written = tokio::select! {
-        written = write(&mut copy, &flags) => written,
+        written = write(&channel, folder.path(), subject, &flags, &progress) => written,
         () = interrupted => Err(Error::Message(INTERRUPTED.to_owned())),
     };
-    let size = copy.size;
     progress.finish();
-    let is_active = written?;
+    let Done { mut subject, is_active, size } = written?;
     folder.keep()?;
     if is_active {
-        notice("matyan: the run is still active: the copy contains only what was logged so far");
+        notice("matyan: a run is still active: the copy contains only what was logged so far");
     }
     let shown = flags.output.display();
     let CopySize { files, bytes } = size;
-    out.result(
-        &json!({"run_id": run_id, "directory": shown.to_string(), "files": files, "bytes": bytes}),
-        format!("{shown}: {files} files, {}", indicatif::HumanBytes(bytes)),
-    )?;
+    subject["directory"] = shown.to_string().into();
+    subject["files"] = files.into();
+    subject["bytes"] = bytes.into();
+    out.result(&subject, format!("{shown}: {files} files, {}", indicatif::HumanBytes(bytes)))?;
     if !out.json {
         out.line(format!("preview it: python -m http.server --directory {shown}"))?;
     }
     Ok(())
 }
 
-/// Writes all files, and returns whether the run is active.
-async fn write(copy: &mut RunCopy<'_>, flags: &PublishFlags) -> Result<bool, Error> {
-    for name in ["series", "objects", "payloads", "artifacts"] {
-        let path = copy.path(name);
-        fs::create_dir_all(&path).map_err(file_error(&path))?;
-    }
-    let now = OffsetDateTime::now_utc();
-    let now_ms = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
-    site::write(&EMBEDDED_UI, copy.root, copy.run_id, now_ms, &mut copy.size)?;
-    write_run(copy, flags.artifacts).await
+fn is_run(subject: &Subject) -> bool {
+    matches!(subject, Subject::Run(_))
 }
 
-/// Writes the files with data, and returns whether the run is active.
-async fn write_run(copy: &mut RunCopy<'_>, has_artifacts: bool) -> Result<bool, Error> {
+/// Writes all files.
+async fn write(
+    channel: &Connection,
+    root: &Path,
+    subject: Subject,
+    flags: &PublishFlags,
+    progress: &Progress,
+) -> Result<Done, Error> {
+    let index = site::index(&EMBEDDED_UI)?;
+    create_folders(&root.join(DATA), &SHARED_FOLDERS)?;
+    let (pages, mut done) = match subject {
+        Subject::Run(run_id) => write_only(channel, root, &run_id, flags, progress).await?,
+        Subject::Document(document) => write_several(channel, root, document, flags, progress).await?,
+    };
+    let now = OffsetDateTime::now_utc();
+    let now_ms = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
+    site::write_pages(index, root, &pages, now_ms, &mut done.size)?;
+    site::write_folder(&EMBEDDED_UI, &root.join(site::FILES), &mut done.size)?;
+    Ok(done)
+}
+
+/// Writes the copy of one run, and returns its page.
+async fn write_only(
+    channel: &Connection,
+    root: &Path,
+    run_id: &str,
+    flags: &PublishFlags,
+    progress: &Progress,
+) -> Result<(Vec<Page>, Done), Error> {
+    let folder = String::new();
+    let totals = Totals::default();
+    let has_environment = flags.environment;
+    let mut copy = RunCopy { channel, run_id, root, folder, has_environment, progress, totals };
+    let run = write_run(&mut copy, &Contents::of_run(flags.artifacts)).await?;
+    let subject = json!({"run_id": run_id});
+    let page = Page { id: run_id.to_owned(), ..Page::default() };
+    Ok((vec![page], Done { subject, is_active: is_active(&run), size: copy.totals.size }))
+}
+
+/// Writes the copy of a document with its runs, and returns its pages.
+async fn write_several(
+    channel: &Connection,
+    root: &Path,
+    document: Document,
+    flags: &PublishFlags,
+    progress: &Progress,
+) -> Result<(Vec<Page>, Done), Error> {
+    let mut subject = json!({"kind": document.word(), "id": document.id()});
+    let mut copy = SeveralCopy { channel, root, flags, progress, totals: Totals::default() };
+    let written = copy.write(document).await?;
+    subject["runs"] = written.runs.into();
+    let size = copy.totals.size;
+    Ok((written.pages, Done { subject, is_active: written.has_active_runs, size }))
+}
+
+fn create_folders(root: &Path, names: &[&str]) -> Result<(), Error> {
+    for name in names {
+        let path = root.join(name);
+        fs::create_dir_all(&path).map_err(file_error(&path))?;
+    }
+    Ok(())
+}
+
+fn is_active(run: &PublishedRun) -> bool {
+    run.run.as_ref().and_then(|run| run.props.as_ref()).is_some_and(|props| props.active)
+}
+
+/// Writes the files of a run, and returns what its first file has.
+async fn write_run(copy: &mut RunCopy<'_>, contents: &Contents) -> Result<PublishedRun, Error> {
+    create_folders(&copy.path(""), &OWN_FOLDERS)?;
     let mut run = read_run(copy).await?;
     let series = read_series(copy).await?;
-    copy.progress.set(0, series.len() as u64 + 1);
+    if copy.counts_parts() {
+        copy.progress.set(0, series.len() as u64 + 1);
+    }
     let (metrics, others): (Vec<_>, Vec<_>) =
         series.into_iter().partition(|info| info.r#type() == SeriesType::Metric);
     let mut published = PublishedRun {
-        notes: read_notes(copy).await?,
         goals: goals::read(copy, &metrics).await?,
-        omits_artifacts: !has_artifacts,
+        omits_artifacts: !contents.artifacts.are_all(),
         ..PublishedRun::default()
     };
-    for info in &metrics {
+    for info in metrics.iter().filter(|_| contents.has_points) {
         published.series.push(metrics::write(copy, info).await?);
-        copy.progress.increment();
+        copy.part_done();
     }
-    for (index, info) in others.iter().filter(|info| media::is_shown(info)).enumerate() {
+    let shown = others.iter().filter(|info| contents.has_objects && media::is_shown(info));
+    for (index, info) in shown.enumerate() {
         published.sequences.push(media::write(copy, index, info).await?);
-        copy.progress.increment();
+        copy.part_done();
     }
-    logs::write(copy, &mut published).await?;
-    if has_artifacts {
-        artifacts::write(copy, &mut published).await?;
+    if contents.has_logs {
+        published.notes = read_notes(copy).await?;
+        logs::write(copy, &mut published).await?;
+    }
+    if !contents.artifacts.are_none() {
+        artifacts::write(copy, &contents.artifacts, &mut published).await?;
     }
     check_not_deleted(copy).await?;
-    let is_active = run.props.as_ref().is_some_and(|props| props.active);
     run.series = metrics;
     published.run = Some(run);
     let path = copy.path("run.bin");
     let encoded = published.encode_to_vec();
     fs::write(&path, &encoded).map_err(file_error(&path))?;
     copy.file_done(encoded.len() as u64);
-    copy.progress.increment();
-    Ok(is_active)
+    copy.part_done();
+    Ok(published)
 }
 
 async fn read_run(copy: &RunCopy<'_>) -> Result<Run, Error> {

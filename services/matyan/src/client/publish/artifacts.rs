@@ -1,6 +1,7 @@
 //! The artifacts of a copy.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::Write as _,
     mem,
@@ -18,21 +19,51 @@ use tonic::Code;
 use super::{Error, RunCopy, client, file_error, notice, run_error};
 use crate::client::Failure;
 
+/// The artifacts of a run that a copy has.
+#[derive(Clone, Debug)]
+pub(super) enum Artifacts {
+    All,
+    /// Those with these paths.
+    Only(HashSet<String>),
+}
+
+impl Artifacts {
+    fn contain(&self, path: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(paths) => paths.contains(path),
+        }
+    }
+
+    pub(super) fn are_none(&self) -> bool {
+        matches!(self, Self::Only(paths) if paths.is_empty())
+    }
+
+    pub(super) fn are_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+}
+
 /// Missing artifacts that a notice names.
 const NAMED_ARTIFACTS: usize = 10;
 
-/// Writes all artifacts that are still stored.
-pub(super) async fn write(copy: &mut RunCopy<'_>, published: &mut PublishedRun) -> Result<(), Error> {
+/// Writes the wanted artifacts that are still stored.
+pub(super) async fn write(
+    copy: &mut RunCopy<'_>,
+    wanted: &Artifacts,
+    published: &mut PublishedRun,
+) -> Result<(), Error> {
     let request = ListRequest { run_id: copy.run_id.to_owned() };
     let answer = client!(ArtifactServiceClient, copy.channel.clone()).list(request).await;
     let mut messages = answer.map_err(run_error(copy.run_id))?.into_inner();
     while let Some(message) = messages.message().await? {
-        published.artifacts.extend(message.artifacts);
+        let own = message.artifacts.into_iter().filter(|artifact| wanted.contain(&artifact.path));
+        published.artifacts.extend(own);
     }
     let mut missing = Vec::new();
     for mut artifact in mem::take(&mut published.artifacts) {
         // Its own name might be a path out of the folder, or of a page that browsers run.
-        let name = format!("artifacts/{}.bin", published.artifacts.len());
+        let name = format!("artifacts/{}.bin", copy.next_artifact());
         match write_content(copy, &name, &artifact).await? {
             Some(bytes) => {
                 artifact.size = Some(bytes);
@@ -68,7 +99,7 @@ async fn write_content(
     name: &str,
     artifact: &Artifact,
 ) -> Result<Option<u64>, Error> {
-    let path = copy.path(name);
+    let path = copy.shared_path(name);
     let mut file = File::create_new(&path).map_err(file_error(&path))?;
     let write = |chunk: &[u8]| file.write_all(chunk).map_err(file_error(&path));
     match read_content(copy, &artifact.path, write).await {

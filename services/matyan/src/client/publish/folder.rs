@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use super::{
     DATA, Error, file_error,
-    site::{FILES, INDEX, MARK},
+    site::{FILES, INDEX, MARK, PAGES_ATTRIBUTE},
+    view::PAGES,
 };
 
 /// A folder that is removed unless it is kept.
@@ -88,14 +89,14 @@ fn check(path: &Path, replaces: bool) -> Result<(), Error> {
     if names.is_empty() {
         return Ok(());
     }
-    let message = if !is_copy(path) {
+    let index = fs::read_to_string(path.join(INDEX)).unwrap_or_default();
+    let message = if !is_copy(&index) {
         format!(
             "{shown} is not empty, and is no published copy: choose another --output, or empty it yourself"
         )
     } else if !replaces {
         format!("{shown} contains an earlier copy: use --force to replace it, or choose another --output")
-    } else if let Some(other) =
-        names.iter().find(|name| ![INDEX, FILES, DATA].iter().any(|own| *name == *own))
+    } else if let Some(other) = names.iter().find(|name| !entries_of(&index).iter().any(|own| *name == *own))
     {
         format!(
             "{shown} contains {}, which is not part of an earlier copy and would be lost: move it away, or choose \
@@ -133,9 +134,15 @@ fn check_name(path: &Path, parent: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a folder was published earlier.
-fn is_copy(path: &Path) -> bool {
-    fs::read_to_string(path.join(INDEX)).is_ok_and(|page| page.contains(MARK))
+/// Whether the index page of a folder is that of a copy.
+pub(super) fn is_copy(index: &str) -> bool {
+    index.contains(MARK)
+}
+
+/// The files and folders at the root of a copy with this index page.
+pub(super) fn entries_of(index: &str) -> Vec<&'static str> {
+    let pages: &[&str] = if index.contains(PAGES_ATTRIBUTE) { &PAGES } else { &[] };
+    [INDEX, FILES, DATA].iter().chain(pages).copied().collect()
 }
 
 #[cfg(test)]
@@ -169,6 +176,15 @@ mod tests {
         assert_eq!(fs::read_to_string(path.join(".git")).unwrap(), "history");
         assert_eq!(fs::read_to_string(path.join(INDEX)).unwrap(), format!("{MARK} two"));
 
+        // A copy of a run has no folders of other pages.
+        fs::remove_file(path.join(".git")).unwrap();
+        fs::create_dir(path.join("runs")).unwrap();
+        let error = publish(&path, true, "three").unwrap_err().to_string();
+        assert!(error.contains("contains runs"), "{error}");
+        fs::write(path.join(INDEX), format!("{MARK}{PAGES_ATTRIBUTE}metrics\">")).unwrap();
+        publish(&path, true, "three").unwrap();
+        assert!(!path.join("runs").exists());
+
         let own = parent.path().join("own");
         fs::create_dir(&own).unwrap();
         publish(&own, false, "three").unwrap();
@@ -197,7 +213,7 @@ mod tests {
         let path = parent.path().join("copy");
         fs::create_dir(&path).unwrap();
         publish(&path.join("."), false, "one").unwrap();
-        assert!(is_copy(&path));
+        assert!(is_copy(&fs::read_to_string(path.join(INDEX)).unwrap()));
     }
 
     #[test]

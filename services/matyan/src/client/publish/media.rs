@@ -164,7 +164,7 @@ struct PayloadFile {
 impl PayloadFile {
     fn create(copy: &mut RunCopy<'_>, extension: &str) -> Result<Self, Error> {
         let name = format!("{}.{extension}", copy.next_payload());
-        let path = copy.path(format!("payloads/{name}"));
+        let path = copy.shared_path(format!("payloads/{name}"));
         let file = File::create_new(&path).map_err(file_error(&path))?;
         let mut payload = Self { name, path, file, bytes: 0 };
         if extension == PAGE {

@@ -84,7 +84,7 @@ async fn delete(store: &EmbeddedStore, id: &RunId) {
 }
 
 /// Copies a run that is deleted just before a call.
-async fn copy_deleted_before(call: &'static str) -> Result<bool, Error> {
+async fn copy_deleted_before(call: &'static str) -> Result<PublishedRun, Error> {
     let directory = TempDir::new().unwrap();
     let store =
         Arc::new(EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap());
@@ -111,20 +111,18 @@ async fn copy_deleted_before(call: &'static str) -> Result<bool, Error> {
     let output = output.to_str().unwrap();
     let flags = Flags::parse_from(["publish", "deleted", "--output", output, "--server", &url]).publish;
     let channel = flags.client.connect().await?;
-    for folder in ["series", "objects", "payloads", "artifacts"] {
-        fs::create_dir_all(flags.output.join(DATA).join(folder)).unwrap();
-    }
+    create_folders(&flags.output.join(DATA), &SHARED_FOLDERS).unwrap();
     let progress = Progress::new(0, "parts", true);
     let mut copy = RunCopy {
         channel: &channel,
         run_id: "deleted",
         root: &flags.output,
+        folder: String::new(),
         has_environment: false,
         progress: &progress,
-        size: CopySize::default(),
-        payloads: 0,
+        totals: Totals::default(),
     };
-    let written = write_run(&mut copy, true).await;
+    let written = write_run(&mut copy, &Contents::of_run(true)).await;
     server.abort();
     written
 }
