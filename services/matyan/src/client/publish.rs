@@ -2,6 +2,7 @@
 //! shows. The format of its files is in `published.proto`.
 
 mod artifacts;
+mod bucket;
 mod document;
 mod environment;
 mod folder;
@@ -37,6 +38,7 @@ use tonic::Code;
 
 use self::{
     artifacts::Artifacts,
+    bucket::{BucketFolder, Place},
     document::{Document, Subject},
     folder::PartialFolder,
     several::SeveralCopy,
@@ -58,7 +60,7 @@ Examples:
   matyan publish 3fd1c0 --output site
   matyan publish 3fd1c0 --output site --force --artifacts
   matyan publish 'Losses of the sweep' --output site       a report, a dashboard or a saved view
-  matyan publish view:Sweep --output site --runs 50
+  matyan publish view:Sweep --output s3://papers/sweep --runs 50      with S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY
   python -m http.server --directory site                   preview the copy at http://127.0.0.1:8000/
 
 The copy of a run has its params, metrics, objects, logs and notes, the copy of a report, a dashboard or a view
@@ -66,6 +68,7 @@ the params and metrics of the runs that it shows. Anyone who can open it can rea
 for passwords before you publish them.";
 
 const INTERRUPTED: &str = "the command was interrupted: nothing was published";
+const UPLOAD_INTERRUPTED: &str = "the command was interrupted: the copy in the bucket is not complete, so run the command again, with --force";
 
 /// Folder of all data of a copy.
 const DATA: &str = "data";
@@ -80,10 +83,11 @@ pub(crate) struct PublishFlags {
     /// view. `run:`, `report:`, `dashboard:` or `view:` before it says which of them is meant
     #[arg(value_name = "RUN|REPORT|DASHBOARD|VIEW")]
     subject: String,
-    /// Directory to create; its parent need not exist
-    #[arg(long, short, value_name = "DIR")]
+    /// Directory to create, whose parent need not exist; or a folder of a bucket, as `s3://BUCKET/FOLDER`, `gs://…` or
+    /// `azure://…`, with the settings of servers for it
+    #[arg(long, short, value_name = "DIR|URL")]
     output: PathBuf,
-    /// Replace an earlier copy in the directory
+    /// Replace an earlier copy there
     #[arg(long)]
     force: bool,
     /// Also copy the artifacts of runs, including files that clients added, such as `wandb-metadata.json`
@@ -210,16 +214,19 @@ pub(super) async fn run(flags: PublishFlags) -> Result<(), Error> {
     let subject = document::find(&channel, &flags.subject).await?;
     // The partial folder is removed, too, if a signal ends the command.
     let interrupted = interruption()?;
-    let folder = PartialFolder::create(&flags.output, flags.force)?;
+    let destination = Destination::create(&flags).await?;
+    let is_bucket = matches!(destination, Destination::Bucket(_));
     let out = &mut Output::new(flags.client.connection.json);
     let progress = Progress::new(0, if is_run(&subject) { "parts" } else { "runs" }, out.json);
     let written = tokio::select! {
-        written = write(&channel, folder.path(), subject, &flags, &progress) => written,
-        () = interrupted => Err(Error::Message(INTERRUPTED.to_owned())),
+        written = write_to(destination, &channel, subject, &flags, &progress) => written,
+        () = interrupted => {
+            let message = if is_bucket { UPLOAD_INTERRUPTED } else { INTERRUPTED };
+            Err(Error::Message(message.to_owned()))
+        }
     };
     progress.finish();
     let Done { mut subject, is_active, size } = written?;
-    folder.keep()?;
     if is_active {
         notice("matyan: a run is still active: the copy contains only what was logged so far");
     }
@@ -229,10 +236,52 @@ pub(super) async fn run(flags: PublishFlags) -> Result<(), Error> {
     subject["files"] = files.into();
     subject["bytes"] = bytes.into();
     out.result(&subject, format!("{shown}: {files} files, {}", indicatif::HumanBytes(bytes)))?;
-    if !out.json {
+    if !out.json && !is_bucket {
         out.line(format!("preview it: python -m http.server --directory {shown}"))?;
     }
     Ok(())
+}
+
+/// Where a copy will be. It is written to a directory that is there only until the copy is complete.
+enum Destination {
+    Directory(PartialFolder),
+    Bucket(BucketFolder),
+}
+
+impl Destination {
+    async fn create(flags: &PublishFlags) -> Result<Self, Error> {
+        match Place::parse(&flags.output) {
+            Some(place) => Ok(Self::Bucket(BucketFolder::create(place, flags.force).await?)),
+            None => Ok(Self::Directory(PartialFolder::create(&flags.output, flags.force)?)),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Directory(folder) => folder.path(),
+            Self::Bucket(folder) => folder.path(),
+        }
+    }
+
+    async fn keep(self) -> Result<(), Error> {
+        match self {
+            Self::Directory(folder) => folder.keep(),
+            Self::Bucket(folder) => folder.keep().await,
+        }
+    }
+}
+
+/// Writes a copy, and puts it where it will be.
+async fn write_to(
+    destination: Destination,
+    channel: &Connection,
+    subject: Subject,
+    flags: &PublishFlags,
+    progress: &Progress,
+) -> Result<Done, Error> {
+    let done = write(channel, destination.path(), subject, flags, progress).await?;
+    destination.keep().await?;
+    Ok(done)
 }
 
 fn is_run(subject: &Subject) -> bool {
