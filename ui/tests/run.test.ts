@@ -482,6 +482,26 @@ test('a tab of a run reads what it shows only', async () => {
   });
 });
 
+test('parts of a run that have nothing in them are in a menu', async () => {
+  await site.visit(`/runs/${site.runs.spike}`, async visit => {
+    const { page } = visit;
+    const tabs = page.getByRole('tab');
+    await tabs.first().waitFor();
+    const names = (await tabs.allTextContents()).map(name => name.trim());
+    expect(names).toContain('Metrics');
+    for (const name of ['Logs', 'Media', 'System', 'Environment', 'Git diff'])
+      expect(names).not.toContain(name);
+    await page.getByRole('button', { name: 'Empty parts of the run' }).click();
+    await visit.shot('run-empty-parts');
+    expect(await findings(page)).toEqual([]);
+    await page.getByRole('menuitem', { name: 'Logs' }).click();
+    await page.getByText('No log records').waitFor();
+    // A tab that was open stays where it is.
+    await page.getByRole('tab', { name: 'Metrics' }).click();
+    await page.getByRole('tab', { name: 'Logs', selected: false }).waitFor();
+  });
+});
+
 test('the overview has the last and the best values of results', async () => {
   await site.visit(`/runs/${site.runs.hashes[5]}?tab=overview`, async ({ page }) => {
     const row = page.getByRole('row').filter({ hasText: 'loss val' });

@@ -32,6 +32,7 @@ import { ReportService } from '../gen/matyan/reports/v1/reports_pb.ts';
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
 import { SearchService } from '../gen/matyan/search/v1/search_pb.ts';
 import { SeriesService, type RunSelection } from '../gen/matyan/series/v1/series_pb.ts';
+import { emptyOf, type RunTab } from '../pages/run/contents.ts';
 import { CopyAnswers, readAhead } from './answers.ts';
 import { CopyFiles } from './files.ts';
 import { CopiedPages } from './pages.ts';
@@ -89,6 +90,20 @@ function unable(): ConnectError {
 /** Whether the copy was published without the artifacts of its run. */
 export async function artifactsAreOmitted(): Promise<boolean> {
   return several === undefined && (await own.run()).omitsArtifacts;
+}
+
+/** The tabs of the run of this page that have nothing in them. */
+export async function emptyTabs(): Promise<RunTab[]> {
+  const { run, artifacts, sequences, lines, recordCount } = await own.run();
+  const seriesCount = run?.series.length ?? 0;
+  return emptyOf(
+    { series: run?.series ?? [], seriesCount, artifacts, moreArtifacts: false },
+    {
+      hasObjects: sequences.length > 0,
+      hasLines: lines?.lastStep !== undefined,
+      hasRecords: recordCount > 0n,
+    },
+  );
 }
 
 /** Reads series of each run of a request, and says which of its runs they belong to. */
