@@ -9,7 +9,16 @@ import wave
 
 import pytest
 
-from matyan_client.objects import Audio, Distribution, Figure, Html, Image, PointCloud, Text
+from matyan_client.objects import (
+    Audio,
+    Distribution,
+    Figure,
+    Html,
+    Image,
+    PointCloud,
+    Table,
+    Text,
+)
 from matyan_client.objects._media import Encoded, Pixels, Samples
 
 np = pytest.importorskip("numpy")
@@ -426,3 +435,39 @@ def test_a_range_without_room_for_bins_is_one_bin(samples):
     for given in (samples, np.array(samples)):
         distribution = Distribution(given)
         assert (distribution.weights, distribution.range) == ([2], (min(samples), max(samples)))
+
+
+def test_tables_are_files_of_rows():
+    np = pytest.importorskip("numpy")
+    image = Image(np.zeros((2, 2, 3), np.uint8), caption="black")
+    table = Table(["picture", "score"], [[image, np.float32(0.5)]])
+    table.add_row(None, math.nan)
+    files = list(table._files("preds/val set", 3, {"subset": "val"}))
+    base = "tables/preds/val set subset=val_3"
+    assert [file.path for file in files] == [f"{base}/0_0.png", f"{base}.table.json"]
+    assert files[0].data.startswith(b"\x89PNG")
+    cell = {"_type": "image-file", "path": f"{base}/0_0.png", "caption": "black"}
+    # NaN is no JSON.
+    stored = {"columns": ["picture", "score"], "data": [[cell, 0.5], [None, "nan"]]}
+    assert json.loads(files[1].data) == stored
+    (last,) = Table(["a"])._files("../x", None, None)
+    assert last.path == "tables/x.table.json"
+    assert repr(table) == "Table(['picture', 'score'], 2 rows)"
+
+
+def test_tables_take_rows_of_many_kinds():
+    table = Table(data=[{"a": 1, "b": 2}, {"b": 4}])
+    assert (table.columns, table.rows) == (["a", "b"], [[1, 2], [None, 4]])
+    pandas = pytest.importorskip("pandas")
+    frame = Table(data=pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}))
+    assert (frame.columns, frame.rows) == (["a", "b"], [[1, "x"], [2, "y"]])
+    for columns, data, message in [
+        (None, [[1]], "expected names"),
+        (["a", "a"], [], "occurs twice"),
+        (["a"], [[1, 2]], "expected 1 values"),
+        (["a"], [{"b": 1}], "no column 'b'"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=message):
+            Table(columns, data)
+    with pytest.raises(ValueError, match="16 MB"):
+        list(Table(["a"], [["x" * 17_000_000]])._files("t", 0, None))

@@ -1,13 +1,14 @@
 """Stored data of odd values, and of calls that collections and forks disturb."""
 
 import gc
+import json
 import math
 import subprocess
 import sys
 
 import pytest
 
-from matyan_client import Run
+from matyan_client import Run, Table
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_garbage_collection_in_every_call_costs_nothing(run):
 
 FORKS = """
 import os, sys, threading
-from matyan_client import Run
+from matyan_client import Run, Table
 run = Run(repo=sys.argv[1], capture_terminal_logs=False)
 stop = threading.Event()
 counts = [0, 0, 0]
@@ -144,3 +145,20 @@ def test_goals_of_metrics_reach_the_project(run):
     }
     info = run._http.get(f"/api/v1/rest/runs/{run.hash}/info/?skip_system=true")
     assert "__metrics__" not in info["params"]
+
+
+def test_tables_are_artifacts_of_a_run(run):
+    for step in (0, 1):
+        run.track(Table(["label", "score"], [["cat", step / 2]]), name="predictions", step=step)
+    run.track(Table(["a"]), name="empty", context={"subset": "val"})
+    with pytest.raises(TypeError, match="cannot have tables"):
+        run.track([Table(["a"])], name="several")
+    run.close()
+    stored = Run(run.hash, repo=run._backend_url, read_only=True)
+    paths = ["tables/empty subset=val", "tables/predictions_0", "tables/predictions_1"]
+    found = [artifact["path"] for artifact in stored.artifacts]
+    assert found == [f"{path}.table.json" for path in paths]
+    second = json.loads(stored.get_artifact("tables/predictions_1.table.json"))
+    assert second == {"columns": ["label", "score"], "data": [["cat", 0.5]]}
+    with pytest.raises(RuntimeError, match="closed"):
+        run.track(Table(["a"]), name="late")

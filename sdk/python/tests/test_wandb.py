@@ -293,7 +293,6 @@ def test_media(online):
         ("image", '{"mask": "truth"}'),
         ("several", "{}"),
         ("frames", "{}"),
-        ("table", '{"column": "picture", "row": 0}'),
     }
     (several,) = stored.get_image_sequence("several").values
     assert [image.caption for image in several] == ["first", "second"]
@@ -306,10 +305,15 @@ def test_media(online):
     assert (cloud.format, cloud.caption) == ("ply", "two")
     assert stored.get_point_cloud_sequence("boxes").values[0].format == "pts.json"
     paths = {artifact["path"] for artifact in stored.artifacts}
-    assert paths == {"media/object3D/scene_3.obj", "media/table/table_3.table.json"}
+    picture = "media/table/table_3/0_1.png"
+    assert paths == {"media/object3D/scene_3.obj", picture, "media/table/table_3.table.json"}
+    assert stored.get_artifact(picture).startswith(b"\x89PNG")
     assert json.loads(stored.get_artifact("media/table/table_3.table.json")) == {
         "columns": ["name", "picture", "score"],
-        "data": [["a", "<Image>", 1], ["b", None, 2.5]],
+        "data": [
+            ["a", {"_type": "image-file", "path": picture, "caption": ""}, 1],
+            ["b", None, 2.5],
+        ],
     }
 
 

@@ -43,7 +43,7 @@ export function readArtifact(
  * URL of a file for the browser to save, or of all files as a ZIP archive, which may be larger than
  * the memory of a page. A published copy has no archive.
  */
-export function downloadUrl(runId: string, artifact?: Artifact): string {
+export function downloadUrl(runId: string, artifact?: Pick<Artifact, 'path' | 'uri'>): string {
   const path = artifact?.path;
   if (published && artifact) return dataUrl(rootPath, artifact.uri);
   const url = `${rootPath}api/v1/rest/runs/${encodeURIComponent(runId)}/artifacts/download`;

@@ -20,6 +20,7 @@ __all__ = [
     "PointCloud",
     "Repo",
     "Run",
+    "Table",
     "Text",
 ]
 
@@ -27,7 +28,7 @@ __all__ = [
 _logging.getLogger(__name__).addHandler(_logging.NullHandler())
 
 if _TYPE_CHECKING:
-    from .objects import Audio, Distribution, Figure, Html, Image, PointCloud, Text
+    from .objects import Audio, Distribution, Figure, Html, Image, PointCloud, Table, Text
     from .repo import Repo
 else:
     # The other names are imported when they are used: many scripts only record numbers.

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from . import _core, _device, _tracked_objects
+from . import _arguments, _core, _device, _tracked_objects
 from ._health import Health
+
+if TYPE_CHECKING:
+    from .objects import Table
 
 _logger = logging.getLogger("matyan_client")
 
@@ -40,17 +44,32 @@ class Tracker(_core.Run):
     ) -> None:
         """Tracks a value that is no number: an object, or a list of objects."""
         self._drain_devices()
-        if _tracked_objects.is_object(value):
+        if hasattr(value, "_files"):
+            self._store_table(value, name, step, context)
+        elif _tracked_objects.is_object(value):
             self._track_object_list([value], name, step, epoch, context)
         elif (
             isinstance(value, (list, tuple))
             and value
             and all(map(_tracked_objects.is_object, value))
         ):
+            if any(hasattr(one, "_files") for one in value):
+                raise TypeError("`value`: a list cannot have tables: track each under its own name")
             self._track_object_list(value, name, step, epoch, context)
         else:
             hint = _hint(value)
             raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}{hint}")
+
+    def _store_table(self, table: Table, name: str, step: int | None, context: Any) -> None:
+        """Stores the files of a table as artifacts. Files of their size are copied at the call."""
+        import tempfile  # noqa: PLC0415 - few scripts need it, and it is slow to import
+
+        with tempfile.TemporaryDirectory(prefix="matyan-table-") as directory:
+            files = table._files(name, step, context)  # noqa: SLF001 - a class of the same package
+            for number, (path, data) in enumerate(files):
+                file = Path(directory, str(number))
+                file.write_bytes(data)
+                self._log_artifact(file, _arguments.artifact_name(path))
 
     def _track_tensors(
         self,

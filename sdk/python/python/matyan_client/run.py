@@ -240,6 +240,8 @@ class Run(RunProperties, AimCalls):
     def _track_other(
         self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
     ) -> None:
+        if hasattr(value, "_files"):
+            self._check_uploads()
         super()._track_other(value, name, step, epoch, context)
         self._report_notices()
 

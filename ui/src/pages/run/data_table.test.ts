@@ -68,6 +68,20 @@ test('rows are found by conditions of columns, which are compared with each othe
   expect(found('loss > 0')).toEqual([]);
 });
 
+test('cells are recordings and videos, too', () => {
+  const cells = [
+    { _type: 'audio-file', path: 'a.wav', caption: 'a cat' },
+    { _type: 'video-file', path: 'b.mp4' },
+    { _type: 'object3D-file', path: 'c.obj' },
+  ];
+  const table = readTable('t.table.json', JSON.stringify({ columns: ['x'], data: [cells] }));
+  expect(table?.rows[0]).toEqual([
+    { text: 'a cat', sound: 'a.wav' },
+    { text: '', video: 'b.mp4' },
+    { text: JSON.stringify(cells[2]) },
+  ]);
+});
+
 test('columns are as wide as their texts and pictures need', () => {
   const [id, label, image] = columnWidths(TABLE, 150);
   expect([id, image]).toEqual([64, 150]);

@@ -2,10 +2,13 @@
 import { byName, hasText } from '../../collections.ts';
 import { tableRows } from './artifact_tree.ts';
 
-/** A text, or the picture of an artifact of the same run. */
+/** A text, or the picture, recording or video of an artifact of the same run. */
 export interface Cell {
   text: string;
   picture?: string;
+  /** The path of a recording or a video, which the browser plays from its address. */
+  sound?: string;
+  video?: string;
   /** In two tables that are joined: the run of the picture, and whether the tables differ. */
   runId?: string;
   isDifferent?: boolean;
@@ -19,14 +22,26 @@ export interface DataTable {
   rows: Cell[][];
 }
 
+/** The types of cells that are files, as W&B's and our packages write them. */
+const MEDIA: { [type: string]: 'picture' | 'sound' | 'video' } = {
+  'image-file': 'picture',
+  'audio-file': 'sound',
+  'video-file': 'video',
+};
+
 function cellOf(value: unknown): Cell {
   if (value === null || value === undefined) return { text: '' };
   if (typeof value === 'string') return { text: value };
   if (typeof value !== 'object') return { text: String(value) };
   const { _type: type, path, caption } = value as Record<string, unknown>;
-  if (type === 'image-file' && typeof path === 'string')
-    return { text: typeof caption === 'string' ? caption : '', picture: path };
-  return { text: JSON.stringify(value) };
+  const kind = MEDIA[String(type)];
+  if (!kind || typeof path !== 'string') return { text: JSON.stringify(value) };
+  return { text: typeof caption === 'string' ? caption : '', [kind]: path };
+}
+
+/** Whether a cell has more than text. */
+export function isMedia({ picture, sound, video }: Cell): boolean {
+  return (picture ?? sound ?? video) !== undefined;
 }
 
 /** Undefined for text that is no table, such as the start of a long one. */
@@ -120,7 +135,8 @@ export function columnWidths({ columns, rows }: DataTable, picturePx: number): n
   return columns.map((title, at) => {
     const lengths = measured.map(row => row[at]?.text.length ?? 0);
     const wanted = CHAR_PX * Math.max(title.length, ...lengths) + PADDING_PX;
-    const least = measured.some(row => row[at]?.picture) ? picturePx : MIN_COLUMN_PX;
+    const hasMedia = measured.some(row => row[at] && isMedia(row[at]));
+    const least = hasMedia ? picturePx : MIN_COLUMN_PX;
     return Math.max(least, Math.min(wanted, MAX_COLUMN_PX));
   });
 }

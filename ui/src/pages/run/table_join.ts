@@ -49,11 +49,14 @@ export function tableFamily(path: string): string {
   return path.replace(/(_(\d+|last))?(_[0-9a-f]{8,})?\.(table\.json|csv|tsv)$/i, '');
 }
 
+const mediaOf = (cell: Cell | undefined): string | undefined =>
+  cell?.picture ?? cell?.sound ?? cell?.video;
+
 /** The texts are equal, or numbers of the same value; pictures of other steps have other paths. */
 function isSame(first: Cell | undefined, second: Cell | undefined): boolean {
   const one = first?.text ?? '';
   const other = second?.text ?? '';
-  if (first?.picture !== second?.picture) return false;
+  if (mediaOf(first) !== mediaOf(second)) return false;
   return (
     one === other || (one.trim() !== '' && other.trim() !== '' && Number(one) === Number(other))
   );

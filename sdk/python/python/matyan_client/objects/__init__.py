@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-__all__ = ["Audio", "Distribution", "Figure", "Html", "Image", "PointCloud", "Text"]
+__all__ = ["Audio", "Distribution", "Figure", "Html", "Image", "PointCloud", "Table", "Text"]
 
 if _TYPE_CHECKING:
     from .audio import Audio
@@ -13,6 +13,7 @@ if _TYPE_CHECKING:
     from .html import Html
     from .image import Image
     from .pointcloud import PointCloud
+    from .table import Table
     from .text import Text
 else:
     # A type is imported when it is used, from the module with its name in lower case.

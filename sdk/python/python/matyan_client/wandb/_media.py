@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matyan_client import objects, values
+from matyan_client.objects.table import table_files
 
 from ._notices import ignore_unknown, warn_once
 from ._target import figure_or_image
@@ -282,7 +283,8 @@ class Molecule(_File):
 class Table(Media):
     """Rows with named columns, stored as JSON with `columns` and `data`.
 
-    Media in cells are stored under the name of the table, and their column and row.
+    Images and recordings in cells are stored next to it, and shown in their cells. Other media are
+    stored under the name of the table, and their column and row.
     """
 
     def __init__(
@@ -354,20 +356,36 @@ class Table(Media):
         return enumerate(self.data)
 
     def to_json(self) -> bytes:
-        """Returns the content of the file that is stored."""
+        """Returns the table as one file, with the names of the types of media in cells."""
         rows = [[_cell_text(cell) for cell in row] for row in self.data]
-        plain = {"columns": values.plain(self.columns), "data": values.plain(rows)}
-        return json.dumps(plain).encode()
+        (file,) = table_files("", self.columns, rows)
+        return file.data
 
     def log_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
         index = f"_{context['index']}" if "index" in context else ""
-        path = moment.media_path("table", name, f"{index}.table.json")
-        moment.store_bytes(self.to_json(), path, name)
+        base = moment.media_path("table", name, index)
+        files = [*table_files(base, self.columns, map(_plain_cells, self.data))]
+        for path, data in files[:-1]:
+            moment.store_part(data, path)
+        moment.store_bytes(files[-1].data, files[-1].path, name)
         for number, row in enumerate(self.data):
             for column, cell in zip(self.columns, row, strict=True):
                 if isinstance(cell, Media):
                     place = {**context, "column": str(column), "row": number}
-                    cell.log_to(moment, name, place)
+                    if cell.listed is None:
+                        cell.log_to(moment, name, place)
+                    else:
+                        cell.log_parts_to(moment, name, place)
+
+
+def _plain_cells(row: Iterable[Any]) -> list[Any]:
+    """Returns the cells with objects of Matyan in place of images and recordings."""
+    return [_plain_cell(cell) for cell in row]
+
+
+def _plain_cell(cell: Any) -> Any:
+    listed = cell.listed if isinstance(cell, Media) else None
+    return _cell_text(cell) if listed is None else listed
 
 
 def _cell_text(cell: Any) -> Any:

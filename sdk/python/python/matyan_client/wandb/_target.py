@@ -73,6 +73,12 @@ class Moment:
         file.write_bytes(data)
         self.store_file(file, path, name)
 
+    def store_part(self, data: bytes, path: str) -> None:
+        """Stores bytes as an artifact that belongs to another one."""
+        file = self.staging.new_path(path)
+        file.write_bytes(data)
+        self.run.log_artifact(file, path)
+
     def store_file(self, file: Path, path: str, name: str) -> None:
         """Stores a file as an artifact, with its path as a text under the name."""
         self.run.log_artifact(file, path)
