@@ -68,7 +68,8 @@ function pointsOf({ rows, total, columns, value }: PointTable): PointCloudData {
   };
 }
 
-function centered(positions: Float32Array): Float32Array {
+/** Moved to the middle, and scaled to the radius 1. */
+export function centered(positions: Float32Array): Float32Array {
   const low = [Infinity, Infinity, Infinity];
   const high = [-Infinity, -Infinity, -Infinity];
   for (const [at, value] of positions.entries()) {

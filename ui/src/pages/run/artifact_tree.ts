@@ -70,6 +70,11 @@ export function isTablePath(path: string): boolean {
   return KINDS.some(([pattern, kind]) => kind === 'table' && pattern.test(path));
 }
 
+/** Files that may be molecules; their texts decide. */
+export function isMoleculePath(path: string): boolean {
+  return /\.(pdb|ent|xyz|mol|sdf)$/i.test(path);
+}
+
 export function isImagePath(path: string): boolean {
   return KINDS[0]?.[0].test(path) ?? false;
 }
