@@ -2,7 +2,9 @@
 
 import re
 
-from matyan_client import Run, _core, _notebook
+import pytest
+
+from matyan_client import Repo, Run, _core, _notebook
 
 INFO = {
     "props": {"name": "<b>first</b>", "active": False, "outcome": "failed"},
@@ -86,3 +88,30 @@ def test_a_run_is_shown_without_a_server(tmp_path, monkeypatch):
     assert _core.spoken_name(run.hash) in shown
     assert "hparams.lr" in shown
     assert "cannot be reached" in shown
+
+
+def test_a_notebook_shows_a_report(shared_server):
+    with Run(repo=shared_server.url, experiment="reported", capture_terminal_logs=False) as run:
+        for step in range(20):
+            run.track(1 / (step + 1), name="loss", step=step)
+    repo = Repo(shared_server.url)
+    code = (
+        "# First <b>results</b>\n\n- *one* `a<b`\n- **two**\n\n```chart\ntitle: Losses\n"
+        "metric: loss\nquery: run.experiment ==\n  'reported'\n```\n\nThe end.\n\n"
+        "```scatter\nmetric: loss\n```\n\n```python\nx < 1\n```\n"
+    )
+    repo.http.post("/api/v1/rest/reports/", {"name": "Weekly", "code": code})
+    report = repo.report("Weekly")
+    assert repo.report(report.id).code == code
+    shown = report._repr_html_()
+    assert f'href="{report.url}"' in shown
+    assert "<h3>First &lt;b&gt;results&lt;/b&gt;</h3>" in shown
+    assert "<li><em>one</em> <code>a&lt;b</code></li><li><strong>two</strong></li>" in shown
+    assert "<b>Losses</b>" in shown
+    assert shown.count("polyline") == 1
+    assert _core.spoken_name(run.hash) in shown
+    assert "<p>The end.</p>" in shown
+    assert "scatter</a>" in shown
+    assert "<pre>x &lt; 1</pre>" in shown
+    with pytest.raises(KeyError, match="Weekly"):
+        repo.report("unknown")

@@ -65,6 +65,16 @@ def run_html(
     return "".join(parts)
 
 
+def metric_rows(
+    name: str, metrics: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Returns a row of a table for each metric of a run, whose name comes first."""
+    found = {_key(curve): curve for curve in curves}
+    start = f'<tr><td style="text-align:left">{html.escape(name)}</td>'
+    rows = (_metric_row(metric, found.get(_key(metric), {})) for metric in metrics)
+    return [row.replace("<tr>", start, 1) for row in rows]
+
+
 def _state(props: dict[str, Any]) -> str:
     if not props:
         return "not on the server yet, or the server cannot be reached"

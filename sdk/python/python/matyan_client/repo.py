@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _arguments, _core, _urls, errors
 from ._query_result import QueryResult
+from ._report import Report
 from .config import SETTINGS
 from .run import Run
 from .transport.http import HttpTransport
@@ -200,6 +201,24 @@ class Repo:
         """Returns runs with the sequences of texts that match a query."""
         del report_mode
         return self._query("texts", query)
+
+    def reports(self) -> list[Report]:
+        """Returns all reports of the project, the oldest first."""
+        answer = self._http.get("/api/v1/rest/reports/")
+        listed = answer if isinstance(answer, list) else []
+        return [Report(self._http, one) for one in listed if isinstance(one, dict)]
+
+    def report(self, name: str) -> Report:
+        """Returns the report with a name or an id. A notebook shows its text and its charts."""
+        _arguments.required_text("name", name)
+        found = [one for one in self.reports() if name in (one.id, one.name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(one.id for one in found)
+            raise ValueError(f"`name`: several reports have the name {name!r}: give one of {ids}")
+        known = ", ".join(repr(one.name) for one in self.reports()[:10]) or "none"
+        raise KeyError(f"no report {name!r}; the server has {known}")
 
     def delete_run(self, run_hash: str) -> bool:
         """Deletes a run. Returns False if it does not exist."""
