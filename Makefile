@@ -723,7 +723,7 @@ BENCH_VENV := $(CACHE)/sdk-bench-venv
 BENCH_LIST := $(SDK)/bench/requirements.txt
 BENCH_STAMP := $(BENCH_VENV)/installed-$(call sum,$(BENCH_LIST) $(LOCKS)/sdk-bench.txt)
 
-bench-sdk: sdk-wheel $(BENCH_STAMP) $(PEERS_STAMP) ## Print what tracking costs, next to other trackers (ARGS=--quick)
+bench-sdk: sdk-wheel $(BENCH_STAMP) $(PEERS_STAMP) ## Print what tracking costs, next to other trackers (ARGS=--quick, ARGS="--chart docs/cost.svg")
 	cargo build --release --quiet -p matyan
 	rm -rf $(CACHE)/sdk-bench && python3 -m venv $(CACHE)/sdk-bench
 	$(CACHE)/sdk-bench/bin/pip $(PIP_INSTALL) --requirement $(LOCKS)/numpy.txt

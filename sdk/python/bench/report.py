@@ -20,6 +20,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import chart
+
 MEASURE = pathlib.Path(__file__).with_name("measure.py")
 # Name in the table, tracker, variable with the interpreter, and share of the calls. The others
 # take minutes for a million.
@@ -173,6 +175,11 @@ def limits_of(measurement: str) -> dict[str, float]:
     return {key: limit for (kind, key), limit in BUDGETS.items() if kind == measurement}
 
 
+def medians(measured: list[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure over the turns."""
+    return {key: statistics.median(turn[key] for turn in measured) for key in measured[0]}
+
+
 class Report:
     """Measures rows of the table, and prints them."""
 
@@ -180,8 +187,10 @@ class Report:
         self.runs = runs
         self.scale = scale
 
-    def row(self, work: str, url: str, measurement: str, count: int = 0) -> None:
-        """A row for each tracker, measured in turns."""
+    def row(
+        self, work: str, url: str, measurement: str, count: int = 0
+    ) -> dict[str, dict[str, float]]:
+        """A row for each tracker, measured in turns. Returns the medians by tracker."""
         turns: dict[str, list[dict[str, float]]] = {name: [] for name, *_ in TRACKERS}
         for _ in range(self.runs):
             for name, tracker, python, share in TRACKERS:
@@ -192,6 +201,7 @@ class Report:
         for name, measured in turns.items():
             limits = limits_of(measurement) if name == "matyan" else {}
             print(f"{work:<44} {name:<16} {self.text(measured, limits)}", flush=True)
+        return {name: medians(measured) for name, measured in turns.items() if measured}
 
     def cuda(self, url: str) -> None:
         """Rows for values on a device, of our client alone, if there is one."""
@@ -214,14 +224,14 @@ class Report:
         """Medians of each figure, and their limits."""
         if not measured:
             return "failed, or not installed"
-        medians = {key: statistics.median(turn[key] for turn in measured) for key in measured[0]}
         return "   ".join(
             f"{key} {figure:,.3g}{judged(figure, limits.get(key))}"
-            for key, figure in medians.items()
+            for key, figure in medians(measured).items()
         )
 
-    def throughput(self, url: str, processes: int, count: int) -> None:
+    def throughput(self, url: str, processes: int, count: int) -> dict[str, float]:
         """Points per second until everything is acknowledged, from some processes at once."""
+        found = {}
         for name, tracker, python, share in TRACKERS:
             each = count // share // self.scale // processes
             rates = []
@@ -240,6 +250,24 @@ class Report:
             if rates and name == "matyan" and processes == 1:
                 rate += judged(-statistics.median(rates), -THROUGHPUT_BUDGET)
             print(f"{work:<44} {name:<16} {rate}", flush=True)
+            if rates:
+                found[name] = statistics.median(rates)
+        return found
+
+    def chart(self, url: str, path: pathlib.Path) -> None:
+        """Measures what the picture of the README shows, and writes the picture."""
+        calls = self.row("µs of the documented call", url, "documented", 1_000_000)
+        rates = self.throughput(url, 1, 5_000_000)
+        costs = {name: figures["median"] for name, figures in calls.items()}
+        groups = [
+            chart.Group(
+                "Microseconds of a call that tracks a value: less is better", costs, "{:,.3g}"
+            ),
+            chart.Group(
+                "Points per second until they are stored: more is better", rates, "{:,.0f}"
+            ),
+        ]
+        chart.write(path, groups, TRACKERS[0][0])
 
 
 def main() -> None:
@@ -248,12 +276,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="turns of which the median is printed")
     parser.add_argument("--quick", action="store_true", help="a tenth of the calls")
     parser.add_argument("--wheel", type=pathlib.Path, help="our wheel, whose size is printed")
+    parser.add_argument(
+        "--chart",
+        type=pathlib.Path,
+        help="measures the figures of this picture only, and writes it",
+    )
     options = parser.parse_args()
     if options.wheel is not None:
         size = options.wheel.stat().st_size
         print(f"{'bytes of the wheel':<44} {'matyan':<16} {size:,}{judged(size, WHEEL_BUDGET)}")
     report = Report(options.runs, 10 if options.quick else 1)
     with tempfile.TemporaryDirectory() as directory, server(pathlib.Path(directory)) as url:
+        if options.chart is not None:
+            report.chart(url, options.chart)
+            return
         report.row("milliseconds, 1,000 points", url, "life")
         with slow(url) as slow_url:
             for state, target in (("present", url), ("slow", slow_url), ("absent", absent())):
