@@ -235,6 +235,24 @@ test('times are those of the zone of the reader', async () => {
   }
 });
 
+test('the navigation is folded, by mouse and by key, and stays so', async () => {
+  await visit('/runs', async visit => {
+    const { page } = visit;
+    const width = (): Promise<number> =>
+      page.locator('nav[aria-label=Pages]').evaluate(one => one.getBoundingClientRect().width);
+    const wide = await width();
+    await page.getByRole('button', { name: 'Fold the navigation' }).click();
+    expect(await width()).toBeLessThan(wide / 2);
+    await page.reload();
+    await page.getByRole('link', { name: 'Metrics', exact: true }).waitFor();
+    expect(await width()).toBeLessThan(wide / 2);
+    await visit.shot('folded');
+    expect(await findings(page)).toEqual([]);
+    await page.keyboard.press('[');
+    await eventually('it is as wide as before', async () => (await width()) === wide);
+  });
+});
+
 test('a chosen tab moves no other one', async () => {
   await visit(`/runs/${runs.studio}`, async ({ page }) => {
     const places = (): Promise<number[]> =>
