@@ -26,7 +26,7 @@ use crate::{
 
 const SCHEMES: [&str; 3] = ["s3://", "gs://", "azure://"];
 /// Files that are uploaded at the same time, and the largest piece of a file in memory.
-const UPLOADS: usize = 8;
+const FILES_AT_A_TIME: usize = 8;
 const PIECE_BYTES: usize = 1 << 20;
 /// An index page is shorter.
 const INDEX_BYTES: u64 = 1 << 20;
@@ -102,7 +102,7 @@ impl BucketFolder {
     pub(super) async fn keep(self) -> Result<(), Error> {
         let names = files_of(self.path(), "")?;
         let (index, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| *name == INDEX);
-        let uploads = stream::iter(others).map(|name| self.upload(name)).buffer_unordered(UPLOADS);
+        let uploads = stream::iter(others).map(|name| self.upload(name)).buffer_unordered(FILES_AT_A_TIME);
         uploads.try_collect::<()>().await?;
         for name in index {
             self.upload(name).await?;
