@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { contextTitle, keyedTitle, metricTitle } from './context.ts';
+import { contextTitle, isSystemMetric, keyedTitle, metricTitle } from './context.ts';
 
 test('a context of one key is its value, and others have their keys', () => {
   expect(contextTitle('{"subset":"val"}')).toBe('val');
@@ -16,4 +16,9 @@ test('a number has its key where it would say nothing', () => {
   expect(keyedTitle('{"layer":16}')).toBe('layer=16');
   expect(keyedTitle('{"list":[1,2]}')).toBe('list=[1,2]');
   expect(keyedTitle('')).toBe('');
+});
+
+test('readings of the machine are known by their names', () => {
+  const names = ['__system__cpu', 'system/gpu.0.power', 'systematic/loss', 'loss', 'val/system/x'];
+  expect(names.filter(isSystemMetric)).toEqual(['__system__cpu', 'system/gpu.0.power']);
 });

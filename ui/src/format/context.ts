@@ -40,3 +40,8 @@ export function metricTitle(name: string, context: string): string {
 
 /** Prefix of the names of metrics that the client itself logs, such as the load of the machine. */
 export const SYSTEM_PREFIX = '__system__';
+
+/** Whether a metric is a reading of the machine: of our client, or of scripts that log theirs as `system/…`. */
+export function isSystemMetric(name: string): boolean {
+  return name.startsWith(SYSTEM_PREFIX) || name.startsWith('system/');
+}

@@ -14,7 +14,7 @@ test('tabs without anything in them are known', () => {
   ]);
   const artifacts = [{ path: 'git-diff.patch' }];
   const full = create(RunSchema, {
-    ...{ series: metrics('__system__cpu', 'loss'), seriesCount: 2, artifacts },
+    ...{ series: metrics('loss', 'system/gpu.0.power'), seriesCount: 2, artifacts },
   });
   expect(emptyOf(full, { hasObjects: true, hasLines: true, hasRecords: true })).toEqual([]);
 });

@@ -3,7 +3,7 @@ import { published } from '../../api/published.ts';
 import { readLines, readRecords } from '../../api/logs.ts';
 import { Urgency } from '../../api/read_queue.ts';
 import { readRun } from '../../api/runs.ts';
-import { SYSTEM_PREFIX } from '../../format/context.ts';
+import { isSystemMetric } from '../../format/context.ts';
 import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
 import type { RUN_TABS } from '../../state/routes.ts';
@@ -65,7 +65,7 @@ export function emptyOf(
   { hasObjects, hasLines, hasRecords }: Others,
 ): RunTab[] {
   const isPart = seriesCount > series.length;
-  const ofMachine = series.filter(({ name }) => name.startsWith(SYSTEM_PREFIX)).length;
+  const ofMachine = series.filter(({ name }) => isSystemMetric(name)).length;
   const has: Partial<Record<RunTab, boolean>> = {
     metrics: isPart || ofMachine < series.length,
     system: isPart || ofMachine > 0,
