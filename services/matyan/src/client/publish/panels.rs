@@ -2,7 +2,7 @@
 //! reads and writes them (`ui/src/panels/panels.ts`).
 
 use matyan_proto::{
-    common::v1::SeriesKey,
+    common::v1::{SeriesKey, SeriesType},
     runs::v1::ParamPath,
     search::v1::{MetricValue, Sort, SortField, sort::By},
 };
@@ -22,6 +22,16 @@ const KINDS: [(&str, u32); 9] = [
     ("media", 6),
 ];
 const MAX_RUNS: u32 = 1_000;
+/// Kinds of media, the usual one first, and the objects that each of them is.
+const MEDIA: [(&str, SeriesType); 7] = [
+    ("images", SeriesType::Images),
+    ("audio", SeriesType::Audios),
+    ("texts", SeriesType::Texts),
+    ("distributions", SeriesType::Distributions),
+    ("figures", SeriesType::Figures),
+    ("pages", SeriesType::Htmls),
+    ("points", SeriesType::PointClouds),
+];
 const FENCE: &str = "```";
 const PICTURE: &str = "](artifact:";
 
@@ -50,6 +60,8 @@ pub(super) struct PanelSearch {
     /// Whether the panel shows the points of metrics, and objects, such as images.
     pub(super) has_points: bool,
     pub(super) has_objects: bool,
+    /// Objects that a run must have to be shown.
+    pub(super) having: Option<SeriesType>,
 }
 
 /// A picture of a report: the artifact of a run.
@@ -66,6 +78,7 @@ struct Fields {
     query: String,
     sort: String,
     runs: String,
+    media: String,
 }
 
 impl Fields {
@@ -75,6 +88,7 @@ impl Fields {
             "query" => Some(&mut self.query),
             "sort" => Some(&mut self.sort),
             "runs" => Some(&mut self.runs),
+            "media" => Some(&mut self.media),
             _ => None,
         }
     }
@@ -90,9 +104,15 @@ impl Fields {
             sort,
             has_points: matches!(kind, "chart" | "heat"),
             has_objects: kind == "media",
+            having: (kind == "media").then(|| type_of(&self.media)),
             query: self.query,
         })
     }
+}
+
+fn type_of(media: &str) -> SeriesType {
+    let known = MEDIA.iter().find(|(name, _)| *name == media);
+    known.map_or(SeriesType::Images, |(_, objects)| *objects)
 }
 
 /// The panels in the text of a report.
@@ -159,7 +179,13 @@ pub(super) fn of_dashboard(state: &mut Map) -> Vec<PanelSearch> {
         let query = both_queries(&filter, text_of(panel, "query"));
         panel.insert("query".to_owned(), Value::Text(query.clone()));
         let text = |name: &str| text_of(panel, name).to_owned();
-        let fields = Fields { kind: text("kind"), query, sort: text("sort"), runs: text("runs") };
+        let fields = Fields {
+            kind: text("kind"),
+            query,
+            sort: text("sort"),
+            runs: text("runs"),
+            media: text("media"),
+        };
         found.extend(fields.search());
     }
     found
@@ -361,7 +387,7 @@ metric: loss
             ),
         ]);
         let found = of_dashboard(&mut state);
-        assert_eq!(found.iter().map(|it| it.has_objects).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(found.iter().map(|it| it.having).collect::<Vec<_>>(), [None, Some(SeriesType::Images)]);
         assert_eq!(found[0].query, "falcon");
         assert!(found[1].query.starts_with("(any(\"falcon\" in text.lower()"), "{}", found[1].query);
         assert!(found[1].query.ends_with(" and (run.active)"), "{}", found[1].query);
@@ -369,6 +395,13 @@ metric: loss
         let Value::List(panels) = &state["panels"] else { panic!("no panels") };
         assert_eq!(text_of(panels[2].as_map().unwrap(), "query"), found[1].query);
         assert!(of_dashboard(&mut Map::new()).is_empty());
+    }
+
+    #[test]
+    fn a_panel_of_media_names_its_objects() {
+        let having = |media: &str| of_report(&format!("```media\nmedia: {media}\n```"))[0].having;
+        assert_eq!(having("points"), Some(SeriesType::PointClouds));
+        assert_eq!(having("unknown"), Some(SeriesType::Images));
     }
 
     #[test]

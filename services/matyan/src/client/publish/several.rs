@@ -8,10 +8,14 @@ use std::{
 
 use matyan_proto::{
     apps::v1::{App, GetRequest, app_service_client::AppServiceClient},
+    common::v1::SeriesType,
     dashboards::v1::Dashboard,
     metrics::v1::Goal,
+    objects::v1::Selection,
     published::v1::{PublishedDashboard, PublishedPages, PublishedPart, PublishedRun, PublishedSearch},
-    search::v1::{Query, RunsRequest, SearchKind, search_service_client::SearchServiceClient},
+    search::v1::{
+        ObjectsRequest, Query, RunsRequest, SearchKind, search_service_client::SearchServiceClient,
+    },
 };
 use matyan_value::cbor;
 use prost::Message as _;
@@ -211,6 +215,9 @@ impl SeveralCopy<'_> {
 
     /// Ids of the runs that a panel shows, in its order.
     async fn find(&self, search: &PanelSearch) -> Result<Vec<String>, Error> {
+        if let Some(objects) = search.having {
+            return self.find_having(search, objects).await;
+        }
         let text = expression_of(&search.query);
         let request = RunsRequest {
             query: Some(Query { text: text.clone(), ..Query::default() }),
@@ -238,6 +245,30 @@ impl SeveralCopy<'_> {
             }
             Err(status) => Err(status.into()),
         }
+    }
+
+    /// Ids of the newest runs with objects of a type.
+    async fn find_having(&self, search: &PanelSearch, objects: SeriesType) -> Result<Vec<String>, Error> {
+        let request = ObjectsRequest {
+            query: Some(Query { text: expression_of(&search.query), ..Query::default() }),
+            r#type: objects.into(),
+            // The objects themselves are read later.
+            selection: Some(Selection { record_density: 1, index_density: 1, ..Selection::default() }),
+            limit: search.limit.min(self.flags.runs),
+            ..ObjectsRequest::default()
+        };
+        let answer = client!(SearchServiceClient, self.channel.clone()).objects(request).await?;
+        let mut messages = answer.into_inner();
+        let mut run_ids: Vec<String> = Vec::new();
+        while let Some(message) = messages.message().await? {
+            for run in message.runs.into_iter().filter_map(|found| found.run) {
+                // A run with many sequences is in several messages.
+                if run_ids.last() != Some(&run.run_id) {
+                    run_ids.push(run.run_id);
+                }
+            }
+        }
+        Ok(run_ids)
     }
 
     /// The ids that are those of runs, archived or not.
