@@ -194,7 +194,8 @@ impl SeveralCopy<'_> {
         parts: &mut Parts,
     ) -> Result<Vec<PublishedSearch>, Error> {
         let mut found: BTreeMap<&str, PublishedSearch> = BTreeMap::new();
-        let (newest, ordered): (Vec<_>, Vec<_>) = searches.iter().partition(|search| search.sort.is_empty());
+        let is_newest = |search: &&PanelSearch| search.sort.is_empty() && search.having.is_none();
+        let (newest, ordered): (Vec<_>, Vec<_>) = searches.iter().partition(is_newest);
         for search in newest.into_iter().chain(ordered) {
             let run_ids = self.find(search).await?;
             let query = search.query.as_str();
