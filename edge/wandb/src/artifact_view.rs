@@ -1,6 +1,7 @@
 //! Reads of artifacts: versions, collections, types and files.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -468,7 +469,8 @@ async fn all_files(context: &CallContext, artifact: &Node) -> Result<Vec<Version
     let folder = format!("{ARTIFACT_FOLDER}{}/", owner.id);
     let stored = listed_below(context, &owner.run_id, &folder).await?.into_iter();
     let files = stored.filter(|(name, _)| name != MANIFEST);
-    Ok(files.map(|(name, size)| VersionFile { name, size, owner: owner.clone() }).collect())
+    let owner = Arc::new(owner);
+    Ok(files.map(|(name, size)| VersionFile { name, size, owner: Arc::clone(&owner) }).collect())
 }
 
 /// The files of a version: the named files, or a page of all.

@@ -4,6 +4,7 @@
 //! also have files of other versions. Such a file stays in the folder of the version that was made with it, its owner.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -39,8 +40,14 @@ const CONTENTS: &str = "contents";
 /// The largest manifest. W&B allows 100,000 files.
 const MAX_BYTES: usize = 32 << 20;
 
-/// Memory of a parsed manifest for each byte of its text.
-const GROWTH: usize = 8;
+/// Memory for each byte of a manifest: the text, and its copies while it is merged and parsed.
+const COPIES: usize = 4;
+
+/// Memory of an entry besides its texts, as it is parsed and listed. An entry is an object, so its text has a brace.
+const ENTRY_BYTES: usize = 256;
+
+/// Memory of a member besides its texts. Its text has a colon.
+const MEMBER_BYTES: usize = 64;
 
 /// A manifest as far as this server reads it.
 #[derive(Debug, Default, Deserialize)]
@@ -99,6 +106,25 @@ impl Manifest {
     }
 }
 
+/// The memory that a part of a manifest takes up at most. Short entries need much more than their texts.
+fn memory_of(text: &[u8]) -> usize {
+    let cost = |byte: &u8| match byte {
+        b'{' => ENTRY_BYTES,
+        b':' => MEMBER_BYTES,
+        _ => COPIES,
+    };
+    text.iter().map(cost).sum()
+}
+
+fn check_length(bytes: usize) -> Result<()> {
+    if bytes <= MAX_BYTES {
+        return Ok(());
+    }
+    Err(WandbError::invalid(format!(
+        "the manifest of the artifact has more than {MAX_BYTES} bytes: log fewer files, or an archive of them"
+    )))
+}
+
 fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
     serde_json::from_slice(text).map_err(|error| {
         WandbError::invalid(format!("the manifest of the artifact cannot be read: {error}; log it again"))
@@ -145,7 +171,7 @@ impl Owner {
 pub(crate) struct VersionFile {
     pub(crate) name: String,
     pub(crate) size: Option<u64>,
-    pub(crate) owner: Owner,
+    pub(crate) owner: Arc<Owner>,
 }
 
 /// The owners of files of a version besides itself. Null if there are none.
@@ -174,15 +200,16 @@ pub(crate) async fn files(
         Some(text) => Manifest::parse(&text)?,
         None => Manifest::default(),
     };
-    let file = |(name, entry): (&String, &Entry)| {
-        let id = entry.owner(&version.id);
-        let owner = match others.get(id).and_then(Value::as_object) {
-            Some(members) => Owner::new(id, members),
-            None => version.clone(),
-        };
-        VersionFile { name: name.clone(), size: entry.size, owner }
+    let version = Arc::new(version);
+    let others = others.iter().filter_map(|(id, members)| Some((id, members.as_object()?)));
+    let others: BTreeMap<&str, Arc<Owner>> =
+        others.map(|(id, members)| (id.as_str(), Arc::new(Owner::new(id, members)))).collect();
+    let uploaded = manifest.contents.into_iter().filter(|(_, entry)| entry.reference.is_none());
+    let file = |(name, entry): (String, Entry)| {
+        let owner = others.get(entry.owner(&version.id)).unwrap_or(&version);
+        VersionFile { name, size: entry.size, owner: Arc::clone(owner) }
     };
-    Ok(manifest.files().map(file).collect())
+    Ok(uploaded.map(file).collect())
 }
 
 /// The run and the path of a file, by the id of its owner, and its digest in hexadecimal digits.
@@ -220,11 +247,14 @@ pub(crate) async fn complete(
 ) -> Result<(Manifest, Map<String, Value>)> {
     let own = Owner::of_version(version);
     let no_manifest = || WandbError::invalid("the manifest of the artifact was not uploaded: log it again");
-    let mut manifest_text = read_text(context, &own).await?.ok_or_else(no_manifest)?;
+    let mut manifest_text = Bytes::from(read_text(context, &own).await?.ok_or_else(no_manifest)?);
     if let Some(base) = base_text(context, version).await? {
-        manifest_text = merged(&base, &manifest_text)?;
+        manifest_text = Bytes::from(merged(&base, &manifest_text)?);
+        // No one could read a longer manifest again.
+        check_length(manifest_text.len())?;
+        context.budget.charge(Resource::HeldBytes, memory_of(&manifest_text))?;
         let path = own.path(MANIFEST)?;
-        let content = Bytes::from(manifest_text.clone());
+        let content = manifest_text.clone();
         store_file(&context.channels, &own.run_id, &path, content_type(&path), content).await?;
         let mut batch = RunBatch::default();
         batch.announce(&own.run_id, &path);
@@ -254,6 +284,13 @@ async fn base_text(context: &CallContext, version: &Members) -> Result<Option<Ve
     }
 }
 
+/// Adds those of the wanted owners that a version knows.
+fn inherit_owners(inherited: &mut Map<String, Value>, version: &Members, wanted: &BTreeSet<&str>) {
+    let known = other_owners(version).as_object().into_iter().flatten();
+    let known = known.filter(|(id, _)| wanted.contains(id.as_str()));
+    inherited.extend(known.map(|(id, owner)| (id.clone(), owner.clone())));
+}
+
 /// The places of the files of all other owners. An owner that was deleted is known to the versions that have its files.
 async fn found_owners(
     context: &CallContext,
@@ -266,7 +303,7 @@ async fn found_owners(
     for id in &wanted {
         if let Some(owner) = documents::read(&context.channels, ARTIFACTS, id).await? {
             found.insert((*id).to_owned(), Owner::of_version(&owner).entry());
-            inherited.extend(other_owners(&owner).as_object().cloned().unwrap_or_default());
+            inherit_owners(&mut inherited, &owner, &wanted);
         }
     }
     for id in wanted {
@@ -306,13 +343,9 @@ async fn read_text(context: &CallContext, version: &Owner) -> Result<Option<Vec<
             Err(status) if is_missing(&status) => return Ok(None),
             Err(status) => return Err(status.into()),
         };
-        if content.len() + chunk.len() > MAX_BYTES {
-            return Err(WandbError::invalid(format!(
-                "the manifest of the artifact has more than {MAX_BYTES} bytes: log fewer files, or an archive of them"
-            )));
-        }
+        check_length(content.len() + chunk.len())?;
         // Before it is parsed.
-        context.budget.charge(Resource::HeldBytes, chunk.len() * GROWTH)?;
+        context.budget.charge(Resource::HeldBytes, memory_of(&chunk))?;
         content.extend_from_slice(&chunk);
     }
 }
@@ -389,6 +422,21 @@ mod tests {
             assert!(error.message.contains("log it again"), "{wrong}: {error}");
         }
         assert_eq!(Manifest::parse(b"{}").unwrap().totals(), (0, 0));
+    }
+
+    #[test]
+    fn a_manifest_of_short_entries_needs_more_memory_than_its_text() {
+        assert_eq!(memory_of(br#""a":{},"#), 5 * COPIES + ENTRY_BYTES + MEMBER_BYTES);
+        check_length(MAX_BYTES).unwrap();
+        check_length(MAX_BYTES + 1).unwrap_err();
+    }
+
+    #[test]
+    fn a_version_inherits_the_owners_that_it_wants() {
+        let base = json!({"owners": {"v0": {"run": "first"}, "v1": {"run": "second"}}});
+        let mut inherited = Map::new();
+        inherit_owners(&mut inherited, base.as_object().unwrap(), &BTreeSet::from(["v0", "v7"]));
+        assert_eq!(Value::from(inherited), json!({"v0": {"run": "first"}}));
     }
 
     #[test]
