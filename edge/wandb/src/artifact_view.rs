@@ -9,7 +9,9 @@ use crate::batch::content_type;
 use crate::call::{CallContext, entity_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
-use crate::files::{ARTIFACT_FOLDER, MANIFEST, connection, known_size, listed_below, page, read_url, size};
+use crate::files::{
+    ARTIFACT_FOLDER, MANIFEST, connection, known_size, listed_below, page, page_connection, read_url, size,
+};
 use crate::json_text::check_values;
 use crate::manifest::{self, Owner, VersionFile};
 use crate::names::{RunName, digest, time_text};
@@ -387,7 +389,8 @@ pub(crate) async fn versions_of(
         None => node["versionIndex"].clone(),
     };
     let names: Vec<String> = nodes.iter().map(|node| format!("v{}", version(node))).collect();
-    let mut connection = connection(nodes, start, ids.len());
+    // A version that was deleted may still be linked.
+    let mut connection = page_connection(nodes, start, length, ids.len());
     if let Some(edges) = connection["edges"].as_array_mut() {
         for (edge, name) in edges.iter_mut().zip(names) {
             edge["version"] = name.into();
@@ -427,7 +430,7 @@ pub(crate) async fn of_run(
             nodes.push(node(context, entity, &artifact).await?);
         }
     }
-    Ok(connection(nodes, start, ids.len()))
+    Ok(page_connection(nodes, start, length, ids.len()))
 }
 
 /// The version itself, as the owner of files.

@@ -223,6 +223,15 @@ pub(crate) fn connection(nodes: Vec<Value>, start: usize, total: usize) -> Value
     })
 }
 
+/// A connection of the nodes of a page. Members of the page that have no node count as well, so that the next page begins
+/// after them.
+pub(crate) fn page_connection(nodes: Vec<Value>, start: usize, length: usize, total: usize) -> Value {
+    let mut connection = connection(nodes, start, total);
+    let end = start.saturating_add(length).min(total);
+    connection["pageInfo"] = json!({"endCursor": end.to_string(), "hasNextPage": end < total});
+    connection
+}
+
 /// Returns whether a name matches a pattern of SQL's `LIKE`.
 fn is_like(name: &str, pattern: &str) -> bool {
     let name: Vec<char> = name.chars().collect();
@@ -283,10 +292,8 @@ pub(crate) async fn list(context: &CallContext, run: &Node, arguments: &Argument
             bytes => nodes.push(file_node(context, run, &file, bytes.unwrap_or_default())?),
         }
     }
-    let mut connection = connection(nodes, start, total);
-    // Files that have not arrived count for the index, so that no other file is skipped.
-    let end = start.saturating_add(length).min(total);
-    connection["pageInfo"] = json!({"endCursor": end.to_string(), "hasNextPage": end < total});
+    // Some files have not arrived.
+    let mut connection = page_connection(nodes, start, length, total);
     connection["totalCount"] = total.saturating_sub(passed).into();
     connection["uploadHeaders"] = json!([format!("Content-Type:{UPLOAD_TYPE}")]);
     Ok(connection)
@@ -398,5 +405,13 @@ mod tests {
         let connection = connection(vec![json!(1), json!(2)], 4, 9);
         assert_eq!(connection["pageInfo"], json!({"endCursor": "6", "hasNextPage": true}));
         assert_eq!(connection["edges"][1], json!({"node": 2, "cursor": "6"}));
+        let connection = page_connection(vec![json!(1)], 4, 3, 9);
+        assert_eq!(
+            connection["pageInfo"],
+            json!({"endCursor": "7", "hasNextPage": true}),
+            "two have no node"
+        );
+        let connection = page_connection(Vec::new(), 4, 10, 9);
+        assert_eq!(connection["pageInfo"], json!({"endCursor": "9", "hasNextPage": false}));
     }
 }
