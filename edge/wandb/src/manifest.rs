@@ -28,8 +28,11 @@ use crate::names::file_path;
 /// The member of a version's document with the owners of its files besides itself, by their ids.
 const OWNERS: &str = "owners";
 
-/// The member of a version's document with the version to whose files an incremental version adds files.
+/// The member of a version's document with the version from which its client has started.
 const BASE: &str = "base";
+
+/// The member of a version's document that marks an incremental version, which adds files to those of its base.
+const IS_INCREMENTAL: &str = "incremental";
 
 /// W&B's type of a manifest that has only the added files.
 const INCREMENTAL: &str = "INCREMENTAL";
@@ -232,11 +235,16 @@ pub(crate) async fn file_by_digest(
     Ok((owner.run_id, path))
 }
 
-/// Sets the base of a version, if its manifest has only the files that are added to the base.
+/// Sets the base of a version, and whether its manifest has only the files that are added to the base.
 pub(crate) fn set_base(version: &mut Members, manifest_type: Option<&str>, base: Option<&str>) {
-    if let (Some(INCREMENTAL), Some(base)) = (manifest_type, base) {
+    if let Some(base) = base {
         version.insert(BASE.to_owned(), base.into());
+        version.insert(IS_INCREMENTAL.to_owned(), (manifest_type == Some(INCREMENTAL)).into());
     }
+}
+
+fn is_incremental(version: &Members) -> bool {
+    version.get(IS_INCREMENTAL).and_then(Value::as_bool).unwrap_or_default()
 }
 
 /// Completes a version whose files are uploaded: the manifest of an incremental version gets the entries of its base.
@@ -248,8 +256,11 @@ pub(crate) async fn complete(
     let own = Owner::of_version(version);
     let no_manifest = || WandbError::invalid("the manifest of the artifact was not uploaded: log it again");
     let mut manifest_text = Bytes::from(read_text(context, &own).await?.ok_or_else(no_manifest)?);
-    if let Some(base) = base_text(context, version).await? {
-        manifest_text = Bytes::from(merged(&base, &manifest_text)?);
+    let base = base_of(context, version).await?;
+    if let Some(base) = base.as_ref().filter(|_| is_incremental(version))
+        && let Some(base_text) = read_text(context, &Owner::of_version(base)).await?
+    {
+        manifest_text = Bytes::from(merged(&base_text, &manifest_text)?);
         // No one could read a longer manifest again.
         check_length(manifest_text.len())?;
         context.budget.charge(Resource::HeldBytes, memory_of(&manifest_text))?;
@@ -261,7 +272,7 @@ pub(crate) async fn complete(
         publish_and_wait(&context.channels, &own.run_id, batch).await?.check_visible()?;
     }
     let manifest = Manifest::parse(&manifest_text)?;
-    let owners = found_owners(context, &manifest, &own.id).await?;
+    let owners = found_owners(context, &manifest, &own.id, base.as_ref()).await?;
     Ok((manifest, owners))
 }
 
@@ -272,15 +283,11 @@ pub(crate) fn set_owners(version: &mut Members, owners: &Map<String, Value>) {
     }
 }
 
-/// The manifest of the base of a version; `None` if it has no base, or if the base was deleted.
-async fn base_text(context: &CallContext, version: &Members) -> Result<Option<Vec<u8>>> {
-    let id = text(version, BASE);
-    if id.is_empty() {
-        return Ok(None);
-    }
-    match documents::read(&context.channels, ARTIFACTS, id).await? {
-        Some(base) => read_text(context, &Owner::of_version(&base)).await,
-        None => Ok(None),
+/// The base of a version; `None` if it has no base, or if the base was deleted.
+async fn base_of(context: &CallContext, version: &Members) -> Result<Option<Members>> {
+    match text(version, BASE) {
+        "" => Ok(None),
+        id => documents::read(&context.channels, ARTIFACTS, id).await,
     }
 }
 
@@ -291,15 +298,20 @@ fn inherit_owners(inherited: &mut Map<String, Value>, version: &Members, wanted:
     inherited.extend(known.map(|(id, owner)| (id.clone(), owner.clone())));
 }
 
-/// The places of the files of all other owners. An owner that was deleted is known to the versions that have its files.
+/// The places of the files of all other owners. An owner that was deleted is known to the versions that have its files,
+/// of which the base of this version may be one.
 async fn found_owners(
     context: &CallContext,
     manifest: &Manifest,
     version: &str,
+    base: Option<&Members>,
 ) -> Result<Map<String, Value>> {
     let wanted = manifest.owners_besides(version);
     let mut found = Map::new();
     let mut inherited = Map::new();
+    if let Some(base) = base {
+        inherit_owners(&mut inherited, base, &wanted);
+    }
     for id in &wanted {
         if let Some(owner) = documents::read(&context.channels, ARTIFACTS, id).await? {
             found.insert((*id).to_owned(), Owner::of_version(&owner).entry());
@@ -440,15 +452,15 @@ mod tests {
     }
 
     #[test]
-    fn only_an_incremental_version_has_a_base() {
+    fn only_an_incremental_version_adds_files_to_its_base() {
         let base_of = |manifest_type: Option<&str>, base: Option<&str>| {
             let mut version = Members::new();
             set_base(&mut version, manifest_type, base);
-            text(&version, BASE).to_owned()
+            (text(&version, BASE).to_owned(), is_incremental(&version))
         };
-        assert_eq!(base_of(Some("INCREMENTAL"), Some("v0")), "v0");
-        assert_eq!(base_of(Some("FULL"), Some("v0")), "");
-        assert_eq!(base_of(Some("INCREMENTAL"), None), "");
+        assert_eq!(base_of(Some("INCREMENTAL"), Some("v0")), ("v0".to_owned(), true));
+        assert_eq!(base_of(Some("FULL"), Some("v0")), ("v0".to_owned(), false));
+        assert_eq!(base_of(Some("INCREMENTAL"), None), (String::new(), false));
     }
 
     #[test]
