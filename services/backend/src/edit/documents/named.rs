@@ -93,7 +93,7 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
         call.check_role(Role::Editor, "deleting a part of a document")?;
     }
     let is_of_translator = KINDS_OF_TRANSLATORS.iter().any(|start| request.kind.starts_with(start));
-    let may_delete = request.deletes || is_of_translator && !call.is_translated;
+    let counts_as_deletion = request.deletes || is_of_translator && !call.is_translated;
     let now = (deps.clock)();
     let content = request.content.to_vec();
     let new = Document { created_us: now, updated_us: now, content, is_counted: true };
@@ -107,7 +107,7 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
         let version = found.as_ref().map_or(0, |found| found.updated_us);
         if version != 0 && request.if_updated_us != Some(0) {
             call.check_role(Role::Writer, "replacing a document")?;
-            if may_delete {
+            if counts_as_deletion {
                 call.check_role(Role::Editor, "replacing a document of another tracker's protocol")?;
             }
         }
@@ -119,7 +119,7 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
             entity_create(&mut transaction, project, &id, &new).await?;
             return Ok::<_, Error>((transaction, now));
         }
-        if may_delete {
+        if counts_as_deletion {
             audit_resource(format_args!("{} {}", request.kind, request.name));
         }
         let replace = |document: &mut Document| {
