@@ -490,7 +490,7 @@ async fn a_draft_of_a_version_has_the_files_of_the_version() {
 }
 
 #[tokio::test]
-async fn a_version_that_no_run_has_made_belongs_to_the_run_that_uses_it() {
+async fn files_of_a_version_that_no_run_has_made_belong_to_the_run_that_uses_it() {
     let port = Port::with_run("r:p");
     port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
     let written = || -> Value {
@@ -501,7 +501,7 @@ async fn a_version_that_no_run_has_made_belongs_to_the_run_that_uses_it() {
     port.backend.fails(GET_DOCUMENT, Vec::<documents::GetResponse>::new(), missing);
     let answer = port.execute(&LOG_ARTIFACT.replace(r#"runName: "r","#, "")).await;
     assert_eq!(answer["data"]["createArtifact"], json!({"artifact": {"state": "PENDING"}}), "{answer}");
-    assert_eq!(written()["run_id"], "");
+    assert_eq!((&written()["run_id"], &written()["only_used"]), (&json!(""), &json!(true)));
     assert!(port.frontier.published().is_empty(), "no run has made it");
 
     let of_several_runs = LOG_ARTIFACT.replace("clientID", r#"distributedID: "d", clientID"#);
@@ -523,6 +523,12 @@ async fn a_version_that_no_run_has_made_belongs_to_the_run_that_uses_it() {
     let url = &answer["data"]["createArtifactManifest"]["artifactManifest"]["file"]["uploadUrl"];
     assert!(url.as_str().unwrap().contains("/r:p/wandb-artifacts/x/"), "{answer}");
     assert_eq!((&written()["run"], &written()["run_id"]), (&json!("r"), &json!("r:p")));
+
+    for is_only_used in [true, false] {
+        port.backend.answers(GET_DOCUMENT, [version_with(json!({"only_used": is_only_used}))]);
+        let answer = port.execute(r#"{ artifact(id: "x") { createdBy { name } } }"#).await;
+        assert_eq!(answer["data"]["artifact"]["createdBy"].is_null(), is_only_used, "{answer}");
+    }
 }
 
 #[tokio::test]

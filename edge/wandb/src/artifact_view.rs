@@ -23,6 +23,9 @@ pub(crate) const LATEST: &str = "latest";
 /// The state of a version with all its files.
 pub(crate) const COMMITTED: &str = "COMMITTED";
 
+/// The member of a version's document, and of its node, that marks a version that no run has made: its run uses it.
+pub(crate) const IS_ONLY_USED: &str = "only_used";
+
 /// The member of a version's node that describes the link by which the version was found.
 const LINK: &str = "_link";
 
@@ -99,6 +102,7 @@ fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
         "_run": text(artifact, "run"),
         "_project": project,
         "_runId": text(artifact, "run_id"),
+        IS_ONLY_USED: artifact.get(IS_ONLY_USED),
         "_owners": manifest::other_owners(artifact),
         "id": id,
         "name": text(artifact, "collection"),
@@ -526,8 +530,11 @@ pub(crate) async fn totals(context: &CallContext, run_id: &str, id: &str) -> Res
     Ok((count, bytes))
 }
 
-/// The run that has made a version; null if the run was deleted.
+/// The run that has made a version; null if there is none, or if the run was deleted.
 pub(crate) async fn creator(context: &CallContext, artifact: &Node) -> Result<Value> {
+    if artifact.get(IS_ONLY_USED).as_bool() == Some(true) {
+        return Ok(Value::Null);
+    }
     let run = RunSnapshot::read(&context.channels, artifact.known("_runId")?).await?;
     let entity = artifact.known(ENTITY)?;
     Ok(run.map_or(Value::Null, |run| run.node(entity)))

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::aliases::{add_aliases_of, aliases_mut, own_collection, replace_aliases, requested_aliases};
 use crate::artifact_view::{
-    COMMITTED, LATEST, artifact_id, collection_name, entity_of, has_files, has_links, no_artifact, node,
-    stored, stored_input, totals, versions,
+    COMMITTED, IS_ONLY_USED, LATEST, artifact_id, collection_name, entity_of, has_files, has_links,
+    no_artifact, node, stored, stored_input, totals, versions,
 };
 use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
 use crate::call::{CallContext, entity_or_default, project_or_default};
@@ -107,6 +107,9 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
         ("state", PENDING),
     ] {
         artifact.insert(member.to_owned(), value.into());
+    }
+    if maker.is_none() {
+        artifact.insert(IS_ONLY_USED.to_owned(), true.into());
     }
     artifact.insert("created_us".to_owned(), now.into());
     artifact.insert("history_step".to_owned(), input.integer("historyStep")?.into());
