@@ -76,7 +76,7 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
         let artifact = add_tags(context, artifact, &tags).await?;
         return Ok(json!({"artifact": node(context, &entity, &artifact).await?}));
     }
-    // A version that no run has made belongs to the run that uses it, which its manifest names.
+    // A version that no run has made belongs to the run that uses it, which the request for its manifest names.
     let run_name = input.text("runName")?;
     let maker = match run_name {
         Some(run_name) => {
@@ -250,14 +250,14 @@ pub(crate) async fn create_manifest(context: &CallContext, arguments: &Arguments
     let id = input.required("artifactID")?;
     let manifest_type = input.text("type")?;
     let base = input.text("baseArtifactID")?;
-    let user = user_of_new_version(context, &input, &stored(context, id).await?).await?;
+    let using_run = using_run(context, &input, &stored(context, id).await?).await?;
     let artifact = documents::change(&context.channels, ARTIFACTS, id, Effect::Adds, |members| {
         if members.is_empty() {
             return Err(no_artifact(id));
         }
         check_pending(members)?;
         manifest::set_base(members, manifest_type, base);
-        if let Some((run, run_id)) = &user {
+        if let Some((run, run_id)) = &using_run {
             members.insert("run".to_owned(), run.as_str().into());
             members.insert("run_id".to_owned(), run_id.as_str().into());
         }
@@ -268,7 +268,7 @@ pub(crate) async fn create_manifest(context: &CallContext, arguments: &Arguments
 }
 
 /// The run that uses a new version, by its ids in W&B and here; `None` if a run has made the version.
-async fn user_of_new_version(
+async fn using_run(
     context: &CallContext,
     input: &Arguments,
     artifact: &Members,
