@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
-use crate::artifact_view::{aliases_of, collection_name, stored_input, versions};
+use crate::artifact_view::{COMMITTED, aliases_of, collection_name, stored_input, versions};
 use crate::call::CallContext;
 use crate::documents::{self, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
@@ -71,9 +71,12 @@ fn change_known_aliases(
 ) -> Result<()> {
     let id = text(artifact, "id");
     if !versions(collection).any(|version| version["id"] == id) {
-        return Err(WandbError::invalid(
-            "the artifact is not committed: wait for it with `artifact.wait()`, and then change its aliases",
-        ));
+        return Err(WandbError::invalid(match text(artifact, "state") {
+            COMMITTED => "the artifact is not in this collection: link it again, and then change its aliases",
+            _ => {
+                "the artifact is not committed: wait for it with `artifact.wait()`, and then change its aliases"
+            }
+        }));
     }
     let aliases = aliases_mut(collection)?;
     change(aliases, id);
@@ -168,6 +171,9 @@ mod tests {
         let mut collection = Members::new();
         let error = change_known_aliases(&mut collection, version, &add).unwrap_err();
         assert!(error.message.contains("artifact.wait()"), "{error}");
+        let unlinked = Members::from_iter([("state".to_owned(), COMMITTED.into())]);
+        let error = change_known_aliases(&mut collection, &unlinked, &add).unwrap_err();
+        assert!(error.message.contains("link it again"), "{error}");
         assert!(collection.is_empty(), "the collection has no type yet, and the first commit must set it");
         let committed = json!({"versions": [{"id": "a", "version": 0}], "aliases": {"latest": "a"}});
         let mut collection = committed.as_object().unwrap().clone();
