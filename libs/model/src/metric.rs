@@ -183,7 +183,7 @@ mod tests {
         });
         write.await.unwrap();
         let snapshot = store.snapshot().await.unwrap();
-        let neighbors: Vec<u32> = (3..40).rev().chain([20, 300]).collect();
+        let neighbors: Vec<u32> = (3..40).rev().chain([20, 102]).collect();
         let scattered: Vec<u32> = (0..9).map(|at| at * 33).chain([u32::MAX]).collect();
         let lists: [&[u32]; 4] = [&[], &[12, 1], &neighbors, &scattered];
         for numbers in lists {
