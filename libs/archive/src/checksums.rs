@@ -76,11 +76,12 @@ pub(super) fn write(root: &Path, sums: &Checksums) -> Result<()> {
 /// written when the backup was interrupted.
 pub(super) fn read(root: &Path) -> Result<Option<Checksums>> {
     let path = root.join(CHECKSUMS);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
+    let mut text = String::new();
+    match open_in(root, Path::new(CHECKSUMS)).and_then(|mut file| file.read_to_string(&mut text)) {
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(file_error(&path)(error)),
-    };
+    }
     let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
     let mut sums = Checksums::new();
     for (line, number) in whole.lines().zip(1..) {
