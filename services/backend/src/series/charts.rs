@@ -216,6 +216,8 @@ impl<'c> ChartQueue<'c> {
 
     /// Reads the last part here, because there is nothing else to do, and sends all charts that are left.
     async fn finish(mut self, last: ChartPart) -> Result<(), StreamEnd> {
+        // The call has taken memory for the buckets of `at_once` parts, and the last part is one of them.
+        self.make_room(None).await?;
         let last = Box::pin(last.read(self.deps, &self.options)).await?;
         while let Some(first) = self.reading.pop_front() {
             let read = first.await.map_err(task_error)??;
