@@ -114,6 +114,15 @@ impl RunSeries {
         Ok(Self { own, ancestors })
     }
 
+    /// Bytes of the unfolded points of the run and its ancestors, which this keeps in memory.
+    pub fn unfolded_bytes(&self) -> usize {
+        let of_ancestors = self.ancestors.iter().map(|(_, points)| match points {
+            AncestorPoints::Shared(blocks) | AncestorPoints::Deleted(blocks) => blocks.bytes(),
+            AncestorPoints::Swept(_) => 0,
+        });
+        self.own.bytes() + of_ancestors.sum::<usize>()
+    }
+
     /// Views of several series, in the given order. The view of an unknown series is empty.
     pub async fn views(&self, snapshot: &dyn Snapshot, series: &[SeriesNumber]) -> Result<Vec<SeriesView>> {
         let own = self.own.series(snapshot, series).await?;

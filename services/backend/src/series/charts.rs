@@ -79,7 +79,7 @@ pub(crate) async fn send(
             let open = reader.open_run().await?;
             reader.mark_used();
             part.add(RunPart { run, run_ref: reader.run_ref, open, selected: next.to_vec() });
-            if part.series == queue.part_series {
+            if part.series == queue.part_series || part.unfolded_bytes >= PART_BYTES {
                 queue.start(std::mem::take(&mut part));
             }
             rest = later;
@@ -113,6 +113,8 @@ struct RunPart {
 struct ChartPart {
     runs: Vec<RunPart>,
     series: usize,
+    /// Bytes of the unfolded points of the runs, which are in memory.
+    unfolded_bytes: usize,
 }
 
 /// The charts of a part.
@@ -129,6 +131,7 @@ impl ChartPart {
 
     fn add(&mut self, run: RunPart) {
         self.series += run.selected.len();
+        self.unfolded_bytes += run.open.run.unfolded_bytes();
         self.runs.push(run);
     }
 
@@ -160,6 +163,10 @@ const PARTS_AT_ONCE: usize = 2;
 /// Series of a part, so that the first ones are read while others are looked up. Reading fewer takes no longer than
 /// handing them over to a thread.
 const PART_SERIES: usize = 32;
+
+/// Bytes of unfolded points after which a part ends: a run that is written has up to 16 MiB, and more if its worker is
+/// late.
+const PART_BYTES: usize = 4 << 20;
 
 /// Reads the parts of a call on several threads, and sends their charts in the order of the request.
 struct ChartQueue<'c> {

@@ -34,6 +34,11 @@ impl RunBlocks {
         self.blocks.is_empty()
     }
 
+    /// Bytes of the unfolded points.
+    pub(super) fn bytes(&self) -> usize {
+        self.blocks.iter().map(|(_, block)| block.len()).sum()
+    }
+
     /// Summaries of the folded points of several series, in the given order.
     pub(super) async fn folded_summaries(
         &self,

@@ -90,6 +90,7 @@ async fn series_are_the_same_however_many_are_read_together() {
     let scattered: Vec<SeriesNumber> = (0..9).map(|at| series(at * 6)).chain([series(900)]).collect();
     for numbers in [&close, &scattered] {
         let run = RunSeries::open(&*snapshot, harness.run_ref).await.unwrap();
+        assert_eq!(run.unfolded_bytes(), 0);
         let summaries = run.summaries(&*snapshot, numbers).await.unwrap();
         let views = harness.views(&*snapshot, numbers).await;
         for ((number, summary), view) in numbers.iter().zip(summaries).zip(views) {
