@@ -38,7 +38,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 
 /// Printed when the lines of a run cannot be stored any more.
 const FAILED_CAPTURE: &[u8] =
-    b"matyan: storing the lines of the terminal has failed and ends; this is a defect of \
+    b"matyan: the lines of the terminal cannot be stored any more; this is a defect of \
     Matyan: please report it\n";
 
 /// The process that captures, or 0. A forked child leaves the descriptors alone: the text that it writes
