@@ -1,6 +1,7 @@
 """Files that an import may read: those of its source, wherever links and paths lead."""
 
 import json
+import os
 import shutil
 import sqlite3
 import sys
@@ -171,6 +172,14 @@ def test_a_source_that_is_one_file_is_opened_without_links(tmp_path, secret):
     replaced_by_link(file, secret)
     with pytest.raises(SourceError, match=_REFUSAL):
         files.read_bytes(file)
+
+
+def test_a_named_pipe_in_a_source_is_not_waited_for(tmp_path):
+    files = SourceFiles(tmp_path.resolve())
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(OSError, match="it is not a file"):
+            files.open(tmp_path / name)
 
 
 @pytest.fixture

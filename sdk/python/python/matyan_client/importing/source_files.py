@@ -13,13 +13,15 @@ import contextlib
 import errno
 import io
 import os
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
 from .model import SourceError
 
 _WITHOUT_LINKS = getattr(os, "O_NOFOLLOW", 0)
-_FILE = os.O_RDONLY | getattr(os, "O_BINARY", 0) | _WITHOUT_LINKS
+# A named pipe would otherwise be waited for.
+_FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _WITHOUT_LINKS
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _WITHOUT_LINKS
 # Errors of a link where neither it nor what it leads to is expected.
 _LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
@@ -98,7 +100,11 @@ def _open_below(place: Path, inside: Path) -> BinaryIO:
         for parent in parents:
             directory = os.open(parent, _DIRECTORY, dir_fd=directory)
             opened.callback(os.close, directory)
-        return os.fdopen(os.open(name, _FILE, dir_fd=directory), "rb")
+        file = os.open(name, _FILE, dir_fd=directory)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is not a file", os.fspath(place / inside))
+    return os.fdopen(file, "rb")
 
 
 def _resolved(path: Path) -> Path:
