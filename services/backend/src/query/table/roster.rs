@@ -46,7 +46,8 @@ pub(super) struct Roster {
     id_ends: Vec<u32>,
     /// Number of the first runs whose numbers ascend.
     ascending: usize,
-    /// The slots of all other runs: few, because new runs have higher numbers than older ones.
+    /// The slots of all runs from the first one out of order on. A table that was just read has none: only runs that are
+    /// created later may come in another order.
     slots: HashMap<RunNumber, Slot>,
     hidden: usize,
 }
