@@ -41,7 +41,7 @@ const INCREMENTAL: &str = "INCREMENTAL";
 const CONTENTS: &str = "contents";
 
 /// The largest manifest. W&B allows 100,000 files.
-const MAX_BYTES: usize = 32 << 20;
+const MANIFEST_BYTES: usize = 32 << 20;
 
 /// Memory for each byte of a manifest: the text, and its copies while it is merged and parsed.
 const COPIES: usize = 4;
@@ -120,11 +120,11 @@ fn memory_of(text: &[u8]) -> usize {
 }
 
 fn check_length(bytes: usize) -> Result<()> {
-    if bytes <= MAX_BYTES {
+    if bytes <= MANIFEST_BYTES {
         return Ok(());
     }
     Err(WandbError::invalid(format!(
-        "the manifest of the artifact has more than {MAX_BYTES} bytes: log fewer files, or an archive of them"
+        "the manifest of the artifact has more than {MANIFEST_BYTES} bytes: log fewer files, or an archive of them"
     )))
 }
 
@@ -439,8 +439,8 @@ mod tests {
     #[test]
     fn a_manifest_of_short_entries_needs_more_memory_than_its_text() {
         assert_eq!(memory_of(br#""a":{},"#), 5 * COPIES + ENTRY_BYTES + MEMBER_BYTES);
-        check_length(MAX_BYTES).unwrap();
-        check_length(MAX_BYTES + 1).unwrap_err();
+        check_length(MANIFEST_BYTES).unwrap();
+        check_length(MANIFEST_BYTES + 1).unwrap_err();
     }
 
     #[test]
