@@ -112,13 +112,17 @@ impl Progress {
         DeliveryWaiter(self)
     }
 
+    /// Reports whether a caller waits for delivery.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiters.load(Ordering::SeqCst) > 0
+    }
+
     /// Pauses between two attempts to reach a server, shortly if a caller waits for it.
     pub(crate) async fn pause(&self, pause: Duration) {
         let mut hurried = pin!(self.hurry.notified());
         // Registered before the look at the waiters, so that none is missed.
         hurried.as_mut().enable();
-        let is_awaited = self.waiters.load(Ordering::SeqCst) > 0;
-        let pause = if is_awaited { pause.min(AWAITED_PAUSE) } else { pause };
+        let pause = if self.is_awaited() { pause.min(AWAITED_PAUSE) } else { pause };
         // Over or not: it is time to try.
         let _hurried = time::timeout(pause, hurried).await;
     }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Ends the report of a panic.
-const ADVICE: &str = "this is a defect of Matyan: please report it";
+pub(crate) const ADVICE: &str = "this is a defect of Matyan: please report it";
 
 /// Runs a future. A panic is an error with its text. The future is boxed, so that those around it stay small.
 pub(crate) fn caught<T>(future: impl Future<Output = T>) -> impl Future<Output = Result<T, String>> {

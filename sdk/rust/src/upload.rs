@@ -6,6 +6,7 @@
 //! The appended event carries the number of the upload, so that an upload whose files could not be
 //! removed any more is not announced twice.
 
+mod attempts;
 mod content;
 mod content_file;
 pub(crate) mod manifest;

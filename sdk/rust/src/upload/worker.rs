@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
@@ -23,11 +23,11 @@ use crate::{
     per_process::PerProcess,
     plain_text::plain_line,
     progress::UploadFailure,
-    sender::backoff::Backoff,
     spool::{reader, store::Spool, writer::AppendResult},
-    supervision::{caught, restarted},
+    supervision::{ADVICE, caught, restarted},
     sys::{fork, process},
     upload::{
+        attempts::{Attempts, MOST_PANICS},
         content_file::{ContentFile, FileVersion, TransferError},
         manifest::{self, Announcement, Encoding, Manifest, Source, data_path, encoded_path, parts_path},
         media, parts,
@@ -46,9 +46,6 @@ const MOST_RESTARTS: u32 = 3;
 
 /// Time after which an appended event is on disk in every mode of the spool.
 const WRITTEN: Duration = Duration::from_millis(50);
-
-/// Pause of an upload that has panicked.
-const PANIC_PAUSE: Duration = Duration::from_secs(30);
 
 /// Interval at which an upload looks whether its parts have ended.
 const PART_INTERVAL: Duration = Duration::from_millis(20);
@@ -90,14 +87,15 @@ pub(crate) async fn run(spool: Arc<Spool>) {
 async fn upload_all(spool: Arc<Spool>, announced: AnnouncedUploads) {
     let waiting = BTreeMap::new();
     let started = HashMap::new();
-    let mut worker = Worker { spool, gateway: None, waiting, started, announced };
+    let put_off = HashMap::new();
+    let mut worker = Worker { spool, gateway: None, waiting, put_off, started, announced };
     let mut uploading: FuturesUnordered<LocalBoxFuture<'static, (Upload, bool)>> = FuturesUnordered::new();
     let mut settling: FuturesUnordered<LocalBoxFuture<'static, (u64, bool)>> = FuturesUnordered::new();
     // Registered before each look at the directory, so that no upload is missed.
     let mut woken = pin!(submitted().notified());
     worker.look();
     loop {
-        if worker.waiting.is_empty() {
+        if !worker.has_untried() {
             worker.look();
         }
         while uploading.len() < PARALLEL
@@ -116,7 +114,7 @@ async fn upload_all(spool: Arc<Spool>, announced: AnnouncedUploads) {
                     worker.announced.borrow_mut().insert(upload.number);
                     settling.push(Box::pin(upload.settle()));
                 } else {
-                    worker.started.remove(&upload.number);
+                    worker.put_back(upload);
                     worker.look();
                 }
             }
@@ -128,7 +126,7 @@ async fn upload_all(spool: Arc<Spool>, announced: AnnouncedUploads) {
             }
             () = &mut woken => {
                 woken.set(submitted().notified());
-                // Otherwise they are found when the waiting uploads have started.
+                // Otherwise they are found when the waiting uploads have been tried.
                 if uploading.len() < PARALLEL {
                     worker.look();
                 }
@@ -165,6 +163,8 @@ struct Worker {
     gateway: Option<HttpClient>,
     /// Uploads that have not started, in the order of the calls, with everything known of them.
     waiting: BTreeMap<u64, Option<WaitingUpload>>,
+    /// Those of them whose attempts have failed.
+    put_off: HashMap<u64, Attempts>,
     /// Uploads that have started and still exist, with their paths.
     started: HashMap<u64, String>,
     announced: AnnouncedUploads,
@@ -191,18 +191,56 @@ impl Worker {
         !self.spool.is_usable() || (self.spool.is_closed() && pending(&self.spool).is_empty())
     }
 
-    /// Starts the first upload that need not wait for another one: for an earlier one of the same path,
-    /// as the last call wins, or for a part, which could find no place if its whole had one.
+    /// Whether an upload waits for its first attempt.
+    fn has_untried(&self) -> bool {
+        self.waiting.keys().any(|number| !self.put_off.contains_key(number))
+    }
+
+    /// Takes back an upload that is not over.
+    fn put_back(&mut self, upload: Upload) {
+        self.started.remove(&upload.number);
+        // Without a pause, it had no attempt: it does not exist any more.
+        if upload.attempts.due().is_some() {
+            self.put_off.insert(upload.number, upload.attempts);
+        }
+    }
+
+    /// Starts an upload that is ready.
     fn start_next(&mut self) -> Option<LocalBoxFuture<'static, (Upload, bool)>> {
         if self.gateway.is_none() && !self.waiting.is_empty() {
             self.gateway = self.connect();
         }
         let gateway = self.gateway.clone()?;
+        let number = self.next_ready()?;
+        let path = self.waiting.remove(&number).flatten().map(|known| known.path).unwrap_or_default();
+        self.started.insert(number, path.clone());
+        let mut attempts = self.put_off.remove(&number).unwrap_or_default();
+        attempts.begin();
+        let announced = self.announced.clone();
+        let mut upload = Upload { spool: self.spool.clone(), gateway, number, path, attempts, announced };
+        Some(Box::pin(async move {
+            // The process that announced it was killed before it could remove the files.
+            let is_over = upload.is_announced() || upload.announce_or_report().await;
+            if !is_over {
+                // The next attempt finds the same obstacle.
+                time::sleep(LOOK_UP).await;
+            }
+            (upload, is_over)
+        }))
+    }
+
+    /// Finds the first upload that need not wait for another one: for an earlier one of the same path, as the last call
+    /// wins, or for a part, which could find no place if its whole had one. Those that have failed come after all
+    /// others, the one that has waited longest first.
+    fn next_ready(&mut self) -> Option<u64> {
         let directory = self.spool.uploads();
+        let now = Instant::now();
+        let is_awaited = self.spool.progress.is_awaited();
         let mut used: HashSet<String> =
             self.started.values().filter(|path| !path.is_empty()).cloned().collect();
         let mut blocked = HashSet::new();
-        let number = self.waiting.iter_mut().find_map(|(number, known)| {
+        let mut again: Option<(Instant, u64)> = None;
+        for (number, known) in &mut self.waiting {
             if known.is_none() {
                 let manifest = Manifest::read(&directory, *number).ok().flatten();
                 *known = manifest.map(|Manifest { path, parts, .. }| WaitingUpload { path, parts });
@@ -211,25 +249,22 @@ impl Worker {
             let is_ready = known.as_ref().map_or(used.is_empty(), |WaitingUpload { path, parts }| {
                 !used.contains(path) && parts.iter().all(|part| !blocked.contains(part))
             });
-            if let Some(WaitingUpload { path, .. }) = known.as_ref().filter(|_| !is_ready) {
+            let attempts = self.put_off.get(number);
+            if is_ready && attempts.is_none() {
+                return Some(*number);
+            }
+            if is_ready
+                && let Some(attempts) = attempts.filter(|attempts| attempts.may_begin(now, is_awaited))
+            {
+                let due = attempts.due().unwrap_or(now);
+                again = again.filter(|(earliest, _)| *earliest <= due).or(Some((due, *number)));
+            }
+            if let Some(WaitingUpload { path, .. }) = known {
                 used.insert(path.clone());
                 blocked.insert(*number);
             }
-            is_ready.then_some(*number)
-        })?;
-        let path = self.waiting.remove(&number).flatten().map(|known| known.path).unwrap_or_default();
-        self.started.insert(number, path);
-        let upload = Upload { spool: self.spool.clone(), gateway, number };
-        let is_announced = self.announced.borrow().contains(&number);
-        Some(Box::pin(async move {
-            // The process that announced it was killed before it could remove the files.
-            let is_over = is_announced || watched(&upload.spool, number, upload.announce()).await;
-            if !is_over {
-                // The next attempt finds the same obstacle.
-                time::sleep(LOOK_UP).await;
-            }
-            (upload, is_over)
-        }))
+        }
+        again.map(|(_, number)| number)
     }
 
     fn connect(&self) -> Option<HttpClient> {
@@ -243,33 +278,23 @@ impl Worker {
     }
 }
 
-/// Returns whether an upload is over. One that panics is reported once and tried again, and ends no other.
-async fn watched(spool: &Spool, number: u64, announcing: impl Future<Output = bool>) -> bool {
-    let panic = match caught(announcing).await {
-        Ok(is_over) => return is_over,
-        Err(panic) => panic,
-    };
-    let reason = format!(
-        "upload {number} has failed ({panic}), will retry; this is a defect of Matyan: please report it"
-    );
-    let mut is_new = false;
-    spool.progress.update(|delivery| {
-        let failure = UploadFailure { reason: plain_line(&reason), is_refused: false };
-        let earlier = delivery.failed_uploads.insert(number, failure);
-        is_new = earlier.is_none_or(|earlier| earlier.reason != plain_line(&reason));
-    });
-    if is_new {
-        spool.notices.push(NoticeLevel::Error, reason);
-    }
-    spool.progress.pause(PANIC_PAUSE).await;
-    false
-}
-
 /// One upload.
 struct Upload {
     spool: Arc<Spool>,
     gateway: HttpClient,
     number: u64,
+    /// Path within the run. Empty if it is not known.
+    path: String,
+    attempts: Attempts,
+    announced: AnnouncedUploads,
+}
+
+/// The reason why the content of an upload is not stored.
+enum Setback {
+    /// No attempt can succeed.
+    Final(String),
+    /// It is refused for a reason that may pass, and others come first.
+    Later,
 }
 
 impl Upload {
@@ -295,8 +320,55 @@ impl Upload {
         self.spool.uploads()
     }
 
+    fn is_announced(&self) -> bool {
+        self.announced.borrow().contains(&self.number)
+    }
+
+    /// Uploads, and appends the event. Returns whether the files are not needed any more. A panic ends no other upload.
+    async fn announce_or_report(&mut self) -> bool {
+        match caught(self.announce()).await {
+            Ok(is_over) => is_over,
+            Err(panic) => self.is_announced() || self.note_panic(&panic),
+        }
+    }
+
+    /// Reports a panic, once if it is repeated. Returns whether the upload is given up.
+    fn note_panic(&mut self, panic: &str) -> bool {
+        let path = if self.path.is_empty() { "a file" } else { &self.path };
+        if self.attempts.count_panic() {
+            let reason =
+                format!("{MOST_PANICS} attempts have failed, the last one with \"{panic}\"; {ADVICE}");
+            self.lose(path, &reason);
+            self.spool.progress.update(|delivery| drop(delivery.failed_uploads.remove(&self.number)));
+            // It may be a part, even if its manifest cannot be read.
+            let manifest = Manifest::read(&self.directory(), self.number).ok().flatten();
+            if manifest.is_none_or(|manifest| manifest.announcement == Announcement::Part) {
+                self.note_failure();
+            }
+            return true;
+        }
+        let reason = format!("failed to upload {path} ({panic}); will retry; {ADVICE}");
+        let failure = UploadFailure { reason: plain_line(&reason), is_refused: false };
+        let mut is_new = false;
+        self.spool.progress.update(|delivery| {
+            let earlier = delivery.failed_uploads.insert(self.number, failure);
+            is_new = earlier.is_none_or(|earlier| earlier.reason != plain_line(&reason));
+        });
+        if is_new {
+            self.report(NoticeLevel::Error, &reason);
+        }
+        self.attempts.put_off();
+        false
+    }
+
+    /// Reports and counts an upload that can never arrive.
+    fn lose(&self, path: &str, reason: &str) {
+        self.report(NoticeLevel::Error, &format!("{path} was not uploaded, and is lost: {reason}"));
+        self.spool.count_lost_upload();
+    }
+
     /// Uploads, and appends the event. Returns whether the files are not needed any more.
-    async fn announce(&self) -> bool {
+    async fn announce(&mut self) -> bool {
         let manifest = match Manifest::read(&self.directory(), self.number) {
             Ok(Some(manifest)) => manifest,
             Ok(None) => return false,
@@ -305,15 +377,20 @@ impl Upload {
                 return false;
             }
         };
-        let outcome = self.upload(&manifest).await;
+        let outcome = match self.upload(&manifest).await {
+            Ok(content) => Ok(content),
+            Err(Setback::Final(reason)) => Err(reason),
+            Err(Setback::Later) => {
+                self.attempts.put_off();
+                return false;
+            }
+        };
         self.spool.progress.update(|delivery| drop(delivery.failed_uploads.remove(&self.number)));
         match outcome {
             Ok(content) => self.append(&manifest, content).await,
-            // It can never be uploaded, and its record would refer to nothing.
+            // Its record would refer to nothing.
             Err(reason) => {
-                let message = format!("{} was not uploaded, and is lost: {reason}", manifest.path);
-                self.report(NoticeLevel::Error, &message);
-                self.spool.count_lost_upload();
+                self.lose(&manifest.path, &reason);
                 if manifest.announcement == Announcement::Part {
                     self.note_failure();
                 }
@@ -329,10 +406,13 @@ impl Upload {
         }
     }
 
-    fn cannot_read(&self, error: &io::Error) {
+    fn cannot_read(&mut self, error: &io::Error) {
         if error.kind() != io::ErrorKind::InvalidData {
-            return self
-                .report(NoticeLevel::Warning, &format!("failed to read an upload: {error}; will retry"));
+            if !self.attempts.is_reported {
+                self.attempts.is_reported = true;
+                self.report(NoticeLevel::Warning, &format!("failed to read an upload: {error}; will retry"));
+            }
+            return self.attempts.put_off();
         }
         let message = match manifest::set_aside(&self.directory(), self.number) {
             Ok(_) => format!("the description of a file is damaged, so the file is lost: {error}"),
@@ -345,16 +425,16 @@ impl Upload {
         self.note_failure();
     }
 
-    /// Uploads with as many attempts as it takes. An error is final.
-    async fn upload(&self, manifest: &Manifest) -> Result<UploadedContent, String> {
-        let mut backoff = Backoff::default();
-        let mut is_reported = false;
+    /// Uploads with as many attempts as it takes, as long as no other upload would fare better.
+    async fn upload(&mut self, manifest: &Manifest) -> Result<UploadedContent, Setback> {
         let mut restarts = 0;
-        let mut is_checked = false;
+        let mut is_checked = self.attempts.is_checked;
         loop {
             let path = &manifest.path;
             let directory = self.directory();
-            let error = match self.attempt(manifest, &directory, &mut is_checked).await {
+            let outcome = self.attempt(manifest, &directory, &mut is_checked).await;
+            self.attempts.is_checked = is_checked;
+            let error = match outcome {
                 Ok((content, version)) => {
                     self.note_change(manifest, version);
                     return Ok(content);
@@ -363,24 +443,36 @@ impl Upload {
                 Err(_) if directory != self.directory() => continue,
                 Err(TransferError::FileChanged) if restarts < MOST_RESTARTS => {
                     restarts += 1;
-                    self.spool.progress.pause(backoff.next_pause()).await;
+                    self.pause().await;
                     continue;
                 }
-                Err(TransferError::FileChanged) => return Err(always_changed(&manifest.source)),
+                Err(TransferError::FileChanged) => {
+                    return Err(Setback::Final(always_changed(&manifest.source)));
+                }
                 Err(TransferError::Request(error)) => error,
             };
             if is_final(&error) {
-                return Err(with_source(&error));
+                return Err(Setback::Final(with_source(&error)));
             }
             // The content exists nowhere else, so whatever may pass is waited for.
             self.note_attempt(path, &error);
-            if !error.is_temporary() && !is_reported {
-                is_reported = true;
-                let reason = with_source(&error);
-                self.report(NoticeLevel::Warning, &format!("failed to upload {path}: {reason}; will retry"));
+            if !error.is_temporary() {
+                if !self.attempts.is_reported {
+                    self.attempts.is_reported = true;
+                    let message = format!("failed to upload {path}: {}; will retry", with_source(&error));
+                    self.report(NoticeLevel::Warning, &message);
+                }
+                if self.attempts.count_refusal() {
+                    return Err(Setback::Later);
+                }
             }
-            self.spool.progress.pause(backoff.next_pause()).await;
+            self.pause().await;
         }
+    }
+
+    async fn pause(&mut self) {
+        let pause = self.attempts.backoff.next_pause();
+        self.spool.progress.pause(pause).await;
     }
 
     /// Uploads once, and returns the content with the version of the file that has it. The first attempt
@@ -539,40 +631,4 @@ fn with_source(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::{
-        clock,
-        config::Config,
-        notice::Notices,
-        numbering::{Numbering, RunOrigin},
-        spool::directory::Owner,
-    };
-
-    async fn failing() -> bool {
-        panic!("a defect")
-    }
-
-    #[tokio::test]
-    async fn an_upload_that_panics_is_reported_once_and_not_over() {
-        let root = TempDir::new().unwrap();
-        let url = "http://127.0.0.1:1";
-        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
-        let owner = Owner::of_this_process("run", url, url, clock::now_us());
-        let notices = Notices::default();
-        let numbering = Numbering::of_run(url, "run", RunOrigin::New);
-        let spool = Spool::create(&config, owner, numbering, notices.clone(), None).unwrap();
-        // Makes the pauses short.
-        let _waiter = spool.progress.begin_wait();
-        for _ in 0..2 {
-            assert!(!watched(&spool, 7, failing()).await);
-        }
-        let found = notices.take();
-        let reports = found.iter().filter(|notice| notice.message.contains("upload 7 has failed (a defect)"));
-        assert_eq!(reports.count(), 1, "{found:?}");
-        assert!(spool.progress.delivery().error().is_some_and(|error| error.contains("a defect")));
-        assert!(watched(&spool, 8, async { true }).await);
-    }
-}
+mod tests;
