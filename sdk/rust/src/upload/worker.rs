@@ -15,7 +15,10 @@ use std::{
 use futures::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use matyan_proto::ingest::v1::{BlobRef, Event, LogObject, event::Kind};
 use prost::Message as _;
-use tokio::{sync::Notify, task, time};
+use tokio::{
+    sync::{Notify, OnceCell},
+    task, time,
+};
 
 use crate::{
     http::{HttpClient, HttpError, Timeouts},
@@ -79,9 +82,15 @@ type AnnouncedUploads = Rc<RefCell<HashSet<u64>>>;
 /// Uploads the files of a spool until it is closed and none is left. Starts over after a panic.
 pub(crate) async fn run(spool: Arc<Spool>) {
     // Outlasts a panic, so that nothing is announced twice.
-    let announced = Rc::new(RefCell::new(announced(&spool).await));
-    let begin = || upload_all(spool.clone(), announced.clone());
+    let announced = Rc::new(OnceCell::new());
+    let begin = || upload_unannounced(spool.clone(), announced.clone());
     restarted(&spool, "the upload of files", || spool.is_usable(), |_| (), begin).await;
+}
+
+async fn upload_unannounced(spool: Arc<Spool>, known: Rc<OnceCell<AnnouncedUploads>>) {
+    let read = || async { Rc::new(RefCell::new(announced(&spool).await)) };
+    let announced = known.get_or_init(read).await.clone();
+    upload_all(spool, announced).await;
 }
 
 async fn upload_all(spool: Arc<Spool>, announced: AnnouncedUploads) {
