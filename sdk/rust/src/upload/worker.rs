@@ -574,6 +574,8 @@ impl Upload {
         while self.spool.try_append_upload(time_us, self.number, &event) == AppendResult::Full {
             time::sleep(LOOK_UP).await;
         }
+        // At once, so that no panic makes another attempt append it again.
+        self.announced.borrow_mut().insert(self.number);
     }
 
     fn report(&self, level: NoticeLevel, message: &str) {

@@ -86,3 +86,17 @@ async fn uploads_that_fail_come_after_others_but_keep_their_order_by_path() {
     assert!(worker.start_next().is_some());
     assert!(worker.started.contains_key(&1));
 }
+
+#[tokio::test]
+async fn an_upload_is_announced_as_soon_as_its_event_is_appended() {
+    let root = TempDir::new().unwrap();
+    let spool = spool_in(&root, &Notices::default());
+    let upload = upload(&spool, 7, "model");
+    let artifact = Announcement::Artifact;
+    let kind = "text/plain".to_owned();
+    let manifest = Manifest::new("model".to_owned(), kind, Source::Data, Encoding::Identity, artifact, 1);
+    let content = UploadedContent { size: 1, hash: [0; 32] };
+    assert!(!upload.is_announced());
+    upload.append(&manifest, content).await;
+    assert!(upload.is_announced());
+}
