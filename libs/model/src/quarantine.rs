@@ -188,11 +188,11 @@ pub async fn quarantines_list(
 }
 
 /// Notes that the delete of a run is in the log, so that records before it need not be kept. Returns
-/// `false` if the run is in no quarantine, or leaves it.
+/// `false` if the run is in no quarantine or leaves it, or if this is noted already.
 pub async fn quarantine_delete(transaction: &mut Transaction, project: Project, id: &RunId) -> Result<bool> {
     let key = keys::quarantine(project, id);
     let row = transaction.get(&key).await?.and_then(|row| rows::decode::<Quarantine>(&key, &row).ok());
-    let Some(quarantine) = row.filter(|row| !row.is_ending) else { return Ok(false) };
+    let Some(quarantine) = row.filter(|row| !row.is_ending && !row.is_deleting) else { return Ok(false) };
     quarantine_put(transaction.batch(), project, id, &Quarantine { is_deleting: true, ..quarantine });
     Ok(true)
 }

@@ -230,6 +230,8 @@ async fn the_purge_of_a_run_in_quarantine_lets_its_records_go() {
     let snapshot = store.snapshot().await.unwrap();
     let quarantine = quarantine_get(&*snapshot, P, &id).await.unwrap().unwrap();
     assert!(quarantine.is_deleting);
+    let again = async |transaction: &mut Transaction| quarantine_delete(transaction, P, &id).await;
+    assert!(!store.run(again).await.unwrap(), "they are let go already");
 }
 
 /// The sweep of a deleted tag finds no run in the bin, because runs in the bin have no index rows of tags.

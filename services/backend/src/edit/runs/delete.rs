@@ -46,7 +46,7 @@ pub(crate) async fn delete(deps: &Deps, call: &Call, run_id: &str) -> Result<Log
 struct DeletedPage {
     /// The positions of their records.
     positions: Vec<LogPosition>,
-    /// Whether any of them had not been deleted already.
+    /// Whether any of them had not been deleted already, or had parked records.
     has_effect: bool,
 }
 
@@ -84,24 +84,25 @@ async fn delete_page(
     if deleted.is_empty() {
         return Ok(DeletedPage::default());
     }
-    let has_effect = has_damaged || !hidden.is_empty();
+    let is_any_kept = has_damaged || !hidden.is_empty();
     let positions = append(deps, call, &deleted).await?;
     hide(deps, call, hidden).await?;
-    drop_parked(deps, call, &deleted).await?;
-    Ok(DeletedPage { positions, has_effect })
+    let is_any_dropped = drop_parked(deps, call, &deleted).await?;
+    Ok(DeletedPage { positions, has_effect: is_any_kept || is_any_dropped })
 }
 
 /// Lets the worker drop the parked records of the runs that are in quarantine, now that their deletes
-/// follow.
-async fn drop_parked(deps: &Deps, call: &Call, run_ids: &[&str]) -> Result<()> {
-    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+/// follow. Returns whether there are any that were to be kept.
+async fn drop_parked(deps: &Deps, call: &Call, run_ids: &[&str]) -> Result<bool> {
+    let (is_any_dropped, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let mut is_any_dropped = false;
         for run_id in run_ids {
-            quarantine_delete(&mut transaction, call.project, &RunId::new(*run_id)).await?;
+            is_any_dropped |= quarantine_delete(&mut transaction, call.project, &RunId::new(*run_id)).await?;
         }
-        Ok::<_, Error>((transaction, ()))
+        Ok::<_, Error>((transaction, is_any_dropped))
     })
     .await?;
-    Ok(())
+    Ok(is_any_dropped)
 }
 
 async fn is_known(deps: &Deps, call: &Call, id: &RunId) -> Result<bool> {
@@ -140,7 +141,7 @@ async fn hide(deps: &Deps, call: &Call, mut runs: Vec<(RunId, RunNumber)>) -> Re
 /// The outcome of the deletion of a batch of runs.
 pub(crate) struct DeletedBatch {
     pub(super) response: DeleteBatchResponse,
-    /// Whether any of the runs had not been deleted already.
+    /// Whether any of the runs had not been deleted already, or had parked records.
     pub(super) has_effect: bool,
 }
 
