@@ -94,6 +94,12 @@ pub enum HttpError {
     /// The I/O thread has ended.
     #[error("the I/O thread has ended")]
     Stopped,
+    /// This client has failed: report it.
+    #[error("the request has failed ({reason}); this is a defect of Matyan: please report it")]
+    Panicked {
+        /// Text of the panic.
+        reason: String,
+    },
 }
 
 impl HttpError {

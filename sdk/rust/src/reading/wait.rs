@@ -71,9 +71,10 @@ pub(super) fn run<T: Send + 'static>(
     interrupted: InterruptCheck,
     future: impl Future<Output = Result<T, HttpError>> + Send + 'static,
 ) -> Result<T, HttpError> {
-    let task: JoinHandle<_> = runtime.spawn(future);
+    let task: JoinHandle<_> = runtime.spawn(caught(future));
     let _owned = OwnedTask(task.abort_handle());
-    wait(task, interrupted)?.map_err(|_| HttpError::Stopped)?
+    let outcome = wait(task, interrupted)?.map_err(|_| HttpError::Stopped)?;
+    outcome.unwrap_or_else(|reason| Err(HttpError::Panicked { reason }))
 }
 
 /// Values that a task on the I/O thread produces, as a blocking iterator. The task waits when the
@@ -112,7 +113,7 @@ where
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
             // Without an error, the values before a panic would seem to be all.
-            Err(_) => HttpError::Stopped,
+            Err(reason) => HttpError::Panicked { reason },
         };
         // A reader that has left needs no error.
         drop(sender.send(Err(error)).await);
@@ -198,7 +199,22 @@ mod tests {
         let runtime = Runtime::new().unwrap();
         let mut values = stream(runtime.handle(), || false, produce);
         assert!(matches!(values.next(), Some(Ok(1))));
-        assert!(matches!(values.next(), Some(Err(HttpError::Stopped))));
+        let error = values.next().unwrap().unwrap_err();
+        assert!(matches!(&error, HttpError::Panicked { reason } if reason == "a defect"), "{error}");
         assert!(values.next().is_none());
+    }
+
+    async fn fail() -> Result<(), HttpError> {
+        panic!("a defect")
+    }
+
+    #[test]
+    fn a_call_that_panics_is_not_taken_for_the_end_of_the_thread() {
+        let runtime = Runtime::new().unwrap();
+        let error = run(runtime.handle(), || false, fail()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the request has failed (a defect); this is a defect of Matyan: please report it"
+        );
     }
 }
