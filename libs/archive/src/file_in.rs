@@ -3,15 +3,21 @@
 
 use std::{fs::File, io, path::Path};
 
-/// Opens a file by its path in a directory.
+/// Opens a file by its path in a directory. The folders on the way need only be searchable, as for any path. A named
+/// pipe is refused, and not waited for.
 #[cfg(unix)]
 pub(crate) fn open_in(root: &Path, name: &Path) -> io::Result<File> {
     use std::path::Component;
 
     use rustix::fs::{CWD, Mode, OFlags, openat};
 
-    let file = OFlags::RDONLY | OFlags::CLOEXEC;
-    let folder = file | OFlags::DIRECTORY;
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    const SEARCH: OFlags = OFlags::PATH;
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    const SEARCH: OFlags = OFlags::RDONLY;
+
+    let file = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let folder = SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut opened = openat(CWD, root, folder, Mode::empty())?;
     let mut rest = name.components().peekable();
     while let Some(part) = rest.next() {
@@ -21,7 +27,11 @@ pub(crate) fn open_in(root: &Path, name: &Path) -> io::Result<File> {
         let kind = if rest.peek().is_some() { folder } else { file };
         opened = openat(&opened, part, kind | OFlags::NOFOLLOW, Mode::empty())?;
     }
-    Ok(File::from(opened))
+    let opened = File::from(opened);
+    if !opened.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+    }
+    Ok(opened)
 }
 
 /// Opens a file by its path in a directory.
@@ -61,5 +71,37 @@ mod tests {
         // The archive itself may be named by a link.
         symlink(&root, place.path().join("named")).unwrap();
         assert!(text(&place.path().join("named"), "runs/a/run.json").is_ok());
+    }
+
+    /// Says nothing where it runs as root, who may read every folder.
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    #[test]
+    fn folders_need_only_be_searchable() {
+        use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("runs");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("run.json"), "run").unwrap();
+        for folder in [folder.as_path(), root.path()] {
+            fs::set_permissions(folder, Permissions::from_mode(0o111)).unwrap();
+        }
+        let found = text(root.path(), "runs/run.json");
+        for folder in [root.path(), folder.as_path()] {
+            fs::set_permissions(folder, Permissions::from_mode(0o700)).unwrap();
+        }
+        assert_eq!(found.unwrap(), "run");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn rule_72_a_named_pipe_in_an_archive_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+        let root = tempfile::tempdir().unwrap();
+        mknodat(CWD, root.path().join("run.json"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for name in ["run.json", ""] {
+            assert_eq!(text(root.path(), name).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        }
     }
 }

@@ -182,6 +182,19 @@ def test_a_named_pipe_in_a_source_is_not_waited_for(tmp_path):
             files.open(tmp_path / name)
 
 
+@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="directories have to be readable")
+def test_directories_of_a_source_need_only_be_searchable(tmp_path):
+    # Says nothing where it runs as root, who may read every directory.
+    files = SourceFiles(tmp_path.resolve())
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "run").write_bytes(b"run")
+    (tmp_path / "runs").chmod(0o111)
+    try:
+        assert files.read_bytes(tmp_path / "runs" / "run") == b"run"
+    finally:
+        (tmp_path / "runs").chmod(0o700)
+
+
 @pytest.fixture
 def offline_run(tmp_path):
     shutil.copytree(FIXTURES / "wandb" / "wandb", tmp_path / "wandb")

@@ -22,7 +22,9 @@ from .model import SourceError
 _WITHOUT_LINKS = getattr(os, "O_NOFOLLOW", 0)
 # A named pipe would otherwise be waited for.
 _FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _WITHOUT_LINKS
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _WITHOUT_LINKS
+# Directories on the way to a file need only be searchable, as for any path.
+_SEARCH = getattr(os, "O_PATH", os.O_RDONLY)
+_DIRECTORY = _SEARCH | getattr(os, "O_DIRECTORY", 0) | _WITHOUT_LINKS
 # Errors of a link where neither it nor what it leads to is expected.
 _LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
 
