@@ -213,6 +213,22 @@ def test_checksums(tmp_path):
         assert notes == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be removed")
+def test_an_open_file_is_read_from_its_start_wherever_its_path_leads(tmp_path):
+    file = tmp_path / "events"
+    shutil.copy(next(found for found in sorted(LOGS.rglob("*")) if found.is_file()), file)
+    notes = []
+    expected = list(tensorflow_records(file, notes.append))
+    with file.open("rb") as opened:
+        opened.read()
+        file.unlink()
+        records = tensorflow_records(file, notes.append, opened.fileno())
+    assert list(records) == expected != []
+    for missing in (-1, 1 << 20):
+        with pytest.raises(OSError):
+            tensorflow_records(file, notes.append, missing)
+
+
 def test_bins_of_any_width_keep_their_weight():
     uneven = histograms.distribution([(0.0, 1.0, 4.0), (1.0, 4.0, 6.0)])
     assert uneven.range == (0.0, 4.0)
