@@ -166,9 +166,11 @@ struct IoWork {
 async fn run_restarted(inbox: &Inbox) {
     let mut work = IoWork::default();
     let mut restarts = Restarts::default();
-    while let Err(panic) = caught(run(inbox, &mut work)).await {
+    loop {
+        let start = Instant::now();
+        let Err(panic) = caught(run(inbox, &mut work)).await else { return };
         restarts.report(&Notices::of_process(), "sending", "the thread that sends data", &panic);
-        time::sleep(restarts.next_pause()).await;
+        time::sleep(restarts.next_pause(start.elapsed())).await;
     }
 }
 

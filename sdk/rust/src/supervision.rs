@@ -1,7 +1,11 @@
 //! Supervision of the tasks of the I/O thread. A task that panics is reported and starts again: otherwise, data would
 //! stay in the spool without a word.
 
-use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
 use futures::FutureExt as _;
 
@@ -10,6 +14,9 @@ use crate::{
     sender::backoff::Backoff,
     spool::{record::Position, store::Spool},
 };
+
+/// Time after which a task has started successfully: longer than every pause between two starts.
+const STARTED: Duration = Duration::from_secs(60);
 
 /// Ends the report of a panic.
 pub(crate) const ADVICE: &str = "this is a defect of Matyan: please report it";
@@ -44,8 +51,11 @@ impl Restarts {
         reason
     }
 
-    /// Returns the pause before the next start.
-    pub(crate) fn next_pause(&mut self) -> Duration {
+    /// Returns the pause before the next start of a task that has run for a time.
+    pub(crate) fn next_pause(&mut self, ran: Duration) -> Duration {
+        if ran >= STARTED {
+            self.backoff.reset();
+        }
         self.backoff.next_pause()
     }
 }
@@ -61,7 +71,9 @@ pub(crate) async fn restarted<F: Future<Output = ()>>(
 ) {
     let mut restarts = Restarts::default();
     let mut stored = Position::default();
-    while let Err(panic) = caught(begin()).await {
+    loop {
+        let start = Instant::now();
+        let Err(panic) = caught(begin()).await else { return };
         if !is_needed() {
             return;
         }
@@ -72,7 +84,7 @@ pub(crate) async fn restarted<F: Future<Output = ()>>(
             restarts.backoff.reset();
             stored = reached;
         }
-        spool.progress.pause(restarts.next_pause()).await;
+        spool.progress.pause(restarts.next_pause(start.elapsed())).await;
     }
 }
 
@@ -117,6 +129,15 @@ mod tests {
             message.contains("the test has failed (the first attempts fail) and starts again")
         };
         assert_eq!(found.iter().filter(|notice| is_named(&notice.message)).count(), 1, "{found:?}");
+    }
+
+    #[test]
+    fn pauses_grow_until_a_task_has_run_for_a_while() {
+        let mut restarts = Restarts::default();
+        let first = restarts.next_pause(Duration::ZERO);
+        let grown = (0..9).map(|_| restarts.next_pause(STARTED - Duration::from_millis(1))).max().unwrap();
+        assert!(grown > 10 * first);
+        assert!(restarts.next_pause(STARTED) <= 2 * first);
     }
 
     async fn failing() {
