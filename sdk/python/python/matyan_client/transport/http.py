@@ -321,9 +321,7 @@ class HttpTransport:
         contents = list(_contents(found))
         return contents, found.next_cursor
 
-    def _open_search(
-        self, target: str, query: str, params: dict[str, Any]
-    ) -> _core.SearchResults:
+    def _open_search(self, target: str, query: str, params: dict[str, Any]) -> _core.SearchResults:
         parameters = _parameters(params)
         try:
             found = self._backend.search(target, query, parameters)
