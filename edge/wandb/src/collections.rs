@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::artifact_view::{self, collection_name, has_links, known_tags, tag_node, versions};
 use crate::call::{CallContext, ENTITY, project_or_default};
-use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members};
+use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::node::Arguments;
 
@@ -69,17 +69,27 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
     changed(context, id).await
 }
 
-/// Gives a collection another type, which is then the type of all of its versions.
+/// Gives a collection another type, which is then the type of all of its versions. Linked versions keep the type of the
+/// collection in which they were logged.
 pub(crate) async fn change_type(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let id = input.required("artifactSequenceID")?;
     let name = input.required("destinationArtifactTypeName")?;
-    change(context, id, Effect::Adds, |members| {
-        members.insert("type".to_owned(), name.into());
-        Ok(())
-    })
-    .await?;
+    change(context, id, Effect::Adds, |members| set_type(members, name)).await?;
     changed(context, id).await
+}
+
+fn set_type(collection: &mut Members, name: &str) -> Result<()> {
+    let is_other = text(collection, "type") != name;
+    if is_other && has_links(collection) && versions(collection).next().is_some() {
+        return Err(WandbError::invalid(format!(
+            "versions of the type `{}` are linked to `{}`: unlink them, or link versions of another type to another name",
+            text(collection, "type").escape_debug(),
+            text(collection, "name").escape_debug()
+        )));
+    }
+    collection.insert("type".to_owned(), name.into());
+    Ok(())
 }
 
 /// Deletes a collection with its versions, or with its links, whose versions stay. The files of a version stay until its
@@ -166,6 +176,25 @@ mod tests {
         let many: Vec<String> = (0..MAX_TAGS).map(|number| number.to_string()).collect();
         assert!(change_tags(&mut members, &many, &[]).is_err());
         assert_eq!(members["tags"], json!(["b", "c"]), "a refused change changes nothing");
+    }
+
+    #[test]
+    fn a_collection_with_links_keeps_their_type() {
+        let collection = |members: Value| members.as_object().unwrap().clone();
+        let mut linked = collection(
+            json!({"name": "best", "type": "model", "links": true, "versions": [{"id": "a", "version": 0}]}),
+        );
+        let error = set_type(&mut linked, "dataset").unwrap_err();
+        assert!(error.message.contains("`model` are linked to `best`"), "{error}");
+        set_type(&mut linked, "model").unwrap();
+        assert_eq!(text(&linked, "type"), "model");
+        for other in
+            [json!({"type": "model", "links": true}), json!({"type": "model", "versions": [{"id": "a"}]})]
+        {
+            let mut other = collection(other);
+            set_type(&mut other, "dataset").unwrap();
+            assert_eq!(text(&other, "type"), "dataset");
+        }
     }
 
     #[test]
