@@ -574,6 +574,20 @@ async fn a_version_is_linked_to_a_collection() {
     assert_eq!((&content["versions"], written.deletes), (&json!([]), true));
 }
 
+/// The client would upload all files before the commit is refused.
+#[tokio::test]
+async fn a_version_with_the_name_of_a_collection_of_links_is_not_begun() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "COMMITTED", "links": true}))]);
+    for is_deduplicated in ["true", "false"] {
+        let flag = format!("enableDigestDeduplication: {is_deduplicated}");
+        let answer = port.execute(&LOG_ARTIFACT.replace("enableDigestDeduplication: true", &flag)).await;
+        assert!(answer["errors"][0]["message"].as_str().unwrap().contains("another name"), "{answer}");
+    }
+    assert_eq!(port.backend.call_count(WRITE_DOCUMENT), 0);
+    assert!(port.frontier.published().is_empty());
+}
+
 #[tokio::test]
 async fn a_file_of_an_artifact_is_read_by_its_digest() {
     let port = Port::with_run("r:p");

@@ -69,8 +69,11 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     }
     let digest_text = input.required("digest")?;
     let tags = tags_of(&input, "tags")?;
+    let known = documents::read(&context.channels, COLLECTIONS, &collection).await?.unwrap_or_default();
+    // Before the client uploads anything. The commit checks it again.
+    check_no_links(&known)?;
     if input.flag("enableDigestDeduplication")
-        && let Some(artifact) = version_of_digest(context, &collection, digest_text).await?
+        && let Some(artifact) = version_of_digest(context, &known, digest_text).await?
     {
         add_aliases_of(context, &input, &artifact).await?;
         let artifact = add_tags(context, artifact, &tags).await?;
@@ -152,12 +155,12 @@ async fn link(context: &CallContext, run: RunSnapshot, member: &str, id: &str) -
 
 /// The newest version with these files; `None` if there is none, or if its files were deleted with its run. The client
 /// uploads no files for a version that it gets.
-async fn version_of_digest(context: &CallContext, collection: &str, digest: &str) -> Result<Option<Members>> {
-    let Some(members) = documents::read(&context.channels, COLLECTIONS, collection).await? else {
-        return Ok(None);
-    };
-    check_no_links(&members)?;
-    let found = versions(&members).rev().find(|version| version["digest"] == digest);
+async fn version_of_digest(
+    context: &CallContext,
+    collection: &Members,
+    digest: &str,
+) -> Result<Option<Members>> {
+    let found = versions(collection).rev().find(|version| version["digest"] == digest);
     let Some(id) = found.and_then(|version| version["id"].as_str()) else { return Ok(None) };
     let Some(artifact) = documents::read(&context.channels, ARTIFACTS, id).await? else { return Ok(None) };
     let is_complete =
