@@ -12,8 +12,8 @@ use bytes::Bytes;
 use matyan_channels::{is_missing, store_file};
 use matyan_proto::artifacts::v1::GetRequest;
 use matyan_proto::artifacts::v1::get_response::Message;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
@@ -39,6 +39,9 @@ const INCREMENTAL: &str = "INCREMENTAL";
 
 /// The member of a manifest with its entries.
 const CONTENTS: &str = "contents";
+
+/// The member of an entry with the id of the owner.
+const OWNER: &str = "birthArtifactID";
 
 /// The largest manifest. W&B allows 100,000 files.
 const MANIFEST_BYTES: usize = 32 << 20;
@@ -74,8 +77,12 @@ struct Entry {
 }
 
 impl Entry {
+    fn named_owner(&self) -> Option<&str> {
+        self.owner.as_deref().filter(|owner| !owner.is_empty())
+    }
+
     fn owner<'a>(&'a self, version: &'a str) -> &'a str {
-        self.owner.as_deref().filter(|owner| !owner.is_empty()).unwrap_or(version)
+        self.named_owner().unwrap_or(version)
     }
 }
 
@@ -260,7 +267,7 @@ pub(crate) async fn complete(
     if let Some(base) = base.as_ref().filter(|_| is_incremental(version))
         && let Some(base_text) = read_text(context, &Owner::of_version(base)).await?
     {
-        manifest_text = Bytes::from(merged(&base_text, &manifest_text)?);
+        manifest_text = Bytes::from(merged(text(base, "id"), &base_text, &manifest_text)?);
         // No one could read a longer manifest again.
         check_length(manifest_text.len())?;
         context.budget.charge(Resource::HeldBytes, memory_of(&manifest_text))?;
@@ -364,22 +371,46 @@ async fn read_text(context: &CallContext, version: &Owner) -> Result<Option<Vec<
 
 type RawMembers = BTreeMap<String, Box<RawValue>>;
 
-/// The manifest with the entries of both. An entry of `added` replaces the entry of `base` with its name. Everything
-/// that this server does not read stays as it is.
-fn merged(base: &[u8], added: &[u8]) -> Result<Vec<u8>> {
-    let contents = |manifest: &RawMembers| match manifest.get(CONTENTS) {
-        Some(contents) => parsed::<RawMembers>(contents.get().as_bytes()),
+/// The entries of a manifest as they are written.
+fn raw_contents(manifest: &RawMembers) -> Result<RawMembers> {
+    match manifest.get(CONTENTS) {
+        Some(contents) => parsed(contents.get().as_bytes()),
         None => Ok(RawMembers::new()),
-    };
-    let mut manifest: RawMembers = parsed(added)?;
-    let mut all = contents(&parsed(base)?)?;
-    all.extend(contents(&manifest)?);
-    let written = |error: serde_json::Error| {
+    }
+}
+
+fn written<T: Serialize>(value: &T) -> Result<Box<RawValue>> {
+    to_raw_value(value).map_err(|error| {
         tracing::error!(%error, "failed to write a manifest");
         WandbError::broken("manifest")
-    };
-    manifest.insert(CONTENTS.to_owned(), to_raw_value(&all).map_err(written)?);
-    serde_json::to_vec(&manifest).map_err(written)
+    })
+}
+
+/// The entry with the id of its owner, which is this version if the entry has none.
+fn with_owner(entry: Box<RawValue>, version: &str) -> Result<Box<RawValue>> {
+    let read: Entry = parsed(entry.get().as_bytes())?;
+    if read.reference.is_some() || read.named_owner().is_some() {
+        return Ok(entry);
+    }
+    let mut members: RawMembers = parsed(entry.get().as_bytes())?;
+    members.insert(OWNER.to_owned(), written(&version)?);
+    written(&members)
+}
+
+/// The manifest with the entries of both. An entry of `added` replaces the entry with its name in the manifest of the
+/// version `base_id`, whose own files stay its own. Everything that this server does not read stays as it is.
+fn merged(base_id: &str, base: &[u8], added: &[u8]) -> Result<Vec<u8>> {
+    let mut manifest: RawMembers = parsed(added)?;
+    let added = raw_contents(&manifest)?;
+    let mut all = RawMembers::new();
+    for (name, entry) in raw_contents(&parsed(base)?)? {
+        if !added.contains_key(&name) {
+            all.insert(name, with_owner(entry, base_id)?);
+        }
+    }
+    all.extend(added);
+    manifest.insert(CONTENTS.to_owned(), written(&all)?);
+    Ok(Box::<str>::from(written(&manifest)?).into_string().into_bytes())
 }
 
 #[cfg(test)]
@@ -388,7 +419,9 @@ mod tests {
 
     const BASE_TEXT: &str = r#"{"version": 1, "contents": {
         "a": {"digest": "AQI=", "size": 2, "birthArtifactID": "v0", "extra": {"k": 1.50}},
-        "b": {"digest": "AwQ=", "size": 3, "birthArtifactID": "v0"}
+        "b": {"digest": "AwQ=", "size": 3, "birthArtifactID": "v0"},
+        "own": {"digest": "Bwg=", "size": 9, "extra": {"k": 1.50}},
+        "elsewhere in base": {"digest": "x", "ref": "s3://bucket/y"}
     }}"#;
     const ADDED_TEXT: &str = r#"{"version": 1, "storagePolicy": "p", "contents": {
         "b": {"digest": "BQY=", "size": 5, "birthArtifactID": "v1"},
@@ -398,19 +431,25 @@ mod tests {
 
     #[test]
     fn a_manifest_has_files_of_several_versions() {
-        let text = merged(BASE_TEXT.as_bytes(), ADDED_TEXT.as_bytes()).unwrap();
+        let text = merged("v0", BASE_TEXT.as_bytes(), ADDED_TEXT.as_bytes()).unwrap();
         let manifest = Manifest::parse(&text).unwrap();
         let owners: Vec<_> =
             manifest.files().map(|(name, entry)| (name.as_str(), entry.owner("v1"))).collect();
-        assert_eq!(owners, [("a", "v0"), ("b", "v1"), ("c", "v1")]);
-        assert_eq!(manifest.totals(), (3, 14));
+        assert_eq!(owners, [("a", "v0"), ("b", "v1"), ("c", "v1"), ("own", "v0")]);
+        assert_eq!(manifest.totals(), (4, 23));
         assert_eq!(manifest.owners_besides("v1"), BTreeSet::from(["v0"]));
         let text = String::from_utf8(text).unwrap();
-        for kept in [r#""storagePolicy":"p""#, r#""extra": {"k": 1.50}"#, r#""ref": "s3://bucket/x""#] {
+        for kept in [
+            r#""storagePolicy":"p""#,
+            r#""birthArtifactID": "v0", "extra": {"k": 1.50}"#,
+            r#""own":{"birthArtifactID":"v0","digest":"Bwg=","extra":{"k": 1.50},"size":9}"#,
+            r#""elsewhere in base":{"digest": "x", "ref": "s3://bucket/y"}"#,
+            r#""ref": "s3://bucket/x""#,
+        ] {
             assert!(text.contains(kept), "{kept} {text}");
         }
         assert_eq!(
-            merged(BASE_TEXT.as_bytes(), text.as_bytes()).unwrap(),
+            merged("v0", BASE_TEXT.as_bytes(), text.as_bytes()).unwrap(),
             text.as_bytes(),
             "may be repeated"
         );
@@ -418,10 +457,11 @@ mod tests {
 
     #[test]
     fn a_digest_finds_a_file_of_the_version_itself() {
-        let text = merged(BASE_TEXT.as_bytes(), ADDED_TEXT.as_bytes()).unwrap();
+        let text = merged("v0", BASE_TEXT.as_bytes(), ADDED_TEXT.as_bytes()).unwrap();
         let manifest = Manifest::parse(&text).unwrap();
         assert_eq!(manifest.name_by_digest("v1", "0102"), Some("c"));
         assert_eq!(manifest.name_by_digest("v0", "0102"), Some("a"));
+        assert_eq!(manifest.name_by_digest("v0", "0708"), Some("own"));
         for other in ["0304", "", "x", "010"] {
             assert_eq!(manifest.name_by_digest("v1", other), None, "{other}");
         }
