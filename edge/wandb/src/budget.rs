@@ -79,6 +79,14 @@ impl Resource {
     }
 }
 
+fn manifest_problem() -> String {
+    let limit = Resource::HeldBytes.limit();
+    format!(
+        "reading the manifests of the artifact and of its earlier versions needs more than {limit} bytes: log fewer files, or \
+         an archive of them"
+    )
+}
+
 /// The memory that the answers of a port use at the moment. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AnswerMemory(Arc<AtomicU64>);
@@ -121,12 +129,21 @@ impl Budget {
 
     /// Charges a resource. After the first failure, all charges fail.
     pub(crate) fn charge(&self, resource: Resource, amount: usize) -> Result<()> {
+        self.charge_or(resource, amount, || resource.problem())
+    }
+
+    /// Charges memory for the manifest of an artifact, which is not a part of an answer.
+    pub(crate) fn charge_manifest(&self, amount: usize) -> Result<()> {
+        self.charge_or(Resource::HeldBytes, amount, manifest_problem)
+    }
+
+    fn charge_or(&self, resource: Resource, amount: usize, problem: impl FnOnce() -> String) -> Result<()> {
         if let Some(refusal) = self.refusal.get() {
             return Err(refusal.clone());
         }
         let amount = u64::try_from(amount).unwrap_or(u64::MAX);
         if add(&self.used[resource as usize], amount) > resource.limit() {
-            return self.refuse(WandbError::invalid(resource.problem()));
+            return self.refuse(WandbError::invalid(problem()));
         }
         if resource == Resource::HeldBytes {
             add(&self.taken, amount);
@@ -219,6 +236,16 @@ mod tests {
             }
             assert_eq!(budget.refusal(), Some(&refusal));
         }
+    }
+
+    #[test]
+    fn a_manifest_that_needs_too_much_memory_is_refused_with_advice() {
+        let budget = Budget::new(AnswerMemory::default());
+        budget.charge(Resource::HeldBytes, 1).unwrap();
+        let limit = usize::try_from(Resource::HeldBytes.limit()).unwrap();
+        let error = budget.charge_manifest(limit).unwrap_err();
+        assert_eq!(error, WandbError::invalid(manifest_problem()));
+        assert_eq!(budget.charge(Resource::Calls, 1), Err(error), "the first refusal stays");
     }
 
     #[test]

@@ -18,7 +18,6 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use crate::batch::{RunBatch, content_type, publish_and_wait};
-use crate::budget::Resource;
 use crate::call::CallContext;
 use crate::documents::{self, ARTIFACTS, Members, text};
 use crate::error::{Result, WandbError};
@@ -270,7 +269,7 @@ pub(crate) async fn complete(
         manifest_text = Bytes::from(merged(text(base, "id"), &base_text, &manifest_text)?);
         // No one could read a longer manifest again.
         check_length(manifest_text.len())?;
-        context.budget.charge(Resource::HeldBytes, memory_of(&manifest_text))?;
+        context.budget.charge_manifest(memory_of(&manifest_text))?;
         let path = own.path(MANIFEST)?;
         let content = manifest_text.clone();
         store_file(&context.channels, &own.run_id, &path, content_type(&path), content).await?;
@@ -364,7 +363,7 @@ async fn read_text(context: &CallContext, version: &Owner) -> Result<Option<Vec<
         };
         check_length(content.len() + chunk.len())?;
         // Before it is parsed.
-        context.budget.charge(Resource::HeldBytes, memory_of(&chunk))?;
+        context.budget.charge_manifest(memory_of(&chunk))?;
         content.extend_from_slice(&chunk);
     }
 }
