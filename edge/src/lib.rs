@@ -23,7 +23,6 @@ pub mod fuzzing;
 mod grpc;
 mod grpc_metrics;
 mod html;
-mod large_work;
 mod methods;
 mod metrics;
 #[cfg(feature = "mlflow")]

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use matyan_channels::LargeWork;
 use matyan_proto::access::v1::audit_service_client::AuditServiceClient;
 use matyan_proto::access::v1::sign_in_service_client::SignInServiceClient;
 use matyan_proto::admin::v1::admin_service_client::AdminServiceClient;
@@ -27,7 +28,6 @@ use matyan_proto::tags::v1::tag_service_client::TagServiceClient;
 
 use crate::body_budget::BodyBudget;
 use crate::call_limit::CallLimit;
-use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
 use crate::scope::Scope;
 use crate::settings::Settings;

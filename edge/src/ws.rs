@@ -24,6 +24,7 @@ use futures::future::pending;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use matyan_channels::LargeWork;
 use matyan_proto::common::v1::Access;
 use matyan_proto::ingest::v1::AdmitRequest;
 use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
@@ -42,7 +43,6 @@ use tracing::Span;
 
 use crate::call_limit::{self, Client, Permit};
 use crate::error::ApiError;
-use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
 use crate::permission::RefusedCall;
 use crate::request_id;

@@ -1,9 +1,11 @@
 //! Connections of one request to the services. The translators of other protocols get the connections from the edge:
 //! each call is made in the project and with the rights of the request. Code that the translators share is here as
-//! well: it reads failures, waits until writes are applied, names clients, keeps named documents, and stores files.
+//! well: it reads failures, waits until writes are applied, names clients, keeps named documents, stores files, and works
+//! over large messages.
 
 mod client_name;
 pub mod documents;
+mod large_work;
 mod position;
 mod status;
 mod stored_file;
@@ -28,6 +30,7 @@ use tonic::body::Body;
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
 pub use client_name::client_name;
+pub use large_work::LargeWork;
 pub use position::{after, wait_applied};
 pub use status::{is_missing, missing_resource, product_code};
 pub use stored_file::store_file;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use matyan_channels::LargeWork;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::SocketBudget;
 use super::dictionary_budget::DictionaryBudget;
 use super::session::IngestClient;
-use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
 
 /// Dependencies of a connection.

@@ -12,20 +12,22 @@ const LARGE_BYTES: usize = 256 << 10;
 const MAX_LARGE: usize = 4;
 
 /// Limits the number of large messages that are decoded. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct LargeWork(Arc<Semaphore>);
+#[derive(Clone, Debug)]
+pub struct LargeWork(Arc<Semaphore>);
+
+impl Default for LargeWork {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl LargeWork {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self(Arc::new(Semaphore::new(MAX_LARGE)))
     }
 
     /// Runs work over `bytes` bytes.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        bytes: usize,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
+    pub async fn run<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
         if bytes <= LARGE_BYTES {
             return work();
         }
