@@ -26,6 +26,7 @@ mod json_text;
 mod lines;
 mod links;
 mod manifest;
+mod manifest_content;
 mod media;
 mod metered_channel;
 mod metric_goals;

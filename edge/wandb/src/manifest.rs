@@ -6,15 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use matyan_channels::{is_missing, store_file};
 use matyan_proto::artifacts::v1::GetRequest;
 use matyan_proto::artifacts::v1::get_response::Message;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use crate::batch::{RunBatch, content_type, publish_and_wait};
@@ -22,6 +17,7 @@ use crate::call::CallContext;
 use crate::documents::{self, ARTIFACTS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, MANIFEST, size};
+use crate::manifest_content::{Entry, Manifest, check_length, memory_of, merged};
 use crate::names::file_path;
 
 /// The member of a version's document with the owners of its files besides itself, by their ids.
@@ -35,110 +31,6 @@ const IS_INCREMENTAL: &str = "incremental";
 
 /// W&B's type of a manifest that has only the added files.
 const INCREMENTAL: &str = "INCREMENTAL";
-
-/// The member of a manifest with its entries.
-const CONTENTS: &str = "contents";
-
-/// The member of an entry with the id of the owner.
-const OWNER: &str = "birthArtifactID";
-
-/// The largest manifest. W&B allows 100,000 files.
-const MANIFEST_BYTES: usize = 32 << 20;
-
-/// Memory for each byte of a manifest: the text, and its copies while it is merged and parsed.
-const COPIES: usize = 4;
-
-/// Memory of an entry besides its texts, as it is parsed and listed. An entry is an object, so its text has a brace.
-const ENTRY_BYTES: usize = 256;
-
-/// Memory of a member besides its texts. Its text has a colon.
-const MEMBER_BYTES: usize = 64;
-
-/// A manifest as far as this server reads it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Manifest {
-    contents: BTreeMap<String, Entry>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Entry {
-    /// Base64.
-    digest: String,
-    size: Option<u64>,
-    /// The address of something that is not uploaded.
-    #[serde(rename = "ref")]
-    reference: Option<String>,
-    /// The id of the owner, which may be missing in a file of the version itself.
-    #[serde(rename = "birthArtifactID")]
-    owner: Option<String>,
-}
-
-impl Entry {
-    fn named_owner(&self) -> Option<&str> {
-        self.owner.as_deref().filter(|owner| !owner.is_empty())
-    }
-
-    fn owner<'a>(&'a self, version: &'a str) -> &'a str {
-        self.named_owner().unwrap_or(version)
-    }
-}
-
-impl Manifest {
-    fn parse(text: &[u8]) -> Result<Self> {
-        parsed(text)
-    }
-
-    /// The uploaded files by their names.
-    fn files(&self) -> impl Iterator<Item = (&String, &Entry)> {
-        self.contents.iter().filter(|(_, entry)| entry.reference.is_none())
-    }
-
-    /// The number of files, and their size.
-    pub(crate) fn totals(&self) -> (u64, u64) {
-        self.files().fold((0, 0), |(count, bytes): (u64, u64), (_, entry)| {
-            (count + 1, bytes.saturating_add(entry.size.unwrap_or_default()))
-        })
-    }
-
-    /// The owners of files besides this version.
-    fn owners_besides<'a>(&'a self, version: &'a str) -> BTreeSet<&'a str> {
-        self.files().map(|(_, entry)| entry.owner(version)).filter(|owner| *owner != version).collect()
-    }
-
-    /// The name of a file that this version owns, by its digest in hexadecimal digits.
-    fn name_by_digest(&self, version: &str, digest: &str) -> Option<&str> {
-        let digest = STANDARD.encode(hex::decode(digest).ok()?);
-        let is_wanted = |entry: &Entry| entry.digest == digest && entry.owner(version) == version;
-        self.files().find(|(_, entry)| is_wanted(entry)).map(|(name, _)| name.as_str())
-    }
-}
-
-/// The memory that a part of a manifest takes up at most. Short entries need much more than their texts.
-fn memory_of(text: &[u8]) -> usize {
-    let cost = |byte: &u8| match byte {
-        b'{' => ENTRY_BYTES,
-        b':' => MEMBER_BYTES,
-        _ => COPIES,
-    };
-    text.iter().map(cost).sum()
-}
-
-fn check_length(bytes: usize) -> Result<()> {
-    if bytes <= MANIFEST_BYTES {
-        return Ok(());
-    }
-    Err(WandbError::invalid(format!(
-        "the manifest of the artifact has more than {MANIFEST_BYTES} bytes: log fewer files, or an archive of them"
-    )))
-}
-
-fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
-    serde_json::from_slice(text).map_err(|error| {
-        WandbError::invalid(format!("the manifest of the artifact cannot be read: {error}; log it again"))
-    })
-}
 
 /// A version in whose folder files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -368,119 +260,9 @@ async fn read_text(context: &CallContext, version: &Owner) -> Result<Option<Vec<
     }
 }
 
-type RawMembers = BTreeMap<String, Box<RawValue>>;
-
-/// The entries of a manifest as they are written.
-fn raw_contents(manifest: &RawMembers) -> Result<RawMembers> {
-    match manifest.get(CONTENTS) {
-        Some(contents) => parsed(contents.get().as_bytes()),
-        None => Ok(RawMembers::new()),
-    }
-}
-
-fn written<T: Serialize>(value: &T) -> Result<Box<RawValue>> {
-    to_raw_value(value).map_err(|error| {
-        tracing::error!(%error, "failed to write a manifest");
-        WandbError::broken("manifest")
-    })
-}
-
-/// The entry with the id of its owner, which is this version if the entry has none.
-fn with_owner(entry: Box<RawValue>, version: &str) -> Result<Box<RawValue>> {
-    let read: Entry = parsed(entry.get().as_bytes())?;
-    if read.reference.is_some() || read.named_owner().is_some() {
-        return Ok(entry);
-    }
-    let mut members: RawMembers = parsed(entry.get().as_bytes())?;
-    members.insert(OWNER.to_owned(), written(&version)?);
-    written(&members)
-}
-
-/// The manifest with the entries of both. An entry of `added` replaces the entry with its name in the manifest of the
-/// version `base_id`, whose own files stay its own. Everything that this server does not read stays as it is.
-fn merged(base_id: &str, base: &[u8], added: &[u8]) -> Result<Vec<u8>> {
-    let mut manifest: RawMembers = parsed(added)?;
-    let added = raw_contents(&manifest)?;
-    let mut all = RawMembers::new();
-    for (name, entry) in raw_contents(&parsed(base)?)? {
-        if !added.contains_key(&name) {
-            all.insert(name, with_owner(entry, base_id)?);
-        }
-    }
-    all.extend(added);
-    manifest.insert(CONTENTS.to_owned(), written(&all)?);
-    Ok(Box::<str>::from(written(&manifest)?).into_string().into_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const BASE_TEXT: &str = r#"{"version": 1, "contents": {
-        "a": {"digest": "AQI=", "size": 2, "birthArtifactID": "v0", "extra": {"k": 1.50}},
-        "b": {"digest": "AwQ=", "size": 3, "birthArtifactID": "v0"},
-        "own": {"digest": "Bwg=", "size": 9, "extra": {"k": 1.50}},
-        "elsewhere in base": {"digest": "x", "ref": "s3://bucket/y"}
-    }}"#;
-    const ADDED_TEXT: &str = r#"{"version": 1, "storagePolicy": "p", "contents": {
-        "b": {"digest": "BQY=", "size": 5, "birthArtifactID": "v1"},
-        "c": {"digest": "AQI=", "size": 7},
-        "elsewhere": {"digest": "x", "size": 100, "ref": "s3://bucket/x", "birthArtifactID": "v9"}
-    }}"#;
-
-    #[test]
-    fn a_manifest_has_files_of_several_versions() {
-        let text = merged("v0", BASE_TEXT.as_bytes(), ADDED_TEXT.as_bytes()).unwrap();
-        let manifest = Manifest::parse(&text).unwrap();
-        let owners: Vec<_> =
-            manifest.files().map(|(name, entry)| (name.as_str(), entry.owner("v1"))).collect();
-        assert_eq!(owners, [("a", "v0"), ("b", "v1"), ("c", "v1"), ("own", "v0")]);
-        assert_eq!(manifest.totals(), (4, 23));
-        assert_eq!(manifest.owners_besides("v1"), BTreeSet::from(["v0"]));
-        let text = String::from_utf8(text).unwrap();
-        for kept in [
-            r#""storagePolicy":"p""#,
-            r#""birthArtifactID": "v0", "extra": {"k": 1.50}"#,
-            r#""own":{"birthArtifactID":"v0","digest":"Bwg=","extra":{"k": 1.50},"size":9}"#,
-            r#""elsewhere in base":{"digest": "x", "ref": "s3://bucket/y"}"#,
-            r#""ref": "s3://bucket/x""#,
-        ] {
-            assert!(text.contains(kept), "{kept} {text}");
-        }
-        assert_eq!(
-            merged("v0", BASE_TEXT.as_bytes(), text.as_bytes()).unwrap(),
-            text.as_bytes(),
-            "may be repeated"
-        );
-    }
-
-    #[test]
-    fn a_digest_finds_a_file_of_the_version_itself() {
-        let text = merged("v0", BASE_TEXT.as_bytes(), ADDED_TEXT.as_bytes()).unwrap();
-        let manifest = Manifest::parse(&text).unwrap();
-        assert_eq!(manifest.name_by_digest("v1", "0102"), Some("c"));
-        assert_eq!(manifest.name_by_digest("v0", "0102"), Some("a"));
-        assert_eq!(manifest.name_by_digest("v0", "0708"), Some("own"));
-        for other in ["0304", "", "x", "010"] {
-            assert_eq!(manifest.name_by_digest("v1", other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn a_text_that_is_no_manifest_is_refused() {
-        for wrong in ["", "7", "{", r#"{"contents": []}"#, r#"{"contents": {"a": {"digest": 1}}}"#] {
-            let error = Manifest::parse(wrong.as_bytes()).unwrap_err();
-            assert!(error.message.contains("log it again"), "{wrong}: {error}");
-        }
-        assert_eq!(Manifest::parse(b"{}").unwrap().totals(), (0, 0));
-    }
-
-    #[test]
-    fn a_manifest_of_short_entries_needs_more_memory_than_its_text() {
-        assert_eq!(memory_of(br#""a":{},"#), 5 * COPIES + ENTRY_BYTES + MEMBER_BYTES);
-        check_length(MANIFEST_BYTES).unwrap();
-        check_length(MANIFEST_BYTES + 1).unwrap_err();
-    }
 
     #[test]
     fn a_version_inherits_the_owners_that_it_wants() {
