@@ -44,7 +44,7 @@ impl WandbPort {
         for operation in Wandb::unanswered_operations() {
             services.metrics().unanswered(Protocol::Wandb, operation);
         }
-        Some(WandbPort(Wandb::new()))
+        Some(WandbPort(Wandb::new(services.large_work().clone())))
     }
 
     /// The route of a request; `None` if its path does not belong to W&B.

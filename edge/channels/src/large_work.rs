@@ -1,4 +1,4 @@
-//! Work over large messages, off the async threads.
+//! Work over large messages and files, off the async threads.
 
 use std::sync::Arc;
 

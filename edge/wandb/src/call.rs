@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::budget::Budget;
 use crate::error::WandbError;
-use matyan_channels::Channels;
+use matyan_channels::{Channels, LargeWork};
 
 /// The entity of clients that do not name one. This server has no entities: it returns the entity that a client sends.
 pub(crate) const ENTITY: &str = "matyan";
@@ -31,6 +31,8 @@ pub(crate) struct CallContext {
     pub(crate) permits: Option<PermitMaker>,
     /// The budget of the request, if it is a GraphQL request.
     pub(crate) budget: Arc<Budget>,
+    /// Shared by all requests of the port.
+    pub(crate) large_work: LargeWork,
 }
 
 /// Makes the permits of URLs under which clients read files without their credentials.

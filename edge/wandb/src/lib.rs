@@ -48,6 +48,6 @@ mod terminal;
 pub use budget::AnswerShare;
 pub use call::PermitMaker;
 pub use error::WandbError;
-pub use matyan_channels::{Channel, Channels};
+pub use matyan_channels::{Channel, Channels, LargeWork};
 pub use route::Route;
 pub use server::{Answer, FileAnswer, Request, Wandb};

@@ -97,10 +97,7 @@ pub(crate) async fn files(
     version: Owner,
     others: &Map<String, Value>,
 ) -> Result<Vec<VersionFile>> {
-    let manifest = match read_text(context, &version).await? {
-        Some(text) => Manifest::parse(&text)?,
-        None => Manifest::default(),
-    };
+    let manifest = read(context, &version).await?.unwrap_or_default();
     let version = Arc::new(version);
     let others = others.iter().filter_map(|(id, members)| Some((id, members.as_object()?)));
     let others: BTreeMap<&str, Arc<Owner>> =
@@ -126,8 +123,7 @@ pub(crate) async fn file_by_digest(
     };
     let version = documents::read(&context.channels, ARTIFACTS, owner).await?.ok_or_else(missing)?;
     let owner = Owner::of_version(&version);
-    let text = read_text(context, &owner).await?.ok_or_else(missing)?;
-    let manifest = Manifest::parse(&text)?;
+    let manifest = read(context, &owner).await?.ok_or_else(missing)?;
     let name = manifest.name_by_digest(&owner.id, digest).ok_or_else(missing)?;
     let path = owner.path(name)?;
     Ok((owner.run_id, path))
@@ -158,10 +154,18 @@ pub(crate) async fn complete(
     if let Some(base) = base.as_ref().filter(|_| is_incremental(version))
         && let Some(base_text) = read_text(context, &Owner::of_version(base)).await?
     {
-        manifest_text = Bytes::from(merged(text(base, "id"), &base_text, &manifest_text)?);
-        // No one could read a longer manifest again.
-        check_length(manifest_text.len())?;
-        context.budget.charge_manifest(memory_of(&manifest_text))?;
+        let base_id = text(base, "id").to_owned();
+        let bytes = base_text.len() + manifest_text.len();
+        let merge = move || {
+            let merged_text = merged(&base_id, &base_text, &manifest_text)?;
+            // No one could read a longer manifest again.
+            check_length(merged_text.len())?;
+            let memory = memory_of(&merged_text);
+            Ok::<_, WandbError>((Bytes::from(merged_text), memory))
+        };
+        let (merged_text, memory) = context.large_work.run(bytes, merge).await?;
+        context.budget.charge_manifest(memory)?;
+        manifest_text = merged_text;
         let path = own.path(MANIFEST)?;
         let content = manifest_text.clone();
         store_file(&context.channels, &own.run_id, &path, content_type(&path), content).await?;
@@ -169,7 +173,7 @@ pub(crate) async fn complete(
         batch.announce(&own.run_id, &path);
         publish_and_wait(&context.channels, &own.run_id, batch).await?.check_visible()?;
     }
-    let manifest = Manifest::parse(&manifest_text)?;
+    let manifest = parsed(context, manifest_text).await?;
     let owners = found_owners(context, &manifest, &own.id, base.as_ref()).await?;
     Ok((manifest, owners))
 }
@@ -231,6 +235,18 @@ async fn found_owners(
         file_path(name)?;
     }
     Ok(found)
+}
+
+async fn parsed(context: &CallContext, text: Bytes) -> Result<Manifest> {
+    context.large_work.run(text.len(), move || Manifest::parse(&text)).await
+}
+
+/// The manifest of a version; `None` if it is not there.
+async fn read(context: &CallContext, version: &Owner) -> Result<Option<Manifest>> {
+    match read_text(context, version).await? {
+        Some(text) => parsed(context, text.into()).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The manifest of a version as its client has uploaded it; `None` if it is not there.

@@ -24,7 +24,7 @@ use crate::metered_channel::metered;
 use crate::names::{RunName, file_path};
 use crate::route::Route;
 use crate::schema;
-use matyan_channels::{Channels, is_missing};
+use matyan_channels::{Channels, LargeWork, is_missing};
 
 /// Headers by which a writer names itself if its run has several writers.
 const SHARED_MODE: &str = "x-wandb-use-async-filestream";
@@ -89,21 +89,17 @@ pub struct Wandb {
     schema: Schema,
     types: Arc<FieldTypes>,
     memory: AnswerMemory,
-}
-
-impl Default for Wandb {
-    fn default() -> Self {
-        Self::new()
-    }
+    large_work: LargeWork,
 }
 
 impl Wandb {
-    pub fn new() -> Self {
+    pub fn new(large_work: LargeWork) -> Self {
         let definitions = schema::definitions();
         Self {
             schema: schema::build(&definitions),
             types: Arc::new(FieldTypes::new(&definitions)),
             memory: AnswerMemory::default(),
+            large_work,
         }
     }
 
@@ -121,6 +117,7 @@ impl Wandb {
             user,
             permits,
             budget: Arc::new(Budget::new(self.memory.clone())),
+            large_work: self.large_work.clone(),
         };
         match route {
             Route::Graphql => self.execute(context, &body).await,
@@ -269,7 +266,7 @@ mod tests {
             };
             Channel::new(tower::service_fn(call))
         };
-        let wandb = Wandb::new();
+        let wandb = Wandb::new(LargeWork::new());
         let request = Request {
             route: Route::Graphql,
             channels: Channels { backend: unused(), frontier: unused() },
