@@ -489,6 +489,32 @@ async fn a_draft_of_a_version_has_the_files_of_the_version() {
     assert_eq!(answer["data"]["project"]["artifact"]["files"]["edges"], expected, "{answer}");
 }
 
+/// The URL for the upload of a manifest stays valid for some time after the commit.
+#[tokio::test]
+async fn rule_111_a_manifest_that_was_replaced_is_not_read() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "PENDING"}))]);
+    port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
+    port.backend.answers(GET_FILE, file_with(DRAFT));
+    port.execute(COMMIT).await;
+    let written: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
+    let written: Value = serde_json::from_slice(&written.content).unwrap();
+    let committed = json!({"state": "COMMITTED", "manifest_sha256": written["manifest_sha256"]});
+    port.backend.answers(GET_DOCUMENT, [version_with(committed)]);
+    for (content, expected) in [("{}", 400), (DRAFT, 200)] {
+        port.backend.answers(GET_FILE, file_with(content));
+        for path in ["/files/me/p/r/wandb-artifacts/x/wandb_manifest.json", "/artifactsV2/default/me/x/0a"] {
+            let request = Request::get(path).header("host", "localhost:1").body(Body::empty()).unwrap();
+            let answer = port.edge.answer(request).await;
+            assert_eq!(answer.status().as_u16(), expected, "{path}");
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            let is_content = body == content;
+            assert!(is_content || body.contains("replaced after the commit"), "{path} {body}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn files_of_a_version_that_no_run_has_made_belong_to_the_run_that_uses_it() {
     let port = Port::with_run("r:p");

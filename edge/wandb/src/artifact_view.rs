@@ -104,6 +104,7 @@ fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
         "_runId": text(artifact, "run_id"),
         IS_ONLY_USED: artifact.get(IS_ONLY_USED),
         "_owners": manifest::other_owners(artifact),
+        "_manifestDigest": manifest::stored_digest(artifact),
         "id": id,
         "name": text(artifact, "collection"),
         "state": text(artifact, "state"),
@@ -444,6 +445,7 @@ fn owner(artifact: &Node) -> Result<Owner> {
         project: artifact.known("_project")?.to_owned(),
         run: artifact.known("_run")?.to_owned(),
         run_id: artifact.known("_runId")?.to_owned(),
+        manifest_digest: artifact.text("_manifestDigest").map(str::to_owned),
     })
 }
 

@@ -329,11 +329,11 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
         // A repeated request.
         return Ok(json!({"artifact": node(context, entity_of(&artifact), &artifact).await?}));
     }
-    let (manifest, owners) = manifest::complete(context, &artifact).await?;
-    let (file_count, bytes) = if owners.is_empty() {
+    let complete = manifest::complete(context, &artifact).await?;
+    let (file_count, bytes) = if complete.other_owners.is_empty() {
         totals(context, text(&artifact, "run_id"), &id).await?
     } else {
-        manifest.totals()
+        complete.manifest.totals()
     };
     let name = own_collection(&artifact)?;
     let add = |members: &mut Members| add_version(members, &artifact);
@@ -346,7 +346,7 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
         members.insert("file_count".to_owned(), file_count.into());
         members.insert("size".to_owned(), bytes.into());
         members.insert("state".to_owned(), COMMITTED.into());
-        manifest::set_owners(members, &owners);
+        complete.describe(members);
         Ok(members.clone())
     })
     .await?;

@@ -17,8 +17,8 @@ use crate::call::CallContext;
 use crate::documents::{self, ARTIFACTS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, MANIFEST, size};
-use crate::manifest_content::{Entry, Manifest, check_length, memory_of, merged};
-use crate::names::file_path;
+use crate::manifest_content::{Entry, Manifest, check_digest, check_length, memory_of, merged, text_digest};
+use crate::names::{RunName, file_path};
 
 /// The member of a version's document with the owners of its files besides itself, by their ids.
 const OWNERS: &str = "owners";
@@ -28,6 +28,10 @@ const BASE: &str = "base";
 
 /// The member of a version's document that marks an incremental version, which adds files to those of its base.
 const IS_INCREMENTAL: &str = "incremental";
+
+/// The member of a version's document with the digest of the manifest with which it was committed. Earlier versions of
+/// this server have committed versions without it.
+const MANIFEST_DIGEST: &str = "manifest_sha256";
 
 /// W&B's type of a manifest that has only the added files.
 const INCREMENTAL: &str = "INCREMENTAL";
@@ -40,6 +44,8 @@ pub(crate) struct Owner {
     /// The id of its run in W&B.
     pub(crate) run: String,
     pub(crate) run_id: String,
+    /// `None` if the version is not committed, or was committed without it.
+    pub(crate) manifest_digest: Option<String>,
 }
 
 impl Owner {
@@ -50,6 +56,7 @@ impl Owner {
             project: text(members, "project").to_owned(),
             run: text(members, "run").to_owned(),
             run_id: text(members, "run_id").to_owned(),
+            manifest_digest: stored_digest(members).map(str::to_owned),
         }
     }
 
@@ -58,13 +65,22 @@ impl Owner {
     }
 
     fn entry(&self) -> Value {
-        json!({"project": self.project, "run": self.run, "run_id": self.run_id})
+        let mut entry = json!({"project": self.project, "run": self.run, "run_id": self.run_id});
+        if let Some(digest) = &self.manifest_digest {
+            entry[MANIFEST_DIGEST] = digest.as_str().into();
+        }
+        entry
     }
 
     /// The path of a file in the run of the owner.
     pub(crate) fn path(&self, file: &str) -> Result<String> {
         Ok(format!("{ARTIFACT_FOLDER}{}/{}", self.id, file_path(file)?))
     }
+}
+
+/// The digest of the manifest with which a version was committed.
+pub(crate) fn stored_digest(version: &Members) -> Option<&str> {
+    version.get(MANIFEST_DIGEST).and_then(Value::as_str)
 }
 
 /// A file of a version.
@@ -141,18 +157,32 @@ fn is_incremental(version: &Members) -> bool {
     version.get(IS_INCREMENTAL).and_then(Value::as_bool).unwrap_or_default()
 }
 
+/// A version whose files are uploaded, with all that its commit stores about them.
+pub(crate) struct CompleteVersion {
+    pub(crate) manifest: Manifest,
+    manifest_digest: String,
+    /// The owners of files besides this version.
+    pub(crate) other_owners: Map<String, Value>,
+}
+
+impl CompleteVersion {
+    /// Adds what this module stores to the document of the version.
+    pub(crate) fn describe(&self, version: &mut Members) {
+        version.insert(MANIFEST_DIGEST.to_owned(), self.manifest_digest.as_str().into());
+        if !self.other_owners.is_empty() {
+            version.insert(OWNERS.to_owned(), self.other_owners.clone().into());
+        }
+    }
+}
+
 /// Completes a version whose files are uploaded: the manifest of an incremental version gets the entries of its base.
-/// Returns the manifest, and the owners of files besides this version, with which the version is committed.
-pub(crate) async fn complete(
-    context: &CallContext,
-    version: &Members,
-) -> Result<(Manifest, Map<String, Value>)> {
+pub(crate) async fn complete(context: &CallContext, version: &Members) -> Result<CompleteVersion> {
     let own = Owner::of_version(version);
     let no_manifest = || WandbError::invalid("the manifest of the artifact was not uploaded: log it again");
     let mut manifest_text = Bytes::from(read_text(context, &own).await?.ok_or_else(no_manifest)?);
     let base = base_of(context, version).await?;
     if let Some(base) = base.as_ref().filter(|_| is_incremental(version))
-        && let Some(base_text) = read_text(context, &Owner::of_version(base)).await?
+        && let Some(base_text) = committed_text(context, &Owner::of_version(base)).await?
     {
         let base_id = text(base, "id").to_owned();
         let bytes = base_text.len() + manifest_text.len();
@@ -173,16 +203,11 @@ pub(crate) async fn complete(
         batch.announce(&own.run_id, &path);
         publish_and_wait(&context.channels, &own.run_id, batch).await?.check_visible()?;
     }
-    let manifest = parsed(context, manifest_text).await?;
-    let owners = found_owners(context, &manifest, &own.id, base.as_ref()).await?;
-    Ok((manifest, owners))
-}
-
-/// Adds the owners of files besides the version to its document.
-pub(crate) fn set_owners(version: &mut Members, owners: &Map<String, Value>) {
-    if !owners.is_empty() {
-        version.insert(OWNERS.to_owned(), owners.clone().into());
-    }
+    let bytes = manifest_text.len();
+    let parse = move || Ok::<_, WandbError>((Manifest::parse(&manifest_text)?, text_digest(&manifest_text)));
+    let (manifest, manifest_digest) = context.large_work.run(bytes, parse).await?;
+    let other_owners = found_owners(context, &manifest, &own.id, base.as_ref()).await?;
+    Ok(CompleteVersion { manifest, manifest_digest, other_owners })
 }
 
 /// The base of a version; `None` if it has no base, or if the base was deleted.
@@ -237,14 +262,38 @@ async fn found_owners(
     Ok(found)
 }
 
-async fn parsed(context: &CallContext, text: Bytes) -> Result<Manifest> {
-    context.large_work.run(text.len(), move || Manifest::parse(&text)).await
+/// The version whose manifest has this path in a run; `None` for any other file.
+fn version_of_manifest(path: &str) -> Option<&str> {
+    let version = path.strip_prefix(ARTIFACT_FOLDER)?.strip_suffix(MANIFEST)?.strip_suffix('/')?;
+    (!version.contains('/')).then_some(version)
+}
+
+/// The text of the file at this path of a run, if it is the manifest of a committed version; `None` for any other file.
+pub(crate) async fn manifest_at(context: &CallContext, run: &RunName, path: &str) -> Result<Option<Bytes>> {
+    let Some(id) = version_of_manifest(path) else { return Ok(None) };
+    let Some(members) = documents::read(&context.channels, ARTIFACTS, id).await? else { return Ok(None) };
+    let version = Owner::of_version(&members);
+    let is_of_run = version.run_id == run.run_id() || version.run_id == run.id;
+    if !is_of_run || version.manifest_digest.is_none() {
+        return Ok(None);
+    }
+    committed_text(context, &version).await
+}
+
+/// The text of the manifest of a version, if it was not replaced after the commit; `None` if it is not there.
+async fn committed_text(context: &CallContext, version: &Owner) -> Result<Option<Bytes>> {
+    let Some(text) = read_text(context, version).await?.map(Bytes::from) else { return Ok(None) };
+    if let Some(digest) = version.manifest_digest.clone() {
+        let checked = text.clone();
+        context.large_work.run(text.len(), move || check_digest(&checked, &digest)).await?;
+    }
+    Ok(Some(text))
 }
 
 /// The manifest of a version; `None` if it is not there.
 async fn read(context: &CallContext, version: &Owner) -> Result<Option<Manifest>> {
-    match read_text(context, version).await? {
-        Some(text) => parsed(context, text.into()).await.map(Some),
+    match committed_text(context, version).await? {
+        Some(text) => context.large_work.run(text.len(), move || Manifest::parse(&text)).await.map(Some),
         None => Ok(None),
     }
 }
@@ -307,5 +356,17 @@ mod tests {
         assert_eq!(owner.path("a/b").unwrap(), "wandb-artifacts/v0/a/b");
         owner.path("../v1/a").unwrap_err();
         assert_eq!(Owner::new("v0", owner.entry().as_object().unwrap()), owner);
+        let committed = Owner { manifest_digest: Some("0a".to_owned()), ..owner };
+        assert_eq!(Owner::new("v0", committed.entry().as_object().unwrap()), committed);
+    }
+
+    #[test]
+    fn a_manifest_is_known_by_its_path() {
+        assert_eq!(version_of_manifest("wandb-artifacts/v0/wandb_manifest.json"), Some("v0"));
+        for other in
+            ["wandb-artifacts/v0/a", "wandb-artifacts/v0/a/wandb_manifest.json", "wandb_manifest.json"]
+        {
+            assert_eq!(version_of_manifest(other), None, "{other}");
+        }
     }
 }

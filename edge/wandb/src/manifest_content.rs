@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Result, WandbError};
 
@@ -88,6 +89,23 @@ impl Manifest {
         let is_wanted = |entry: &Entry| entry.digest == digest && entry.owner(version) == version;
         self.files().find(|(_, entry)| is_wanted(entry)).map(|(name, _)| name.as_str())
     }
+}
+
+/// The digest by which a committed version knows its manifest.
+pub(crate) fn text_digest(text: &[u8]) -> String {
+    hex::encode(Sha256::digest(text))
+}
+
+/// Refuses a manifest that has replaced the one with which its version was committed: the URL for its upload stays valid for
+/// some time.
+pub(crate) fn check_digest(text: &[u8], digest: &str) -> Result<()> {
+    if text_digest(text) == digest {
+        return Ok(());
+    }
+    Err(WandbError::invalid(
+        "the manifest of the artifact was replaced after the commit, so the files of the version are not known: log the \
+         artifact again",
+    ))
 }
 
 /// The memory that a part of a manifest takes up at most. Short entries need much more than their texts.
@@ -211,6 +229,14 @@ mod tests {
         for other in ["0304", "", "x", "010"] {
             assert_eq!(manifest.name_by_digest("v1", other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn rule_111_a_manifest_that_was_replaced_is_refused() {
+        let digest = text_digest(BASE_TEXT.as_bytes());
+        check_digest(BASE_TEXT.as_bytes(), &digest).unwrap();
+        let error = check_digest(ADDED_TEXT.as_bytes(), &digest).unwrap_err();
+        assert!(error.message.contains("replaced after the commit"), "{error}");
     }
 
     #[test]

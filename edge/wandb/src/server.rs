@@ -6,20 +6,21 @@ use std::sync::Arc;
 use async_graphql::dynamic::Schema;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, StatusCode};
 use matyan_proto::artifacts::v1::GetRequest;
 use matyan_proto::artifacts::v1::get_response::Message;
 use serde_json::json;
 use tonic::Status;
 
+use crate::batch::content_type;
 use crate::budget::{AnswerMemory, AnswerShare, Budget};
 use crate::call::{CallContext, GraphqlCall, PermitMaker};
 use crate::document::{self, FieldTypes, check_text, default_variables};
 use crate::error::{Result, WandbError};
 use crate::file_stream;
 use crate::json_text::check_request;
-use crate::manifest::file_by_digest;
+use crate::manifest::{file_by_digest, manifest_at};
 use crate::metered_channel::metered;
 use crate::names::{RunName, file_path};
 use crate::route::Route;
@@ -134,7 +135,12 @@ impl Wandb {
             }
             Route::File { project, run, path } => {
                 let name = RunName::new(&project, &run)?;
-                read_file(&context, &name, &file_path(&path)?).await.map(Answer::File)
+                let path = file_path(&path)?;
+                let manifest = manifest_at(&context, &name, &path).await?;
+                match manifest {
+                    Some(text) => Ok(Answer::File(held_file(&path, text, context.budget))),
+                    None => read_file(&context, &name, &path).await.map(Answer::File),
+                }
             }
             Route::FileByDigest { version, digest } => {
                 let (run_id, path) = file_by_digest(&context, &version, &digest).await?;
@@ -213,6 +219,18 @@ fn writer(headers: &HeaderMap) -> Result<Option<String>> {
     let writer = value.to_str().ok().filter(|writer| !writer.is_empty() && writer.len() <= WRITER_BYTES);
     let writer = writer.ok_or_else(|| WandbError::invalid(format!("the header `{WRITER}` is not an id")))?;
     Ok(Some(writer.to_owned()))
+}
+
+/// A file whose content is in memory, until the body is dropped.
+fn held_file(path: &str, content: Bytes, budget: Arc<Budget>) -> FileAnswer {
+    let content_type = content_type(path).to_owned();
+    let size = Some(content.len() as u64);
+    let share = AnswerShare::new(budget, content.len());
+    let content = stream::iter([Ok(content)]).map(move |chunk| {
+        let _kept = &share;
+        chunk
+    });
+    FileAnswer { content_type, size, content: content.boxed() }
 }
 
 async fn read_file(context: &CallContext, name: &RunName, path: &str) -> Result<FileAnswer> {
