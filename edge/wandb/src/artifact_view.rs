@@ -13,7 +13,7 @@ use crate::files::{
     ARTIFACT_FOLDER, MANIFEST, connection, known_size, listed_below, page, page_connection, read_url, size,
 };
 use crate::json_text::check_values;
-use crate::manifest::{self, Owner, VersionFile};
+use crate::manifest::{self, FileSelection, Owner, VersionFile};
 use crate::names::{RunName, digest, time_text};
 use crate::node::{Arguments, Node};
 use crate::run_view::{ENTITY, RunSnapshot, project_node};
@@ -468,34 +468,39 @@ pub(crate) async fn manifest(context: &CallContext, artifact: &Node) -> Result<V
     )
 }
 
-/// The files of a version without its manifest. A version that has files of others is listed by its manifest; any other
-/// version by its folder, whose length has no limit.
-async fn all_files(context: &CallContext, artifact: &Node) -> Result<Vec<VersionFile>> {
+/// The selected files of a version without its manifest, and the number of all files with these names. A version that has
+/// files of others is listed by its manifest; any other version by its folder, whose length has no limit.
+async fn selected_files(
+    context: &CallContext,
+    artifact: &Node,
+    selection: &FileSelection<'_>,
+) -> Result<(Vec<VersionFile>, usize)> {
     let owner = owner(artifact)?;
     if let Some(others) = artifact.get("_owners").as_object() {
-        return manifest::files(context, owner, others).await;
+        return manifest::files(context, owner, others, selection).await;
     }
     let folder = format!("{ARTIFACT_FOLDER}{}/", owner.id);
     let stored = listed_below(context, &owner.run_id, &folder).await?.into_iter();
     let files = stored.filter(|(name, _)| name != MANIFEST);
+    let (selected, total) = selection.select(files, |(name, _)| name.as_str());
     let owner = Arc::new(owner);
-    Ok(files.map(|(name, size)| VersionFile { name, size, owner: Arc::clone(&owner) }).collect())
+    let file = |(name, size)| VersionFile { name, size, owner: Arc::clone(&owner) };
+    Ok((selected.into_iter().map(file).collect(), total))
 }
 
 /// The files of a version: the named files, or a page of all.
 pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Arguments) -> Result<Value> {
     let entries = arguments.objects("entries")?;
     let of_entries = entries.iter().map(|entry| entry.required("name"));
-    let mut named = of_entries.collect::<Result<BTreeSet<&str>>>()?;
-    named.extend(arguments.texts("names")?.unwrap_or_default());
-    let mut files = all_files(context, artifact).await?;
-    files.retain(|file| named.is_empty() || named.contains(file.name.as_str()));
-    let total = files.len();
+    let mut names = of_entries.collect::<Result<BTreeSet<&str>>>()?;
+    names.extend(arguments.texts("names")?.unwrap_or_default());
     // A client that asks for files by name expects all of them on one page.
-    let (start, length) = if entries.is_empty() { page(arguments)? } else { (0, total) };
+    let (start, length) = if entries.is_empty() { page(arguments)? } else { (0, usize::MAX) };
+    let selection = FileSelection { names, start, length };
+    let (files, total) = selected_files(context, artifact, &selection).await?;
     let id = artifact.known("id")?;
     let mut nodes = Vec::new();
-    for VersionFile { name, size, owner } in files.into_iter().skip(start).take(length) {
+    for VersionFile { name, size, owner } in files {
         let path = owner.path(&name)?;
         let bytes = known_size(context, &owner.run_id, &path, size).await?;
         let url = file_url(context, artifact, &owner, &path)?;

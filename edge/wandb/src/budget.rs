@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::error::{Result, WandbError};
 
-/// Memory of all answers of a port that are being built.
-const PORT_BYTES: u64 = 2 << 30;
+/// Memory of all answers of a port that are being built, and of the manifests that it keeps.
+pub(crate) const PORT_BYTES: u64 = 2 << 30;
 
 /// Memory of a JSON value besides its text, and of the name of a member.
 pub(crate) const VALUE_BYTES: usize = 32;
@@ -87,14 +87,41 @@ fn manifest_problem() -> String {
     )
 }
 
-/// The memory that the answers of a port use at the moment. Cheap to clone.
+/// The memory that the answers of a port, and the manifests that it keeps, use at the moment. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AnswerMemory(Arc<AtomicU64>);
 
 impl AnswerMemory {
+    /// Takes memory for something that is kept after its request; `None` if there is not enough.
+    pub(crate) fn take(&self, bytes: usize) -> Option<MemoryShare> {
+        let taken = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let share = MemoryShare { memory: self.clone(), bytes };
+        (add(&self.0, taken) <= PORT_BYTES).then_some(share)
+    }
+
     #[cfg(test)]
     pub(crate) fn taken(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Memory that is taken. Dropping the share returns it.
+#[derive(Debug)]
+pub(crate) struct MemoryShare {
+    memory: AnswerMemory,
+    bytes: usize,
+}
+
+impl MemoryShare {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for MemoryShare {
+    fn drop(&mut self) {
+        let bytes = u64::try_from(self.bytes).unwrap_or(u64::MAX);
+        self.memory.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

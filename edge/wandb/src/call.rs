@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::budget::Budget;
 use crate::error::WandbError;
+use crate::manifest_cache::ManifestCache;
 use matyan_channels::{Channels, LargeWork};
 
 /// The entity of clients that do not name one. This server has no entities: it returns the entity that a client sends.
@@ -31,8 +32,9 @@ pub(crate) struct CallContext {
     pub(crate) permits: Option<PermitMaker>,
     /// The budget of the request, if it is a GraphQL request.
     pub(crate) budget: Arc<Budget>,
-    /// Shared by all requests of the port.
+    /// Shared by all requests of the port, as are the manifests.
     pub(crate) large_work: LargeWork,
+    pub(crate) manifests: ManifestCache,
 }
 
 /// Makes the permits of URLs under which clients read files without their credentials.

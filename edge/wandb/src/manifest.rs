@@ -17,6 +17,7 @@ use crate::call::CallContext;
 use crate::documents::{self, ARTIFACTS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, MANIFEST, size};
+use crate::manifest_cache::SharedManifest;
 use crate::manifest_content::{Entry, Manifest, check_digest, check_length, memory_of, merged, text_digest};
 use crate::names::{RunName, file_path};
 
@@ -107,23 +108,56 @@ pub(crate) async fn has_files_of_others(context: &CallContext, version: &Members
     Ok(true)
 }
 
-/// The files of a version, with their owners: the version itself, or one of the others.
+/// The part of a list of files that a client asks for.
+pub(crate) struct FileSelection<'n> {
+    /// All if empty.
+    pub(crate) names: BTreeSet<&'n str>,
+    pub(crate) start: usize,
+    pub(crate) length: usize,
+}
+
+impl FileSelection<'_> {
+    /// The selected files, and the number of all files with these names.
+    pub(crate) fn select<T>(
+        &self,
+        files: impl Iterator<Item = T>,
+        name: impl Fn(&T) -> &str,
+    ) -> (Vec<T>, usize) {
+        let mut selected = Vec::new();
+        let mut total = 0;
+        for file in files.filter(|file| self.names.is_empty() || self.names.contains(name(file))) {
+            if total >= self.start && selected.len() < self.length {
+                selected.push(file);
+            }
+            total += 1;
+        }
+        (selected, total)
+    }
+}
+
+/// The selected files of a version with their owners, which are the version itself and the others, and the number of all
+/// files with these names.
 pub(crate) async fn files(
     context: &CallContext,
     version: Owner,
     others: &Map<String, Value>,
-) -> Result<Vec<VersionFile>> {
-    let manifest = read(context, &version).await?.unwrap_or_default();
+    selection: &FileSelection<'_>,
+) -> Result<(Vec<VersionFile>, usize)> {
+    // A manifest may be kept longer than its run.
+    let manifest = match size(context, &version.run_id, &version.path(MANIFEST)?).await? {
+        Some(_) => read(context, &version).await?.unwrap_or_default(),
+        None => Arc::default(),
+    };
     let version = Arc::new(version);
     let others = others.iter().filter_map(|(id, members)| Some((id, members.as_object()?)));
     let others: BTreeMap<&str, Arc<Owner>> =
         others.map(|(id, members)| (id.as_str(), Arc::new(Owner::new(id, members)))).collect();
-    let uploaded = manifest.contents.into_iter().filter(|(_, entry)| entry.reference.is_none());
-    let file = |(name, entry): (String, Entry)| {
+    let (selected, total) = selection.select(manifest.files(), |(name, _)| name.as_str());
+    let file = |(name, entry): (&String, &Entry)| {
         let owner = others.get(entry.owner(&version.id)).unwrap_or(&version);
-        VersionFile { name, size: entry.size, owner: Arc::clone(owner) }
+        VersionFile { name: name.clone(), size: entry.size, owner: Arc::clone(owner) }
     };
-    Ok(uploaded.map(file).collect())
+    Ok((selected.into_iter().map(file).collect(), total))
 }
 
 /// The run and the path of a file, by the id of its owner, and its digest in hexadecimal digits.
@@ -291,7 +325,16 @@ async fn committed_text(context: &CallContext, version: &Owner) -> Result<Option
 }
 
 /// The manifest of a version; `None` if it is not there.
-async fn read(context: &CallContext, version: &Owner) -> Result<Option<Manifest>> {
+async fn read(context: &CallContext, version: &Owner) -> Result<Option<Arc<SharedManifest>>> {
+    let parsed = || read_parsed(context, version);
+    match &version.manifest_digest {
+        Some(digest) => context.manifests.get_or_read(digest, parsed).await,
+        // Another text may replace it.
+        None => Ok(parsed().await?.map(|manifest| Arc::new(manifest.into()))),
+    }
+}
+
+async fn read_parsed(context: &CallContext, version: &Owner) -> Result<Option<Manifest>> {
     match committed_text(context, version).await? {
         Some(text) => context.large_work.run(text.len(), move || Manifest::parse(&text)).await.map(Some),
         None => Ok(None),

@@ -33,7 +33,7 @@ const MEMBER_BYTES: usize = 64;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Manifest {
-    pub(crate) contents: BTreeMap<String, Entry>,
+    contents: BTreeMap<String, Entry>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -44,7 +44,7 @@ pub(crate) struct Entry {
     pub(crate) size: Option<u64>,
     /// The address of something that is not uploaded.
     #[serde(rename = "ref")]
-    pub(crate) reference: Option<String>,
+    reference: Option<String>,
     /// The id of the owner, which may be missing in a file of the version itself.
     #[serde(rename = "birthArtifactID")]
     owner: Option<String>,
@@ -69,6 +69,15 @@ impl Manifest {
     /// The uploaded files by their names.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&String, &Entry)> {
         self.contents.iter().filter(|(_, entry)| entry.reference.is_none())
+    }
+
+    /// The approximate memory of the parsed manifest.
+    pub(crate) fn memory(&self) -> usize {
+        let texts = |entry: &Entry| {
+            let optional = [&entry.reference, &entry.owner].into_iter().flatten();
+            entry.digest.len() + optional.map(String::len).sum::<usize>()
+        };
+        self.contents.iter().map(|(name, entry)| ENTRY_BYTES + name.len() + texts(entry)).sum()
     }
 
     /// The number of files, and their size.

@@ -21,6 +21,7 @@ use crate::error::{Result, WandbError};
 use crate::file_stream;
 use crate::json_text::check_request;
 use crate::manifest::{file_by_digest, manifest_at};
+use crate::manifest_cache::ManifestCache;
 use crate::metered_channel::metered;
 use crate::names::{RunName, file_path};
 use crate::route::Route;
@@ -91,15 +92,18 @@ pub struct Wandb {
     types: Arc<FieldTypes>,
     memory: AnswerMemory,
     large_work: LargeWork,
+    manifests: ManifestCache,
 }
 
 impl Wandb {
     pub fn new(large_work: LargeWork) -> Self {
         let definitions = schema::definitions();
+        let memory = AnswerMemory::default();
         Self {
             schema: schema::build(&definitions),
             types: Arc::new(FieldTypes::new(&definitions)),
-            memory: AnswerMemory::default(),
+            manifests: ManifestCache::new(memory.clone()),
+            memory,
             large_work,
         }
     }
@@ -119,6 +123,7 @@ impl Wandb {
             permits,
             budget: Arc::new(Budget::new(self.memory.clone())),
             large_work: self.large_work.clone(),
+            manifests: self.manifests.clone(),
         };
         match route {
             Route::Graphql => self.execute(context, &body).await,
