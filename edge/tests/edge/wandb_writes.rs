@@ -19,6 +19,7 @@ use super::frontier::Frontier;
 
 const GET_RUN: &str = "runs.v1.RunService/Get";
 const GET_FILE: &str = "artifacts.v1.ArtifactService/Get";
+const LIST_FILES: &str = "artifacts.v1.ArtifactService/List";
 const GET_DOCUMENT: &str = "documents.v1.DocumentService/Get";
 const SEARCH_RUNS: &str = "search.v1.SearchService/Runs";
 const WRITE_DOCUMENT: &str = "documents.v1.DocumentService/Write";
@@ -440,7 +441,7 @@ async fn a_version_is_committed_once_its_files_are_applied() {
     let port = Port::with_run("r:p");
     port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "PENDING"}))]);
     port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
-    port.backend.answers("artifacts.v1.ArtifactService/List", [artifacts::ListResponse::default()]);
+    port.backend.answers(LIST_FILES, [artifacts::ListResponse::default()]);
     port.backend.answers(GET_FILE, file_with("{}"));
     port.backend.sets_late([true]);
     let (status, answer) = port.send("/graphql", json!({"query": COMMIT})).await;
@@ -451,6 +452,16 @@ async fn a_version_is_committed_once_its_files_are_applied() {
 }
 
 const COMMIT: &str = r#"mutation { commitArtifact(input: {artifactID: "x"}) { artifact { id } } }"#;
+
+/// The only file in the folder of the version, with another size than in its manifest.
+fn stored_files() -> artifacts::ListResponse {
+    let file = |name: &str, size| artifacts::Artifact {
+        path: format!("wandb-artifacts/x/{name}"),
+        size: Some(size),
+        ..artifacts::Artifact::default()
+    };
+    artifacts::ListResponse { artifacts: vec![file("added.txt", 4), file("wandb_manifest.json", 99)] }
+}
 
 /// A file of the version itself, and a file of the version from which it was drafted.
 const DRAFT: &str = r#"{"contents": {
@@ -464,13 +475,18 @@ async fn a_draft_of_a_version_has_the_files_of_the_version() {
     port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "PENDING"}))]);
     port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
     port.backend.answers(GET_FILE, file_with(DRAFT));
+    port.backend.answers(LIST_FILES, [stored_files()]);
     let answer = port.execute(COMMIT).await;
     assert_eq!(answer["data"]["commitArtifact"]["artifact"]["id"], "x", "{answer}");
     let written: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
     let written: Value = serde_json::from_slice(&written.content).unwrap();
     let owners = json!({"old": {"project": "p", "run": "r", "run_id": "r:p"}});
     assert_eq!((&written["owners"], &written["state"]), (&owners, &json!("COMMITTED")));
-    assert_eq!((&written["file_count"], &written["size"]), (&json!(2), &json!(8)));
+    assert_eq!(
+        (&written["file_count"], &written["size"]),
+        (&json!(2), &json!(9)),
+        "4 stored, and 5 in the manifest"
+    );
 
     let owners = json!({"old": {"project": "q", "run": "first", "run_id": "first:q"}});
     port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "COMMITTED", "owners": owners}))]);
@@ -496,6 +512,7 @@ async fn rule_111_a_manifest_that_was_replaced_is_not_read() {
     port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "PENDING"}))]);
     port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
     port.backend.answers(GET_FILE, file_with(DRAFT));
+    port.backend.answers(LIST_FILES, [stored_files()]);
     port.execute(COMMIT).await;
     let written: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
     let written: Value = serde_json::from_slice(&written.content).unwrap();

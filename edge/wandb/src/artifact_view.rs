@@ -521,7 +521,7 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
     Ok(connection(nodes, start, total))
 }
 
-/// The number of files of a version, and their size.
+/// The number of files in the folder of a version that have arrived, and their size.
 pub(crate) async fn totals(context: &CallContext, run_id: &str, id: &str) -> Result<(u64, u64)> {
     let folder = format!("{ARTIFACT_FOLDER}{id}/");
     let mut count = 0;

@@ -330,11 +330,9 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
         return Ok(json!({"artifact": node(context, entity_of(&artifact), &artifact).await?}));
     }
     let complete = manifest::complete(context, &artifact).await?;
-    let (file_count, bytes) = if complete.other_owners.is_empty() {
-        totals(context, text(&artifact, "run_id"), &id).await?
-    } else {
-        complete.manifest.totals()
-    };
+    let (own_count, own_bytes) = totals(context, text(&artifact, "run_id"), &id).await?;
+    // Those of other runs are not looked up: there may be 100,000.
+    let (other_count, other_bytes) = complete.manifest.totals_of_others(&id);
     let name = own_collection(&artifact)?;
     let add = |members: &mut Members| add_version(members, &artifact);
     let version = documents::change(&context.channels, COLLECTIONS, &name, Effect::Adds, add).await?;
@@ -343,8 +341,8 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
             return Err(WandbError::missing("the artifact was deleted"));
         }
         members.insert("version".to_owned(), version.into());
-        members.insert("file_count".to_owned(), file_count.into());
-        members.insert("size".to_owned(), bytes.into());
+        members.insert("file_count".to_owned(), (own_count + other_count).into());
+        members.insert("size".to_owned(), own_bytes.saturating_add(other_bytes).into());
         members.insert("state".to_owned(), COMMITTED.into());
         complete.describe(members);
         Ok(members.clone())

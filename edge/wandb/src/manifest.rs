@@ -196,7 +196,7 @@ pub(crate) struct CompleteVersion {
     pub(crate) manifest: Manifest,
     manifest_digest: String,
     /// The owners of files besides this version.
-    pub(crate) other_owners: Map<String, Value>,
+    other_owners: Map<String, Value>,
 }
 
 impl CompleteVersion {

@@ -132,9 +132,9 @@ mod tests {
         Manifest::parse(format!(r#"{{"contents": {{{}}}}}"#, entries.join(",")).as_bytes()).unwrap()
     }
 
-    fn count(cache: &ManifestCache, digest: &str, read: Result<Option<Manifest>>) -> Result<Option<u64>> {
+    fn count(cache: &ManifestCache, digest: &str, read: Result<Option<Manifest>>) -> Result<Option<usize>> {
         let found = block_on(cache.get_or_read(digest, move || async move { read }))?;
-        Ok(found.map(|manifest| manifest.totals().0))
+        Ok(found.map(|manifest| manifest.files().count()))
     }
 
     #[test]

@@ -80,9 +80,10 @@ impl Manifest {
         self.contents.iter().map(|(name, entry)| ENTRY_BYTES + name.len() + texts(entry)).sum()
     }
 
-    /// The number of files, and their size.
-    pub(crate) fn totals(&self) -> (u64, u64) {
-        self.files().fold((0, 0), |(count, bytes): (u64, u64), (_, entry)| {
+    /// The number of files of other versions than this one, and their size as the client has sent it.
+    pub(crate) fn totals_of_others(&self, version: &str) -> (u64, u64) {
+        let others = self.files().filter(|(_, entry)| entry.owner(version) != version);
+        others.fold((0, 0), |(count, bytes): (u64, u64), (_, entry)| {
             (count + 1, bytes.saturating_add(entry.size.unwrap_or_default()))
         })
     }
@@ -209,7 +210,7 @@ mod tests {
         let owners: Vec<_> =
             manifest.files().map(|(name, entry)| (name.as_str(), entry.owner("v1"))).collect();
         assert_eq!(owners, [("a", "v0"), ("b", "v1"), ("c", "v1"), ("own", "v0")]);
-        assert_eq!(manifest.totals(), (4, 23));
+        assert_eq!(manifest.totals_of_others("v1"), (2, 11));
         assert_eq!(manifest.owners_besides("v1"), BTreeSet::from(["v0"]));
         let text = String::from_utf8(text).unwrap();
         for kept in [
@@ -254,7 +255,7 @@ mod tests {
             let error = Manifest::parse(wrong.as_bytes()).unwrap_err();
             assert!(error.message.contains("log it again"), "{wrong}: {error}");
         }
-        assert_eq!(Manifest::parse(b"{}").unwrap().totals(), (0, 0));
+        assert_eq!(Manifest::parse(b"{}").unwrap().files().count(), 0);
     }
 
     #[test]
