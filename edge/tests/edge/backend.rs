@@ -32,6 +32,8 @@ struct PreparedAnswer {
 #[derive(Default)]
 struct Methods {
     answers: HashMap<String, PreparedAnswer>,
+    /// The answers to the next requests of a method, before those in `answers`.
+    next: HashMap<String, VecDeque<PreparedAnswer>>,
     requests: HashMap<String, Vec<Bytes>>,
     /// Positions in the log that the requests of each method have waited for; empty: none.
     positions: HashMap<String, Vec<String>>,
@@ -44,6 +46,23 @@ impl Backend {
     /// from now on.
     pub(crate) fn answers<M: Message>(&self, method: &str, messages: impl IntoIterator<Item = M>) {
         self.prepare(method, messages, Some(Status::ok("")), None);
+    }
+
+    /// Sets the message or the failure with which each of the next requests of a method is answered.
+    pub(crate) fn answers_next<M: Message>(
+        &self,
+        method: &str,
+        answers: impl IntoIterator<Item = Result<M, Status>>,
+    ) {
+        let prepared = answers.into_iter().map(|answer| match answer {
+            Ok(message) => PreparedAnswer {
+                messages: vec![message.encode_to_vec().into()],
+                end: Some(Status::ok("")),
+                held: None,
+            },
+            Err(status) => PreparedAnswer { messages: Vec::new(), end: Some(status), held: None },
+        });
+        self.0.lock().unwrap().next.insert(format!("/matyan.{method}"), prepared.collect());
     }
 
     /// Like `answers`, but the stream then stays open, once. The receiver resolves when the
@@ -127,6 +146,9 @@ impl Service<Request<Body>> for Backend {
             if is_late {
                 let end = Some(not_yet_applied());
                 return Ok(respond(PreparedAnswer { messages: Vec::new(), end, held: None }));
+            }
+            if let Some(next) = methods.next.get_mut(&path).and_then(VecDeque::pop_front) {
+                return Ok(respond(next));
             }
             let prepared = methods.answers.get_mut(&path);
             let prepared = prepared.unwrap_or_else(|| panic!("no answer was set for {path}"));

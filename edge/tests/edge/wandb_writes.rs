@@ -654,6 +654,33 @@ async fn a_file_of_an_artifact_is_read_by_its_digest() {
     }
 }
 
+/// The versions that have files of a deleted version know where they are. An older client does not say which version it reads.
+#[tokio::test]
+async fn a_file_of_a_deleted_version_is_read_by_its_digest() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_FILE, file_with(&DRAFT.replace("\"old\"", "\"gone\"")));
+    let missing = || Err(Status::not_found("no document"));
+    let places = json!({"gone": {"project": "q", "run": "first", "run_id": "first:q"}});
+    for (path, owners, expected) in [
+        ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", places.clone(), 200),
+        ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", Value::Null, 404),
+        ("/artifactsV2/default/me/gone/0b", places, 404),
+    ] {
+        let version = || Ok(version_with(json!({"state": "COMMITTED", "owners": owners})));
+        port.backend.answers_next(GET_DOCUMENT, [missing(), version(), version()]);
+        let request = Request::get(path).header("host", "localhost:1").body(Body::empty()).unwrap();
+        let status = port.edge.answer(request).await.status().as_u16();
+        assert_eq!(status, expected, "{path} {owners}");
+        if expected == 200 {
+            let read: artifacts::GetRequest = port.backend.last_request(GET_FILE);
+            assert_eq!(
+                (read.run_id.as_str(), read.path.as_str()),
+                ("first:q", "wandb-artifacts/gone/kept.txt")
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn rule_111_a_version_without_a_manifest_is_not_committed() {
     let port = Port::with_run("r:p");

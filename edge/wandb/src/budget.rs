@@ -3,7 +3,8 @@
 //! their results by the channels, pages before they are read, lists before their objects are resolved, and values
 //! when they are computed. A request that exceeds its budget makes no further calls, and is refused as a whole.
 //!
-//! Each limit is far above what W&B's clients ask for: a page of 1,000 runs needs about 2,000 calls and 60,000 fields.
+//! The search for a single file of an artifact has the same budget. Each limit is far above what W&B's clients ask for: a
+//! page of 1,000 runs needs about 2,000 calls and 60,000 fields.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -30,7 +30,7 @@ pub(crate) struct CallContext {
     pub(crate) user: String,
     /// `None` if readers of URLs use their own credentials, or if the server asks for no credentials.
     pub(crate) permits: Option<PermitMaker>,
-    /// The budget of the request, if it is a GraphQL request.
+    /// The budget of the request: of GraphQL, or of a search for a file.
     pub(crate) budget: Arc<Budget>,
     /// Shared by all requests of the port, as are the manifests.
     pub(crate) large_work: LargeWork,

@@ -61,7 +61,7 @@ impl Owner {
         }
     }
 
-    fn of_version(version: &Members) -> Self {
+    pub(crate) fn of_version(version: &Members) -> Self {
         Self::new(text(version, "id"), version)
     }
 
@@ -95,6 +95,11 @@ pub(crate) struct VersionFile {
 /// The owners of files of a version besides itself. Null if there are none.
 pub(crate) fn other_owners(version: &Members) -> &Value {
     version.get(OWNERS).unwrap_or(&Value::Null)
+}
+
+/// One of the other owners of files of a version.
+pub(crate) fn other_owner(version: &Members, id: &str) -> Option<Owner> {
+    Some(Owner::new(id, other_owners(version).get(id)?.as_object()?))
 }
 
 /// Whether the other owners of files of a version have their files, which are deleted with their runs.
@@ -158,25 +163,6 @@ pub(crate) async fn files(
         VersionFile { name: name.clone(), size: entry.size, owner: Arc::clone(owner) }
     };
     Ok((selected.into_iter().map(file).collect(), total))
-}
-
-/// The run and the path of a file, by the id of its owner, and its digest in hexadecimal digits.
-pub(crate) async fn file_by_digest(
-    context: &CallContext,
-    owner: &str,
-    digest: &str,
-) -> Result<(String, String)> {
-    let missing = || {
-        WandbError::missing(
-            "no version of an artifact has this file: it was deleted, or was never uploaded; log the artifact again",
-        )
-    };
-    let version = documents::read(&context.channels, ARTIFACTS, owner).await?.ok_or_else(missing)?;
-    let owner = Owner::of_version(&version);
-    let manifest = read(context, &owner).await?.ok_or_else(missing)?;
-    let name = manifest.name_by_digest(&owner.id, digest).ok_or_else(missing)?;
-    let path = owner.path(name)?;
-    Ok((owner.run_id, path))
 }
 
 /// Sets the base of a version, and whether its manifest has only the files that are added to the base.
@@ -325,7 +311,7 @@ async fn committed_text(context: &CallContext, version: &Owner) -> Result<Option
 }
 
 /// The manifest of a version; `None` if it is not there.
-async fn read(context: &CallContext, version: &Owner) -> Result<Option<Arc<SharedManifest>>> {
+pub(crate) async fn read(context: &CallContext, version: &Owner) -> Result<Option<Arc<SharedManifest>>> {
     let parsed = || read_parsed(context, version);
     match &version.manifest_digest {
         Some(digest) => context.manifests.get_or_read(digest, parsed).await,

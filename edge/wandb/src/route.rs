@@ -20,6 +20,8 @@ pub enum Route {
     },
     /// Reads a file of an artifact by the version that was made with it, and by its digest.
     FileByDigest {
+        /// The collection of the version that the client reads, which may be another version.
+        collection: Option<CollectionName>,
         version: String,
         digest: String,
     },
@@ -30,6 +32,13 @@ pub enum Route {
         project: String,
         run: String,
     },
+}
+
+/// The names of a collection of artifacts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CollectionName {
+    pub project: String,
+    pub name: String,
 }
 
 impl Route {
@@ -48,13 +57,22 @@ impl Route {
                 path: decoded(&rest.join("/"))?,
             }),
             // An older client sends no names, and a newer one those of the project, the collection and the file.
-            (
-                &Method::GET,
-                ["artifactsV2", _, _, version, digest] | ["artifactsV2", _, _, _, _, version, digest, _],
-            ) => Some(Self::FileByDigest { version: decoded(version)?, digest: decoded(digest)? }),
+            (&Method::GET, ["artifactsV2", _, _, version, digest]) => Some(Self::FileByDigest {
+                collection: None,
+                version: decoded(version)?,
+                digest: decoded(digest)?,
+            }),
+            (&Method::GET, ["artifactsV2", _, _, project, name, version, digest, _]) => {
+                let collection = CollectionName { project: decoded(project)?, name: decoded(name)? };
+                Some(Self::FileByDigest {
+                    collection: Some(collection),
+                    version: decoded(version)?,
+                    digest: decoded(digest)?,
+                })
+            }
             // A page of the web UI would be taken for the file.
             (&Method::GET, ["artifactsV2", ..]) => {
-                Some(Self::FileByDigest { version: String::new(), digest: String::new() })
+                Some(Self::FileByDigest { collection: None, version: String::new(), digest: String::new() })
             }
             (&Method::GET, [_, project, "runs", run]) => {
                 Some(Self::RunPage { project: decoded(project)?, run: decoded(run)? })
@@ -113,14 +131,18 @@ mod tests {
         assert_eq!(Route::find(&Method::POST, "/graphql"), Some(Route::Graphql));
         let page = Route::RunPage { project: text("p"), run: text("r") };
         assert_eq!(Route::find(&Method::GET, "/me/p/runs/r"), Some(page));
-        for by_digest in ["/artifactsV2/default/me/p/data/1f/0a/a.txt", "/artifactsV2/default/me/1f/0a"] {
-            let route = Route::FileByDigest { version: text("1f"), digest: text("0a") };
+        let collection = CollectionName { project: text("p"), name: text("da ta") };
+        for (by_digest, collection) in [
+            ("/artifactsV2/default/me/p/da%20ta/1f/0a/a.txt", Some(collection)),
+            ("/artifactsV2/default/me/1f/0a", None),
+        ] {
+            let route = Route::FileByDigest { collection, version: text("1f"), digest: text("0a") };
             assert_eq!(Route::find(&Method::GET, by_digest), Some(route), "{by_digest}");
         }
         let without_version = Route::find(&Method::GET, "/artifactsV2/default/me/p/data/0a/a.txt");
         assert_eq!(
             without_version,
-            Some(Route::FileByDigest { version: String::new(), digest: String::new() })
+            Some(Route::FileByDigest { collection: None, version: String::new(), digest: String::new() })
         );
         for (method, path) in [
             (Method::GET, "/graphql"),

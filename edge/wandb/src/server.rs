@@ -18,9 +18,10 @@ use crate::budget::{AnswerMemory, AnswerShare, Budget};
 use crate::call::{CallContext, GraphqlCall, PermitMaker};
 use crate::document::{self, FieldTypes, check_text, default_variables};
 use crate::error::{Result, WandbError};
+use crate::file_by_digest::{self, FileDigest};
 use crate::file_stream;
 use crate::json_text::check_request;
-use crate::manifest::{file_by_digest, manifest_at};
+use crate::manifest::manifest_at;
 use crate::manifest_cache::ManifestCache;
 use crate::metered_channel::metered;
 use crate::names::{RunName, file_path};
@@ -147,8 +148,9 @@ impl Wandb {
                     None => read_file(&context, &name, &path).await.map(Answer::File),
                 }
             }
-            Route::FileByDigest { version, digest } => {
-                let (run_id, path) = file_by_digest(&context, &version, &digest).await?;
+            Route::FileByDigest { collection, version, digest } => {
+                let file = FileDigest { collection: collection.as_ref(), owner: &version, digest: &digest };
+                let (run_id, path) = find_file(&context, file).await?;
                 let found = open_file(&context, run_id, &path).await;
                 found.map(Answer::File).map_err(|status| reading_error(status, &path))
             }
@@ -224,6 +226,16 @@ fn writer(headers: &HeaderMap) -> Result<Option<String>> {
     let writer = value.to_str().ok().filter(|writer| !writer.is_empty() && writer.len() <= WRITER_BYTES);
     let writer = writer.ok_or_else(|| WandbError::invalid(format!("the header `{WRITER}` is not an id")))?;
     Ok(Some(writer.to_owned()))
+}
+
+/// The run and the path of a file, found at the cost of the budget.
+async fn find_file(context: &CallContext, file: FileDigest<'_>) -> Result<(String, String)> {
+    let channels = metered(context.channels.clone(), &context.budget);
+    let found = file_by_digest::find(&CallContext { channels, ..context.clone() }, file).await;
+    match context.budget.refusal() {
+        Some(refusal) => Err(refusal.clone()),
+        None => found,
+    }
 }
 
 /// A file whose content is in memory, until the body is dropped.

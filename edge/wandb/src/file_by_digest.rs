@@ -1,0 +1,62 @@
+//! Single files of artifacts, which clients read by the version that was made with them, and by their digest.
+
+use matyan_channels::Channels;
+
+use crate::artifact_view::{collection_name, versions};
+use crate::call::CallContext;
+use crate::documents::{self, ARTIFACTS, COLLECTIONS};
+use crate::error::{Result, WandbError};
+use crate::manifest::{self, Owner};
+use crate::route::CollectionName;
+
+/// Versions of a collection that are searched, the newest first, for the place of a version that was deleted.
+const MAX_SEARCHED: usize = 1_000;
+
+/// The file that a client reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileDigest<'r> {
+    /// The collection of the version whose file the client reads. Older clients do not send it.
+    pub(crate) collection: Option<&'r CollectionName>,
+    /// The id of the version that was made with the file.
+    pub(crate) owner: &'r str,
+    /// Hexadecimal digits.
+    pub(crate) digest: &'r str,
+}
+
+/// The run and the path of a file.
+pub(crate) async fn find(context: &CallContext, file: FileDigest<'_>) -> Result<(String, String)> {
+    let missing = || {
+        WandbError::missing(
+            "no version of an artifact has this file: it was deleted, or was never uploaded; log the artifact again",
+        )
+    };
+    let owner = owner(&context.channels, file).await?.ok_or_else(missing)?;
+    let manifest = manifest::read(context, &owner).await?.ok_or_else(missing)?;
+    let name = manifest.name_by_digest(&owner.id, file.digest).ok_or_else(missing)?;
+    let path = owner.path(name)?;
+    Ok((owner.run_id, path))
+}
+
+/// The version that was made with a file. If it was deleted, its place is in the documents of the versions that have its files.
+async fn owner(channels: &Channels, file: FileDigest<'_>) -> Result<Option<Owner>> {
+    if let Some(version) = documents::read(channels, ARTIFACTS, file.owner).await? {
+        return Ok(Some(Owner::of_version(&version)));
+    }
+    match file.collection {
+        Some(collection) => owner_in(channels, collection, file.owner).await,
+        None => Ok(None),
+    }
+}
+
+async fn owner_in(channels: &Channels, collection: &CollectionName, owner: &str) -> Result<Option<Owner>> {
+    let Ok(name) = collection_name(&collection.project, &collection.name) else { return Ok(None) };
+    let collection = documents::read(channels, COLLECTIONS, &name).await?.unwrap_or_default();
+    let ids = versions(&collection).rev().filter_map(|version| version["id"].as_str());
+    for id in ids.take(MAX_SEARCHED) {
+        let version = documents::read(channels, ARTIFACTS, id).await?.unwrap_or_default();
+        if let Some(found) = manifest::other_owner(&version, owner) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
