@@ -87,6 +87,29 @@ fn input_run(input: &Arguments) -> Result<RunName> {
     RunName::new(project_or_default(input.text("projectName")?), input.required("runName")?)
 }
 
+/// Returns whether a path is the folder of artifacts, or in it.
+fn is_of_artifacts(path: &str) -> bool {
+    format!("{path}/").starts_with(ARTIFACT_FOLDER)
+}
+
+/// Refuses to upload a file of an artifact as a file of its run. Versions refuse uploads after their commit.
+fn check_not_of_artifacts(path: &str) -> Result<()> {
+    if !is_of_artifacts(path) {
+        return Ok(());
+    }
+    Err(WandbError::invalid(format!(
+        "`{}` is in the folder of the files of artifacts: save the file in another folder, or log an artifact",
+        path.escape_debug()
+    )))
+}
+
+/// The path of a file that a client uploads to a run.
+fn run_file_path(name: &str) -> Result<String> {
+    let path = file_path(name)?;
+    check_not_of_artifacts(&path)?;
+    Ok(path)
+}
+
 fn checked_count(names: &[&str]) -> Result<()> {
     if names.len() > MAX_FILES {
         return Err(WandbError::invalid(format!(
@@ -107,7 +130,7 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     let mut files = Vec::new();
     let mut upload_headers = Vec::new();
     for file in names {
-        let path = file_path(file)?;
+        let path = run_file_path(file)?;
         let upload = sign(context, &run.run_id, &path).await?;
         batch.announce(&run.run_id, &path);
         files.push(json!({"name": file, "uploadUrl": upload.url}));
@@ -126,7 +149,7 @@ pub(crate) async fn mark_uploaded(context: &CallContext, arguments: &Arguments) 
     let run = find(context, &name).await?.ok_or_else(|| no_run(&name.id))?;
     let mut batch = RunBatch::default();
     for file in names {
-        batch.announce(&run.run_id, &file_path(file)?);
+        batch.announce(&run.run_id, &run_file_path(file)?);
     }
     publish(&context.channels, &run.run_id, batch).await?;
     Ok(json!({"success": true}))
@@ -331,6 +354,7 @@ pub(crate) async fn url(context: &CallContext, file: &Node, arguments: &Argument
     }
     let run_id = file.known(RUN_ID)?;
     let path = file.known("_path")?;
+    check_not_of_artifacts(path)?;
     let upload = sign(context, run_id, path).await?;
     let mut batch = RunBatch::default();
     batch.announce(run_id, path);
@@ -341,9 +365,7 @@ pub(crate) async fn url(context: &CallContext, file: &Node, arguments: &Argument
 /// The run and the path of a file, by the id that clients got. Files of artifacts are deleted with their run.
 fn parsed_id(id: &str) -> Result<(&str, &str)> {
     match id.split_once('/') {
-        Some((run_id, path)) if !path.is_empty() && !format!("{path}/").starts_with(ARTIFACT_FOLDER) => {
-            Ok((run_id, path))
-        }
+        Some((run_id, path)) if !path.is_empty() && !is_of_artifacts(path) => Ok((run_id, path)),
         _ => Err(WandbError::invalid(format!("`{}` is not the id of a file of a run", id.escape_debug()))),
     }
 }
@@ -389,6 +411,18 @@ mod tests {
             ("a", "", false),
         ] {
             assert_eq!(is_like(name, pattern), expected, "{name} {pattern}");
+        }
+    }
+
+    #[test]
+    fn rule_111_files_of_artifacts_are_not_uploaded_as_files_of_their_run() {
+        for file in ["a", "wandb-artifacts.txt", "a/wandb-artifacts/x"] {
+            assert_eq!(run_file_path(file).unwrap(), file);
+        }
+        for file in ["wandb-artifacts", "wandb-artifacts/x/a", "./wandb-artifacts/x/a", "wandb-artifacts\\x"]
+        {
+            let error = run_file_path(file).unwrap_err();
+            assert!(error.message.contains("folder of the files of artifacts"), "{file} {error}");
         }
     }
 
