@@ -35,7 +35,7 @@ impl GrpcMetrics {
         let seconds = HistogramVec::new(
             HistogramOpts::new(
                 "matyan_grpc_request_duration_seconds",
-                "Time until the end of gRPC calls, except of those that last as long as their client wants.",
+                "Time until the end of gRPC calls, except calls that last as long as their client wants.",
             )
             .buckets(buckets.to_vec()),
             &["method"],

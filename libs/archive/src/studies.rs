@@ -79,7 +79,7 @@ fn study(data: &JsonObject) -> Result<pb::StudyDescription> {
     let directions = data.texts("directions")?.into_iter().map(|name| match name.as_str() {
         "minimize" => Ok(i32::from(studies::Direction::Minimize)),
         "maximize" => Ok(i32::from(studies::Direction::Maximize)),
-        other => Err(data.error(format!("`directions` has `{other}`, which is no direction"))),
+        other => Err(data.error(format!("`directions` has `{other}`, which is not a direction"))),
     });
     Ok(pb::StudyDescription {
         name: data.required_text("name")?,
@@ -139,7 +139,7 @@ fn trial(data: &JsonObject) -> Result<studies::Trial> {
         None => studies::TrialState::Unspecified,
         Some(name) => {
             let found = STATES.iter().find(|(_, known)| *known == name).map(|(state, _)| *state);
-            found.ok_or_else(|| data.error(format!("`state` is `{name}`, which is no state")))?
+            found.ok_or_else(|| data.error(format!("`state` is `{name}`, which is not a state")))?
         }
     };
     let wrong = |key: &str| data.error(format!("`{key}` has an entry of another form"));

@@ -38,7 +38,9 @@ def add_commands(commands: Any) -> None:
     way = login.add_mutually_exclusive_group()
     way.add_argument("--code", action="store_true", help="show a code; the default on a terminal")
     way.add_argument(
-        "--paste", action="store_true", help="read a token; the default if the input is no terminal"
+        "--paste",
+        action="store_true",
+        help="read a token; the default if the input is not a terminal",
     )
     login.add_argument("--project", metavar="NAME", help="with a code: for this project only")
     login.add_argument(

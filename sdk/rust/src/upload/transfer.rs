@@ -100,7 +100,8 @@ async fn presign(gateway: &HttpClient, artifact: &Artifact<'_>) -> Result<Upload
     };
     let mut target = UploadTarget::read(gateway, PRESIGN, &answer).await?;
     let content_type = HeaderValue::from_str(artifact.content_type);
-    let content_type = content_type.map_err(|_| malformed(PRESIGN, "a type of content that is no header"))?;
+    let content_type =
+        content_type.map_err(|_| malformed(PRESIGN, "a content type that is not valid in a header"))?;
     target.headers.entry(CONTENT_TYPE).or_insert(content_type);
     Ok(target)
 }

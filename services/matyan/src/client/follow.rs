@@ -49,7 +49,7 @@ pub(crate) struct FollowFlags {
 pub(super) async fn run(flags: FollowFlags) -> Result<(), Error> {
     if !flags.dir.is_dir() {
         let message = format!(
-            "{} is not a directory: give the one with the event files, or create it",
+            "{} is not a directory: give the directory with the event files, or create it",
             flags.dir.display()
         );
         return Err(Error::Message(message));

@@ -62,7 +62,7 @@ pub(crate) struct AskedFlags {
     /// Show a code to type in a browser; the default on a terminal
     #[arg(long, conflicts_with_all = ["paste", "token_file"])]
     code: bool,
-    /// Ask for a token; the default if the input is no terminal
+    /// Ask for a token; the default if the input is not a terminal
     #[arg(long, conflicts_with = "token_file")]
     paste: bool,
     /// With a code: for this project only

@@ -54,7 +54,7 @@ pub(crate) struct DeclaredToken {
     pub(crate) project: Option<String>,
     /// `None` for all roles of the principal.
     pub(crate) limit: Option<Role>,
-    /// The beginning of the day on which it expires; `None`: never.
+    /// The beginning of the day on which it expires; `None` if it never expires.
     pub(crate) expires_us: Option<i64>,
 }
 
@@ -126,7 +126,8 @@ fn read_roles(roles: &Table) -> Result<Vec<DeclaredRole>, String> {
             ));
         };
         for text in granted {
-            let text = text.as_str().ok_or_else(|| format!("has a role of `{principal}` that is no text"))?;
+            let text =
+                text.as_str().ok_or_else(|| format!("has a role of `{principal}` that is not text"))?;
             let (project, role) =
                 granted_role(text).map_err(|problem| format!("{problem} (of `{principal}`)"))?;
             if principal == ANONYMOUS && role != Role::Viewer {
@@ -145,7 +146,7 @@ fn read_roles(roles: &Table) -> Result<Vec<DeclaredRole>, String> {
 
 fn read_token(value: &Value) -> Result<DeclaredToken, String> {
     let Value::Table(token) = value else {
-        return Err("has a token that is no table; write `[[tokens]]` before each".to_owned());
+        return Err("has a token that is not a table; write `[[tokens]]` before each".to_owned());
     };
     if let Some(unknown) = token.keys().find(|key| !TOKEN_KEYS.contains(&key.as_str())) {
         return Err(format!("has a token with the unknown key `{unknown}`; use {}", TOKEN_KEYS.join(", ")));
@@ -179,7 +180,7 @@ fn required<'t>(token: &'t Table, key: &str) -> Result<&'t str, String> {
 
 fn text<'t>(token: &'t Table, key: &str) -> Result<Option<&'t str>, String> {
     let Some(value) = token.get(key) else { return Ok(None) };
-    value.as_str().map(Some).ok_or_else(|| format!("has a token whose `{key}` is no text"))
+    value.as_str().map(Some).ok_or_else(|| format!("has a token whose `{key}` is not text"))
 }
 
 /// The text is not repeated: it may be a token.
@@ -196,7 +197,7 @@ fn read_digest(text: &str, principal: &str) -> Result<TokenDigest, String> {
 fn read_day(value: &Value, principal: &str) -> Result<i64, String> {
     let wrong = || {
         format!(
-            "has a token of `{principal}` whose `expires` is no day; write a day such as 2027-06-30, without quotes"
+            "has a token of `{principal}` whose `expires` is not a day; write a day such as 2027-06-30, without quotes"
         )
     };
     let Value::Datetime(Datetime { date: Some(date), time: None, offset: None }) = value else {

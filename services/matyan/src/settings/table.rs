@@ -185,9 +185,9 @@ settings! {
     /// respond
     SHUTDOWN_FLUSH_TIMEOUT: Duration = Setting::new("shutdown_flush_timeout", &["SHUTDOWN_FLUSH_TIMEOUT"], parse::seconds)
         .default("5");
-    /// Maximum number of WebSockets per port; above 10000, which is their own limit, also of other
-    /// connections and of calls; one address other than localhost, or with access control one
-    /// principal, may have three quarters of each
+    /// Maximum number of WebSockets per port; other connections and calls have limits of 10000
+    /// each, or of this number if it is higher; one address other than localhost, or with access
+    /// control one principal, may have three quarters of each
     MAX_CONNECTIONS: usize = Setting::new("max_connections", &["MATYAN_MAX_CONNECTIONS"], parse::connections)
         .default("10000").chart("frontier.maxConnections");
     /// Maximum time in seconds of a call, except of watches, followed logs, ingestion, transfers of
@@ -239,8 +239,8 @@ settings! {
     /// `optuna` and `wandb`; with `mlflow` or `wandb`, the query port also accepts data
     PROTOCOLS: Vec<Protocol> = Setting::new("protocols", &["MATYAN_PROTOCOLS"], parse::protocols)
         .default("mlflow,optuna,wandb").flag("protocols", "NAMES", &[UP, BACKEND]);
-    /// Directory of event files of TensorBoard to follow, also new ones: each folder with such files is a run of
-    /// the default project
+    /// Directory of TensorBoard event files to follow, including new ones: each folder with such files is a
+    /// run of the default project
     LOGDIR: PathBuf = Setting::new("logdir", &["MATYAN_LOGDIR"], parse::path).flag("logdir", "DIR", &[UP]);
     /// Address of the backend, which a frontier in a process of its own asks whether a project
     /// exists and, with access control, who its callers are; without it, such a frontier accepts data for the

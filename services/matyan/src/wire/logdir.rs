@@ -32,7 +32,7 @@ fn log(notice: FollowNotice) {
     match notice {
         FollowNotice::Progress(progress) => {
             for run_id in &progress.begun {
-                tracing::info!(run_id, "began run of event files");
+                tracing::info!(run_id, "started run of event files");
             }
             tracing::debug!(points = progress.points, objects = progress.objects, "published event files");
         }

@@ -86,7 +86,9 @@ impl BucketFolder {
         let settings = Settings::resolve_blobs(flags, Environment::of_process());
         let settings = settings.map_err(|violations| Error::Message(violations.to_string()))?;
         let BlobStore::Cloud(cloud) = settings else {
-            return Err(Error::Message(format!("{bucket} is no bucket: choose --output s3://BUCKET/FOLDER")));
+            return Err(Error::Message(format!(
+                "{bucket} is not a bucket: choose --output s3://BUCKET/FOLDER"
+            )));
         };
         let blobs = cloud.open(clock::now_us()).await.map_err(place.error())?.blobs;
         let earlier = earlier_copy(&*blobs, &place, replaces).await?;
@@ -145,7 +147,7 @@ async fn earlier_copy(blobs: &dyn Blobs, place: &Place, replaces: bool) -> Resul
         let page = blobs.list(folder, after.as_ref()).await.map_err(place.error())?;
         keys.extend(page.blobs.into_iter().map(|(key, _)| key));
         if !keys.is_empty() && !is_copy(&index) {
-            return Err(refused("is not empty, and is no published copy: choose another --output"));
+            return Err(refused("is not empty, and is not a published copy: choose another --output"));
         }
         if !keys.is_empty() && !replaces {
             return Err(refused(
@@ -292,7 +294,7 @@ mod tests {
         assert!(error.contains("contains sweep/thesis.pdf"), "{error}");
         blobs.delete(&[BlobKey::new("sweep/index.html").unwrap()]).await.unwrap();
         let error = publish(&blobs, true, &files).await.unwrap_err().to_string();
-        assert!(error.contains("is no published copy"), "{error}");
+        assert!(error.contains("is not a published copy"), "{error}");
     }
 
     #[test]

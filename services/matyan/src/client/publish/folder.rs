@@ -92,7 +92,7 @@ fn check(path: &Path, replaces: bool) -> Result<(), Error> {
     let index = fs::read_to_string(path.join(INDEX)).unwrap_or_default();
     let message = if !is_copy(&index) {
         format!(
-            "{shown} is not empty, and is no published copy: choose another --output, or empty it yourself"
+            "{shown} is not empty, and is not a published copy: choose another --output, or empty it yourself"
         )
     } else if !replaces {
         format!("{shown} contains an earlier copy: use --force to replace it, or choose another --output")
@@ -190,7 +190,7 @@ mod tests {
         publish(&own, false, "three").unwrap();
         fs::write(own.join(INDEX), "a page of somebody").unwrap();
         let error = publish(&own, true, "four").unwrap_err().to_string();
-        assert!(error.contains("is no published copy"), "{error}");
+        assert!(error.contains("is not a published copy"), "{error}");
         assert_eq!(fs::read_to_string(own.join(INDEX)).unwrap(), "a page of somebody");
     }
 
