@@ -1,7 +1,8 @@
-//! Reports of who signs in and out, of credentials that are refused, and of denied calls. Anyone can show a wrong credential, as
-//! often as they like, so few refusals of one network are reported, and few of all networks together. Callers with a
-//! token can sign in and be denied calls as often as they like, so few sign-ins and denials of one principal are reported.
-//! People whom a provider knows are counted by name, so that a script with an old token does not hide who was refused.
+//! Reports of who signs in and out, of credentials that are refused, and of denied calls. Anyone can show wrong
+//! credentials as often as they like, so the number of reported refusals is limited for each network, and for all
+//! networks together. Callers with a token can sign in and be denied calls as often as they like, so the number of
+//! reported sign-ins and denials is limited for each principal. People whom a provider knows are counted by name, so
+//! that a script with an old token does not hide who was refused.
 
 use std::collections::HashMap;
 use std::fmt;

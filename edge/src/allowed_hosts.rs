@@ -1,7 +1,7 @@
 //! The host names under which this server answers. A page can only be same-origin with the
-//! server under a name in the page's own URL. If any name were accepted, an attacker could make
-//! a name of his resolve to this server, and his page could then read and write everything that
-//! its visitor can reach (DNS rebinding).
+//! server under a name in the page's own URL. If any name were accepted, attackers could make a
+//! name of their own resolve to this server, and a page of theirs could then read and write
+//! everything that its visitor can reach (DNS rebinding).
 //!
 //! IP addresses are always accepted, because nothing resolves them.
 
@@ -115,9 +115,9 @@ fn is_loopback_name(name: &str) -> bool {
     is_loopback_host(name) || name.ends_with(".localhost")
 }
 
-/// Names without a dot, such as names of containers, and names that cannot be registered:
-/// resolving them to another address takes someone in the network, who can reach the server
-/// anyway.
+/// Whether a name has no dot, such as the name of a container, or cannot be registered. Only
+/// someone in the network can make such a name resolve to another address, and they can reach
+/// the server anyway.
 fn is_local_name(name: &str) -> bool {
     !name.contains('.') || LOCAL_ENDINGS.iter().any(|ending| name.ends_with(ending))
 }

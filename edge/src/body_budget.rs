@@ -2,8 +2,8 @@
 //! sent a stream of responses, or asks for the next message: a body may wait for its service. All
 //! connections of a port share a budget, and each has at most an eighth of it, so that one cannot take the
 //! memory of all. Small bodies have a budget of their own, and never wait for large ones. A sender that holds
-//! a share while others wait must send at a minimum rate, or loses it. `unread_response` has the memory of the
-//! request of a stream of responses.
+//! a share while others wait must send at a minimum rate, or loses it. For a stream of responses,
+//! `unread_response` holds the memory of the request.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -72,8 +72,8 @@ enum BodySize {
 }
 
 impl BodyBudget {
-    /// Returns the budgets, with this number of bytes for large bodies. At least one of maximum size fits
-    /// for each connection.
+    /// Returns the budgets, with this number of bytes for large bodies, but at least enough that the share of
+    /// a connection fits a body of maximum size.
     pub(crate) fn new(bytes: usize) -> Self {
         let bytes = bytes.clamp(CONNECTION_PART * MESSAGE_BYTES, Semaphore::MAX_PERMITS);
         BodyBudget { small: SizeBudget::new(SMALL_BUDGET_BYTES), large: SizeBudget::new(bytes) }
@@ -94,8 +94,8 @@ impl BodyBudget {
         }
     }
 
-    /// Waits for memory. Of the connection first: a connection that waits for its own bodies
-    /// holds nothing that others need.
+    /// Waits for memory in the share of the connection, and then in the budget of the port: a connection that
+    /// waits for its own bodies holds nothing that others need.
     async fn take(
         self,
         connection: ConnectionBudget,
@@ -192,8 +192,8 @@ impl BodyShare {
         Poll::Ready(Ok(()))
     }
 
-    /// The memory that the body needs: of its whole announced size at once, or as much as one of
-    /// unknown size may still take.
+    /// The memory that the body needs: all of its announced size at once, or as much as a body of unknown
+    /// size may still take.
     fn needed(&self) -> Option<(BodySize, usize)> {
         match self.expected {
             _ if self.is_tiny() => None,

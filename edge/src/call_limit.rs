@@ -186,8 +186,8 @@ pub(crate) fn admit_call(path: &str) -> Result<Option<Permit>, Status> {
     permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), what))
 }
 
-/// Returns a permit for an answer to the current request that holds this many bytes, for which it may wait; `None` for
-/// a small one.
+/// Returns a permit for an answer of this many bytes to the current request, after a wait if necessary;
+/// `None` for a small answer.
 pub(crate) async fn admit_answer(bytes: usize) -> Result<Option<Permit>, Status> {
     let counted = bytes.saturating_sub(SMALL_ANSWER_BYTES);
     if counted == 0 {

@@ -17,7 +17,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Maximum size of the first reads.
 const FIRST_READ_BYTES: usize = 16 << 10;
 
-/// Number of bytes of a connection that are read in such pieces. Later, larger reads save CPU time of uploads.
+/// Number of bytes of a connection that are read by such small reads. Later, larger reads save CPU time of
+/// uploads.
 const FIRST_BYTES: usize = 1 << 20;
 
 /// A stream whose reads fail if the client does not reveal its protocol in time.

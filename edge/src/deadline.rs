@@ -113,7 +113,7 @@ impl CallLimits {
     }
 }
 
-/// Runs a part of a request that has an end even if its call has none, such as reading a message.
+/// Runs a part of a request that has a deadline even if its call has none, such as reading a message.
 pub(crate) async fn enforce_maximum<T>(work: impl Future<Output = T>) -> ApiResult<T> {
     match LIMITS.try_with(|limits| limits.latest) {
         Ok(latest) => timeout_at(latest, work).await.map_err(|_| late()),

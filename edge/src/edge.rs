@@ -63,10 +63,10 @@ pub struct Edge {
     router: Router,
     grpc: Grpc,
     ui: Option<Ui>,
-    /// `None`: clients of MLflow find nothing here.
+    /// `None` if MLflow's API is not served.
     #[cfg(feature = "mlflow")]
     mlflow: Option<Arc<MlflowPort>>,
-    /// `None`: clients of W&B find nothing here.
+    /// `None` if W&B's API is not served.
     #[cfg(feature = "wandb")]
     wandb: Option<Arc<WandbPort>>,
     /// `None`: anyone may do everything.
@@ -342,8 +342,8 @@ impl Edge {
         self.services.bodies().of_connection()
     }
 
-    /// Refuses requests that are too many, that only a browser sends which someone else's page controls, or
-    /// that have malformed credentials.
+    /// Refuses requests over a limit, requests that a browser sends for someone else's page, and requests
+    /// with malformed credentials.
     fn admit(&self, request: &Request<Body>, payer: Payer) -> ApiResult<Admission> {
         let kind = RequestKind::of(request);
         let permit = match kind {

@@ -79,7 +79,7 @@ pub fn query(settings: Settings, metrics: Metrics, backend: Transport, frontier:
     build(PortKind::Query, settings, metrics, backend.clone(), frontier, Some(backend))
 }
 
-/// Builds the port of a process with neither: version, health, and metrics.
+/// Builds the port of a process with neither frontier nor backend: version, health, and metrics.
 pub fn worker(settings: Settings, metrics: Metrics, own: Transport) -> Edge {
     build(PortKind::Worker, settings, metrics, own, None, None)
 }

@@ -102,7 +102,7 @@ impl HttpBody for PermittedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        // Asked first: a stream that always has data must end as well.
+        // Checked first: a stream that always has data must end as well.
         if let Poll::Ready(status) = this.refused.poll_unpin(context) {
             this.body = None;
             let mut trailers = HeaderMap::new();

@@ -194,7 +194,7 @@ pub(crate) fn read_token(headers: &HeaderMap) -> ApiResult<Option<AccessToken>> 
     }
     let pair = STANDARD.decode(rest).ok().and_then(|pair| String::from_utf8(pair).ok());
     let password = pair.as_deref().and_then(|pair| pair.split_once(':')).map(|(_, password)| password);
-    // Any other password is one of a proxy.
+    // Any other password is meant for a proxy.
     let Some(password) = password.filter(|it| AccessToken::looks_like_one(it)) else { return Ok(None) };
     if is_from_page(headers) {
         let message =

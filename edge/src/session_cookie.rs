@@ -85,8 +85,8 @@ impl BrowserCookie {
         Self::named(SESSION, request, base_path)
     }
 
-    /// The cookie of a browser that signs in with a provider, which gets this state. No cookie has the name for a text that
-    /// is no state.
+    /// The cookie of a browser that signs in with a provider, which gets this state. No cookie has the name
+    /// for a text that is not a state.
     pub(crate) fn sign_in<B>(request: &Request<B>, base_path: &str, state: &str) -> Self {
         let state = BrowserSecret::parse(SecretKind::State, state);
         let id = state.map(|state| state.digest().id()).unwrap_or_default();

@@ -86,15 +86,15 @@ pub struct Settings {
     /// shared by all connections of a port.
     pub body_bytes: usize,
     /// Memory budget in bytes for large answers of a port that are sent or wait for their clients. When it is
-    /// exhausted, further large answers wait, for which there is as much memory, and are then refused.
+    /// exhausted, further large answers wait, in a quarter as much memory, and are then refused.
     pub answer_bytes: usize,
     /// Maximum time that a frame waits for the log before it is rejected. The Python client
     /// gives up for good after 45 s without a response.
     pub hold: Duration,
     /// Maximum time of a call, except of calls that last as long as their client wants.
     pub request_timeout: Duration,
-    /// Time within which the rest of a small body must arrive whose request was answered early, so that its connection
-    /// goes on.
+    /// Time within which the rest of a small body must arrive if its request was answered early, so that the
+    /// connection can be kept.
     pub unread_body_wait: Duration,
     /// Interval between pings; a peer that has sent nothing since the previous ping is
     /// considered dead.

@@ -40,7 +40,7 @@ impl<C> Clone for ShareLimit<C> {
 struct Shared<C> {
     /// What is limited, in the plural.
     what: &'static str,
-    /// The number that one client may have, as in `Room`, for those that do not need the lock.
+    /// The number that one client may have, as in `Room`, but readable without the lock.
     most_of_client: usize,
     state: Mutex<State<C>>,
 }

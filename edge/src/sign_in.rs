@@ -132,7 +132,7 @@ impl From<Status> for Refusal {
 }
 
 impl<'a> SignIn<'a> {
-    /// `None` if the path is no page for signing in or out.
+    /// `None` if the path is not a page for signing in or out.
     pub(crate) fn for_path(
         path: &str,
         services: &'a Services,
@@ -308,7 +308,7 @@ impl<'a> SignIn<'a> {
             Ok(finished) => {
                 let finished = finished.into_inner();
                 let session = finished.session.unwrap_or_default();
-                // It was checked when the sign-in began, and is encrypted since.
+                // It was checked when the sign-in began, and has been encrypted since.
                 let next = own_path(finished.next);
                 self.signed_in(request, session, &next, vec![own.removed()]).await
             }
@@ -430,7 +430,8 @@ fn next_of(form: &[u8]) -> String {
     own_path(parameter(form, "next"))
 }
 
-/// A path of this server; empty if it is none. A path that begins with two slashes would name another server.
+/// A path of this server; empty if the text is not one. A path that begins with two slashes would name
+/// another server.
 fn own_path(path: String) -> String {
     let is_own = path.starts_with('/')
         && !path[1..].starts_with(['/', '\\'])
@@ -438,8 +439,8 @@ fn own_path(path: String) -> String {
     if is_own { path } else { String::new() }
 }
 
-/// The host and port that the browser shows, if the request names others: a proxy has replaced them. The page of which
-/// the browser follows a link is one of this server, if the browser says so.
+/// The host and port that the browser shows, if the request names others because a proxy has replaced them.
+/// The referrer is a page of this server if the browser says that the request is of the same origin.
 fn contradicting_address(request: &Request<()>, named: &Authority) -> Option<Authority> {
     let text = |name: &str| request.headers().get(name)?.to_str().ok();
     text("sec-fetch-site").filter(|site| *site == "same-origin")?;
@@ -463,7 +464,7 @@ fn shortened(page: &str) -> &str {
     whole.or(path).unwrap_or_default()
 }
 
-/// The text for the reason by which a browser has come to the page; empty for every other reason.
+/// The text for the reason why a browser has come to the page; empty for every other reason.
 fn reason_of(query: &[u8]) -> &'static str {
     match parameter(query, "reason").as_str() {
         END_REASON => ENDED,

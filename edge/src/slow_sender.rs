@@ -1,5 +1,6 @@
-//! Senders that hold memory for which others wait. One that sends too slowly loses its memory, but no more of
-//! them do than others need. A sender whose memory is not waited for may take as long as it likes.
+//! Senders that hold memory for which others wait. A sender that is too slow loses its memory, but only as
+//! many senders lose theirs as others need. While nobody waits for its memory, a sender may take as long as
+//! it likes.
 
 use std::io;
 use std::pin::Pin;
@@ -14,11 +15,11 @@ use tokio::time::{Instant, Sleep, sleep};
 /// it was too slow before they waited.
 pub(crate) const WINDOW: Duration = Duration::from_secs(2);
 
-/// Time over which a sender that was too slow is measured next, while nobody waits: others may begin to at any
-/// time, and do not wait for the end of another window.
+/// Time over which a sender that was too slow is measured next, while nobody waits for its memory: whoever
+/// begins to wait should not have to wait for the end of a whole window.
 const SHORT_WINDOW: Duration = Duration::from_millis(250);
 
-/// Minimum number of bytes in a second, of a sender for which others wait.
+/// Minimum number of bytes per second, for a sender that others wait for.
 const BYTES_PER_SECOND: u128 = 50_000;
 
 /// Bytes of a memory budget that are waited for. Clones share their state.

@@ -220,7 +220,7 @@ impl Ui {
         }
     }
 
-    /// Whether it is another UI than the own one, such as Aim's.
+    /// Whether the UI is not our own, such as Aim's.
     pub(crate) fn is_foreign(&self) -> bool {
         matches!(self.0.files, Files::Directory(_))
     }

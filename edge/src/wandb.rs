@@ -141,8 +141,8 @@ impl WandbPort {
     }
 }
 
-/// Makes permits with the rights of the caller; `None` if it shows no credential, as it can then read without a permit what
-/// it may read.
+/// Makes permits with the rights of the caller; `None` if the caller shows no credential, because it then
+/// needs no permit for anything that it may read.
 fn permit_maker(permits: &FilePermits, scope: &Scope) -> Option<PermitMaker> {
     let token = scope.token()?;
     let permits = permits.clone();

@@ -3,7 +3,7 @@
 /// Maximum length of a version. Together with a name it stays below the limit of a run's client.
 const VERSION_BYTES: usize = 32;
 
-/// The name with the version that a client gives itself. A text that is no version is left out.
+/// The name with the version that a client gives itself. A text that is not a version is left out.
 pub fn client_name(name: &str, version: Option<&str>) -> String {
     match version.filter(|version| is_version(version)) {
         Some(version) => format!("{name} {version}"),

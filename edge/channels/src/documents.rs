@@ -118,8 +118,8 @@ pub async fn change<T, E: From<DocumentError>>(
     }
 }
 
-/// Deletes a document if it still has this version. Returns false if it has another version. A missing document is no
-/// error.
+/// Deletes a document if it still has this version. Returns false if it has another version. A missing
+/// document is not an error.
 pub async fn delete_unchanged(
     channels: &Channels,
     kind: &str,

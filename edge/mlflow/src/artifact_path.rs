@@ -34,7 +34,7 @@ impl ArtifactPath {
         Self::parse_with(text, |run_id| Ok(run_id.to_owned()))
     }
 
-    /// Parses the path of an artifact URI, in which the id of a run is encoded, and the rest is not.
+    /// Parses the path of an artifact URI, in which only the run id is percent-encoded.
     pub(crate) fn parse_encoded(text: &str) -> Result<Self> {
         Self::parse_with(text, |run_id| {
             let decoded = percent_decode_str(run_id).decode_utf8();
@@ -67,7 +67,7 @@ impl ArtifactPath {
     }
 }
 
-/// Checks that a path leads nowhere else.
+/// Checks that a path cannot lead anywhere else.
 pub(crate) fn check(path: &str) -> Result<()> {
     let is_bad = |segment: &str| matches!(segment, "." | "..");
     if path.contains(['\\', '?', '#']) || path.chars().any(char::is_control) || path.split('/').any(is_bad) {

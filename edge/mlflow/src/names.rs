@@ -41,7 +41,7 @@ pub(crate) fn check_key(what: &str, key: &str) -> Result<()> {
     check_length(what, key, KEY_CHARS)
 }
 
-/// Returns whether a name, as a path, names another file.
+/// Returns whether a name, used as a path, would lead to another file.
 fn is_path_of_another(name: &str) -> bool {
     name.starts_with('/')
         || name.starts_with("..")

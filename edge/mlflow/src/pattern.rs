@@ -30,7 +30,7 @@ impl Pattern {
         }
         let mut at = first.len();
         for piece in middle {
-            // The first place is the best one: it leaves the longest rest for the other pieces.
+            // The first match is the best: it leaves the most text for the other pieces.
             match (at..=last_at.saturating_sub(piece.len())).find(|at| fits(piece, *at)) {
                 Some(found) => at = found + piece.len(),
                 None => return false,

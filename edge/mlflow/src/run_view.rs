@@ -97,7 +97,7 @@ impl RunSnapshot {
         Ok(())
     }
 
-    /// Refuses params for which the run has no room. They would be acknowledged, and then not be applied.
+    /// Refuses params that do not fit in the run. They would be acknowledged, but never applied.
     pub(crate) fn check_room(&self, added_bytes: usize) -> Result<()> {
         if added_bytes == 0 {
             return Ok(());

@@ -285,9 +285,9 @@ fn check_values(json: &[u8]) -> ApiResult<()> {
     Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message))
 }
 
-/// Reads a body into memory, of which it takes a share.
+/// Reads a body into memory, and takes its share of the memory budget.
 pub(crate) async fn read_body(body: Body, max_bytes: usize, share: &mut BodyShare) -> ApiResult<Bytes> {
-    // Its length is announced: nothing of it needs to arrive.
+    // The announced length decides: there is no need to read any of the body.
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(body_too_large(max_bytes));
     }

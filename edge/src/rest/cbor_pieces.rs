@@ -16,7 +16,7 @@ pub(super) struct CborPieces {
     steps: CborSteps,
     /// Bytes of an item that is not complete.
     rest: Vec<u8>,
-    /// Why the rest cannot be read, which more bytes may change.
+    /// Why the rest cannot be read; more bytes may change that.
     stopped: Option<CborError>,
 }
 

@@ -3,7 +3,7 @@
 
 use crate::stream::Encoder;
 
-/// A column of which more is to come.
+/// A column that is not complete yet.
 pub(super) struct ColumnWriter {
     /// Number of values still to come.
     remaining: u64,

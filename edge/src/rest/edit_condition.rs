@@ -19,8 +19,8 @@ pub(crate) struct EditCondition {
 }
 
 impl EditCondition {
-    /// For `if_updated_us`. A weak tag counts as well, because proxies that compress answers make them
-    /// weak, and the tag is about the entity and not about the bytes of an answer.
+    /// For `if_updated_us`. A weak tag counts as well: proxies that compress answers make tags weak, and a
+    /// tag identifies a state of the entity, not the bytes of an answer.
     pub(crate) fn updated_us(&self) -> ApiResult<Option<i64>> {
         let Some(text) = self.if_match.as_deref().map(str::trim).filter(|it| *it != "*") else {
             return Ok(None);

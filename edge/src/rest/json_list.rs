@@ -37,7 +37,7 @@ pub(super) struct JsonStream<E> {
 }
 
 impl<E> JsonStream<E> {
-    /// The text of an `E` in pieces, of which the first were received without an error.
+    /// The text of an `E` in pieces. The first pieces have already been received without an error.
     pub(super) fn of_pieces(pieces: BoxStream<'static, ApiResult<Bytes>>) -> Self {
         let pieces = pieces.map_err(|error| {
             tracing::warn!(message = error.message(), "streamed response aborted");

@@ -78,9 +78,9 @@ async fn payload(call: Call<PayloadUri>) -> ApiResult<FileDownload> {
     file::answer(&call.head.headers, &source).await
 }
 
-/// A logged page. Whoever logs runs writes it, so that it may do nothing with the rights of its reader: the
-/// browser gives it an origin of its own, and lets it load and send nothing. Alone in a window it could still open
-/// pages of other servers, and look like a page of this server, so that a browser saves it as a file there.
+/// A logged page. Anyone who logs runs can write one, so it must not use the rights of its reader: the browser
+/// gives it an origin of its own, and lets it load and send nothing. In a window of its own, it could still open
+/// pages of other servers, or look like a page of this server, so the browser saves it as a file instead.
 struct LoggedPage(Response);
 
 impl Answer for LoggedPage {

@@ -67,7 +67,7 @@ async fn info(call: Call<InfoParameters>) -> ApiResult<RunInfoAnswer> {
     let request = GetRequest { run_id: id, parts: Some(parts) };
     let answer = call.services.backend().runs().get(request).await?.into_inner();
     let run = answer.run.unwrap_or_default();
-    // Older clients get only what they know, as long as a run has nothing else.
+    // Older clients get only the types that they know, unless the run has series of other types.
     let has = |of: SeriesType| run.more_series || run.series.iter().any(|info| info.r#type == i32::from(of));
     types.extend(later.into_iter().filter(|of| has(*of)));
     let notes = has_note_count.then_some(run.note_count);

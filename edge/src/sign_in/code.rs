@@ -85,7 +85,7 @@ impl SignIn<'_> {
         Ok(response)
     }
 
-    /// The session of the browser, and its principal. A token in a header is no session.
+    /// The session of the browser, and its principal. A token in a header is not a session.
     async fn session_of_person(&self, request: &Request<()>) -> Option<(TokenDigest, String)> {
         let session = read_session(request, self.place.base_path())?.digest();
         let caller = Scope::current().signed_in().await?;

@@ -2,14 +2,15 @@
 //! log: memory is bounded in total, and not only per socket.
 //!
 //! The size of a frame is unknown before it is read. So a large frame takes its memory in steps, as its
-//! bytes arrive: a frame that stalls holds little more than it has sent, and keeps no other waiting.
-//! With steps alone, many frames could be half read, with no memory left to finish any of them. So a part of the
-//! budget is for the ends of frames: a frame without room for its next step waits for that room, or for
-//! all that the largest frame may still need. With the latter, it is read to its end.
+//! bytes arrive: a frame that stalls holds little more than it has sent, and does not keep others waiting. With
+//! steps alone, many frames could be half read, with no memory left to finish any of them. So a part of the
+//! budget is reserved for the ends of frames: a frame without room for its next step waits for that room, or for
+//! as much as the largest frame may still need. With room for its end, it is read to the end.
 //!
 //! The sockets of one client have at most three quarters of both parts, so that other clients do
-//! not wait for them. A frame takes the same of its client and in the port: a frame with room for its end in
-//! only one of them could wait for a frame that has such room only in the other.
+//! not wait for them. A frame always takes the same room, a step or an end, from its client and from the
+//! port: otherwise a frame with room for its end in only one of them could wait for a frame that has such
+//! room only in the other.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -99,7 +100,7 @@ impl SocketBudget {
         is_taken.then_some(memory)
     }
 
-    /// The memory of a frame, of which it has none yet.
+    /// The memory of a new frame, which holds none yet.
     pub(super) fn frame(&self) -> FrameMemory {
         FrameMemory {
             client: self.client.clone().map(PoolMemory::new),
@@ -134,8 +135,9 @@ impl FrameMemory {
         self.bytes() >= bytes
     }
 
-    /// Waits for memory for this many bytes, or for all that the largest frame may still need. Of the client
-    /// first: a frame that waits for others of its client takes nothing that other clients need.
+    /// Waits for memory for this many bytes, or for as much as the largest frame may still need. The memory
+    /// of the client comes first: a frame that waits for other frames of its client takes nothing that other
+    /// clients need.
     pub(super) async fn grow(mut self, bytes: usize) -> Self {
         let held = self.bytes();
         if held >= bytes {
@@ -194,7 +196,8 @@ impl PoolMemory {
         [&self.steps, &self.end].into_iter().flatten().map(OwnedSemaphorePermit::num_permits).sum()
     }
 
-    /// Bytes of steps that others can take. Room for an end serves one of them, however large it is.
+    /// Bytes of steps that others can take after a release. Room for an end serves one frame, however large
+    /// the room is.
     fn released_bytes(&self) -> usize {
         self.steps.as_ref().map_or(0, OwnedSemaphorePermit::num_permits).max(STEP_BYTES)
     }

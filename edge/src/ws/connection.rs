@@ -313,7 +313,8 @@ impl Connection {
     /// Handles the end of the stream. Unacknowledged frames are sent again, unless they can
     /// never be accepted or are too old.
     fn on_stream_failure(&mut self, status: &Status) {
-        // Under a new producer, what an earlier stream has appended without an answer would be doubled.
+        // Under a new producer, anything that an earlier stream has appended without an answer would be
+        // stored twice.
         let is_in_doubt = self.producer.is_in_doubt();
         // The next frame, or the retry below, opens a new stream.
         self.producer.close();

@@ -1,8 +1,9 @@
-//! The positions up to which the files of a run are read. They are kept as a named document of the server, so that a
-//! restarted follower continues there, on whatever machine.
+//! The positions up to which the files of a run are read. They are kept as a named document of the server, so
+//! that a restarted follower continues there, on any machine.
 //!
-//! The document is written after the points before the positions are durable. If the process is killed in between, some
-//! points are sent again, which changes nothing: every point and object has the step that it has in its file.
+//! The document is written once the points before the positions are durable. If the process is killed before
+//! that, some points are sent again, which changes nothing: every point and object has the step that it has
+//! in its file.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,8 @@ use crate::plugins::Plugins;
 /// The kind of the documents.
 const KIND: &str = "tensorboard-position";
 
-/// Number of the first bytes of a file by which it is recognized. They contain the time of the file's creation.
+/// Number of bytes at the start of a file by which the file is recognized. They contain the time of the
+/// file's creation.
 pub(crate) const HEAD_BYTES: usize = 32;
 
 /// The positions of a run.
