@@ -104,7 +104,7 @@ impl ArchivedItems {
     /// | `line` | number, text |
     /// | `record` | level, message, time, arguments or None, location or None |
     ///
-    /// Contexts, values, arguments and locations are JSON; an empty text is no context.
+    /// Contexts, values, arguments and locations are JSON; an empty text means no context.
     fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         loop {
             for piece in self.pieces.by_ref() {

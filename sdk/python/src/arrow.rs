@@ -249,7 +249,7 @@ impl ArrowArray {
     }
 }
 
-// Each `drop` frees what no consumer has taken. One that has taken a struct has set `release` to
+// Each `drop` frees a struct that no consumer has taken: a consumer that takes a struct sets `release` to
 // null.
 impl Drop for ArrowSchema {
     fn drop(&mut self) {
@@ -277,7 +277,7 @@ impl Drop for ArrowArrayStream {
 
 /// # Safety
 ///
-/// `schema` is one of this module that has not been released.
+/// `schema` comes from this module and has not been released.
 unsafe extern "C" fn release_schema(schema: *mut ArrowSchema) {
     // SAFETY: by the contract of the function, `private_data` is the box that `new` leaked.
     unsafe {
@@ -288,7 +288,7 @@ unsafe extern "C" fn release_schema(schema: *mut ArrowSchema) {
 
 /// # Safety
 ///
-/// `array` is one of this module that has not been released.
+/// `array` comes from this module and has not been released.
 unsafe extern "C" fn release_array(array: *mut ArrowArray) {
     // SAFETY: by the contract of the function, `private_data` is the box that `new` leaked.
     unsafe {
@@ -299,7 +299,7 @@ unsafe extern "C" fn release_array(array: *mut ArrowArray) {
 
 /// # Safety
 ///
-/// `stream` is one of this module that has not been released, and `out` can be written.
+/// `stream` comes from this module and has not been released, and `out` can be written.
 unsafe extern "C" fn get_schema(stream: *mut ArrowArrayStream, out: *mut ArrowSchema) -> c_int {
     // SAFETY: by the contract of the function. What `out` contains is not a struct yet.
     unsafe {
@@ -311,7 +311,7 @@ unsafe extern "C" fn get_schema(stream: *mut ArrowArrayStream, out: *mut ArrowSc
 
 /// # Safety
 ///
-/// `stream` is one of this module that has not been released, and `out` can be written.
+/// `stream` comes from this module and has not been released, and `out` can be written.
 unsafe extern "C" fn get_next(stream: *mut ArrowArrayStream, out: *mut ArrowArray) -> c_int {
     // SAFETY: by the contract of the function. What `out` contains is not a struct yet.
     unsafe {
@@ -332,7 +332,7 @@ unsafe extern "C" fn get_last_error(_: *mut ArrowArrayStream) -> *const c_char {
 
 /// # Safety
 ///
-/// `stream` is one of this module that has not been released.
+/// `stream` comes from this module and has not been released.
 unsafe extern "C" fn release_stream(stream: *mut ArrowArrayStream) {
     // SAFETY: by the contract of the function, `private_data` is the box that `table_stream` leaked.
     unsafe {

@@ -28,7 +28,7 @@ pub(crate) fn map(argument: &str, given: &Bound<'_, PyAny>) -> PyResult<Map> {
     }
 }
 
-/// Returns the context of a series; None is no context.
+/// Returns the context of a series; None means no context.
 pub(crate) fn context(given: Option<&Bound<'_, PyAny>>) -> PyResult<Context> {
     match given {
         None => Ok(Context::default()),

@@ -39,9 +39,9 @@ use pyo3::{
     types::{PyInt, PyMapping},
 };
 
-/// Makes what PyO3 keeps for the process and needs in `track`. It is made at its first use otherwise,
-/// while other threads may run: a child that one of them forks in that moment would wait for a
-/// thread that it does not have.
+/// Creates the values that PyO3 keeps for the process and needs in `track`. Otherwise they would be
+/// created at their first use, while other threads may run: a child that one of these threads forks
+/// at that moment would wait for a thread that the child does not have.
 fn prepare_for_forks(py: Python<'_>) -> PyResult<()> {
     // The name `__name__`, and the class `collections.abc.Mapping`.
     py.get_type::<PyInt>().name()?;

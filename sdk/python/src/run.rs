@@ -478,8 +478,8 @@ impl CoreRun {
     /// the wait by returning false.
     ///
     /// Returns the numbers of values that are not stored yet, of values that were dropped, and of
-    /// spools of child processes that are not stored yet; the directory of the former; and the
-    /// exception that ended the wait, such as `KeyboardInterrupt`.
+    /// spools of child processes that are not stored yet; the directory of the values that are
+    /// not stored yet; and the exception that ended the wait, such as `KeyboardInterrupt`.
     fn _close(
         &self,
         py: Python<'_>,
@@ -613,7 +613,7 @@ fn track_members<'py>(
     let Ok(members) = value.cast::<PyMapping>() else {
         return Err(PyValueError::new_err("metric `name` is required"));
     };
-    // A bad member does not cost the others.
+    // A bad member does not keep the others from being tracked.
     let mut outcome = Ok(());
     let tensors = TrackedTensors::new(slf.py());
     for member in members.items()?.iter() {
@@ -687,7 +687,7 @@ fn attend(slf: &Bound<'_, CoreRun>, state: &RunState) -> PyResult<()> {
     Ok(())
 }
 
-/// The ways in which a value that is no float or int is tracked.
+/// The ways in which a value that is neither a float nor an int is tracked.
 enum ValueKind {
     /// By `float`.
     Number,

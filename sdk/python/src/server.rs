@@ -6,8 +6,9 @@ use pyo3::{
     prelude::*,
 };
 
-/// Sends a token to the server at a URL from now on; without one, the token in `MATYAN_TOKEN`, or else that of `matyan
-/// login` for this server. Warns if others on the network can read it; `matyan login` warns by itself.
+/// Sends a token to the server at a URL from now on. Without a token, sends the token in `MATYAN_TOKEN`, or
+/// else the token that `matyan login` keeps for this server. Warns if others on the network can read it;
+/// `matyan login` warns by itself.
 #[pyfunction]
 #[pyo3(signature = (url, token=None))]
 pub(crate) fn use_token(py: Python<'_>, url: &str, token: Option<&str>) -> PyResult<()> {

@@ -31,7 +31,7 @@ enum TokenSource {
     Code,
     /// The environment, or `matyan login`.
     Settings,
-    /// The server, whose token its gateway gets too.
+    /// The server, because its gateway gets its token too.
     Server,
 }
 
@@ -48,7 +48,8 @@ struct TokenPlace {
 pub struct AccessToken(HeaderValue);
 
 impl AccessToken {
-    /// `None` if the text cannot be sent, because a part of it is no letter, digit or sign of ASCII.
+    /// `None` if the text cannot be sent, because it contains something other than ASCII letters, digits and
+    /// punctuation.
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         let is_sendable = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -69,7 +70,7 @@ impl AccessToken {
         self.place(url, TokenSource::Code);
     }
 
-    /// As `use_for`, for a token of the settings: it does not replace a token that code has given.
+    /// Like `use_for`, for a token from the settings: it does not replace a token that was set in code.
     pub fn use_by_default_for(&self, url: &str) {
         self.place(url, TokenSource::Settings);
     }

@@ -61,8 +61,8 @@ pub struct Config {
     pub token: Option<AccessToken>,
     /// Directories for spools, the best first. `MATYAN_SPOOL_DIR` replaces the list.
     pub spool_dirs: Vec<PathBuf>,
-    /// Directories for spools while none of the others is usable. Those that other processes left
-    /// there are only found by processes that use them too.
+    /// Directories for spools while none of `spool_dirs` is usable. Spools that other processes left there
+    /// are found only by processes that use these directories too.
     pub fallback_dirs: Vec<PathBuf>,
     /// `MATYAN_SPOOL_MODE`: chosen by the file system if absent.
     pub spool_mode: Option<SpoolMode>,
@@ -176,7 +176,7 @@ impl Config {
     }
 }
 
-/// Directories for spools, and those for when none of them is usable.
+/// Directories for spools, and the directories to use while none of these is usable.
 fn spool_dirs(set: impl Fn(&str) -> Option<String>) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let state = set("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let state = state

@@ -49,8 +49,8 @@ pub struct Object<'a> {
 }
 
 impl Run {
-    /// Sets params. A map with one key is descended into, as long as its value is such a map; what
-    /// is there replaces the params at that path.
+    /// Sets params. Nested maps with a single key each form a path; the first value that is not such a map
+    /// replaces the params at that path.
     pub fn set_params(&self, params: &Map) -> Result<(), ArgumentError> {
         let value = cbor::encode_map(params);
         check_size("params", value.len(), limits::PARAMS_BYTES)?;

@@ -76,7 +76,7 @@ pub async fn unary<A: Message + Default>(
     answer(client, method, call).await
 }
 
-/// Calls a unary method with another token than the one of the server, or with none.
+/// Calls a unary method with a token other than the server's, or with none.
 pub(crate) async fn unary_with<A: Message + Default>(
     client: &HttpClient,
     method: &str,

@@ -200,8 +200,8 @@ impl HttpClient {
     }
 
     /// Uploads a body of known length to a URL, which may belong to another server, and returns
-    /// the headers of the answer. Only a connection without any progress for the limit of silence
-    /// fails as too slow. No redirect is followed: content goes where the gateway wants it, or nowhere.
+    /// the headers of the answer. A connection fails as too slow only if it makes no progress for the
+    /// limit of silence. No redirect is followed: content goes where the gateway wants it, or nowhere.
     pub async fn put(
         &self,
         url: &str,
@@ -214,7 +214,7 @@ impl HttpClient {
         // The query of the URL is a credential.
         let shown = url.split('?').next().unwrap_or_default();
         let response = request.body(body).send().await.map_err(|error| failure(shown, error))?;
-        // Google confirms a part by a status that redirects nowhere.
+        // Google confirms a part with a redirect status, but without a location.
         if response.status() == StatusCode::PERMANENT_REDIRECT && !response.headers().contains_key(LOCATION) {
             return Ok(response.headers().clone());
         }
@@ -364,7 +364,7 @@ fn checked_url(url: &str) -> Result<(&str, Url), HttpError> {
     if is_usable { Ok((cleaned, parsed)) } else { Err(invalid()) }
 }
 
-/// Reads the error of an answer that is no success.
+/// Reads the error from an unsuccessful answer.
 async fn success(url: &str, mut response: reqwest::Response) -> Result<reqwest::Response, HttpError> {
     let status = response.status();
     if status.is_success() {

@@ -220,7 +220,7 @@ async fn keep_house(spool: Arc<Spool>) {
     restarted(&spool, "housekeeping", is_needed, |_| (), || maintenance::run(spool.clone())).await;
 }
 
-/// Does not keep the spool, as `maintenance::renew`.
+/// Does not keep the spool alive, like `maintenance::renew`.
 async fn renew(spool: Weak<Spool>) {
     let mut restarts = Restarts::default();
     while let Err(panic) = caught(maintenance::renew(spool.clone())).await {

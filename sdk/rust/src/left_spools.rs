@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Most spools that are sent at the same time: each needs a lock and a connection. Every server has
-/// the same share of them, so that the spools of a server that is away do not keep back others.
+/// the same share of them, so that the spools of a server that is away do not hold up the others.
 const MOST_SPOOLS: usize = 200;
 
 /// Interval at which progress is reported.
@@ -84,7 +84,7 @@ pub struct SyncProgress {
     pub spools: usize,
     /// Spools that are completely stored.
     pub finished: usize,
-    /// Spools that cannot be sent, for the reason in a notice.
+    /// Spools that cannot be sent. A notice gives the reason.
     pub failed: usize,
     /// Spools that are not finished, and have a connection to their server.
     pub connected: usize,

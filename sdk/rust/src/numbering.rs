@@ -40,7 +40,7 @@ enum SeriesKind {
 /// The numbers of one run.
 pub(crate) struct Numbering {
     /// Step counters by kind, name and context of the series. Absent if the run existed before, or is a
-    /// branch: others have counted too, so the server does it.
+    /// branch: other processes have counted too, so the server counts the steps.
     steps: Option<Mutex<CounterBySeries>>,
     pub(crate) lines: LineNumbers,
     /// Number of forks at the time of creation.

@@ -35,8 +35,8 @@ const MOST_CHILDREN: usize = 256;
 
 /// Repeated search for spools without a living owner.
 pub(crate) struct OrphanScan {
-    /// Time that spools of processes that this one did not fork wait, the same for all, so that those
-    /// of one run are taken in their order.
+    /// Time that spools wait whose processes this one did not fork. It is the same for all of them, so that
+    /// the spools of one run are taken in their order.
     wait: Duration,
     /// Spools that may be taken, now or later.
     due: HashMap<PathBuf, Due>,

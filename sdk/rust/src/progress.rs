@@ -58,7 +58,7 @@ pub(crate) struct Delivery {
     pub(crate) is_outage_reported: bool,
     /// Uploads whose last attempt has failed, by number.
     pub(crate) failed_uploads: BTreeMap<u64, UploadFailure>,
-    /// Whether the server was asked if the run exists, or needs no question.
+    /// Whether the server was asked if the run exists, or need not be asked.
     pub(crate) is_existence_known: bool,
     /// The run was deleted on the server, which accepts its data and stores none of it.
     pub(crate) is_run_deleted: bool,
@@ -77,7 +77,8 @@ pub(crate) struct UploadFailure {
 }
 
 impl Delivery {
-    /// The reason why something is not sent. That of values comes before that of files.
+    /// The reason why something is not sent. A reason that concerns values comes before one that concerns
+    /// files.
     pub(crate) fn error(&self) -> Option<&str> {
         let failed_upload = self.failed_uploads.values().next().map(|failure| &failure.reason);
         self.last_error.as_ref().or(failed_upload).map(String::as_str)

@@ -85,7 +85,7 @@ pub struct RunOptions {
     /// Name and version of the client library, which readers of the run see. Absent: this crate. At most 64 bytes.
     pub client: Option<String>,
     /// Called every 100 ms by a thread that waits for space in a full spool (`SpoolFull::Block`).
-    /// True ends the wait, and what it waits with is dropped.
+    /// If it returns true, the wait ends, and the waiting value is dropped.
     pub interrupted: Option<fn() -> bool>,
     /// Addresses and settings of the spool.
     pub config: Config,
@@ -202,7 +202,7 @@ pub struct CloseReport {
     /// Values that were dropped because there was no space, that the server rejected, or that were tracked for a run that was
     /// deleted, and files that could not be uploaded.
     pub dropped: u64,
-    /// Spools of processes that this one has started, and that have ended, which are not stored yet.
+    /// Spools that are not stored yet, of child processes that have ended.
     pub child_spools: usize,
     /// Files that are not uploaded yet.
     pub pending_uploads: usize,
@@ -446,7 +446,7 @@ impl Run {
         self.reported_losses.swap(losses, Ordering::Relaxed) < losses
     }
 
-    /// As `flush`, until `keep_waiting`, which is called every 100 ms, returns false.
+    /// Like `flush`, until `keep_waiting`, which is called every 100 ms, returns false.
     pub fn flush_while(&self, timeout: Duration, mut keep_waiting: impl FnMut() -> bool) -> bool {
         let Some(spool) = self.spool() else { return !self.has_lost_more() };
         if self.options.offline || io_thread::running().is_err() {
@@ -486,7 +486,7 @@ impl Run {
         // An offline run waits for nothing but its disk.
         let interval = if self.options.offline { Duration::ZERO } else { REPORT_INTERVAL };
         let report = self.close_with(limits, interval, report);
-        // Without the thread, nothing would put it to disk or free the lock.
+        // Without the thread, nothing would write the spool to disk or free its lock.
         if self.options.offline
             && let Some(spool) = self.spool()
             && io_thread::running().is_ok()

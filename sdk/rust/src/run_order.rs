@@ -25,7 +25,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The same for a spool with another address, which may belong to another server.
 const OTHER_ADDRESS_PATIENCE: Duration = Duration::from_secs(4);
-/// The same if nothing answers there.
+/// The same if nothing answers at that address.
 const DEAD_ADDRESS_PATIENCE: Duration = Duration::from_secs(1);
 /// Interval between two looks at spools of this process.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -46,13 +46,13 @@ pub(crate) struct QueuedSpool {
     created_us: i64,
     number: u32,
     is_waiting: Cell<bool>,
-    /// The last one that has waited too long for it.
+    /// The last spool that has waited too long for this one.
     refusal: RefCell<Option<Refusal>>,
 }
 
 /// A decision not to wait any longer. It holds until there is progress.
 struct Refusal {
-    /// Address of the spool that has waited: one for another address waits for itself.
+    /// Address of the spool that has waited. A spool for another address waits on its own.
     gateway_url: String,
     stored_items: u64,
 }
@@ -140,8 +140,8 @@ impl RunOrder {
         queued.is_waiting.set(false);
     }
 
-    /// Stops waiting for data, and for all that is for other addresses where nothing has answered
-    /// meanwhile. Returns false if there is nothing else to wait for.
+    /// Stops waiting for data, and for all data for other addresses at which nothing has answered meanwhile.
+    /// Returns false if there is nothing else to wait for.
     fn refuse(&self, earlier: &EarlierData, waiting: &Owner) -> bool {
         let EarlierData::Queued(refused, _, delivery) = earlier else { return false };
         refused.refuse(waiting, delivery);
@@ -184,7 +184,7 @@ impl RunOrder {
 }
 
 impl QueuedSpool {
-    /// Whether its server has not answered. One that waits has asked as well.
+    /// Whether its server has not answered. A spool that waits has asked its server as well.
     fn is_unreachable(&self, delivery: &Delivery) -> bool {
         !delivery.is_connected && (delivery.last_error.is_some() || self.is_waiting.get())
     }

@@ -60,8 +60,8 @@ pub enum UploadError {
 pub enum Content<'a> {
     /// A file. One of up to 16 MiB is copied at the call, if the spool has space for it.
     File(&'a Path),
-    /// The same for a file that is open. What is read later at its path must be this file: it is lost if another
-    /// one has taken its place.
+    /// A file that is open. Its path must still lead to this file when it is read: if another file has taken
+    /// its place, the upload is lost.
     OpenFile {
         /// The file, which is read from its beginning.
         file: &'a File,
@@ -287,7 +287,7 @@ fn guess(content: Content<'_>) -> Result<String, UploadError> {
             let failed = |source| UploadError::File { path: path.to_owned(), source };
             let mut start = Vec::new();
             match File::open(path) {
-                // A directory can be opened; that it cannot be read is reported as what it is later.
+                // A directory can be opened; a later step reports that it is a directory.
                 Ok(file) => drop(file.take(media::START_BYTES as u64).read_to_end(&mut start)),
                 // The name may say enough.
                 Err(error) if files::is_lack_of_descriptors(&error) => {}
@@ -350,7 +350,7 @@ fn payload_path(object: &Object<'_>, index: u32, extension: &str, unique: &str) 
 fn sequence_id(name: &str, context: &Context) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(context.stored().as_bytes());
-    // No JSON text contains this byte, so no two pairs are alike.
+    // No JSON text contains this byte, so no two pairs give the same text.
     hasher.update(&[0]);
     hasher.update(name.as_bytes());
     hex::encode(&hasher.finalize().as_bytes()[..8])

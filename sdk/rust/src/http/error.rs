@@ -185,7 +185,7 @@ pub(crate) fn with_sources(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Returns whether the first bytes of a server were not those of TLS.
+/// Returns whether the first bytes from a server were not TLS.
 fn is_answer_without_tls(error: &(dyn Error + 'static)) -> bool {
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return matches!(error, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));

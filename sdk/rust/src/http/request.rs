@@ -14,12 +14,12 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// The token that is sent with a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum RequestToken {
-    /// The one that this process uses for the server, if there is one.
+    /// The token that this process uses for the server, if there is one.
     #[default]
     OfServer,
-    /// None: the one for the server may have ended.
+    /// No token: the one for the server may have ended.
     Absent,
-    /// This one, as the value of the header.
+    /// This token, as the value of the header.
     Own(HeaderValue),
 }
 
@@ -91,7 +91,7 @@ impl RestRequest {
         self
     }
 
-    /// Sends another token than the one of the server, or none.
+    /// Sends a token other than the server's, or none.
     #[must_use]
     pub(crate) fn with_token(mut self, token: RequestToken) -> Self {
         self.token = token;

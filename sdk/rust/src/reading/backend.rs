@@ -33,8 +33,7 @@ pub struct BackendOptions {
     pub timeouts: Timeouts,
     /// Called every 100 ms by a thread that waits; `true` ends the wait.
     pub interrupted: InterruptCheck,
-    /// Runtime on which requests run, which another thread drives: the one of the I/O thread of this
-    /// process.
+    /// Runtime on which requests run: the runtime of the I/O thread of this process.
     pub runtime: fn() -> Result<Handle, HttpError>,
 }
 
@@ -147,7 +146,7 @@ impl BackendClient {
         self.run(async move { grpc_web::unary(&client, method, &request, &[]).await })
     }
 
-    /// Calls a unary method with another token than the one of the server, or with none.
+    /// Calls a unary method with a token other than the server's, or with none.
     pub(super) fn call_with<A: Message + Default + 'static>(
         &self,
         method: &'static str,

@@ -133,7 +133,7 @@ pub(super) async fn read(
     sink: StreamSink<SeriesColumns>,
 ) -> Result<(), HttpError> {
     match read_columns(&client, &selection, &sink).await {
-        // It is the answer to the very first call, so nothing has been sent.
+        // The very first call gets this answer, so nothing has been passed on.
         Err(HttpError::Unsupported { .. }) => read_json(&client, &selection, &sink).await,
         outcome => outcome,
     }
@@ -261,7 +261,7 @@ async fn read_json(
         let unexpected = |reason: &str| malformed(&path, reason);
         let Ok(Value::List(found)) = answer.parse() else { return Err(unexpected("not a list of series")) };
         for series in found {
-            let Value::Map(series) = series else { return Err(unexpected("a series that is no object")) };
+            let Value::Map(series) = series else { return Err(unexpected("a series that is not an object")) };
             let (steps, values) =
                 json_columns(series).ok_or_else(|| unexpected("a series without columns"))?;
             let dtype = dtypes.get(&(name.clone(), context.clone())).cloned().unwrap_or_default();

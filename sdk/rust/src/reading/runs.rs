@@ -290,7 +290,7 @@ impl Iterator for LogRecords {
 }
 
 /// Pages of a search for runs. They continue by cursor, whatever happens to the runs in between; with a
-/// server that has no cursors, after the last run of a page, until one is short.
+/// server that has no cursors, they continue after the last run of a page, until a page is short.
 pub struct RunPages<'a> {
     backend: &'a BackendClient,
     /// The search for the next page; `None` after the last one.
@@ -333,7 +333,7 @@ impl BackendClient {
     pub fn search(&self, search: &Search) -> Result<FoundRuns, HttpError> {
         let body = self.open(search.request())?;
         let warnings = body.headers().get(QUERY_WARNINGS).and_then(|value| value.to_str().ok());
-        // A server may have none, and one of Matyan 0.3 never has any.
+        // A server may send no warnings, and a server of Matyan 0.3 never sends any.
         let warnings = warnings.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let trees = TreeIterator::new(body);
         Ok(FoundRuns { trees, warnings, progress: (0, 0), next_cursor: None, is_complete: false })

@@ -11,7 +11,7 @@ use crate::sender::{
 /// An open connection.
 pub(crate) enum Connection {
     Binary(Socket),
-    /// The server does not know the binary subprotocol, as Matyan 0.3.
+    /// The server does not know the binary subprotocol, like Matyan 0.3.
     Json(Socket),
     #[cfg(feature = "grpc")]
     Grpc(grpc::Gateway),

@@ -33,15 +33,16 @@ const EXAMINATION: Duration = Duration::from_secs(5);
 const END_INTERVAL: Duration = Duration::from_millis(50);
 /// Silence after which a connection that owes acknowledgements is given up.
 const SILENCE: Duration = Duration::from_secs(20);
-/// The same for a connection that owes nothing, or so much that the server does not read pings: it pings
-/// every 20 s itself, and holds a batch for up to 40 s while it cannot store it.
+/// The same for a connection without unacknowledged data, or with so much that the server does not read
+/// pings: the server sends pings every 20 s itself, and holds a batch for up to 40 s while it cannot store
+/// it.
 const LONG_SILENCE: Duration = Duration::from_secs(65);
 /// Time without an acknowledgement of anything new after which a connection is given up, whatever signs of life the server
 /// shows. The largest message takes as long at the lowest speed that servers wait for.
 const UNANSWERED: Duration = Duration::from_secs(300);
 /// Unacknowledged bytes up to which the server certainly reads pings.
 const READ_AHEAD: usize = 3 << 20;
-/// The reason for which a connection ends then.
+/// The reason that is given when a connection ends after `UNANSWERED`.
 const NO_ACKNOWLEDGEMENT: &str = "the server answers, but has not acknowledged any data for five minutes";
 /// Longest time for saying goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);

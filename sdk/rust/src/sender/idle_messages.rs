@@ -1,4 +1,4 @@
-//! A limit of messages that say nothing new, with which a server would otherwise keep the I/O thread busy.
+//! A limit on messages that say nothing new. Otherwise a server could keep the I/O thread busy with them.
 
 use std::time::Duration;
 

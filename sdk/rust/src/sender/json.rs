@@ -26,8 +26,8 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use crate::sender::idle_messages::IdleMessages;
 use frame::{FrameWriter, JsonFrame};
 
-/// Time to wait for an ack. Servers hold a frame for up to 40 s while their log is away; one that
-/// says nothing for longer is gone.
+/// Time to wait for an ack. Servers hold a frame for up to 40 s while their log is away; a server that says
+/// nothing for longer is gone.
 const ACK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Words in every error of the validator of Matyan 0.3.
@@ -50,7 +50,7 @@ pub(crate) enum SessionError {
     /// No ack in time.
     #[error("the server has not answered for {} s", ACK_LIMIT.as_secs())]
     Silent,
-    /// An answer that is no ack.
+    /// An answer that is not an ack.
     #[error("unexpected answer: {0}")]
     Unexpected(String),
 }

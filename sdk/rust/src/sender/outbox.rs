@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// Size at which a batch is cut, which the server advises.
+/// Size at which a batch is cut, as advised by the server.
 const BATCH_BYTES: usize = matyan_proto::limits::BATCH_ADVISED_BYTES;
 /// Most bytes of new definitions in one batch.
 const DEFINITION_BYTES: usize = 256 << 10;
@@ -88,7 +88,7 @@ impl Outbox {
             spool.with_writer(|writer| writer.directory_mut().replace_producer())?;
             return Self::start(spool, Mark::at_segment(start));
         };
-        // The process that made the spool knows its journal wherever the boot is unknown.
+        // The process that created the spool can trust its journal even where the boot is unknown.
         let is_current = recorded.is_of_this_boot || spool.owner().is_own();
         let is_blank = recorded.is_blank();
         let mut outbox = Self::new(spool, producer, recorded)?;
@@ -103,7 +103,7 @@ impl Outbox {
     /// has seen, and it would drop them as repeats.
     fn distrust_journal(&mut self, is_blank: bool) -> io::Result<()> {
         self.replace_producer()?;
-        // A blank journal is that of an offline run, or of the first seconds of a run.
+        // A blank journal belongs to an offline run, or to a run in its first seconds.
         if !is_blank {
             let path = self.spool.path();
             let message = format!(

@@ -19,7 +19,7 @@ const MOST_EVENTS: u32 = 50_000;
 pub(crate) enum BatchEnd {
     /// After about this many bytes, or where the spool ends.
     Bytes(usize),
-    /// Exactly here, as recorded.
+    /// Exactly at this position, as recorded.
     At(Position),
 }
 
@@ -62,8 +62,8 @@ impl SpoolReader {
         self.segment.take_if(|segment| !spool.with_writer(|writer| writer.holds(segment.number())));
     }
 
-    /// Adds records to a batch until its end, or until a terminal line if the number of the first one
-    /// is not known. After an error, the batch is incomplete, and the reader has to be replaced.
+    /// Adds records to a batch until its end, or until a terminal line if the number of the first line is not
+    /// known. After an error, the batch is incomplete, and the reader has to be replaced.
     pub(crate) fn fill(
         &mut self,
         batch: &mut BatchEncoder,

@@ -246,7 +246,7 @@ pub(crate) fn read(position: Position, bytes: &[u8]) -> Result<Option<(Record<'_
             Record::Event { upload: u64::from_le_bytes(chunk(payload, 0)?), event }
         }
         kind::DROP => Record::Drop(u64::from_le_bytes(chunk(payload, 0)?)),
-        // A later version wrote it: it cannot be sent, as damaged ones.
+        // A later version wrote it. It cannot be sent, just like a damaged record.
         _ => return Err(DamagedRecord),
     };
     Ok(Some((record, end.next_multiple_of(8))))

@@ -140,8 +140,8 @@ impl Segment {
 }
 
 impl SegmentWriter {
-    /// Creates a segment of at least `bytes`. If a mapped one is not possible, it is a written one.
-    /// An error means that not even an empty file could be created.
+    /// Creates a segment of at least `bytes`: a mapped one if possible, otherwise a written one. An error
+    /// means that not even an empty file could be created.
     pub(crate) fn create(
         directory: &Path,
         number: u32,

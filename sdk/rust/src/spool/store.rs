@@ -224,7 +224,7 @@ impl Spool {
     /// Waits until everything is on disk, no upload is being written and the lock is free, for at most a time.
     pub(crate) fn leave(&self, timeout: Duration) {
         self.with_writer(Writer::leave);
-        // Before the spool is unusable: the maintenance ends with a spool that is neither usable nor left.
+        // Before the spool becomes unusable: its maintenance ends if it is neither usable nor left.
         self.release();
         self.is_usable.store(false, Ordering::Release);
         self.progress.wait_until(timeout, |_| self.is_unlocked.load(Ordering::Acquire));
@@ -244,7 +244,7 @@ impl Spool {
 
     /// Lets a caller write the files of an upload. Returns `None` if the spool takes nothing any more.
     pub(crate) fn begin_upload(&self) -> Option<BegunUpload<'_>> {
-        // With the lock, so that none begins after the spool is left.
+        // With the lock, so that no upload begins after the spool is left.
         self.with_writer(|writer| {
             if writer.is_retired() {
                 return None;
@@ -510,7 +510,7 @@ impl Spool {
         self.full.space.notify_all();
     }
 
-    /// Returns the first segment with this number or a higher one. One whose content cannot be
+    /// Returns the first segment with this number or a higher one. A segment whose content cannot be
     /// trusted is reported and forgotten. After an error, such as too many open files, the next attempt
     /// may succeed.
     pub(crate) fn segment_from(&self, number: u32) -> io::Result<Option<Arc<Segment>>> {
@@ -559,7 +559,7 @@ impl Spool {
     /// Retires and removes the spool if all of it is stored. `is_uploaded` says whether a directory has
     /// no files left to upload.
     pub(crate) fn remove(&self, stored: Position, is_uploaded: impl FnOnce(&Path) -> bool) -> bool {
-        // With the lock, as nothing is submitted then.
+        // With the lock, so that nothing is submitted meanwhile.
         let is_retired =
             self.with_writer(|writer| is_uploaded(&writer.directory().uploads()) && writer.retire(stored));
         if is_retired {

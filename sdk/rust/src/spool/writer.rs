@@ -21,9 +21,9 @@ use crate::{
 const NUMBER_RECORD: usize = 16;
 /// Size of a point with an epoch.
 const POINT_RECORD: usize = 40;
-/// Threads read the clock before they take the lock, so times can be a little out of order. The base
-/// is earlier than the time that it is made for by this much, so that such times do not need
-/// another one.
+/// Threads read the clock before they take the lock, so times can be a little out of order. A base
+/// is this much earlier than the time for which it is made, so that such times do not need another
+/// base.
 const MOST_DISORDER_US: i64 = 1_000;
 /// Interval between attempts to get space.
 const RETRY_US: i64 = 1_000_000;
@@ -424,7 +424,7 @@ impl Writer {
 
     /// Forgets segments that are not needed any more, given that everything before a position is
     /// stored. The current segment is one of them if it is used up and all of it is stored:
-    /// otherwise its space could not be used for the next one.
+    /// otherwise its space could not be used for the next segment.
     pub(crate) fn release(&mut self, stored: Position) -> Vec<HeldSegment> {
         let mut before = stored.segment;
         let point = POINT_RECORD + 2 * NUMBER_RECORD + END_RESERVE;

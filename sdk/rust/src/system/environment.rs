@@ -22,7 +22,8 @@ const SECRET_NAMES: [&str; 16] = [
     "signature",
 ];
 
-/// The same as whole words of a name, because they are parts of others: such as `PATH`.
+/// Like `SECRET_NAMES`, but only as whole words of a name, because they are parts of other words: `PATH`
+/// contains `pat`.
 const SECRET_WORDS: [&str; 9] = ["pw", "pat", "cred", "creds", "cert", "certs", "jwt", "conn", "otp"];
 
 /// Beginnings of the tokens of well-known services, whatever the name of the variable.
@@ -74,7 +75,7 @@ const SECRET_PARAMETERS: [&str; 5] = ["sig", "token", "key", "password", "secret
 /// Text in place of a secret.
 const MASK: &str = "***";
 
-/// Directories of the shell, whose names merely look like one of a secret.
+/// Directories of the shell, whose names merely look like names of secrets.
 const WORKING_DIRECTORIES: [&str; 2] = ["PWD", "OLDPWD"];
 
 /// Returns the variables that may be stored. In the others' values, the user name and password of

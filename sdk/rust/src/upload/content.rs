@@ -16,7 +16,7 @@ use super::{
 use crate::{notice::NoticeLevel, spool::store::Spool, sys::files};
 
 /// Largest file that is copied at the call if there is space, so that it may be changed or deleted
-/// right after. The content of a larger one is that at the time of the upload.
+/// right after. A larger file is uploaded with the content that it has at the time of the upload.
 const COPIED_BYTES: u64 = 16 << 20;
 
 /// The parts of an upload that do not depend on its content.

@@ -238,9 +238,9 @@ impl Worker {
         }))
     }
 
-    /// Finds the first upload that need not wait for another one: for an earlier one of the same path, as the last call
-    /// wins, or for a part, which could find no place if its whole had one. Those that have failed come after all
-    /// others, the one that has waited longest first.
+    /// Finds the first upload that need not wait for another one: for an earlier upload of the same path, because the
+    /// last call wins, or for one of its parts, which might get no place if the whole took one. Uploads that have
+    /// failed come after all others, the longest wait first.
     fn next_ready(&mut self) -> Option<u64> {
         let directory = self.spool.uploads();
         let now = Instant::now();
@@ -307,8 +307,8 @@ enum Setback {
 }
 
 impl Upload {
-    /// Removes the files of an upload that is over. Returns its number, and whether they are gone. That
-    /// takes a moment, in which others are uploaded.
+    /// Removes the files of an upload that is over. Returns its number, and whether the files are gone. This
+    /// takes a moment, during which other uploads go on.
     async fn settle(self) -> (u64, bool) {
         time::sleep(WRITTEN).await;
         let bytes = manifest::data_bytes(&self.directory(), self.number);
@@ -434,7 +434,7 @@ impl Upload {
         self.note_failure();
     }
 
-    /// Uploads with as many attempts as it takes, as long as no other upload would fare better.
+    /// Makes as many attempts as it takes, as long as no other upload has a better chance.
     async fn upload(&mut self, manifest: &Manifest) -> Result<UploadedContent, Setback> {
         let mut restarts = 0;
         let mut is_checked = self.attempts.is_checked;
@@ -463,7 +463,7 @@ impl Upload {
             if is_final(&error) {
                 return Err(Setback::Final(with_source(&error)));
             }
-            // The content exists nowhere else, so whatever may pass is waited for.
+            // The content exists nowhere else, so errors that may pass are waited out.
             self.note_attempt(path, &error);
             if !error.is_temporary() {
                 if !self.attempts.is_reported {
