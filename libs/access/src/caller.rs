@@ -30,7 +30,8 @@ impl CallerRights {
         self.everywhere = self.everywhere | role.rights();
     }
 
-    /// Adds a role in a project. An operator is one of the whole instance, so here it is an owner.
+    /// Adds a role in a project. The role of operator applies to the whole instance, so in a project it gives
+    /// the rights of an owner.
     pub fn grant_in(&mut self, project: &str, role: Role) {
         let rights = role.rights().in_projects();
         let known = self.projects.entry(project.to_owned()).or_default();
@@ -202,7 +203,8 @@ impl Caller {
         self.rights.everywhere.contains(Right::Manage)
     }
 
-    /// The caller with rights that may have changed since: it may send data and read metrics, and do nothing else.
+    /// The caller with rights that may have changed since: it may send data and read metrics, but do nothing
+    /// else.
     pub(crate) fn outdated(&self) -> Self {
         Self { is_outdated: true, ..self.clone() }
     }

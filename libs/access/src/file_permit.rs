@@ -2,8 +2,8 @@
 //! one file, and gives the right to read it with the rights that its token has at that time, until the permit ends.
 //!
 //! Nothing is stored: a permit is `{format}{end}{digest of the token}{signature}` as hex digits, signed with a key that is
-//! derived from the secret which all processes of a deployment share, so it outlives restarts. A digest of a token is no
-//! secret: no one can derive the token from it, and no call accepts it.
+//! derived from the secret which all processes of a deployment share, so it outlives restarts. A digest of a token is
+//! not a secret: no one can derive the token from it, and no call accepts it.
 
 use std::fmt;
 use std::sync::Arc;

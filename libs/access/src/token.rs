@@ -21,8 +21,8 @@ const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmno
 /// Prefix of the encrypted cookie of a browser that signs in with a provider.
 pub const SIGN_IN_PREFIX: &str = "mtb_";
 
-/// Maximum length of the page that follows a sign-in with a provider. It is in this cookie, of which browsers keep at
-/// most 4,096 bytes.
+/// Maximum length of the page that follows a sign-in with a provider. The page is part of the cookie of the
+/// sign-in, and browsers limit a cookie to 4,096 bytes.
 pub const NEXT_PAGE_BYTES: usize = 1 << 10;
 
 /// Beginnings of all secrets.

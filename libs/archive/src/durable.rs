@@ -30,7 +30,7 @@ pub(super) fn sync(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(file_error(folder))
 }
 
-/// As `sync`, recursively.
+/// Like `sync`, recursively.
 pub(super) fn sync_all(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(file_error(folder))? {
         let entry = entry.map_err(file_error(folder))?;

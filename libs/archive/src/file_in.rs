@@ -73,7 +73,7 @@ mod tests {
         assert!(text(&place.path().join("named"), "runs/a/run.json").is_ok());
     }
 
-    /// Says nothing where it runs as root, who may read every folder.
+    /// Proves nothing if it runs as root, who may read every folder.
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     #[test]
     fn folders_need_only_be_searchable() {

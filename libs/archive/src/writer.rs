@@ -65,7 +65,7 @@ pub struct BackupOrigin {
 }
 
 impl BackupOrigin {
-    /// Whether the log is the one of this cut and has not moved back since.
+    /// Whether the log is still the log of this cut, and its positions have not moved back.
     fn follows(&self, cut: &pb::Cut) -> bool {
         let is_behind = |before: &pb::Applied, now: &pb::Applied| {
             now.partition == before.partition && (now.log, now.next) >= (before.log, before.next)
@@ -196,7 +196,7 @@ impl ArchiveWriter {
         RunWriter::begin(&self.root, head)
     }
 
-    /// Starts the file of the studies, which replaces the one of an earlier attempt.
+    /// Starts the file of the studies, replacing the file of an earlier attempt.
     pub fn begin_studies(&self) -> Result<StudiesFile> {
         StudiesFile::begin(&self.root)
     }

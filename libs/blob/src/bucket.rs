@@ -55,7 +55,7 @@ pub(crate) trait Bucket: Send + Sync + 'static {
     /// Returns the first `MAX_PAGE` blobs after `after`, or more.
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<BucketPage>;
 
-    /// As `MultipartUploads::is_sequential`.
+    /// Like `MultipartUploads::is_sequential`.
     const SEQUENTIAL_PARTS: bool;
 
     /// Like `MultipartUploads::begin`.
@@ -68,7 +68,7 @@ pub(crate) trait Bucket: Send + Sync + 'static {
         lifetime: Duration,
     ) -> Result<PresignedUpload>;
 
-    /// As `MultipartUploads::complete`. The caller checks the size of the blob afterward.
+    /// Like `MultipartUploads::complete`. The caller checks the size of the blob afterward.
     async fn complete(&self, upload: &MultipartUpload, etags: &[String]) -> Result<()>;
 
     /// Whether a completed upload looks so old that it could be deleted before anything refers to
@@ -77,7 +77,7 @@ pub(crate) trait Bucket: Send + Sync + 'static {
         false
     }
 
-    /// As `MultipartUploads::abort`.
+    /// Like `MultipartUploads::abort`.
     async fn abort(&self, upload: &MultipartUpload) -> Result<()>;
 }
 

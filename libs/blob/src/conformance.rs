@@ -34,7 +34,7 @@ pub trait Fixture: Send + Sync {
     /// Returns false if it was refused.
     async fn upload(&self, upload: &PresignedUpload, content_type: Option<&str>, body: Bytes) -> bool;
 
-    /// As `upload`, for one part. Returns its ETag, or `None` if it was refused.
+    /// Like `upload`, for one part. Returns its ETag, or `None` if it was refused.
     async fn upload_part(&self, upload: &PresignedUpload, body: Bytes) -> Option<String>;
 
     /// Returns an upload for `key` that has expired.

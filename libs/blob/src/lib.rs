@@ -129,7 +129,7 @@ pub struct Listing {
 /// 7. *safe keys*: no key reaches anything outside the store.
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
-    /// Returns a URL for one PUT of this blob. `size` is that of the content, if the client knows it.
+    /// Returns a URL for one PUT of this blob. `size` is the size of the content, if the client knows it.
     async fn presign(&self, key: &BlobKey, content_type: &str, size: Option<u64>) -> Result<PresignedUpload>;
 
     /// Writes a blob through this process and returns its size. If `size` is given, the

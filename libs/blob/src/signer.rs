@@ -71,7 +71,7 @@ impl UrlSigner {
         self.presigned(key, &token)
     }
 
-    /// As `upload`, for one part.
+    /// Like `upload`, for one part.
     pub(crate) fn upload_part(&self, upload: &MultipartUpload, part: &Part) -> PresignedUpload {
         let id = &upload.id;
         let expires = self.expiry();

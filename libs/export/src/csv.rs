@@ -1,6 +1,6 @@
 //! CSV by RFC 4180, with numbers that readers parse back to the same bits. Spreadsheets run cells that begin
-//! with certain characters as formulas, so a text that begins so gets an apostrophe in front: a name or a
-//! param from another user must not run. For other readers, texts can be left as they are.
+//! with certain characters as formulas, so such a text gets an apostrophe in front: a name or a param from
+//! another user must not run. For other readers, texts can be left as they are.
 
 use std::io::Write as _;
 

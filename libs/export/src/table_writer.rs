@@ -26,7 +26,7 @@ pub enum TableFormat {
     Arrow,
     /// Apache Parquet.
     Parquet,
-    /// CSV with a header, whose texts are no formulas of spreadsheets.
+    /// CSV with a header, whose texts are never formulas in spreadsheets.
     Csv,
     /// CSV with a header, and with the texts as they are.
     RawCsv,

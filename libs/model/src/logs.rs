@@ -33,7 +33,7 @@ pub struct LogRecord {
     /// Unix seconds by the client's clock.
     #[n(2)]
     pub timestamp: f64,
-    /// An encoded array, or nothing.
+    /// An encoded array, or empty.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub logger_info: Vec<u8>,
     /// An encoded map, or empty.

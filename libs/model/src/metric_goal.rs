@@ -148,7 +148,7 @@ pub async fn metric_goals_get(
 }
 
 /// The goal of a metric; the transaction fails if the goal changes before the commit. A damaged goal counts as missing,
-/// so that the next definition or change replaces it: a goal is no reason to stop a run.
+/// so that the next definition or change replaces it: a goal is not a reason to stop a run.
 pub async fn metric_goal_load(
     transaction: &Transaction,
     project: Project,

@@ -143,7 +143,7 @@ pub async fn pending_refuse(
     let refused = PendingRow { refusal: Some(reason.to_owned()), ..row };
     let batch = transaction.batch();
     batch.set(key, rows::encode(&refused));
-    // It waits for nothing any more, so it uses up no one else's share.
+    // The payload no longer waits for the blob store, so it no longer counts as pending.
     batch.add(keys::project_counter(project, Counter::PendingBytes), -size);
     batch.add(keys::project_counter(project, Counter::RefusedBytes), size);
     Ok(true)

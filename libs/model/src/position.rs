@@ -130,7 +130,7 @@ pub struct LogState {
 pub enum NumbersThere {
     /// They mean the same as here. Ours end at `newest`.
     Same { newest: u32 },
-    /// They were counted in another way. The log of today had this number here from the start.
+    /// They were counted in another way. The current log had this number here from the start.
     Other { oldest: u32 },
 }
 

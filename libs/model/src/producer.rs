@@ -302,7 +302,7 @@ async fn sweep_one(
     };
     let mark: Mark = rows::decode(&key, &value)?;
     let is_silent = mark.seen_us < now_us.saturating_sub(kept_us);
-    // Parked records of a run in quarantine are applied later, and need the mark of today. The read is
+    // Parked records of a run in quarantine are applied later, and need the mark as it is now. The read is
     // checked too, for a quarantine that starts now.
     if is_silent && transaction.get(&keys::quarantine(project, id)).await?.is_some() {
         transaction.batch().set(keys::idle_producer(stage, now_us, project, id, producer), Vec::new());

@@ -144,7 +144,7 @@ pub async fn quarantine_resume(transaction: &mut Transaction, project: Project, 
     let quarantine: Quarantine = rows::decode(&key, &row)?;
     // Also if it is ending already: repeating it does no harm.
     if !quarantine.is_ending {
-        // Read, so that a worker that is parking conflicts.
+        // Read so that this commit conflicts with a worker that is parking records.
         let key_of_cursor = keys::cursor(project, id);
         let current = transaction.get(&key_of_cursor).await?;
         let current = current.and_then(|row| Cursor::decode(&key_of_cursor, &row).ok()).unwrap_or_default();

@@ -113,7 +113,7 @@ pub(crate) async fn scan_all(snapshot: &dyn Snapshot, range: &Range) -> Result<V
 /// Number of rows from which on neighbors are read by a scan.
 const SCANNED_FROM: usize = 8;
 
-/// Most rows of such a scan for each row that is wanted.
+/// Maximum number of rows that such a scan reads for each wanted row.
 const SCANNED_PER_ROW: usize = 4;
 
 /// The rows whose keys are these numbers after a prefix, in the given order. Many neighbors are read in one pass: a row

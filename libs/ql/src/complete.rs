@@ -15,7 +15,7 @@ const SUBJECTS: [&str; 9] =
 const METHODS: [&str; 8] = ["contains", "copy", "count", "get", "index", "items", "keys", "values"];
 /// Words that an expression can follow.
 const OPERATORS: [&str; 6] = ["and", "or", "not", "if", "else", "in"];
-/// Words that are no names in Python.
+/// Words that are not names in Python.
 const KEYWORDS: [&str; 35] = [
     "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def",
     "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is",

@@ -33,8 +33,8 @@ type RequestStart = dyn Fn(Method, &str) -> RequestBuilder + Send + Sync;
 /// Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub(crate) struct HttpClient {
-    /// Hides the type of the client, which has hundreds of parts: a compiler that sees it checks for every rpc of
-    /// the backend that each part can be shared by threads, and takes ten seconds longer.
+    /// Hides the type of the client, which has hundreds of parts. Otherwise the compiler would check for
+    /// every rpc of the backend that threads can share each part, which takes ten seconds longer.
     request: Arc<RequestStart>,
 }
 

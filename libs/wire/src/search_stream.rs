@@ -1,5 +1,5 @@
-//! Entries in the stream of a search that are no runs. They are told from runs by their keys, so no run id may begin
-//! like them.
+//! Entries in the stream of a search that are not runs. Their keys distinguish them from runs, so no run id
+//! may begin like such a key.
 
 /// Beginning of the key of each such entry.
 pub const PROGRESS: &str = "progress_";

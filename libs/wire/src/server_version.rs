@@ -21,7 +21,7 @@ fn advice_between(server: &str, client: &str) -> Option<String> {
     })
 }
 
-/// The first two numbers of a version, or `None` for a text that is no version.
+/// The first two numbers of a version, or `None` for a text that is not a version.
 fn release(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split('.').map(|number| number.parse().ok());
     Some((numbers.next()??, numbers.next()??))

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// Unreserved characters of RFC 3986, which a parameter of a URL may contain.
 pub(super) const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// As `VALUE`, plus the slash between the segments of a blob's path.
+/// Like `VALUE`, plus the slash between the segments of a blob's path.
 pub(super) const PATH: &AsciiSet = &VALUE.remove(b'/');
 
 /// Connection string of the storage emulator: fixed and published in its documentation.

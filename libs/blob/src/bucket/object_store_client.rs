@@ -15,7 +15,7 @@ use super::connect::{CONNECT_TIMEOUT, READ_TIMEOUT, response_timeout};
 
 pub(crate) fn client_options(allow_http: bool) -> ClientOptions {
     static TLS: Once = Once::new();
-    // An error means that a provider is already installed, which serves as well.
+    // An error means that a provider is already installed, which works just as well.
     TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
     ClientOptions::new()
         .with_allow_http(allow_http)

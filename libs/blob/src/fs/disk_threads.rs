@@ -1,5 +1,5 @@
-//! Threads of their own for the calls of a blob directory. A directory whose server hangs uses up these
-//! threads, and none of the threads on which the process reads its store and its log.
+//! Dedicated threads for the calls of a blob directory. A directory whose server hangs uses up these threads,
+//! but none of the threads on which the process reads its store and its log.
 
 use std::{io, sync::Arc};
 

@@ -146,8 +146,8 @@ pub(super) fn complete(
         Err(TryLockError::WouldBlock) => return Ok(Completion::InUse),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    // After an attempt that failed there is no description; then only the receipts of the parts, which are
-    // written for the right key only, tell that this key is the right one.
+    // After a failed attempt there is no description. Then the receipts of the parts show that this key is
+    // the right one, because they are written only for the right key.
     if described(&file)?.is_some_and(|(begun_key, _)| begun_key != *key) {
         return Ok(Completion::Missing);
     }

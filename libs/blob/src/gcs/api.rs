@@ -25,10 +25,10 @@ use crate::{
 
 /// Unreserved characters of RFC 3986.
 pub(super) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// As `SEGMENT`, plus the slash between segments.
+/// Like `SEGMENT`, plus the slash between segments.
 pub(super) const PATH: &AsciiSet = &SEGMENT.remove(b'/');
 
-/// Text by which Google's 404 for a missing bucket differs from that for a missing blob.
+/// Text that distinguishes Google's 404 for a missing bucket from its 404 for a missing blob.
 const NO_BUCKET: &str = "bucket does not exist";
 
 /// Longest excerpt of a response body in an error.

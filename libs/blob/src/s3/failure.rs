@@ -71,7 +71,7 @@ impl BucketLocation {
         Error::unavailable(format!("{doing} failed: {}", chain_text(&error)))
     }
 
-    /// Like `failure`, for the request that writes a blob: what S3 has against this blob is final.
+    /// Like `failure`, for the request that writes a blob: an error about this blob is final.
     pub(super) fn put_failure<E>(&self, error: SdkError<E, HttpResponse>) -> Error
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,

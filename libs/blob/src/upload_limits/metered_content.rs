@@ -19,7 +19,7 @@ pub async fn within_idle_limit<T>(data: impl Future<Output = T>) -> Result<T> {
     timeout(IDLE_TIMEOUT, data).await.map_err(stalled)
 }
 
-/// The next piece that is not empty: empty pieces are no sign of a client that sends something.
+/// The next piece that is not empty: empty pieces are not a sign that the client sends something.
 async fn next_data(content: &mut Content) -> Option<Result<Bytes>> {
     loop {
         match content.next().await {

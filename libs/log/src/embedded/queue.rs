@@ -284,7 +284,7 @@ struct NextGroup {
     appends: Group,
     /// Room that is left.
     free: u64,
-    /// Shares of the keys, while a key must leave room to the others.
+    /// Shares of the keys, while a key must leave room for the others.
     shares: Option<KeyShares>,
 }
 
@@ -330,7 +330,7 @@ impl Line {
     }
 
     /// Takes appends for which there is room. If there are more than fit in a group, their keys first share
-    /// it, so that none waits for all that others have queued before.
+    /// the group, so that no key waits for everything that other keys have queued before.
     fn take_group(&mut self, untrimmed: &mut UntrimmedShares) -> Group {
         let mut group = NextGroup { appends: Group::new(), free: GROUP_BYTES, shares: None };
         if self.used > GROUP_BYTES {

@@ -10,14 +10,14 @@
 //! ```
 //!
 //! `synced` is the position in the segment up to which everything was on disk before this record
-//! was written. The record thus proves that damage before that position is no torn write.
+//! was written. The record thus proves that damage before that position is not a torn write.
 //!
 //! The checksum of the header includes the identity of the log, the segment, and the position, so
 //! that no other bytes can pass for a header: neither the content of a record nor the remains of
 //! another file.
 //!
-//! A header without a body (a *seal*) is no record. It proves that everything before it is on disk,
-//! and is overwritten by the next record.
+//! A header without a body (a *seal*) is not a record. It proves that everything before it is on disk, and is
+//! overwritten by the next record.
 
 use bytes::{Buf, BufMut, Bytes};
 use crc32c::{crc32c, crc32c_append};

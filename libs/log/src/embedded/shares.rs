@@ -2,8 +2,8 @@
 //! up the room of all others: memory for the appends that wait, and disk for the records that are not
 //! trimmed.
 //!
-//! A key may have as much as is free. So a single key has at most half of the room, however many share
-//! nearly all of it, and a key that has nothing is accepted until there is no room at all.
+//! A key may hold as much as is free. So a single key holds at most half of the room, many keys together hold
+//! nearly all of it, and a key that holds nothing is accepted until there is no room at all.
 
 use std::{
     collections::{HashMap, VecDeque},

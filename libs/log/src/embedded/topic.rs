@@ -109,7 +109,7 @@ impl TopicLog {
         self.obstruction().take().is_some()
     }
 
-    /// Trims the topic, and deletes segments. Blocks. Works while nothing can be written.
+    /// Trims the topic, and deletes segments. Blocks the thread. Works even while nothing can be written.
     pub(super) fn trim(&self, partition: u32, offset: u64) -> Result<()> {
         check_partition(self.topic, partition)?;
         self.queue.check_open()?;

@@ -355,7 +355,7 @@ impl Subscription for KafkaSubscription {
             if let Some(error) = self.failure.take() {
                 return Err(error);
             }
-            // Before the records that have arrived, of which there may always be more.
+            // Checked before the records that have arrived, because there may always be more of them.
             if self.check.as_ref().is_some_and(JoinHandle::is_finished) {
                 let found = ended(&mut self.check).await;
                 self.resolve_check(found)?;

@@ -218,7 +218,7 @@ fn missing_topic_error(name: &str) -> Error {
 }
 
 /// Returns the number of partitions of a topic that must exist. Any broker may answer, so an answer
-/// from a broker that does not know the topic is no proof that it is missing.
+/// from a broker that does not know the topic is not proof that it is missing.
 async fn existing_partitions(admin: &Admin, name: &str) -> Result<u32> {
     let deadline = Instant::now() + PROPAGATION_WAIT;
     loop {

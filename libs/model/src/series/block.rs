@@ -112,8 +112,8 @@ fn encode(points: &Points, rows: &mut RowNumbers, order: &[u64]) -> Vec<u8> {
     }
     let values: Vec<f64> = order.iter().map(|key| points.values[point_index(*key)]).collect();
     put_floats(&mut out, &values);
-    // Blocks are kept until they are folded, so one of a single point must not take as much as a full
-    // one.
+    // Blocks are kept until they are folded, so a block with a single point must not take as much memory as a
+    // full one.
     out.shrink_to_fit();
     out
 }

@@ -94,9 +94,9 @@ fn mode(values: &[f64]) -> ModeSpec {
 }
 
 /// Compresses floats or, if they compress better, the differences of neighbors, or the differences of
-/// differences, whichever the middle of the column favors. The choice that pco makes by itself also
-/// searches for patterns that repeat, which metrics rarely have, and which takes a quarter of the
-/// time of a fold.
+/// differences, whichever the middle of the column favors. By itself, pco would also search for
+/// repeating patterns: metrics rarely have them, and the search takes a quarter of the time of a
+/// fold.
 fn compress_floats<T: Number>(values: &[T], mode: ModeSpec) -> Vec<u8> {
     let config = ChunkConfig::default().with_mode_spec(mode);
     let outside = values.len().saturating_sub(SAMPLE) / 2;

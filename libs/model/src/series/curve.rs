@@ -29,7 +29,7 @@ pub(crate) struct Curve<'a> {
 }
 
 impl Points {
-    /// These points, which must be in ascending order of distinct steps, as charts read them.
+    /// These points as charts read them. Their steps must be distinct and in ascending order.
     pub(crate) fn curve(&self) -> Curve<'_> {
         Curve {
             steps: Steps::Listed(Cow::Borrowed(&self.steps)),
@@ -136,8 +136,8 @@ impl Steps<'_> {
         }
     }
 
-    /// The end of the positions in `range` whose steps are at most `last`. It is looked for from the start of
-    /// the range, close to which it is in buckets.
+    /// The end of the positions in `range` whose steps are at most `last`. The search goes up from the start
+    /// of the range, because the end of a bucket is close to its start.
     pub(crate) fn end(&self, range: Range<usize>, last: i64) -> usize {
         match self {
             Self::Even(even) if last < even.first => range.start,

@@ -64,8 +64,8 @@ pub(super) fn spend_read(arena: &Arena<'_>, bytes: usize) -> Result<()> {
     arena.spend_bytes(bytes).map_err(too_large)
 }
 
-/// Turns a budget error into an exception: a single run with a huge value is no match, but must
-/// not end the search.
+/// Turns a budget error into an exception: a single run with a huge value does not match, but must not end
+/// the search.
 fn too_large(stop: EvalError) -> EvalError {
     match stop {
         EvalError::Budget(BudgetError::TotalSteps | BudgetError::Stopped) => stop,

@@ -47,7 +47,7 @@ impl Default for Reclaimer {
 
 impl Reclaimer {
     /// Starts a merge at the end of a quiet interval, if it would free much. Returns whether to delete files
-    /// that one has replaced. Commits wait for this call, so it waits for no flush.
+    /// that a merge has replaced. Commits wait for this call, so it waits for no flush.
     pub(super) fn look(&mut self, engine: &Engine) -> Result<bool> {
         if self.since.elapsed() < INTERVAL {
             return Ok(false);

@@ -69,7 +69,7 @@ impl JsonStyle {
     /// that are not finite.
     pub const AIM: Self = Self { non_finite: NonFinite::Texts, ..Self::STRICT };
 
-    /// As `STRICT`, but with the bare names `NaN`, `Infinity`, and `-Infinity`, which Python reads.
+    /// Like `STRICT`, but with the bare names `NaN`, `Infinity`, and `-Infinity`, which Python reads.
     pub const BARE: Self = Self { non_finite: NonFinite::Names, ..Self::STRICT };
 
     /// Strict JSON of Matyan 0.3's log: bytes are in base64.

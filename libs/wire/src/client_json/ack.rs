@@ -13,8 +13,8 @@ pub const OK: &str = r#"{"status":"ok","error":null}"#;
 /// the client's limit of 1 MiB.
 const REASON_BYTES: usize = 500;
 
-/// Follows the reason of an item that others share. The text before it is that of a single item, which older
-/// clients read.
+/// Follows the reason of an item that adjacent items share. The text before it is the same as for a single
+/// item, so older clients can read it.
 const SAME: &str = " (the same in item";
 
 /// Returns an error ack: the problem with the frame as a whole, or with each item. A problem of adjacent items is
@@ -59,7 +59,7 @@ pub enum Ack {
 }
 
 impl Ack {
-    /// Parses an answer. `None` if it is no ack.
+    /// Parses an answer. `None` if it is not an ack.
     ///
     /// ```
     /// use matyan_wire::client_json::ack::{Ack, OK};
@@ -83,7 +83,7 @@ impl Ack {
 pub struct RefusedItem<'a> {
     /// Index in the frame of the first; `None` for items that are only counted.
     pub index: Option<usize>,
-    /// Number of adjacent items, or of those that are only counted.
+    /// Number of adjacent items, or of items that are only counted.
     pub count: u32,
     /// Empty if the item as a whole is invalid.
     pub field: &'a str,

@@ -93,7 +93,7 @@ impl SeriesCounts {
         for index in 0..block.series_count() {
             let series = block.series(index).0;
             let points = block.point_count(index)?;
-            // A fold would pass the points of such a series, and clear the block.
+            // A fold would skip the points of such a series, and then clear the block.
             if u64::from(series) < next || points == 0 {
                 return Err(FormatError("series without points, or out of order"));
             }
@@ -137,8 +137,8 @@ pub(super) struct SeriesSlices<'a> {
     index: usize,
     /// Each block, with the index of its first series that was not taken yet.
     blocks: Vec<(Block<'a>, usize)>,
-    /// The number of that series. They are next to each other, as every series of the part is looked for in
-    /// every block.
+    /// The number of that series, for each block. The numbers are next to each other in memory, because every
+    /// series of the part is looked up in every block.
     next_series: Vec<Option<SeriesNumber>>,
 }
 

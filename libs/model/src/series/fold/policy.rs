@@ -31,7 +31,7 @@ const MAX_SERIES: u32 = 1 << 20;
 /// The blocks of a run in the store, as input for the policy.
 pub struct StoredBlocks {
     pub unfolded: UnfoldedBlocks,
-    /// Whether there are no blocks, not even such that a fold has started on.
+    /// Whether there are no blocks, not even blocks that a fold has started on.
     pub is_empty: bool,
     /// Whether a fold has been started and not finished.
     pub is_folding: bool,

@@ -1,4 +1,4 @@
-//! Removal of a range of steps from a series of which all blocks are folded: chunks within the range are
+//! Removal of a range of steps from a series whose blocks are all folded: chunks within the range are
 //! dropped, chunks at its ends are rewritten, and the pyramid and the summary follow.
 //!
 //! A long range takes several transactions, each of which leaves a valid series. As for folds,

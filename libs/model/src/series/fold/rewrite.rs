@@ -244,8 +244,9 @@ impl<'a> SeriesState<'a> {
         let Some(first) = points.first() else { return Ok(()) };
         let tail = self.entries[self.sealed_entries().len()..].to_vec();
         let mut from = if ended { 0 } else { merge_start(&tail, first.step, points.len()) };
-        // All of an ended run, and full chunks of any, are kept. A series without points in the last fold of its run
-        // keeps what was written to be merged, too: up to three chunks of 64 to 255 points that are larger than need be.
+        // All chunks of an ended run, and full chunks of any run, are kept. A series without points in the
+        // last fold of its run also keeps chunks that were written to be merged: up to three chunks of 64 to
+        // 255 points that are larger than necessary.
         let column_use = if ended { ColumnUse::Kept } else { ColumnUse::Merged };
         let mut pieces = split(&self.merge_tail(&tail[from..], &points).await?, false, column_use);
         if from > 0 && pieces.iter().any(|piece| piece.full) {

@@ -14,8 +14,8 @@ use crate::series::points::StepRange;
 use crate::series::pyramid::{SealedSummary, bucket_steps, bucket_summaries, level_for_exponent};
 use crate::series::summary::Summary;
 
-/// Rows of the list of chunks between two ranges up to which both are read as one. A range of its own
-/// takes two calls.
+/// Number of rows of the chunk list between two ranges up to which both ranges are read as one. Each separate
+/// range takes two calls.
 const GAP_ROWS: u64 = 16;
 /// Ranges that are read at a time.
 const RANGES_AT_A_TIME: usize = 16;

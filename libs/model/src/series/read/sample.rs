@@ -51,7 +51,7 @@ impl Sampling {
         }
     }
 
-    /// The chosen ones of `points`, which must be in the order of steps.
+    /// The points chosen from `points`, which must be in the order of steps.
     pub fn choose(self, points: &Points) -> Points {
         let positions = self.positions(&points.steps, &points.values);
         positions.into_iter().map(|position| points.get(position)).collect()
@@ -136,8 +136,8 @@ fn add_evenly(chosen: &mut Vec<usize>, others: Vec<usize>, limit: usize) {
     chosen.sort_unstable();
 }
 
-/// The positions of the smallest and of the largest value between two chosen positions, where
-/// they are not chosen themselves. NaN is neither.
+/// The positions of the smallest and the largest value between each two chosen positions, unless they are
+/// chosen already. NaN is neither.
 fn extremes(chosen: &[usize], values: &[f64]) -> Vec<usize> {
     let mut extremes = Vec::new();
     for part in chosen.windows(2) {

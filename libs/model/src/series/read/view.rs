@@ -14,7 +14,7 @@ use crate::series::summary::Summary;
 /// One series as of the snapshot on which its `RunSeries` was opened.
 #[derive(Clone, Debug)]
 pub struct SeriesView {
-    /// In the order of steps, which do not overlap. The last one is the run's own, and the only one
+    /// In the order of their steps, which do not overlap. The last part is the run's own, and the only part
     /// unless the run is a branch.
     parts: Vec<SeriesPart>,
     /// The step from which on further ancestors are hidden by a run that was deleted.

@@ -58,8 +58,8 @@ pub(in super::super) fn pieces(journal: &[u8]) -> impl Iterator<Item = Piece> {
     })
 }
 
-/// Whether the sequence number of a batch is not between those of its neighbors, and a neighbor is not
-/// the one to blame.
+/// Whether the sequence number of a batch is not between the numbers of its neighbors, unless the number of a
+/// neighbor is to blame.
 fn is_misplaced(last: Option<u64>, sequence: u64, next: Option<u64>) -> bool {
     let follows_last = |sequence: u64| last.is_none_or(|last| last < sequence);
     !follows_last(sequence) || next.is_some_and(|next| next <= sequence && follows_last(next))
