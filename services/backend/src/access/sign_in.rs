@@ -306,7 +306,8 @@ fn providers(deps: &Deps) -> Vec<pb::SignInProvider> {
     deps.providers.titles().map(view).collect()
 }
 
-/// Says that nobody signs in by this name, although it has the form of a name of a provider. `None` for other names.
+/// Says that nobody can sign in under this name, although it looks like the name of a provider's user. `None`
+/// for other names.
 pub(super) fn unknown_provider(deps: &Deps, principal: &str) -> Option<pb::UnknownProvider> {
     let (prefix, _) = principal.split_once(':')?;
     let providers = providers(deps);

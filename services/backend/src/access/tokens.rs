@@ -60,7 +60,7 @@ pub(super) fn is_in(credential: &Credential, project: Option<&str>) -> bool {
     project.is_none() || credential.project.as_deref() == project
 }
 
-/// The only one of these credentials whose id starts like this. `kind`: the noun for them.
+/// The only one of these credentials whose id starts with this text. `kind`: the noun for them.
 pub(super) fn only_with_id(
     credentials: impl Iterator<Item = Credential>,
     kind: &'static str,

@@ -21,7 +21,7 @@ use crate::server::{
 /// Number of first bytes that show the type of a payload.
 const SIGNATURE_BYTES: u64 = 512;
 
-/// Types that a browser may show; it runs nothing in them.
+/// Types that a browser may show, because it runs nothing in them.
 const SHOWN: [&str; 3] = ["image/", "audio/", "video/"];
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
@@ -29,8 +29,8 @@ const MAX_IMAGE_BYTES: usize = 32 << 20;
 /// 4,096 × 4,096 pixels.
 const MAX_DECODED_BYTES: usize = 64 << 20;
 const PIXEL_BYTES: u64 = 4;
-/// Pixels that are decoded, counted once for each scan of a progressive JPEG, of which there may be any
-/// number: a quarter of a billion take some seconds.
+/// Pixels that are decoded, counted once for each scan of a progressive JPEG, which may have any number of
+/// scans: a quarter of a billion pixels take some seconds.
 const MAX_SCANNED_PIXELS: u64 = 1 << 28;
 
 /// Time after which the client of an image gets an error.

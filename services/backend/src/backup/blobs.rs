@@ -79,8 +79,7 @@ impl UnlistedBlobs {
         }
     }
 
-    /// The blobs that do not exist anywhere: some may be in a folder other than the listed
-    /// one.
+    /// The blobs that do not exist anywhere: some blobs may be in a folder other than the listed one.
     pub(super) async fn into_lost(self, deps: &Deps) -> Result<Vec<pb::LostBlob>> {
         let project_name = self.project_name.as_str();
         let lookups = self.lost.into_values().map(|blob| async move {

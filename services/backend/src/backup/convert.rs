@@ -69,7 +69,8 @@ pub(super) fn props(run_id: &str, head: &pb::RunHead, now_us: i64) -> Result<Pro
         outcome: head.outcome.as_ref().and_then(Outcome::from_api),
         client: Some(head.client.clone()).filter(|client| !client.is_empty()),
         pending_delete: head.binned_us.is_some(),
-        // Its week starts again: the one in the archive may be over, and the run would be purged at once.
+        // Its week in the bin starts again: the original week may be over, and the run would be purged at
+        // once.
         binned_us: head.binned_us.map(|_| now_us),
         ..Props::default()
     })

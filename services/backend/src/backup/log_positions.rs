@@ -26,7 +26,7 @@ use crate::server::{
 pub(super) async fn read(snapshot: &dyn Snapshot) -> Result<pb::Cut> {
     let log = log_get(snapshot, LogTopic::Ingestion).await?.unwrap_or_default();
     let applied = applied_all(snapshot, LogTopic::Ingestion).await?.into_iter();
-    // A partition of a recreated topic of which nothing was applied yet still has its old position.
+    // After a topic is recreated, a partition keeps its old position until something of it is applied.
     let applied = applied.filter(|(_, applied)| applied.is_of(&log));
     Ok(pb::Cut {
         log: log.number,
@@ -126,8 +126,8 @@ fn may_be_same_log(cut: &pb::Cut, info: &TopicInfo) -> Result<bool> {
             && info.partitions.get(applied.partition as usize).is_none_or(|bounds| bounds.end < applied.next)
     };
     Ok(cut.partitions as usize == info.partitions.len()
-        // An archive from before Kafka's topics were known by their ids is one of the log of today,
-        // unless that cannot be.
+        // An archive from before Kafka's topics were known by their ids counts as an archive of the current
+        // log, unless that is impossible.
         && match identity {
             Some(identity) => identity == info.identity,
             None => !cut.applied.iter().any(is_short),
@@ -166,8 +166,8 @@ fn write_positions(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result
             applied_put(batch, LogTopic::Ingestion, stored.partition, &unread);
         }
     }
-    // Nothing of the other partitions was applied at the time of the backup, and their first records may be
-    // gone since.
+    // Nothing of the other partitions was applied at the time of the backup, and their first records may have
+    // been deleted since.
     for (partition, bounds) in (0..).zip(&info.partitions) {
         let is_in_cut = cut.applied.iter().any(|applied| applied.partition == partition);
         if !cut.filtered && !is_in_cut && bounds.first > 0 {

@@ -336,7 +336,7 @@ async fn link(deps: &Deps, call: &Call, number: u32, study: pb::StudyDescription
     Ok(is_made)
 }
 
-/// Whether the rows of this restore are the only ones of the study.
+/// Whether the rows of this restore are the only rows of the study.
 async fn is_free(deps: &Deps, call: &Call, number: u32) -> Result<bool> {
     let now = (deps.clock)();
     let (is_free, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {

@@ -18,7 +18,7 @@ use crate::server::error::Result;
 /// Maximum number of runs remembered. For a run that was forgotten, the changes are unknown.
 const REMEMBERED: usize = 10_000;
 
-/// Memory for such a run, with the places that are free.
+/// Memory for such a run, including its share of the free slots of the map.
 const RUN_BYTES: usize = 2 * (size_of::<RunNumber>() + size_of::<SentRun>());
 
 struct SentRun {

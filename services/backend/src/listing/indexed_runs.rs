@@ -111,7 +111,7 @@ pub(crate) struct LinkedRuns<F> {
 }
 
 impl<F: Fn(&Props) -> bool> LinkedRuns<F> {
-    /// At most `limit` runs; 0 is no limit.
+    /// At most `limit` runs; 0 means no limit.
     pub(crate) fn new(indexed: IndexedRuns, limit: u32, is_linked: F) -> Self {
         let left = if limit == 0 { usize::MAX } else { limit as usize };
         Self { indexed, is_linked, left, last: None }

@@ -21,8 +21,8 @@ use crate::server::{
 /// Maximum number of values of a group, which are its series × pixels.
 const MAX_VALUES: usize = 1 << 21;
 
-/// Memory of such a value: in its bucket, and in the line that it is part of, each with the places that
-/// are free.
+/// Memory of such a value: in its bucket, and in the line that it is part of, each including its share of the
+/// free capacity.
 pub(super) const VALUE_BYTES: usize = 2 * (size_of::<f64>() + size_of::<(u32, f64)>());
 
 /// Memory of a bucket without its values.

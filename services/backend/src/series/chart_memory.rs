@@ -139,7 +139,7 @@ pub(crate) struct ChartStream<T>(Arc<Mutex<Chart<T>>>);
 enum Chart<T> {
     Held {
         messages: ResponseStream<T>,
-        /// Since when a message has been ready, as far as other calls have looked.
+        /// Time since which a message has been ready, as far as other calls have checked.
         unread_since: Option<Instant>,
         memory: ChartShare,
     },
@@ -229,8 +229,8 @@ fn read_at_a_time(series: usize, pixels: usize) -> usize {
 }
 
 impl ChartBytes {
-    /// Returns the bytes of the work, and of messages that wait for the client, each of which may be
-    /// larger than usual by a series.
+    /// Returns the bytes of the work, and of messages that wait for the client, each of which may exceed the
+    /// usual size by one series.
     fn new(work: usize, series: usize) -> Self {
         let message = MESSAGE_BYTES + series;
         Self { total: work + MESSAGES_IN_FLIGHT * message, in_transport: MESSAGES_IN_TRANSPORT * message }

@@ -48,7 +48,7 @@ impl Column {
             Self::Epochs => SeriesPoints { epochs, ..SeriesPoints::default() },
             Self::Times => SeriesPoints { times_us, ..SeriesPoints::default() },
             Self::XValues => SeriesPoints { x_values, ..SeriesPoints::default() },
-            // An index into steps means nothing without them.
+            // An index into the steps means nothing without the steps.
             Self::XIndexes => SeriesPoints { steps, x_places, ..SeriesPoints::default() },
         }
     }

@@ -45,7 +45,7 @@ use position::{ReadRun, SentSeries};
 /// Maximum number of other runs remembered; forgetting them costs a lookup of each.
 const REMEMBERED: usize = 100_000;
 
-/// Memory for such a run, with the places that are free.
+/// Memory for such a run, including its share of the free slots of the map.
 const KNOWN_BYTES: usize = 2 * size_of::<(RunNumber, Vec<usize>)>();
 
 pub(crate) struct Follow {

@@ -31,8 +31,8 @@ use crate::{
     view,
 };
 
-/// Minimum density of a search that is sampled from equal ranges of steps, on which charts of the
-/// published clients rely.
+/// Minimum density from which a search samples equal ranges of steps: charts of the published clients rely on
+/// that.
 const BUCKETED_FROM: u32 = 128;
 
 /// The data requested for each series.

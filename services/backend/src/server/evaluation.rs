@@ -61,8 +61,8 @@ const NICENESS: i32 = 19;
 /// a quarter of a core.
 const RAISED_NICENESS: i32 = 5;
 
-/// One of this number of threads has the raised priority, so that queries cost a program that fills all cores a
-/// sixteenth of them at most.
+/// One in this number of threads has the raised priority, so that queries take at most a sixteenth of the
+/// cores from a program that uses all of them.
 const RAISED_PART: usize = 4;
 
 type Job = Box<dyn FnOnce() + Send>;

@@ -1,6 +1,6 @@
-//! The number of calls without effect that get an entry in the audit log. A call that has changed nothing can be repeated
-//! as often as its caller likes, whether it fails or succeeds, and so can a call that its client abandons, so few of one
-//! principal are listed. All of them are called failures here.
+//! The number of calls without effect that get an entry in the audit log. Callers can repeat a call that changes
+//! nothing as often as they like, whether it fails or succeeds, and also a call that they abandon. So only a few such
+//! calls of each principal are listed. All of them are called failures here.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -44,8 +44,8 @@ struct KeptSample {
 pub struct RunSamples(Arc<Mutex<HashMap<Project, KeptSample>>>);
 
 impl RunSamples {
-    /// Returns a sample of a project that is at most a few seconds old. Without params, those of its runs may be
-    /// missing: they may be large.
+    /// Returns a sample of a project that is at most a few seconds old. Without `needs_params`, the params of
+    /// its runs may be missing, because they may be large.
     pub(crate) async fn get(
         &self,
         snapshot: &dyn Snapshot,

@@ -28,7 +28,7 @@ use crate::server::{
 /// Largest encoded attribute that a run shows.
 const ATTRIBUTE_BYTES: usize = 16 << 10;
 
-/// Size of the params of a run above which it shows nothing more.
+/// Size of the params of a run above which nothing more is added to them.
 const RUN_BYTES: usize = 256 << 10;
 
 /// Largest head of an encoded text or map.

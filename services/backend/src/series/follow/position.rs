@@ -26,7 +26,7 @@ pub(super) struct SentSeries {
     pub(super) run: ReadRun,
     /// The whole series when it was read.
     pub(super) whole: Summary,
-    /// The points up to this step were sent. It is lower than the last one of the whole series if the
+    /// The points up to this step were sent. This step is lower than the last step of the whole series if the
     /// connection was lost in between.
     pub(super) last_step: i64,
 }
@@ -59,12 +59,12 @@ impl SentSeries {
         parts().ok_or_else(|| Error::field("resume", "is invalid: use the positions of previous responses"))
     }
 
-    /// The steps up to one of the series that were not sent.
+    /// The steps of the series up to `last` that were not sent.
     pub(super) fn unsent(&self, last: i64) -> StepRange {
         steps_between(self.last_step, last)
     }
 
-    /// The steps up to one of the series that it did not have when it was read.
+    /// The steps of the series up to `last` that it did not have when it was read.
     pub(super) fn added(&self, last: i64) -> StepRange {
         steps_between(self.whole.last.step, last)
     }

@@ -1,4 +1,4 @@
-//! Whether other programs leave the threads of queries next to nothing of the processor.
+//! Whether other programs leave the threads of queries almost no processor time.
 //!
 //! These threads have the lowest priority, so that acknowledgements do not wait for them. But the priority
 //! counts against every program of the same session, control group or container: next to a training script that
@@ -32,8 +32,8 @@ const SMALL_PART: u32 = 10;
 /// Next to one busy thread of another program on each core, they wait three quarters of that time.
 const WAITING_PART: u32 = 4;
 
-/// The part of all cores from which the other threads of the server count as busy: the threads of queries would
-/// delay them.
+/// The other threads of the server count as busy from this part of all cores on (a quarter): the threads of
+/// queries would delay them.
 const BUSY_PART: u32 = 4;
 
 /// How long a thread has run, and waited for a core.
@@ -136,7 +136,7 @@ impl CpuShare {
         }
     }
 
-    /// Whether the threads of the lowest priority get next to nothing.
+    /// Whether the threads of the lowest priority get almost no processor time.
     pub(super) fn is_small(&self) -> bool {
         self.is_small.load(Ordering::Relaxed)
     }
