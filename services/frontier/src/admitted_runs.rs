@@ -1,5 +1,5 @@
-//! The runs that this frontier has admitted in the last minutes. While a quota of runs is used up, they are no new
-//! runs, although workers that lag may not have created them yet.
+//! The runs that this frontier has admitted in the last minutes. While a quota of runs is used up, they do
+//! not count as new runs, although workers that lag may not have created them yet.
 
 use std::time::Duration;
 

@@ -60,7 +60,7 @@ fn text<'m>(metadata: &'m MetadataMap, name: &'static str, limit: usize) -> Resu
 }
 
 /// Parses a W3C trace context of the form `version-trace-span-flags`. Any other value is
-/// ignored, because a bad trace is no reason to refuse data.
+/// ignored, because a bad trace is not a reason to refuse data.
 pub(crate) fn traceparent(text: &[u8]) -> Option<Bytes> {
     let is_valid = text.len() == 55
         && text.iter().enumerate().all(|(at, byte)| match at {

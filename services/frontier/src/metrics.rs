@@ -54,8 +54,8 @@ pub(crate) struct UploadMetrics {
     pub(crate) bytes: IntCounter,
 }
 
-/// Refusals of data and uploads by the quotas of projects. Cheap to clone; clones count together. Projects are no label,
-/// because there may be thousands of them.
+/// Refusals of data and uploads by the quotas of projects. Cheap to clone; clones count together. The project
+/// is not a label, because there may be thousands of projects.
 #[derive(Clone)]
 pub(crate) struct QuotaMetrics(IntCounterVec);
 

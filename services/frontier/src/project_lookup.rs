@@ -101,7 +101,7 @@ impl KnownProjects {
         lookup.may_limit_runs(project).then(|| AdmittedRun::new(project, run))
     }
 
-    /// Remembers that data of a run was accepted: the run is no new run from now on.
+    /// Remembers that data of a run was accepted: the run does not count as new from now on.
     pub(crate) fn remember_run(&self, run: AdmittedRun) {
         self.admitted.insert(run);
     }

@@ -112,8 +112,8 @@ async fn start(
     Ok(session)
 }
 
-/// Checks that a project accepts data of a stream. A run of which something was acknowledged is no new run, even if no
-/// worker has created it yet.
+/// Checks that a project accepts data of a stream. A run of which something was acknowledged does not count
+/// as new, even if no worker has created it yet.
 async fn admit(projects: &KnownProjects, project: &str, open: &OpenCommand) -> Result<()> {
     if open.acknowledged > 0 {
         projects.check_admitted(project).await

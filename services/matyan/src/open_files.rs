@@ -25,8 +25,7 @@ struct Share {
 /// The share of each kind of connection: connections and WebSockets of two ports take five eighths.
 const CONNECTIONS: Share = Share { numerator: 5, denominator: 32 };
 
-/// The share of the blobs that uploads and downloads of a port hold open: those of two ports take a
-/// quarter.
+/// The share of the blobs that uploads and downloads of a port hold open: two ports take a quarter.
 const BLOBS: Share = Share { numerator: 1, denominator: 8 };
 
 impl Share {
@@ -37,7 +36,7 @@ impl Share {
 
 /// Lowers the limits on connections, uploads and downloads to what the limit on open files allows.
 pub(crate) fn limit_files(settings: &mut matyan_edge::Settings) {
-    // Without a limit there is nothing to keep.
+    // Without a limit on open files, no other limit has to be lowered.
     let Some(files) = getrlimit(Resource::Nofile).current else { return };
     let most = CONNECTIONS.of(files);
     if settings.max_connections > most {

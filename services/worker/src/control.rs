@@ -303,7 +303,7 @@ async fn start_offset(deps: &Deps, partition: u32) -> Result<u64, Error> {
     if known.identity == identity && is_within {
         return Ok(next);
     }
-    // In a store from before Kafka's topics were known by their ids, the position is in the topic of today.
+    // In a store from before Kafka's topics were known by their ids, the position is in the current topic.
     let start = if known.identity.is_none() && is_within { next } else { bounds.first };
     let state = LogState { identity, partitions: info.partitions.len() as u32, ..known };
     let mut batch = matyan_store::Batch::default();

@@ -76,8 +76,8 @@ const SEARCH_INTERVAL: Duration = Duration::from_secs(30);
 const SILENT_US: i64 = 300_000_000;
 /// Interval between reads of the list of runs with blocks.
 const LIST_INTERVAL_US: u64 = 300_000_000;
-/// Runs of other processes that are watched for silence after a list. Of more, which are live on a large cluster, each
-/// process watches some, and others after the next list.
+/// Runs of other processes that are watched for silence after a list. If there are more, as on a large
+/// cluster, each process watches some of them, and others after it reads the list again.
 const MOST_WATCHED: usize = 2_000;
 /// Rows of the list that are read at a time.
 const LIST_PAGE: Scan = Scan { rows: 1_000, keys_only: true, ..Scan::DEFAULT };
@@ -480,8 +480,8 @@ impl FoldTask {
         Ok(())
     }
 
-    /// Whether a run is one of those that are watched after this list, by its time, which differs from process to
-    /// process.
+    /// Whether a run is among those that are watched after this list was read. The time of the reading
+    /// decides, so that each process watches other runs.
     fn is_watched(&self, number: RunNumber) -> bool {
         let share = self.unknown.div_ceil(MOST_WATCHED).max(1) as u64;
         let hash = (number.0 ^ self.listed_us.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15);

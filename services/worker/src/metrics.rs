@@ -48,7 +48,7 @@ pub(crate) struct TransactionMetrics {
     bytes: Histogram,
 }
 
-/// Reason why a transaction failed other than by a conflict.
+/// Reason for a failed transaction, other than a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransactionError {
     Store,

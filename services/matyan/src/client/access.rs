@@ -368,7 +368,7 @@ fn show_caller(caller: &GetCallerResponse, out: &mut Output) -> Result<(), Error
     Ok(())
 }
 
-/// What a token is limited to, such as `viewer in speech`; `None` for a token without limits.
+/// The limits of a token, such as `viewer in speech`; `None` for a token without limits.
 fn limits_text(caller: &GetCallerResponse) -> Option<String> {
     let role = (caller.token_role() != Role::Unspecified).then(|| role_name(caller.token_role()));
     match (role, caller.token_project.as_deref()) {
@@ -408,7 +408,7 @@ async fn grant(
     Ok(granted)
 }
 
-/// What follows a grant to a name such as `gitlab:ana`, if the server has other providers, or none.
+/// The notice after a grant to a name such as `gitlab:ana`, if the server has other providers, or none.
 fn unknown_provider_text(principal: &str, providers: &[SignInProvider]) -> String {
     let name = cell(principal);
     let known = providers.iter().map(|it| format!("`{}:` ({})", cell(&it.id), cell(&it.title)));

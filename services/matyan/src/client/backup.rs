@@ -81,7 +81,7 @@ pub(super) async fn run(flags: BackupFlags) -> Result<(), Error> {
     let mut client = client!(BackupServiceClient, channel);
     let origin = read_origin(&mut client, &flags.client.connection.server).await?;
     // Before anything is created: a mistyped filter leaves nothing. A regular backup of new runs may
-    // find none, and that is no mistake.
+    // find none, and that is not a mistake.
     let runs = list_runs(&mut client, &filters, since_us).await?;
     let is_selected = !filters.runs.is_empty() || filters.experiment.is_some();
     if is_selected && runs.is_empty() {

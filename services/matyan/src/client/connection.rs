@@ -116,7 +116,7 @@ impl ConnectionFlags {
         Ok(InterceptedService::new(channel(&self.server).await?, metadata))
     }
 
-    /// A text with a token: of the file after --token-file, or else what is typed or piped.
+    /// A text with a token: the content of the file after --token-file, or else what is typed or piped.
     pub(super) fn token_text(&self) -> Result<String, Error> {
         match &self.token_file {
             Some(path) => {

@@ -40,7 +40,7 @@ pub(crate) struct ClientFlags {
     pub(super) project: Option<String>,
 }
 
-/// Reads a secret, whatever it is: an error would print it.
+/// Accepts any text as a secret: an error would print it.
 fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text.trim()))
 }

@@ -72,7 +72,7 @@ const UPLOAD_INTERRUPTED: &str = "the command was interrupted: the copy in the b
 
 /// Folder of all data of a copy.
 const DATA: &str = "data";
-/// Folders of files that the runs of a copy have in common, and of those that each has of its own.
+/// Folders of the files that the runs of a copy share, and of the files that each run has for itself.
 const SHARED_FOLDERS: [&str; 2] = ["payloads", "artifacts"];
 const OWN_FOLDERS: [&str; 2] = ["series", "objects"];
 

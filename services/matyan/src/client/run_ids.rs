@@ -38,7 +38,8 @@ pub(super) fn is_prefix(given: &str) -> bool {
     (FEWEST..WHOLE).contains(&given.chars().count())
 }
 
-/// Returns the first hashes that start with a text, which include a hash that is the text; none if it cannot be a prefix.
+/// Returns the first hashes that start with a text, including a hash that equals the text; none if the text
+/// cannot be a prefix.
 pub(super) async fn find_starting_with(channel: &Connection, given: &str) -> Result<Vec<String>, Error> {
     if !is_prefix(given) {
         return Ok(Vec::new());
@@ -81,8 +82,8 @@ fn starting_with(text: &str) -> String {
     format!("run.hash.startswith({}) and run.archived in (True, False)", json!(text))
 }
 
-/// The only one of some ids that start with a text. A text that is too short, or no prefix of any, stays as
-/// it is.
+/// Returns the only one of these ids that starts with a text. A text that is too short, or is not a prefix of
+/// any id, stays as it is.
 pub(super) fn choose_prefix(given: String, mut ids: Vec<String>) -> Result<String, Error> {
     if !is_prefix(&given) {
         return Ok(given);

@@ -441,7 +441,7 @@ pub(super) fn series_json(series: &SeriesInfo) -> Value {
     shown
 }
 
-/// A number, or the text of one that JSON does not have.
+/// A number, or the text of a number that JSON does not have.
 pub(super) fn json_number(value: f64) -> Value {
     if value.is_finite() {
         return Value::from(value);

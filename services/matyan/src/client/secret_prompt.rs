@@ -45,7 +45,7 @@ impl HiddenInput {
 
 impl Drop for HiddenInput {
     fn drop(&mut self) {
-        // A terminal that has gone needs nothing.
+        // If the terminal is gone, there is nothing to restore.
         tcsetattr(io::stdin(), OptionalActions::Flush, &self.before).ok();
     }
 }

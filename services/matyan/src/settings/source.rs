@@ -40,7 +40,7 @@ impl Environment {
         Self { dotenv: Some(".env".into()), ..variables.collect() }
     }
 
-    /// A variable that is no setting, such as the home of the user.
+    /// A variable that is not a setting, such as the home of the user.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         self.variables.get(name).cloned()
     }

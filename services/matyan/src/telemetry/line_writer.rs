@@ -7,7 +7,7 @@ use crate::plain_text::{Colors, escape};
 /// Writes log lines, and escapes the control characters in them. The formatter writes a line at once.
 pub(super) struct LineWriter<W> {
     out: W,
-    /// Whether the formatter writes colors. Values may have colors then, too, which do no harm.
+    /// Whether the formatter writes colors. If so, values may contain colors too, which do no harm.
     has_colors: bool,
 }
 

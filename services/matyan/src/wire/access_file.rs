@@ -136,8 +136,8 @@ fn changed_tokens(file: &AccessFile, stored: &[Credential], now_us: i64) -> Vec<
     changed
 }
 
-/// Takes an obsolete token for each token, as long as there are some: one of the same principal and project, else one of
-/// the same project, else any. The token may replace it if there is no room for both.
+/// Pairs each token with an obsolete token, as long as there are any: a token of the same principal and
+/// project, else of the same project, else any token. The token may replace it if there is no room for both.
 fn paired<'s>(
     tokens: Vec<Credential>,
     obsolete: &mut Vec<&'s Credential>,
@@ -237,7 +237,7 @@ fn credential_of(token: &DeclaredToken, now_us: i64) -> Credential {
     }
 }
 
-/// An entry of the audit log. Its id has to differ from those of other changes at the same time.
+/// An entry of the audit log. Its id has to differ from the ids of other changes at the same time.
 fn entry(project: Option<String>, resource: String, now_us: i64) -> AuditEntry {
     AuditEntry {
         position: AuditPosition { time_us: now_us, id: (clock::new_id_text())() },

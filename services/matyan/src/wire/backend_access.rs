@@ -18,7 +18,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a frontier that asks no one knows about access control of its backend.
 pub(super) struct BackendAccess {
-    /// The backend to ask; `None` if it asks no one either, or if this process may serve everyone whatever it does.
+    /// The backend to ask; `None` if the backend asks no one for a token either, or if this process need not
+    /// know.
     unknown: Option<AccessServiceClient<Channel>>,
 }
 

@@ -13,7 +13,7 @@ use crate::settings::{ListenSettings, Settings};
 pub(crate) struct Listeners {
     pub(crate) query: Option<Listener>,
     pub(crate) ingest: Option<Listener>,
-    /// Port of a worker, which has neither of the others.
+    /// Port of a worker, which has neither of the other ports.
     pub(crate) metrics: Option<Listener>,
 }
 

@@ -1,7 +1,7 @@
 //! Projects for a frontier in a process without a store: those that a backend reports. An answer is used for
-//! `LIFETIME`. A backend that does not answer delays few calls, by at most `ANSWER_TIMEOUT` each: of the calls about one
-//! project, one asks and those that can use an older answer do not wait for it, and a backend that was just away is not
-//! asked at all. An error about one project does not make a backend away.
+//! `LIFETIME`. A backend that does not answer delays few calls, by at most `ANSWER_TIMEOUT` each: of the calls about
+//! one project, only one asks, and calls that can use an older answer do not wait for it. A backend that was just away
+//! is not asked at all. An error about one project does not mean that the backend is away.
 
 use std::{
     collections::HashMap,
@@ -191,7 +191,7 @@ impl RemoteProjects {
         known.or_else(|| (name.is_empty() && self.outage.is_away()).then_some(Answer::OF_DEFAULT_PROJECT))
     }
 
-    /// Keeps an answer. Names that are no project make room for others.
+    /// Keeps an answer. Names without a project make room for others.
     fn keep(&self, name: &str, answer: Dated<Answer>) {
         self.answers.insert(name.to_owned(), answer, |kept| kept.value.exists && is_recent(kept));
     }

@@ -77,8 +77,8 @@ impl Substrates {
         }
     }
 
-    /// Closes them; called once nothing uses them. The store is closed first: the log still
-    /// has everything that the store might lose.
+    /// Closes the substrates; called once nothing uses them. The store is closed first: the log still has
+    /// everything that the store might lose.
     pub(crate) async fn close(&self, patience: Duration) -> Result<(), Error> {
         if let Some(store) = &self.store {
             store.close().await?;

@@ -32,7 +32,7 @@ impl From<matyan_store::Error> for ApplyFailure {
     }
 }
 
-/// The run has no valid keys. An answer of the blob store is no failure: payloads can wait.
+/// The run has no valid keys. An answer of the blob store is not a failure: payloads can wait.
 impl From<matyan_blob::Error> for ApplyFailure {
     fn from(error: matyan_blob::Error) -> Self {
         Self::Poison(error.to_string())

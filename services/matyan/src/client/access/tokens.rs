@@ -294,7 +294,8 @@ fn is_loopback(url: &str) -> bool {
     is_loopback_host(&host_of(url))
 }
 
-/// The link with which a browser signs in. It does not send what is after `#`; the page there does.
+/// The link with which a browser signs in. The browser does not send the text after `#`; the page at the link
+/// does.
 fn sign_in_url(invited_url: &str, secret: &str) -> String {
     format!("{invited_url}/sign-in#{secret}")
 }

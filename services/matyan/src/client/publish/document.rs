@@ -38,7 +38,7 @@ pub(super) enum Document {
 pub(super) struct View {
     id: String,
     name: String,
-    /// What the pages have in common, as the query of an address.
+    /// The state that the pages have in common, as the query of an address.
     pub(super) scope: String,
     /// The rest of the state of each page that was saved, as the query of an address, by the name of the page.
     pub(super) pages: BTreeMap<String, String>,

@@ -25,8 +25,8 @@ const PAYLOADS_PER_CALL: usize = 256;
 /// Bytes of steps that are held while their payloads are copied.
 const STEPS_BYTES: usize = 1 << 20;
 
-/// Formats of payloads that web servers name by their extensions, so that no browser guesses them, and that no
-/// browser runs. Anything else, such as SVG or a point cloud, is `bin`.
+/// Formats of payloads that web servers recognize by their extensions, so that browsers need not guess them,
+/// and that browsers never run. Anything else, such as SVG or a point cloud, is `bin`.
 const EXTENSIONS: &[&str] = &["bmp", "flac", "gif", "jpeg", "jpg", "mp3", "ogg", "png", "wav", "webp"];
 const OTHER: &str = "bin";
 const PAGE: &str = "html";

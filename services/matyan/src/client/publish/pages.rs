@@ -53,7 +53,7 @@ impl PageFile {
         Ok(list)
     }
 
-    /// Appends a page that is no part of the list, and returns where it is.
+    /// Appends a page that is not part of the list, and returns where it is.
     pub(super) fn append_page(&mut self, page: &impl Message) -> io::Result<PageList> {
         let own = std::mem::take(&mut self.list);
         let offset = self.bytes;

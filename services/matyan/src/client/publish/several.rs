@@ -85,7 +85,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// The run and its place, which is the last one for a run that was not found before.
+    /// The run and its place. A run that was not found before gets the last place.
     fn named(&mut self, run_id: String) -> (usize, &mut Part) {
         let next = self.runs.len();
         let at = *self.places.entry(run_id.clone()).or_insert(next);
@@ -272,7 +272,7 @@ impl SeveralCopy<'_> {
         Ok(run_ids)
     }
 
-    /// The ids that are those of runs, archived or not.
+    /// The ids that belong to runs, archived or not.
     async fn existing(&self, run_ids: Vec<String>) -> Result<Vec<String>, Error> {
         if run_ids.is_empty() {
             return Ok(run_ids);
@@ -308,14 +308,14 @@ impl SeveralCopy<'_> {
     }
 }
 
-/// The name of the folder of a run: its hash, unless that is no name of a folder.
+/// The name of the folder of a run: its hash, unless that cannot be the name of a folder.
 fn folder_of(run_id: &str, place: usize) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let is_name = !run_id.is_empty() && run_id.len() <= MAX_FOLDER_CHARS && run_id.bytes().all(is_plain);
     if is_name { run_id.to_owned() } else { format!("~{place}") }
 }
 
-/// Goals are those of the project: a run that lacks the x axis of a goal does not hide it from others.
+/// Goals belong to the project: a run whose goal has no x axis does not hide the x axis that other runs give.
 fn add_goals(known: &mut BTreeMap<String, Goal>, goals: Vec<Goal>) {
     for goal in goals {
         let own = known.entry(goal.name.clone()).or_insert_with(|| goal.clone());

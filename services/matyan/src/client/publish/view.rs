@@ -13,7 +13,7 @@ const MEDIA: &str = "media";
 const NAMED_RUNS: [&str; 4] = ["runs", "pins", "baseline", "only"];
 
 impl View {
-    /// The pages of a copy, the one with which it opens first.
+    /// The pages of a copy, starting with the page with which it opens.
     pub(super) fn copied_pages(&self, has_media: bool) -> Vec<&'static str> {
         let first = PAGES.into_iter().find(|page| self.pages.contains_key(*page)).unwrap_or("runs");
         let others = PAGES.into_iter().filter(|page| *page != first && (*page != MEDIA || has_media));

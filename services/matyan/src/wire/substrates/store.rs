@@ -101,8 +101,8 @@ impl Store {
         }
     }
 
-    /// Waits until another process has raised the store to a format that this program cannot read. From
-    /// then on, this process would take new rows for damaged ones. It writes nothing more: see `FormatFence`.
+    /// Waits until another process has raised the store to a format that this program cannot read. From then
+    /// on, this process would take new rows for damaged ones, so it writes nothing more: see `FormatFence`.
     /// Cancel-safe.
     pub(super) async fn format_raised(&self) -> matyan_store::Error {
         let store = self.shared();

@@ -47,7 +47,7 @@ pub(crate) struct ParkedRow {
 }
 
 impl Replay<'_> {
-    /// Marks the cursor as one of a replay, which an older version did not.
+    /// Marks the cursor as the cursor of a replay. Older versions did not do so.
     pub(crate) async fn start(&self, state: Option<RunState>) -> Result<(), ApplyFailure> {
         let Some(state) = state.filter(|state| !state.cursor.is_replaying()) else {
             return Ok(());
