@@ -32,6 +32,7 @@ pub(crate) fn use_token(py: Python<'_>, url: &str, token: Option<&str>) -> PyRes
 pub(crate) fn token(text: Option<&str>) -> PyResult<Option<AccessToken>> {
     let Some(text) = text else { return Ok(None) };
     // The text is not repeated: it may be a token with a mistake.
-    let wrong = || PyValueError::new_err("`token`: expected a token of the server, which begins with mtk_");
-    AccessToken::new(text).ok_or_else(wrong).map(Some)
+    AccessToken::new(text).map(Some).ok_or_else(|| {
+        PyValueError::new_err("`token`: expected a token of the server, which begins with mtk_")
+    })
 }

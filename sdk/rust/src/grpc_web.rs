@@ -101,8 +101,9 @@ async fn answer<A: Message + Default>(
         while stream.message().await?.is_some() {}
         Ok(answer)
     };
-    let late = || HttpError::TimedOut { url: format!("{}{method}", client.base()), after: limit };
-    tokio::time::timeout(limit, call).await.map_err(|_| late())?
+    tokio::time::timeout(limit, call)
+        .await
+        .map_err(|_| HttpError::TimedOut { url: format!("{}{method}", client.base()), after: limit })?
 }
 
 /// Calls a method that answers with a stream.

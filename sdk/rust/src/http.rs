@@ -177,8 +177,7 @@ impl HttpClient {
             body.into_text(most).await
         };
         let limit = if request.is_slow { self.timeouts.silence } else { self.timeouts.request };
-        let late = || HttpError::TimedOut { url: url.clone(), after: limit };
-        tokio::time::timeout(limit, answer).await.map_err(|_| late())?
+        tokio::time::timeout(limit, answer).await.map_err(|_| HttpError::TimedOut { url, after: limit })?
     }
 
     /// Sends a request and returns its JSON answer.
@@ -195,8 +194,9 @@ impl HttpClient {
     /// success.
     pub async fn stream(&self, request: &RestRequest) -> Result<BodyStream, HttpError> {
         let limit = self.timeouts.silence;
-        let late = || HttpError::TimedOut { url: self.url(request), after: limit };
-        tokio::time::timeout(limit, self.open(request)).await.map_err(|_| late())?
+        tokio::time::timeout(limit, self.open(request))
+            .await
+            .map_err(|_| HttpError::TimedOut { url: self.url(request), after: limit })?
     }
 
     /// Uploads a body of known length to a URL, which may belong to another server, and returns

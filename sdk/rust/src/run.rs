@@ -659,9 +659,9 @@ fn check_id<'i>(argument: &'static str, id: &'i str) -> Result<&'i str, Argument
 
 /// A random UUID of version 4 without dashes.
 fn new_id() -> Result<String, ArgumentError> {
-    let failed =
-        |error: std::io::Error| ArgumentError::new("run_id", format!("cannot be generated: {error}"));
-    let mut bytes = ProducerId::random().map_err(failed)?.bytes();
+    let random = ProducerId::random()
+        .map_err(|error| ArgumentError::new("run_id", format!("cannot be generated: {error}")))?;
+    let mut bytes = random.bytes();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     Ok(hex::encode(bytes))

@@ -284,14 +284,13 @@ fn guess(content: Content<'_>) -> Result<String, UploadError> {
             (path.to_string_lossy().into_owned(), start)
         }
         Content::File(path) => {
-            let failed = |source| UploadError::File { path: path.to_owned(), source };
             let mut start = Vec::new();
             match File::open(path) {
                 // A directory can be opened; a later step reports that it is a directory.
                 Ok(file) => drop(file.take(media::START_BYTES as u64).read_to_end(&mut start)),
                 // The name may say enough.
                 Err(error) if files::is_lack_of_descriptors(&error) => {}
-                Err(error) => return Err(failed(error)),
+                Err(source) => return Err(UploadError::File { path: path.to_owned(), source }),
             }
             (path.to_string_lossy().into_owned(), start)
         }

@@ -399,8 +399,7 @@ impl Spool {
             if self.full.uploads.take(bytes, limit, free) {
                 return true;
             }
-            let is_interrupted = || self.full.interrupted.is_some_and(|interrupted| interrupted());
-            if !self.full.waits || is_interrupted() {
+            if !self.full.waits || self.full.interrupted.is_some_and(|interrupted| interrupted()) {
                 return false;
             }
             drop(self.full.space.wait_timeout(lock(&self.writer), SPACE_INTERVAL));

@@ -344,8 +344,8 @@ impl Writer {
         if !self.sleepers.sender && !self.sleepers.maintenance {
             return Sleepers::default();
         }
-        let is_copied = || self.current.as_ref().is_some_and(SegmentWriter::needs_copying);
-        let has_work = self.sleepers.maintenance && (self.sleepers.has_rolled || is_copied());
+        let has_work = self.sleepers.maintenance
+            && (self.sleepers.has_rolled || self.current.as_ref().is_some_and(SegmentWriter::needs_copying));
         let woken = Sleepers { sender: self.sleepers.sender, maintenance: has_work, has_rolled: false };
         self.sleepers.sender = false;
         self.sleepers.maintenance &= !has_work;
@@ -428,9 +428,11 @@ impl Writer {
     pub(crate) fn release(&mut self, stored: Position) -> Vec<HeldSegment> {
         let mut before = stored.segment;
         let point = POINT_RECORD + 2 * NUMBER_RECORD + END_RESERVE;
-        let has_room = |current: &SegmentWriter| current.has_room(point);
-        let is_used_up = |current: &SegmentWriter| self.is_full() || !has_room(current);
-        if self.current.as_ref().is_some_and(|current| current.end() <= stored && is_used_up(current)) {
+        let is_unneeded = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.end() <= stored && (self.is_full() || !current.has_room(point)));
+        if is_unneeded {
             self.current = None;
             before = before.saturating_add(1);
         }

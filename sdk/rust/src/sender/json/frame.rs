@@ -66,9 +66,8 @@ impl FrameWriter {
     /// Adds the items of a batch: its events, then its points, and then the end of the run, which is
     /// the last message of the published client. Items are numbered as in the batch.
     pub(super) fn write_batch(&mut self, batch: &IngestionBatch, dictionary: &[SeriesDef]) {
-        let is_end = |event: &Event| matches!(event.kind, Some(Kind::FinishRun(_)));
         let (end, others) = match batch.events.split_last() {
-            Some((last, others)) if is_end(last) => (Some(last), others),
+            Some((last, others)) if matches!(last.kind, Some(Kind::FinishRun(_))) => (Some(last), others),
             _ => (None, batch.events.as_slice()),
         };
         for (event, number) in others.iter().zip(0..) {
