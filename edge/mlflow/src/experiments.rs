@@ -356,9 +356,9 @@ pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<V
     let id = fields.identifier("experiment_id")?;
     let key = fields.required("key")?;
     let found = find_active(channels, &id).await?;
-    let absent = || MlflowError::missing(format!("No tag with name: {key} in experiment with id {id}"));
     if !found.tags(&content(channels, &found.id).await?).contains_key(key) {
-        return Err(absent());
+        let message = format!("No tag with name: {key} in experiment with id {id}");
+        return Err(MlflowError::missing(message));
     }
     if key == NOTE_TAG {
         set_description(channels, &found, "").await?;

@@ -83,8 +83,9 @@ fn absolute(origin: Option<&str>, url: String) -> Result<String> {
     if !url.starts_with('/') {
         return Ok(url);
     }
-    let no_host = || MlflowError::new(ErrorCode::BadRequest, "the request has no Host header");
-    Ok(origin.ok_or_else(no_host)?.to_owned() + &url)
+    let origin =
+        origin.ok_or_else(|| MlflowError::new(ErrorCode::BadRequest, "the request has no Host header"))?;
+    Ok(origin.to_owned() + &url)
 }
 
 /// Checks that the parts are numbered from one without gaps, in any order, and returns their number.

@@ -126,8 +126,9 @@ impl RunSeries {
     /// Whether a value of this name is a log record. A value that is not a map is a broken
     /// record, unless it can be a point.
     pub(super) fn is_record(&self, id: i64, name: &str, value: &Value) -> bool {
-        let is_metric = || self.metrics.contains_key(&(id, name.to_owned()));
-        self.has_records && name == RECORDS.0 && (matches!(value, Value::Map(_)) || !is_metric())
+        self.has_records
+            && name == RECORDS.0
+            && (matches!(value, Value::Map(_)) || !self.metrics.contains_key(&(id, name.to_owned())))
     }
 
     /// Whether this name has objects and no metric.

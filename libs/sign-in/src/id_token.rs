@@ -148,8 +148,9 @@ pub(crate) fn verify(
     if header.crit.is_some() {
         return Err(TokenProblem::Extension);
     }
-    let shown = || header.alg.chars().filter(|letter| !letter.is_control()).take(20).collect::<String>();
-    let algorithm = Algorithm::from_name(&header.alg).ok_or_else(|| TokenProblem::Algorithm(shown()))?;
+    let algorithm = Algorithm::from_name(&header.alg).ok_or_else(|| {
+        TokenProblem::Algorithm(header.alg.chars().filter(|letter| !letter.is_control()).take(20).collect())
+    })?;
     let key = keys.find(header.kid.as_deref(), algorithm).ok_or(TokenProblem::UnknownKey)?;
     if !key.verify(signed.as_bytes(), &signature) {
         return Err(TokenProblem::Signature);

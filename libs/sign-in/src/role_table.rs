@@ -55,8 +55,7 @@ impl RoleTable {
 
     /// The rows that give a role in all projects, as `my-org/ml-team = editor`.
     pub fn rows_for_all_projects(&self) -> Vec<String> {
-        let is_for_all = |(_, (project, _)): &&(String, GroupRole)| project.is_none();
-        let rows = self.rows.iter().filter(is_for_all);
+        let rows = self.rows.iter().filter(|(_, (project, _))| project.is_none());
         rows.map(|(group, (_, role))| format!("{group} = {}", role.name())).collect()
     }
 

@@ -15,8 +15,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits for the next data of an upload, and fails if there is none for a minute.
 pub async fn within_idle_limit<T>(data: impl Future<Output = T>) -> Result<T> {
-    let stalled = |_| Error::Stalled { seconds: IDLE_TIMEOUT.as_secs() };
-    timeout(IDLE_TIMEOUT, data).await.map_err(stalled)
+    timeout(IDLE_TIMEOUT, data).await.map_err(|_| Error::Stalled { seconds: IDLE_TIMEOUT.as_secs() })
 }
 
 /// The next piece that is not empty: empty pieces are not a sign that the client sends something.

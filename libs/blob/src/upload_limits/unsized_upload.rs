@@ -158,8 +158,10 @@ impl UnsizedUploads {
             let blobs = Arc::clone(&blobs);
             async move {
                 let found = blobs.read(&key, None).await?;
-                let missing = || Error::PartsMissing { reason: format!("`{key}` was deleted meanwhile") };
-                found.map(|(_, content)| content).ok_or_else(missing)
+                let Some((_, content)) = found else {
+                    return Err(Error::PartsMissing { reason: format!("`{key}` was deleted meanwhile") });
+                };
+                Ok(content)
             }
         });
         contents.try_flatten().boxed()
