@@ -186,8 +186,8 @@ impl Settings {
     /// Whether the process accepts data: it is a frontier, or a backend that answers clients of other trackers, whose
     /// data it then takes at its query port.
     pub(crate) fn accepts_data(&self) -> bool {
-        let translates = || self.edge.protocols.iter().any(|protocol| protocol.needs_frontier());
-        self.role.has_frontier() || (self.role.has_backend() && translates())
+        self.role.has_frontier()
+            || self.role.has_backend() && self.edge.protocols.iter().any(|protocol| protocol.needs_frontier())
     }
 
     /// The store; `None` if the process may not access state.

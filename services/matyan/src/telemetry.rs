@@ -72,8 +72,11 @@ where
     match format {
         LogFormat::Text => {
             let has_colors = io::stderr().is_terminal();
-            let writer = move || LineWriter::new(io::stderr(), has_colors);
-            layer.with_writer(writer).with_ansi(has_colors).with_filter(filter).boxed()
+            layer
+                .with_writer(move || LineWriter::new(io::stderr(), has_colors))
+                .with_ansi(has_colors)
+                .with_filter(filter)
+                .boxed()
         }
         // Fields are on the same level as the message, so that request, run and
         // connection ids can be searched for.

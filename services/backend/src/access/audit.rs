@@ -63,8 +63,9 @@ fn parse_cursor(cursor: &str) -> Result<Option<AuditPosition>> {
     let parsed = cursor
         .split_once('/')
         .and_then(|(time, id)| Some(AuditPosition { time_us: time.parse().ok()?, id: id.to_owned() }));
-    let wrong = || Error::field("cursor", "was not returned with a page: start without a cursor");
-    parsed.map(Some).ok_or_else(wrong)
+    parsed
+        .map(Some)
+        .ok_or_else(|| Error::field("cursor", "was not returned with a page: start without a cursor"))
 }
 
 fn view(entry: AuditEntry) -> pb::AuditEntry {

@@ -172,8 +172,8 @@ pub(super) async fn answer(deps: &Deps, request: pb::AnswerLoginRequest) -> Resu
         let answered = match typed {
             Ok(allowed) if request.allowed => {
                 let put = credential_put(&mut transaction, &allowed.token(now_us)).await?;
-                let done = || (allowed.view(), allowed.login.digest);
-                put.map(|()| done()).map_err(|refusal| Error::of_access(refusal, &allowed.principal))
+                put.map(|()| (allowed.view(), allowed.login.digest))
+                    .map_err(|refusal| Error::of_access(refusal, &allowed.principal))
             }
             Ok(refused) => {
                 credential_remove(&mut transaction, &refused.login).await?;

@@ -223,8 +223,9 @@ impl SignInApi {
         let now_us = (deps.clock)();
         let snapshot = deps.store.snapshot().await?;
         let found = access_find(snapshot.as_ref(), &token.0, now_us).await?;
-        let wrong = || failed("this token is unknown, expired or revoked");
-        let (found, _) = found.filter(|(credential, _)| credential.is_token()).ok_or_else(wrong)?;
+        let (found, _) = found
+            .filter(|(credential, _)| credential.is_token())
+            .ok_or_else(|| failed("this token is unknown, expired or revoked"))?;
         let session = NewSession::new(deps, SESSION_US, Some(*token));
         let credential = session.in_place_of(&found);
         put_credential(deps, &credential).await?;

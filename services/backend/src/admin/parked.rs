@@ -131,8 +131,8 @@ pub(super) fn decode_end(token: &str, all: &Range) -> Result<Option<matyan_store
         return Ok(None);
     }
     let key = hex::decode(token).ok().filter(|key| all.contains(key));
-    let wrong = || Error::field("page_token", "is invalid: use a token from a previous response");
-    key.map(|key| Some(key.into())).ok_or_else(wrong)
+    key.map(|key| Some(key.into()))
+        .ok_or_else(|| Error::field("page_token", "is invalid: use a token from a previous response"))
 }
 
 fn item_view(parked: ParkedItem) -> ParkedItemView {

@@ -149,20 +149,14 @@ fn build_error(error: &(dyn std::error::Error + 'static)) -> Error {
 
 /// The time in UTC; ZIP covers the years 1980 to 2107.
 fn date(now_us: i64) -> DateTime {
-    let made = || {
-        let now = time::OffsetDateTime::from_unix_timestamp(now_us.div_euclid(1_000_000)).ok()?;
-        let year = u16::try_from(now.year()).ok()?;
-        DateTime::from_date_and_time(
-            year,
-            now.month().into(),
-            now.day(),
-            now.hour(),
-            now.minute(),
-            now.second(),
-        )
+    representable_date(now_us).unwrap_or_default()
+}
+
+fn representable_date(now_us: i64) -> Option<DateTime> {
+    let now = time::OffsetDateTime::from_unix_timestamp(now_us.div_euclid(1_000_000)).ok()?;
+    let year = u16::try_from(now.year()).ok()?;
+    DateTime::from_date_and_time(year, now.month().into(), now.day(), now.hour(), now.minute(), now.second())
         .ok()
-    };
-    made().unwrap_or_default()
 }
 
 /// A name that stays within the directory the archive is extracted to.

@@ -137,8 +137,9 @@ async fn owner(snapshot: &dyn Snapshot, call: &Call, owner: &NoteOwner) -> Resul
         }
         NoteOwner::Experiment(id) => {
             let experiment: Option<Experiment> = entity_get(snapshot, call.project, id).await?;
-            let link = |experiment: Experiment| pb::Link { id: id.clone(), name: experiment.name };
-            Ok(experiment.map(|experiment| pb::note::Owner::Experiment(link(experiment))))
+            Ok(experiment.map(|experiment| {
+                pb::note::Owner::Experiment(pb::Link { id: id.clone(), name: experiment.name })
+            }))
         }
     }
 }

@@ -142,15 +142,18 @@ pub(crate) fn token_limits(metadata: &MetadataMap) -> Result<TokenLimits> {
 }
 
 fn role_limit(name: &str) -> Result<Role> {
-    let unknown =
-        || format!("the metadata `{TOKEN_ROLE}` names the role `{name}`, which this version does not know");
-    Role::from_name(name).ok_or_else(|| Error::InvalidRequest(unknown()))
+    Role::from_name(name).ok_or_else(|| {
+        Error::InvalidRequest(format!(
+            "the metadata `{TOKEN_ROLE}` names the role `{name}`, which this version does not know"
+        ))
+    })
 }
 
 fn project_limit(path: &str) -> Result<BTreeSet<String>> {
-    let malformed = || format!("the metadata `{TOKEN_PROJECT}` must be `/` and the name of a project");
     let project = path.strip_prefix('/').filter(|name| !name.contains('/'));
-    let project = project.ok_or_else(|| Error::InvalidRequest(malformed()))?;
+    let project = project.ok_or_else(|| {
+        Error::InvalidRequest(format!("the metadata `{TOKEN_PROJECT}` must be `/` and the name of a project"))
+    })?;
     Ok([project.to_owned()].into())
 }
 

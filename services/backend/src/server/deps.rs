@@ -114,14 +114,13 @@ impl Deps {
             Ok(())
         };
         let waited = tokio::time::timeout(APPLY_TIMEOUT, waited).await;
-        let late = || {
-            Error::NotYetApplied(format!(
+        waited.unwrap_or_else(|_| {
+            Err(Error::NotYetApplied(format!(
                 "offset {} is not applied yet: retry; if it stays so, data is sent to another server than \
                  this one",
                 position.offset
-            ))
-        };
-        waited.unwrap_or_else(|_| Err(late()))
+            )))
+        })
     }
 
     /// Fails if the records of a run are parked: its cursor has then passed records that are not applied.

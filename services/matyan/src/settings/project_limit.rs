@@ -32,9 +32,9 @@ fn parse_limit(text: &str) -> Result<u64, String> {
 fn parse_limits(text: &str) -> Result<ProjectLimits, String> {
     let mut limits = ProjectLimits::new();
     for row in text.split(',').map(str::trim).filter(|row| !row.is_empty()) {
-        let wrong =
-            || format!("has the row `{row}`; write rows such as `speech = 50000`, separated by commas");
-        let (name, limit) = row.split_once('=').ok_or_else(wrong)?;
+        let (name, limit) = row.split_once('=').ok_or_else(|| {
+            format!("has the row `{row}`; write rows such as `speech = 50000`, separated by commas")
+        })?;
         let name = name.trim();
         if name != NAME_OF_DEFAULT && !is_project_name(name) {
             return Err(format!(

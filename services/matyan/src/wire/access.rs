@@ -352,16 +352,19 @@ fn read_token(path: &Path) -> Result<AccessToken, Error> {
 
 fn write_token(data_dir: &Path, token: &AccessToken) -> Result<PathBuf, Error> {
     let path = data_dir.join(OPERATOR_TOKEN);
-    let write = || {
-        // A temporary file is readable only by its owner.
-        let mut file = NamedTempFile::new_in(data_dir)?;
-        writeln!(file, "{}", token.reveal())?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        File::open(data_dir)?.sync_all()
-    };
-    write().map_err(|source| Error::Write { path: path.clone(), source })?;
-    Ok(path)
+    match write_token_file(data_dir, &path, token) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(Error::Write { path, source }),
+    }
+}
+
+fn write_token_file(data_dir: &Path, path: &Path, token: &AccessToken) -> io::Result<()> {
+    // A temporary file is readable only by its owner.
+    let mut file = NamedTempFile::new_in(data_dir)?;
+    writeln!(file, "{}", token.reveal())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(data_dir)?.sync_all()
 }
 
 /// Callers, from the rows of access control in the store. The use of a session is noted in its row, rarely.

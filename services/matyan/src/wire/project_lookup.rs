@@ -164,8 +164,8 @@ impl RemoteProjects {
                 Ok(answer)
             }
             Err(error) => {
-                let assumed = || name.is_empty().then_some(Answer::OF_DEFAULT_PROJECT);
-                self.older_answer(name, known).or_else(assumed).ok_or(error)
+                let older = self.older_answer(name, known);
+                older.or_else(|| name.is_empty().then_some(Answer::OF_DEFAULT_PROJECT)).ok_or(error)
             }
         }
     }

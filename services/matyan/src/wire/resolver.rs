@@ -92,8 +92,8 @@ fn known_role(granted: &PrincipalRole) -> Option<(Option<&str>, Role)> {
 
 /// The largest role of a token; `None` for all roles. A limit that this version does not know must not become none.
 fn limit(role: i32) -> Result<Option<Role>, LookupError> {
-    let unknown = || format!("the token is limited to the role {role}, which this version does not know");
-    let role = ProtoRole::try_from(role).map_err(|_| unknown())?;
+    let role = ProtoRole::try_from(role)
+        .map_err(|_| format!("the token is limited to the role {role}, which this version does not know"))?;
     Ok(Role::from_proto(role))
 }
 

@@ -47,16 +47,18 @@ impl SentSeries {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let parts = || {
-            let (&FORMAT, rest) = bytes.split_first()? else { return None };
-            let (number, rest) = rest.split_first_chunk()?;
-            let (edits, rest) = rest.split_first_chunk()?;
-            let (last_step, rest) = rest.split_first_chunk()?;
-            let run =
-                ReadRun { number: RunNumber(u64::from_be_bytes(*number)), edits: u64::from_be_bytes(*edits) };
-            Some(Self { run, whole: Summary::decode(rest).ok()?, last_step: i64::from_be_bytes(*last_step) })
-        };
-        parts().ok_or_else(|| Error::field("resume", "is invalid: use the positions of previous responses"))
+        Self::parse(bytes)
+            .ok_or_else(|| Error::field("resume", "is invalid: use the positions of previous responses"))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (&FORMAT, rest) = bytes.split_first()? else { return None };
+        let (number, rest) = rest.split_first_chunk()?;
+        let (edits, rest) = rest.split_first_chunk()?;
+        let (last_step, rest) = rest.split_first_chunk()?;
+        let run =
+            ReadRun { number: RunNumber(u64::from_be_bytes(*number)), edits: u64::from_be_bytes(*edits) };
+        Some(Self { run, whole: Summary::decode(rest).ok()?, last_step: i64::from_be_bytes(*last_step) })
     }
 
     /// The steps of the series up to `last` that were not sent.

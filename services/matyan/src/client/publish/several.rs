@@ -199,8 +199,9 @@ impl SeveralCopy<'_> {
         for search in newest.into_iter().chain(ordered) {
             let run_ids = self.find(search).await?;
             let query = search.query.as_str();
-            let empty = || PublishedSearch { query: query.to_owned(), runs: Vec::new() };
-            let own = found.entry(query).or_insert_with(empty);
+            let own = found
+                .entry(query)
+                .or_insert_with(|| PublishedSearch { query: query.to_owned(), runs: Vec::new() });
             for run_id in run_ids {
                 let (at, part) = parts.named(run_id);
                 part.has_points |= search.has_points;

@@ -56,8 +56,8 @@ fn row(run: &BinnedRun) -> [String; 4] {
 
 pub(super) async fn restore(channel: Connection, given: Vec<String>, out: &mut Output) -> Result<(), Error> {
     let binned = read_for(&channel, &given).await?;
-    let complete = |given| choose(given, &binned, Vec::new());
-    let run_ids = given.into_iter().map(complete).collect::<Result<Vec<_>, _>>()?;
+    let run_ids =
+        given.into_iter().map(|given| choose(given, &binned, Vec::new())).collect::<Result<Vec<_>, _>>()?;
     let request = RestoreBatchRequest { run_ids: run_ids.clone() };
     let answer = client!(RunServiceClient, channel).restore_batch(request).await?.into_inner();
     print_changed(&run_ids, &answer.unknown, &answer.damaged, "restored", out)
