@@ -1,4 +1,4 @@
-//! Who a client is that has shown no credential: its address, as far as the client cannot choose it.
+//! The identity of a client that has shown no credential: the part of its address that it cannot choose.
 //! `localhost` identifies no client, so no share limits it: it is the address of all clients of a server that
 //! is open to its own machine only, or has its proxy there.
 

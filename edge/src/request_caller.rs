@@ -1,4 +1,4 @@
-//! Who makes a request, and whether its calls are permitted. A credential is read when a request
+//! The caller of a request, and whether its calls are permitted. A credential is read when a request
 //! arrives, before its body; each call is checked by `Transport`, and again while its response lasts.
 //! Nothing else in the edge decides about access.
 
@@ -254,7 +254,7 @@ fn needed_role(enough: &str, role: &str, caller: &Caller, project: &str) -> Stri
     let held = match caller.role_in(project).map(Role::name) {
         None => format!("which `{name}` does not have: ask"),
         Some(held) if caller.limits().role.is_some() => {
-            format!("and this token leaves `{name}` the role {held}: use another token, or ask")
+            format!("and this token limits `{name}` to the role {held}: use another token, or ask")
         }
         Some(held) => format!("and `{name}` has the role {held}: ask"),
     };
@@ -355,7 +355,7 @@ mod tests {
         let limits = TokenLimits { role: Some(Role::Viewer), ..TokenLimits::default() };
         let limited = Caller::limited("ana", &[(None, Role::Owner)].into_iter().collect(), limits);
         let status = refusal(Denial::MissingRight(Right::Edit), &limited, "speech");
-        let text = "and this token leaves `ana` the role viewer: use another token, or ask an owner";
+        let text = "and this token limits `ana` to the role viewer: use another token, or ask an owner";
         assert!(status.message().contains(text), "{status}");
         let ingest = missing(Right::Ingest, "");
         assert!(ingest.contains("the role ingest or writer in the default project"), "{ingest}");

@@ -1,10 +1,11 @@
 //! A limit on something that a port holds for its clients, such as connections, calls or memory. One client may have
-//! three quarters of it, so that it cannot keep all others out. Who a client is, is up to the caller: an address, so
-//! that a proxy, whose clients all have its address, rarely needs more; or a principal.
+//! three quarters of it, so that it cannot keep all others out. The caller decides what counts as a client: a
+//! principal, or an address. Even a proxy, whose clients all have its address, rarely needs more than three
+//! quarters.
 //!
 //! A caller may wait for room. Each release admits, under the same lock, the waiting callers that now fit, in the order
 //! of their arrival. So no waiting caller fits, and a new caller overtakes only callers that need more, or whose client
-//! has its share. No room is reserved for a caller that needs much: callers that need less may be admitted first.
+//! has its share. No room is reserved for a caller that needs a lot: callers that need less may be admitted first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -38,7 +39,7 @@ impl<C> Clone for ShareLimit<C> {
 }
 
 struct Shared<C> {
-    /// What is limited, in the plural.
+    /// Name of the limited things, in the plural.
     what: &'static str,
     /// The number that one client may have, as in `Room`, but readable without the lock.
     most_of_client: usize,
@@ -81,7 +82,7 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
         self.admit_many(client, 1)
     }
 
-    /// Returns one permit for this many more.
+    /// Returns one permit for this many units.
     pub(crate) fn admit_many(&self, client: Option<C>, count: u32) -> Result<SharePermit<C>, Refusal> {
         let admitted = self.try_admit(client.as_ref(), count);
         if let Err(refusal) = &admitted {

@@ -191,8 +191,8 @@ impl<'a> SignIn<'a> {
         let message = reason_of(query(request));
         let mut response = self.page(StatusCode::OK, message, &next_of(query(request))).await;
         if self.is_foreign_ui {
-            // Aim's pages note there that they refresh a token, which no one ends after a failure, and then never lead to
-            // this page again.
+            // Aim's pages note in their storage that they are refreshing a token. After a failure they never
+            // remove the note, and then never lead to this page again.
             response.headers_mut().insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"storage\""));
         }
         response
@@ -258,7 +258,7 @@ impl<'a> SignIn<'a> {
         Ok(opened.into_inner().session.unwrap_or_default())
     }
 
-    /// Sends a browser to a provider. Pages of others cannot make it go there.
+    /// Sends a browser to a provider. Pages of other sites cannot make it go there.
     async fn begin(&self, provider: String, request: &Request<()>) -> Response {
         let next = next_of(query(request));
         let Some(authority) = browser_authority(request).filter(|_| !is_of_another_site(request)) else {

@@ -92,7 +92,7 @@ impl CborSteps {
         self.style
     }
 
-    /// What the bytes at the position are.
+    /// The kind of item at the position.
     pub(super) fn next(&self) -> Next {
         self.next
     }

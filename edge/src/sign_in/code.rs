@@ -117,7 +117,7 @@ impl SignIn<'_> {
     }
 }
 
-/// What a program asks for, with buttons for the answer.
+/// The request of a program, with buttons for the answer.
 fn question(login: &AskedLogin, action: &str, code: &str) -> String {
     let role = Role::from_proto(login.role()).map_or("all of your roles", Role::name);
     let project = match login.project.as_deref() {

@@ -39,7 +39,7 @@ pub(super) struct Place<'a> {
     root: String,
 }
 
-/// What a page says, and the page that follows it.
+/// The message of a page, and the page that follows it.
 #[derive(Clone, Copy)]
 pub(super) struct Notice<'a> {
     pub(super) status: StatusCode,
@@ -118,7 +118,7 @@ impl<'a> Place<'a> {
         html_response(status, CODE_PAGE.replace("{{style}}", STYLE).replace("{{content}}", content))
     }
 
-    /// Who is signed in already, and how to sign out or continue.
+    /// The name of the person who is signed in already, with ways to sign out or continue.
     async fn signed_in(&self, next: &str) -> String {
         let Some(caller) = Scope::current().signed_in().await else { return String::new() };
         format!(

@@ -24,9 +24,9 @@ pub(super) const MAX_WAITING_FRAMES: usize = 128;
 /// in addition.
 pub(super) const MAX_WAITING_BYTES: usize = 4 << 20;
 
-/// Capacity of the channel for batches to the stream. Waiting frames make fewer: 128 of them,
-/// and where large ones are split, no two neighbors fit in one batch: 145 more for each of two
-/// frames of 16 MiB, at 2.25 bytes of CBOR per byte of JSON.
+/// Capacity of the channel for batches to the stream. Waiting frames make fewer batches: one
+/// for each of 128 frames, and 145 more for each of two split frames of 16 MiB, because no two
+/// neighbors fit in one batch, at 2.25 bytes of CBOR per byte of JSON.
 const MAX_BATCHES: usize = 512;
 
 type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<StreamResponse>>, Status>> + Send>>;
