@@ -86,7 +86,7 @@ impl<'a> FromIterator<(Option<&'a str>, Role)> for CallerRights {
 pub struct Caller {
     name: String,
     rights: CallerRights,
-    /// What the token leaves out; already left out of the rights.
+    /// The limits of the token, which the rights already respect.
     limits: TokenLimits,
     is_anonymous: bool,
     /// Whether the rights may have changed since.

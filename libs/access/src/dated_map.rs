@@ -61,7 +61,7 @@ impl<K: Eq + Hash, V: Clone> DatedMap<K, V> {
         if kept_at.is_none() && entries.len() >= self.max_entries {
             entries.retain(|_, kept| is_of_use(kept));
             if entries.len() >= self.max_entries {
-                // One by one, each new entry would look for the oldest.
+                // If entries were forgotten one by one, each new entry would look for the oldest.
                 let mut times: Vec<Instant> = entries.values().map(|kept| kept.at).collect();
                 let (_, last_forgotten, _) =
                     times.select_nth_unstable((self.max_entries / 10).saturating_sub(1));

@@ -1,4 +1,4 @@
-//! Who may do what. A *caller* is a principal together with the credential that it has shown, and has
+//! Rights of callers. A *caller* is a principal together with the credential that it has shown, and has
 //! rights in projects; each rpc declares the right that it needs (`matyan.common.v1.access`). This crate
 //! decides whether a caller has it, and caches the rights of callers for a few seconds. It knows neither
 //! protocols nor the store: the edge reads credentials from requests, and a `CallerSource` looks them up.

@@ -27,8 +27,9 @@ struct Attempt<'o> {
 }
 
 impl Outage {
-    /// Asks the source, and waits for at most `ANSWER_TIMEOUT`: `silent` makes the answer of a source that takes longer.
-    /// `is_away` says whether an answer shows that the source is away. Returns `None` if the source must not be asked.
+    /// Asks the source, and waits for at most `ANSWER_TIMEOUT`: `silent` makes the answer if the source takes
+    /// longer. `is_away` says whether an answer shows that the source is away. Returns `None` if the source
+    /// must not be asked.
     pub async fn ask<T>(
         &self,
         question: impl Future<Output = T>,

@@ -10,7 +10,7 @@ const PURPOSE: &str = "matyan 2026-11 questions of processes";
 #[derive(Clone)]
 pub struct ProcessKey([u8; 32]);
 
-/// What a process without a store asks.
+/// A question of a process without a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question<'a> {
     /// The caller with the token of this digest; `None` for everyone who sends no token.

@@ -104,7 +104,7 @@ impl AccessToken {
     }
 }
 
-/// What a secret is for that is not a token.
+/// The purpose of a secret that is not a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretKind {
     /// In the cookie of a browser that has signed in.

@@ -302,7 +302,7 @@ impl ClientRun {
     }
 }
 
-/// Returns the properties of a run. What is unknown is left out.
+/// Returns the properties of a run. Unknown properties are left out.
 fn run_json(run_id: &str, facts: &RunFacts) -> String {
     let tags = facts.tags.iter().map(|tag| Fields::default().text("name", tag).value());
     let outcome = facts.state.as_deref().and_then(OutcomeKind::from_name).and_then(OutcomeKind::name);

@@ -31,7 +31,7 @@ pub struct AuditEntry {
     pub project: Option<String>,
     /// The rpc, such as `access.v1.AccessService/Grant`, or the name of what else happened, such as `sign-in`.
     pub rpc: String,
-    /// What the call was about, such as the id of a run.
+    /// The resource of the call, such as the id of a run.
     pub resource: String,
     /// Number of the gRPC status.
     pub code: i32,

@@ -89,7 +89,7 @@ pub struct MetricGoal {
     /// The fields that people have set.
     #[n(0)]
     pub set: GoalFields,
-    /// What runs have defined, the latest definition of each field.
+    /// Fields that runs have defined: the latest definition of each.
     #[n(1)]
     pub defined: GoalFields,
     /// Time of the last change.

@@ -107,7 +107,7 @@ impl Claims {
         }
         let is_own_party = match (self.0.get("azp"), audience.len()) {
             (None, 1) => true,
-            // Of several receivers, `azp` names the one that has asked for the token.
+            // If there are several receivers, `azp` names the one that has asked for the token.
             (None, _) => false,
             (Some(_), _) => party == Some(client_id),
         };

@@ -1,5 +1,5 @@
 //! The framing of TFRecord, the format of TensorBoard's event files: the length of a content and the content, each with
-//! its checksum. Whoever reads a file decides what damage means: an import reads a file once, and a follower returns to
+//! its checksum. The reader of a file decides what damage means: an import reads a file once, and a follower returns to
 //! a file that grows.
 //!
 //! | bytes | |

@@ -160,7 +160,7 @@ pub(super) fn complete(
 }
 
 /// Removes the upload of a key. Returns false if the upload has another key. An upload without a description is
-/// left to expire, because it may be of any key.
+/// left to expire, because it may belong to any key.
 pub(super) fn abort(uploads: &Dir, id: &str, key: &BlobKey) -> io::Result<bool> {
     let Some(file) = open(uploads, id)? else { return Ok(true) };
     match described(&file)? {

@@ -31,7 +31,7 @@ async fn next_data(content: &mut Content) -> Option<Result<Bytes>> {
 /// The room of an upload in its project, which grows with the content.
 pub(super) type SharedRoom = Arc<Mutex<UploadRoom>>;
 
-/// What the content of an upload is charged to.
+/// The limits that the content of an upload counts towards.
 pub(super) struct ContentMeter {
     /// Maximum size of the content.
     pub(super) limit: u64,

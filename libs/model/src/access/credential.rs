@@ -348,7 +348,7 @@ pub(super) async fn credential_insert(
 ) -> Result<Result<(), AccessRefusal>> {
     let now_us = credential.created_us;
     let mut others = credentials_read(transaction).await?;
-    // What counts is what remains: an earlier row of the credential is replaced.
+    // Only rows that remain count: an earlier row of the credential is replaced.
     others.retain(|other| other.digest != credential.digest && Some(&other.digest) != ended);
     let (expired, valid): (Vec<_>, Vec<_>) = others.into_iter().partition(|other| other.is_expired(now_us));
     if let Err(refusal) = make_room(transaction, &valid, credential) {

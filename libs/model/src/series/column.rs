@@ -37,7 +37,7 @@ const PCO_WIDE: u8 = 2;
 
 const UNKNOWN_INTEGERS: FormatError = FormatError("unknown form of integer column");
 
-/// What happens to a column after it was written.
+/// The fate of a column after it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ColumnUse {
     Kept,
@@ -205,7 +205,7 @@ pub(crate) fn float_column(input: &mut Input<'_>, count: usize) -> Result<Vec<f6
     }
 }
 
-/// Passes a float column without decompressing it.
+/// Skips a float column without decompressing it.
 pub(crate) fn skip_float_column(input: &mut Input<'_>, count: usize) -> Result<(), FormatError> {
     match input.byte()? {
         PACKED => Floats::open(input, count).map(drop),

@@ -130,7 +130,7 @@ impl Scanned {
 
 impl FdbSnapshot {
     /// Reads the range over these keys, as long as it contains little else. So the rows of a run with a
-    /// hundred thousand series take some pages and not as many reads.
+    /// hundred thousand series take a few pages instead of as many reads.
     async fn scanned(&self, keys: &[Key]) -> Result<Scanned> {
         let mut scanned = Scanned::default();
         let mut wanted: Vec<&Key> = keys.iter().collect();
