@@ -24,7 +24,7 @@ struct PlacedToken {
     source: TokenSource,
 }
 
-/// Who has set a token for a place.
+/// The source of a token for a place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TokenSource {
     /// The code of a script.

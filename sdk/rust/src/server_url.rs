@@ -1,4 +1,4 @@
-//! What the URL of a server says.
+//! Properties of the URL of a server.
 
 pub(crate) use matyan_kept_tokens::GRPC_PREFIX;
 use matyan_wire::loopback::is_loopback_host;

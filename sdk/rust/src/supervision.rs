@@ -1,5 +1,5 @@
-//! Supervision of the tasks of the I/O thread. A task that panics is reported and starts again: otherwise, data would
-//! stay in the spool without a word.
+//! Supervision of the tasks of the I/O thread. A task that panics is reported and starts again: otherwise,
+//! data would stay in the spool unnoticed.
 
 use std::{
     any::Any,
@@ -21,7 +21,8 @@ const STARTED: Duration = Duration::from_secs(60);
 /// Ends the report of a panic.
 pub(crate) const ADVICE: &str = "this is a defect of Matyan: please report it";
 
-/// Runs a future. A panic is an error with its text. The future is boxed, so that those around it stay small.
+/// Runs a future. A panic is an error with its text. The future is boxed, so that the futures that contain it
+/// stay small.
 pub(crate) fn caught<T>(future: impl Future<Output = T>) -> impl Future<Output = Result<T, String>> {
     let outcome = AssertUnwindSafe(Box::pin(future)).catch_unwind();
     outcome.map(|outcome| outcome.map_err(|panic| panic_text(&*panic)))
@@ -51,7 +52,7 @@ impl Restarts {
         reason
     }
 
-    /// Returns the pause before the next start of a task that has run for a time.
+    /// Returns the pause before the next start of a task that has run for `ran`.
     pub(crate) fn next_pause(&mut self, ran: Duration) -> Duration {
         if ran >= STARTED {
             self.backoff.reset();

@@ -161,7 +161,7 @@ fn shortened(status: StatusCode, body: &str) -> String {
     }
 }
 
-/// The URL is the one to show: that in `error` may contain a signature.
+/// `url` is the URL to show: the URL in `error` may contain a signature.
 pub(super) fn failure(url: &str, error: reqwest::Error) -> HttpError {
     if error.is_redirect() {
         // The next attempt would meet the same redirect, so this error is not temporary.

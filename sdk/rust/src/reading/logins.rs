@@ -40,7 +40,7 @@ pub enum LoginError {
     NoToken,
 }
 
-/// What a program asks for.
+/// The token that a program asks for.
 #[derive(Clone, Debug, Default)]
 pub struct AskedToken {
     /// Text for the person who types the code, such as the name of the machine.
@@ -73,7 +73,7 @@ impl std::fmt::Debug for BegunLogin {
     }
 }
 
-/// What has become of a login.
+/// The state of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginState {
     /// Nobody has typed the code.

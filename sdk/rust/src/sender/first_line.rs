@@ -23,10 +23,10 @@ use crate::{
     spool::{directory::Owner, store::Spool},
 };
 
-/// Position of the last batch of each run that this process has stored, by gateway and run id. The
-/// number of lines is that after it.
+/// Position of the last batch of each run that this process has stored, by gateway and run id. The first free
+/// number of a line is read once this batch is applied.
 static STORED: PerProcess<Mutex<HashMap<(String, String), LogPosition>>> = PerProcess::new();
-/// Most runs in it.
+/// Maximum number of runs in `STORED`.
 const MOST_RUNS: usize = 10_000;
 
 /// Longest time that terminal lines wait for this number while the gateway can be reached.

@@ -19,7 +19,7 @@ use std::{
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
-/// Distance between two pages, on every machine at most the real one: touching more is harmless.
+/// Assumed size of a page. No machine has smaller pages, and touching a page more than once is harmless.
 const PAGE: usize = 4096;
 
 /// The memory, of which `published` bytes are complete.

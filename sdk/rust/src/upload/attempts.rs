@@ -1,4 +1,4 @@
-//! Failed attempts at one upload, kept until it is over. Between them, other uploads have its place.
+//! Failed attempts at one upload, kept until it is over. Between them, other uploads take its place.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ const PANIC_PAUSE: Duration = Duration::from_secs(30);
 /// Panics after which an upload is given up: the pauses between them take more than seven minutes.
 pub(super) const MOST_PANICS: u32 = 5;
 
-/// Attempts of an upload before others get its place, while a server refuses it. Later, it is one each time.
+/// Attempts of an upload before others get its place, while a server refuses it. Later, an upload makes one
+/// attempt each time.
 const FIRST_REFUSALS: u32 = 3;
 
 #[derive(Debug, Default)]
@@ -27,7 +28,7 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// Counts a failure that does not pass by waiting for a server to return. Returns whether other uploads come first.
+    /// Counts a failure that waiting for the server does not fix. Returns whether other uploads come first.
     pub(super) fn count_refusal(&mut self) -> bool {
         self.refusals = self.refusals.saturating_add(1);
         self.refusals >= FIRST_REFUSALS

@@ -172,7 +172,7 @@ struct Worker {
     gateway: Option<HttpClient>,
     /// Uploads that have not started, in the order of the calls, with everything known of them.
     waiting: BTreeMap<u64, Option<WaitingUpload>>,
-    /// Those of them whose attempts have failed.
+    /// Waiting uploads whose attempts have failed.
     put_off: HashMap<u64, Attempts>,
     /// Uploads that have started and still exist, with their paths.
     started: HashMap<u64, String>,
@@ -333,7 +333,8 @@ impl Upload {
         self.announced.borrow().contains(&self.number)
     }
 
-    /// Uploads, and appends the event. Returns whether the files are not needed any more. A panic ends no other upload.
+    /// Uploads, and appends the event. Returns whether the files are not needed any more. A panic does not
+    /// end other uploads.
     async fn announce_or_report(&mut self) -> bool {
         match caught(self.announce()).await {
             Ok(is_over) => is_over,
