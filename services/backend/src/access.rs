@@ -28,7 +28,7 @@ use crate::server::{
 use links::NewLink;
 use tokens::NewToken;
 
-/// What makes room for a further row.
+/// The step that makes room for a further row.
 const REMOVE_PRINCIPALS: &str = "an operator has to remove principals, with `matyan access remove NAME`";
 const REVOKE_ROLES: &str = "an operator has to revoke roles, with `matyan access revoke NAME`";
 const REVOKE_TOKENS: &str =

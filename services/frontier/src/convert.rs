@@ -174,7 +174,7 @@ impl UploadTarget {
     }
 }
 
-/// What a client knows about an upload in parts before it sends them.
+/// The extent of an upload in parts, as far as a client knows it before it sends the parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UploadExtent {
     Size(u64),

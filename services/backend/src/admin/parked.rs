@@ -125,7 +125,8 @@ async fn list_for_run(
     Ok(found.into_iter().map(|(_, at)| (id.clone(), at)).collect())
 }
 
-/// A page token is the key of its page's last row, which for items is that in the project-wide order by time.
+/// A page token is the key of the last row of its page. For items, this is the row in the project-wide order
+/// by time.
 pub(super) fn decode_end(token: &str, all: &Range) -> Result<Option<matyan_store::Key>> {
     if token.is_empty() {
         return Ok(None);

@@ -43,10 +43,10 @@ tokio::task_local! {
     static NOTES: Arc<Mutex<CallNotes>>;
 }
 
-/// What the handler of the current call notes for its entry.
+/// Notes of the handler of the current call for its entry.
 #[derive(Default)]
 struct CallNotes {
-    /// What the call is about.
+    /// The resource of the call.
     resource: String,
     /// Whether the call has changed nothing, although it succeeds.
     is_without_effect: bool,
@@ -94,7 +94,7 @@ pub struct AuditLog {
     failures: Arc<FailureBudget>,
 }
 
-/// What is known of a call, or of someone who signs in, when it ends.
+/// A call that ends, or an attempt to sign in, as far as it is known.
 #[derive(Clone, Debug, Default)]
 pub struct AuditEvent {
     /// Empty if it is unknown.

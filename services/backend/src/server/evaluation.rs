@@ -53,8 +53,9 @@ const COLUMN_SEARCHES: usize = 4;
 /// Searches for columns at the same time: each takes up to 64 MiB of merged params in CBOR, decoded.
 const COLUMN_FINDS: usize = 2;
 
-/// Niceness of the threads: with others of the server ready to run, they get a seventieth of a core. With
-/// a tenth, which is 10, acknowledgements next to searches took two to three times as long as alone.
+/// Niceness of the threads: while other threads of the server are ready to run, they get a seventieth of a
+/// core. With a tenth, which is 10, acknowledgements next to searches took two to three times as long as
+/// alone.
 const NICENESS: i32 = 19;
 
 /// Niceness of the threads that take over while other programs fill the cores: next to one busy thread, they get

@@ -267,7 +267,7 @@ async fn run_on_roles(command: RoleCommand, client: &ClientFlags, out: &mut Outp
     }
 }
 
-/// What a removal has done.
+/// The outcome of a removal.
 fn removal_text(principal: &str, is_disabled: bool) -> String {
     let name = cell(principal);
     let text = format!("{name}  has no roles and no tokens any more, within 30 s");
@@ -322,7 +322,7 @@ fn check_id(text: &str, list: &str) -> Result<(), Error> {
     )))
 }
 
-/// What follows the revocation of a role that groups give; `None` for a role that someone has granted.
+/// The notice after the revocation of a role that groups give; `None` for a role that someone has granted.
 fn group_warning(held: &PrincipalRole) -> Option<String> {
     let name = cell(&held.principal);
     (!held.provider.is_empty()).then(|| {

@@ -150,7 +150,7 @@ pub(super) async fn run_login(flags: LoginFlags) -> Result<(), Error> {
     Ok(())
 }
 
-/// Who a token is for, by the server.
+/// The principal of a token, according to the server.
 async fn caller(connection: &ConnectionFlags, token: &AccessToken) -> Result<GetCallerResponse, Error> {
     let mut access = client!(AccessServiceClient, connection.connect_with(token).await?);
     let refused = |status: Status| match status.code() {

@@ -104,7 +104,7 @@ pub(crate) struct PublishFlags {
     /// run always has them
     #[arg(long)]
     media: bool,
-    /// Number of the newest runs of a view, and of each panel of a report or a dashboard, at most
+    /// Maximum number of runs of a view, and of each panel of a report or a dashboard; the newest are copied
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     runs: u32,
     #[command(flatten)]
@@ -125,7 +125,7 @@ impl CopySize {
     }
 }
 
-/// What was written so far.
+/// Totals of the files that were written so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     size: CopySize,
@@ -202,7 +202,7 @@ impl Contents {
     }
 }
 
-/// What was copied.
+/// The outcome of a copy.
 struct Done {
     subject: serde_json::Value,
     is_active: bool,
@@ -271,7 +271,7 @@ impl Destination {
     }
 }
 
-/// Writes a copy, and puts it where it will be.
+/// Writes a copy, and moves it to its destination.
 async fn write_to(
     destination: Destination,
     channel: &Connection,

@@ -51,7 +51,7 @@ pub(crate) enum Error {
          MATYAN_OPERATOR_TOKEN_FILE to a file with a token that `matyan access token generate` prints"
     )]
     NoOperator,
-    #[error("cannot use the operator token in {} ({problem}): write one there that `matyan access token generate` prints", path.display())]
+    #[error("cannot use the operator token in {} ({problem}): write a token there that `matyan access token generate` prints", path.display())]
     TokenFile { path: PathBuf, problem: String },
     #[error("failed to write the operator token to {}: check the permissions of its directory", path.display())]
     Write { path: PathBuf, source: io::Error },

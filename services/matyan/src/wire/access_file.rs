@@ -118,7 +118,7 @@ async fn apply_tokens(store: &dyn Store, file: &AccessFile, now_us: i64) -> Resu
     Ok(())
 }
 
-/// Tokens that the file has and the store does not have, or has otherwise.
+/// Tokens of the file that the store lacks, or has in another form.
 fn changed_tokens(file: &AccessFile, stored: &[Credential], now_us: i64) -> Vec<Credential> {
     let mut changed = Vec::new();
     for token in &file.tokens {

@@ -50,7 +50,7 @@ pub(crate) struct Announcement<'a> {
     pub(crate) link: Option<&'a str>,
 }
 
-/// What people who set up providers need to know.
+/// Information for people who set up providers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SignInText<'a> {
     /// The names of the providers with which people sign in.

@@ -16,7 +16,7 @@ use crate::{
 /// Time between two questions to a backend that has not answered yet.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What a frontier that asks no one knows about access control of its backend.
+/// Knowledge of a frontier that asks no one about access control of its backend.
 pub(super) struct BackendAccess {
     /// The backend to ask; `None` if the backend asks no one for a token either, or if this process need not
     /// know.

@@ -92,7 +92,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// The assumption about the default project, which always exists, without an answer.
+    /// The assumption about the default project, which always exists, if there is no answer.
     const OF_DEFAULT_PROJECT: Self = Self { exists: true, exceeded_quota: None };
 }
 
@@ -100,7 +100,7 @@ fn is_recent(answer: &Dated<Answer>) -> bool {
     answer.is_younger_than(LIFETIME)
 }
 
-/// Whose turn it is to ask about a project.
+/// The turn to ask about a project.
 type Turn = AsyncMutex<()>;
 
 /// The turns of the projects that the backend is being asked about.
@@ -127,7 +127,8 @@ impl RemoteProjects {
         Self::new(Box::new(OpenBackend(ProjectServiceClient::new(channel))), None)
     }
 
-    /// The projects that a backend with access control has. They are accepted as long as the data of known callers.
+    /// The projects that a backend with access control has. They are accepted for as long as the data of
+    /// known callers.
     pub(crate) fn closed(resolver: Resolver) -> Self {
         Self::new(Box::new(resolver), Some(MAX_OUTAGE))
     }

@@ -114,7 +114,7 @@ struct Window {
     slices: usize,
 }
 
-/// What was measured in a window.
+/// Measurements of a window.
 struct Usage {
     elapsed: Duration,
     process: Duration,

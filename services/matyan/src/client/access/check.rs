@@ -1,4 +1,4 @@
-//! What a token may do: of a token that someone has found in a script, or is about to use.
+//! `matyan access check`: shows what a token may do that someone has found in a script, or is about to use.
 
 use matyan_access::AccessToken;
 use matyan_proto::access::v1::{GetCallerRequest, access_service_client::AccessServiceClient};

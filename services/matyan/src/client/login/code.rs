@@ -74,7 +74,7 @@ async fn wait(
     }
 }
 
-/// What the person who types the code sees of this program.
+/// The description of this program that the person who types the code sees.
 fn label() -> String {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy().into_owned();

@@ -23,7 +23,7 @@ use crate::client::Failure;
 #[derive(Clone, Debug)]
 pub(super) enum Artifacts {
     All,
-    /// Those with these paths.
+    /// Artifacts with these paths.
     Only(HashSet<String>),
 }
 

@@ -206,7 +206,8 @@ fn read_piece(file: &mut File) -> io::Result<Vec<u8>> {
     Ok(piece)
 }
 
-/// What a web server would say about a file. Nothing but our own pages and pages that runs have logged is HTML.
+/// The content type that a web server would send for a file. Only our own pages and pages that runs have
+/// logged are HTML.
 fn content_type(name: &str) -> &'static str {
     match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
         "html" => "text/html; charset=utf-8",

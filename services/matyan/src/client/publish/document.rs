@@ -1,4 +1,4 @@
-//! What is published: a run, or a report, a dashboard or a named view of the project, by its name or id.
+//! The subject of a copy: a run, or a report, a dashboard or a named view of the project, by its name or id.
 
 use std::collections::BTreeMap;
 
@@ -17,15 +17,15 @@ const VIEW_TYPE: &str = "workspace";
 /// Length of the hashes of runs. A text of this length is the hash of a run, or nothing.
 const HASH_CHARS: usize = 32;
 
-/// What a copy shows.
+/// The subject of a copy.
 #[derive(Debug)]
 pub(super) enum Subject {
-    /// The hash of a run, or a text that is none.
+    /// The hash of a run, or any other text.
     Run(String),
     Document(Document),
 }
 
-/// What shows several runs.
+/// A document that shows several runs.
 #[derive(Debug)]
 pub(super) enum Document {
     Report(Report),

@@ -244,7 +244,7 @@ fn sort_of(columns: &str) -> Vec<Sort> {
     sort.collect()
 }
 
-/// What a column shows, and which value of it if it is a metric.
+/// The content of a column, and for a metric, which of its values.
 fn source_of(column: &str) -> Option<(By, MetricValue)> {
     let field = |field: SortField| Some((By::Field(field.into()), MetricValue::Unspecified));
     match column {

@@ -41,7 +41,7 @@ const PANELS_TYPE: &str = "dashboard";
 const RUNS: &str = "runs";
 const MAX_FOLDER_CHARS: usize = 100;
 
-/// What writes a copy of several runs.
+/// The writer of a copy of several runs.
 pub(super) struct SeveralCopy<'c> {
     pub(super) channel: &'c Connection,
     pub(super) root: &'c Path,
@@ -50,7 +50,7 @@ pub(super) struct SeveralCopy<'c> {
     pub(super) totals: Totals,
 }
 
-/// What was written.
+/// The pages and runs that were written.
 pub(super) struct Written {
     pub(super) pages: Vec<Page>,
     pub(super) runs: usize,
@@ -65,7 +65,7 @@ struct Plan {
     /// Runs that are named, and that no search may find.
     named: Vec<String>,
     published: PublishedPages,
-    /// The page at the root of the copy first, and its others.
+    /// The pages of the document, starting with the page at the root of the copy.
     pages: Vec<Page>,
 }
 

@@ -22,7 +22,7 @@ pub(super) const FILES: &str = "static-files";
 const SERVER_BASE: &str = "{{ base_path }}/";
 pub(super) const INDEX: &str = "index.html";
 
-/// What an index page shows.
+/// The content of an index page.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Page {
     /// Folders below the root of the copy, with slashes between them; empty: the root.
