@@ -15,8 +15,8 @@ use tokio::time::{Instant, Sleep, sleep};
 /// it was too slow before they waited.
 pub(crate) const WINDOW: Duration = Duration::from_secs(2);
 
-/// Time over which a sender that was too slow is measured next, while nobody waits for its memory: whoever
-/// begins to wait should not have to wait for the end of a whole window.
+/// Time over which a sender that was too slow is measured next, while nobody waits for its memory: a
+/// connection that begins to wait should not have to wait for the end of a whole window.
 const SHORT_WINDOW: Duration = Duration::from_millis(250);
 
 /// Minimum number of bytes per second, for a sender that others wait for.
