@@ -427,6 +427,13 @@ sdk-installed: build $(MATURIN) $(SDK_STAMP) ## Install the wheel of the Python 
 install-test: wheel $(SDK_STAMP) ## Install the wheels into an empty environment, run the demo, and print the times
 	cd $(SDK) && MATYAN_WHEELS=$(WHEELS) $(SDK_VENV)/bin/python -m pytest --noconftest -p no:cacheprovider tests/test_install.py
 
+# MATRIX_ROOTS are folders with the files of a distribution or of the image, as debootstrap and
+# `podman export` write them, for other versions of libc and of Python.
+.PHONY: install-matrix
+install-matrix: tarball $(SDK_STAMP) ## Install the wheels and the tarball with every Python from 3.10 to 3.14 that is found, and print the times (MATRIX_ROOTS=…)
+	$(SDK_VENV)/bin/python $(SDK)/tests/install_matrix.py --wheels $(WHEELS) --tarball $(WHEELS)/$(TARBALL).tar.gz \
+		$(addprefix --root ,$(MATRIX_ROOTS))
+
 # Trainings with the real frameworks, in environments of their own: several gigabytes, and not part
 # of `make test`. Without their packages for CUDA and plots, xgboost and catboost are much smaller,
 # and so is torch from its own index, whose builds have other hashes than those of PyPI: only their

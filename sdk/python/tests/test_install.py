@@ -2,26 +2,22 @@
 a network, the server in an empty directory, the demo, and a search.
 
 `make install-test` installs the wheels of a release from `MATYAN_WHEELS`. Otherwise a wheel is
-packed around the server `MATYAN_BIN`, next to the wheel `MATYAN_SDK_WHEEL`.
+packed around the server `MATYAN_BIN`, next to the wheel `MATYAN_SDK_WHEEL`. `make install-matrix`
+does the same with several versions of Python.
 """
 
-import contextlib
-import json
 import os
 import re
 import shutil
-import subprocess
 import sys
-import time
-import urllib.parse
-import urllib.request
 import zipfile
 from pathlib import Path
 
+import install_matrix
 import pytest
+from installing import Place, from_nothing_to_a_chart
 
 SERVER_PROJECT = Path(__file__).parents[3] / "services" / "matyan" / "pyproject.toml"
-EXPERIMENT = "run.experiment == 'two moons'"
 
 
 @pytest.fixture
@@ -52,77 +48,59 @@ def pack(program, directory):
             wheel.writestr(f"{name}.dist-info/{file}", text)
 
 
-@contextlib.contextmanager
-def running(program, directory, environment):
-    """Runs `matyan up` in a directory, on free ports, and yields its addresses."""
-    ready = directory / "ready.json"
-    command = [program, "up", "--port", "0", "--frontier-port", "0", "--ready-file", ready]
-    with (
-        (directory / "server.log").open("wb") as log,
-        subprocess.Popen(
-            command, cwd=directory, env=environment, stdout=log, stderr=log
-        ) as process,
-    ):
-        try:
-            while not ready.exists():
-                assert process.poll() is None, (directory / "server.log").read_text()
-                time.sleep(0.02)
-            yield json.loads(ready.read_text())
-        finally:
-            process.terminate()
-    assert process.returncode == 0, (directory / "server.log").read_text()
-
-
 def test_from_nothing_to_a_chart(wheels, tmp_path, capsys):
     directory = tmp_path / "empty"
     directory.mkdir()
-    spool = tmp_path / "spool"
-    environment = {**os.environ, "PYTHONPATH": "", "MATYAN_SPOOL_DIR": str(spool)}
-    times = {}
-    start = time.monotonic()
-
-    def output(*command):
-        done = subprocess.run(
-            command, cwd=directory, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def passed(step):
-        times[step] = time.monotonic() - start
-
-    programs = tmp_path / "venv" / "bin"
-    output(sys.executable, "-m", "venv", programs.parent)
-    passed("environment")
-    output(programs / "pip", "install", "--no-index", "--find-links", wheels, "matyan")
-    passed("installation")
-    matyan = programs / "matyan"
-    version = output(matyan, "--version").split()[1]
-    assert output(programs / "matyan-client", "--version").split()[1] == version
-    with running(matyan, directory, environment) as addresses:
-        passed("server")
-        environment["MATYAN_BACKEND_URL"] = addresses["query"]
-        environment["MATYAN_FRONTIER_URL"] = addresses["ingest"]
-        output(programs / "python", "-m", "matyan_client.demo", "--seconds", "0")
-        passed("demo")
-        server = ["--server", addresses["query"], "--json"]
-        runs = [
-            json.loads(line)
-            for line in output(matyan, "runs", "search", EXPERIMENT, *server).splitlines()
-        ]
-        assert len(runs) == 6
-        status = json.loads(output(matyan, "status", *server))
-        assert (status["version"], status["advice"]) == (version, None)
-        with urllib.request.urlopen(addresses["query"], timeout=60) as answer:
-            page = answer.read().decode()
-        (base,) = re.findall(r'<base href="([^"]+)"', page)
-        (script,) = re.findall(r'<script type="module"[^>]* src="([^"]+)"', page)
-        script = urllib.parse.urljoin(urllib.parse.urljoin(addresses["query"], base), script)
-        with urllib.request.urlopen(script, timeout=60) as answer:
-            assert answer.headers.get_content_type() == "text/javascript"
-        chart = ["--context", '{"subset": "train"}', "--points", "0"]
-        series = json.loads(output(matyan, "metrics", runs[0]["run_id"], "loss", *chart, *server))
-        assert series["points"] == 60
-        passed("chart")
+    times = from_nothing_to_a_chart(Place(directory), sys.executable, wheels)
     with capsys.disabled():
         print("\nseconds:", ", ".join(f"{step} {at:.1f}" for step, at in times.items()))
+
+
+def test_interpreters_are_looked_for_where_people_have_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYENV_ROOT", raising=False)
+    (tmp_path / ".pyenv/versions/3.12.1").mkdir(parents=True)
+    (tmp_path / ".local/share/uv/python/cpython-3.12.7-linux-x86_64-gnu").mkdir(parents=True)
+    shim = tmp_path / "bin" / "python3.12"
+    shim.parent.mkdir()
+    shim.touch(0o755)
+    here = install_matrix.candidates("3.12", None, home=tmp_path, path=str(shim.parent))
+    assert here[:3] == [
+        f"{tmp_path}/.pyenv/versions/3.12.1/bin/python3.12",
+        f"{tmp_path}/.local/share/uv/python/cpython-3.12.7-linux-x86_64-gnu/bin/python3.12",
+        str(shim),
+    ]
+    in_a_root = install_matrix.candidates("3.12", Path("/some/root"))
+    assert in_a_root == here[3:]
+    assert in_a_root[0] == "/opt/python/cp312-cp312/bin/python3.12"
+
+
+def test_a_shim_that_fails_is_no_interpreter(tmp_path, monkeypatch):
+    shim = tmp_path / "python3.12"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    name = f"{sys.version_info.major}.{sys.version_info.minor}"
+    monkeypatch.setattr(
+        install_matrix, "candidates", lambda version, root: [str(shim), sys.executable]
+    )
+    place = Place(tmp_path)
+    assert install_matrix.find_python(place, name)[0] == sys.executable
+    assert install_matrix.find_python(place, "3.99") is None
+
+
+def test_the_libc_of_a_root_names_itself(tmp_path):
+    library = tmp_path / "usr/lib/x86_64-linux-gnu/libc.so.6"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"\0GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.\n\0")
+    assert install_matrix.libc(tmp_path) == "glibc 2.36"
+    library.unlink()
+    assert install_matrix.libc(tmp_path) == "unknown"
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/ld-musl-x86_64.so.1").touch()
+    assert install_matrix.libc(tmp_path) == "musl"
+
+
+def test_programs_of_a_root_see_its_paths(tmp_path):
+    place = Place(tmp_path / "tmp" / "matyan-1", tmp_path)
+    assert place.inside(place.directory / "data") == "/tmp/matyan-1/data"
+    assert place.environment["MATYAN_DATA_DIR"] == "/tmp/matyan-1/data"
+    assert place.command("/usr/bin/python3", "-V")[-3:] == [str(tmp_path), "/usr/bin/python3", "-V"]
