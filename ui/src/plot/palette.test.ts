@@ -5,6 +5,7 @@
 import { expect, test } from 'vitest';
 
 import styles from '../styles.css?raw';
+import { densityColor } from './density.ts';
 import { PALETTE } from './palette.ts';
 
 type Triple = readonly [number, number, number];
@@ -122,16 +123,46 @@ test.each(['light', 'dark'] as const)('people tell the colors of lines apart, %s
   expect(nearest(colors, 'tritanopia')).toBeGreaterThan(LEAST_OF_TRITANOPIA);
 });
 
+/** A color of the page. */
+function pageColor(name: string, theme: 'light' | 'dark'): string {
+  const [, light = '', dark = ''] =
+    new RegExp(`--${name}: light-dark\\((#\\w{6}), (#\\w{6})\\)`).exec(styles) ?? [];
+  return theme === 'light' ? light : dark;
+}
+
 test.each(['light', 'dark'] as const)(
   'the colors of lines stand out from the background, %s',
   theme => {
-    const background = (name: string): string => {
-      const [, light = '', dark = ''] =
-        new RegExp(`--${name}: light-dark\\((#\\w{6}), (#\\w{6})\\)`).exec(styles) ?? [];
-      return theme === 'light' ? light : dark;
-    };
     for (const name of ['surface', 'surface-raised', 'page'])
       for (const color of PALETTE)
-        expect(contrast(color[theme], background(name))).toBeGreaterThan(3);
+        expect(contrast(color[theme], pageColor(name, theme))).toBeGreaterThan(3);
   },
 );
+
+test.each(['light', 'dark'] as const)(
+  'densities lead from the ground away in equal steps of lightness, for every vision, %s',
+  theme => {
+    const stops = [1, 2, 3, 4, 5].map(stop => pageColor(`density-${stop}`, theme));
+    const sign = theme === 'light' ? -1 : 1;
+    for (const vision of Object.values(VISIONS)) {
+      const lightness = stops.map(color => lab(times(vision, linear(color)))[0]);
+      const steps = lightness.slice(1).map((one, at) => sign * (one - lightness[at]!));
+      expect(Math.min(...steps)).toBeGreaterThan(10);
+      expect(Math.max(...steps)).toBeLessThan(25);
+    }
+    // The least is still seen.
+    const [least, ground] = [stops[0]!, pageColor('surface', theme)].map(color =>
+      lab(linear(color)),
+    );
+    expect(distance(least!, ground!)).toBeGreaterThan(LEAST);
+  },
+);
+
+test('a density between two colors is a mix of both', () => {
+  expect([0, 0.375, 1, 2].map(densityColor)).toEqual([
+    'color-mix(in oklab, var(--density-2) 0%, var(--density-1))',
+    'color-mix(in oklab, var(--density-3) 50%, var(--density-2))',
+    'color-mix(in oklab, var(--density-5) 100%, var(--density-4))',
+    'color-mix(in oklab, var(--density-5) 100%, var(--density-4))',
+  ]);
+});
