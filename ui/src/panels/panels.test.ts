@@ -26,6 +26,7 @@ const FULL: Panel = {
   metric: ['loss', 'val, loss'],
   smooth: 0.6,
   logy: true,
+  line: 'thin',
   low: -1.5,
   from: 10,
   by: 'param:hparams.lr',

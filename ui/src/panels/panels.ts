@@ -5,7 +5,7 @@
  */
 import { isMap, type CborValue } from '../api/cbor.ts';
 import type { CborState } from '../api/cbor_writer.ts';
-import { MEDIA_KINDS, X_AXES, type ChartsState, schemas } from '../state/routes.ts';
+import { LINE_WIDTHS, MEDIA_KINDS, X_AXES, type ChartsState, schemas } from '../state/routes.ts';
 import { choice, decode, field, list, number, text, type Codec, type State } from '../state/url.ts';
 import { parseColumn } from '../pages/runs/columns.ts';
 
@@ -95,6 +95,7 @@ const schema = {
   logx: field(yesNo, false),
   logy: field(yesNo, false),
   calm: field(yesNo, false),
+  line: field(choice(...LINE_WIDTHS), 'auto'),
   low: field<number | undefined>(number, undefined),
   high: field<number | undefined>(number, undefined),
   /** Ends of the x axis. */
@@ -135,7 +136,7 @@ export const NEW_PANEL: Panel = { ...EMPTY_PANEL, metric: ['loss'] };
 /** The fields that each kind uses, besides its kind, title and place. */
 const LINES: readonly PanelField[] = [
   ...(['query', 'runs', 'metric', 'x', 'xm', 'from', 'to', 'smooth', 'logx', 'logy'] as const),
-  ...(['calm', 'low', 'high', 'by', 'center', 'band', 'legend'] as const),
+  ...(['calm', 'line', 'low', 'high', 'by', 'center', 'band', 'legend'] as const),
 ];
 const USED: Record<PanelKind, readonly PanelField[]> = {
   chart: LINES,
@@ -269,6 +270,7 @@ function valueText(name: PanelField, value: string): string {
 
 const CHOICES: Partial<Record<PanelField, readonly string[]>> = {
   x: X_AXES,
+  line: LINE_WIDTHS,
   center: ['mean', 'median', 'each'],
   band: ['extremes', 'deviation', 'confidence', 'none'],
   number: NUMBERS,
@@ -316,7 +318,7 @@ export function panelTitle(panel: Panel): string {
 /** Settings of charts on pages, as far as panels have them. */
 const SHARED = [
   ...(['x', 'xm', 'smooth', 'logx', 'logy', 'calm', 'low', 'high', 'from', 'to'] as const),
-  ...(['center', 'band'] as const),
+  ...(['line', 'center', 'band'] as const),
 ];
 
 /** The settings of a page of charts that shows the panel. */

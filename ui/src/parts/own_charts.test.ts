@@ -10,7 +10,7 @@ import { chartOf, ownSettings, settingsOf, withOwn, type OwnSettings } from './o
 const page = decode(schemas.metrics, '?smooth=0.5&m=lo');
 const own: OwnSettings = {
   ...{ title: 'Both, of all', metric: ['loss', 'lr'], x: 'time', xm: '', smooth: 0, low: -1 },
-  ...{ logx: false, logy: true, calm: false, high: undefined, legend: false },
+  ...{ logx: false, logy: true, calm: false, line: 'thick', high: undefined, legend: false },
   ...{ center: 'mean', band: 'none' },
 };
 const run = create(RunSchema, {

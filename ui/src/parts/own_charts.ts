@@ -18,8 +18,16 @@ import { groupBy } from '../collections.ts';
 import { plainContext } from '../format/context.ts';
 import { xAxisOf } from '../format/goals.svelte.ts';
 import { isShown, type Panel } from '../panels/panels.ts';
-import { X_AXES, type ChartsState } from '../state/routes.ts';
+import { LINE_WIDTHS, X_AXES, type ChartsState } from '../state/routes.ts';
 import { mergedChart, type ChartGroup, type ChartLine } from './chart_groups.ts';
+
+/** What readers choose from as the width of lines. */
+export const WIDTH_OPTIONS = [
+  ['auto', 'Automatic'],
+  ['thin', 'Thin'],
+  ['medium', 'Medium'],
+  ['thick', 'Thick'],
+] as const;
 
 const schema = {
   title: field(text, ''),
@@ -31,6 +39,7 @@ const schema = {
   logx: field(flag, false),
   logy: field(flag, false),
   calm: field(flag, false),
+  line: field(choice(...LINE_WIDTHS), 'auto'),
   low: field<number | undefined>(number, undefined),
   high: field<number | undefined>(number, undefined),
   center: field(choice('mean', 'median', 'each'), 'mean'),

@@ -69,7 +69,7 @@ test('a chart with settings of its own follows what is stated, whatever its page
   const charts = projectCharts([run], { axis: 'tokens' });
   const own: OwnSettings = {
     ...{ title: '', metric: ['loss'], x: 'auto', xm: '', smooth: 0, low: undefined },
-    ...{ logx: false, logy: false, calm: false, high: undefined, legend: true },
+    ...{ logx: false, logy: false, calm: false, line: 'auto', high: undefined, legend: true },
     ...{ center: 'mean', band: 'none' },
   };
   const [loss] = charts.filter(({ name }) => name === 'loss');

@@ -27,6 +27,8 @@ export interface ChartModel {
   withoutOutliers?: boolean;
   /** Ends of the y axis that the reader chose. */
   yEnds?: Partial<Extent>;
+  /** In pixels; absent: it depends on the number of lines. */
+  lineWidth?: number | undefined;
   zoom?: Extent | undefined;
   theme: ChartTheme;
 }
@@ -110,10 +112,15 @@ function widened({ low, high }: Extent, isLog: boolean): Extent {
   return low >= 0 ? { low: Math.max(wide.low, 0), high: wide.high } : wide;
 }
 
+/** The width of the lines in pixels. */
+export function widthOf({ lineWidth: chosen, series }: ChartModel): number {
+  return chosen ?? lineWidth(series.filter(({ isMember }) => !isMember).length);
+}
+
 export function drawChart(surface: Surface, model: ChartModel, layout: Layout): void {
   drawAxes(surface, model.theme, layout);
   const { frame, x, y } = layout;
-  const width = lineWidth(model.series.filter(({ isMember }) => !isMember).length);
+  const width = widthOf(model);
   // Without a line, nothing leaves the frame but dots at its edge.
   const air = model.series.some(({ x }) => x.length > 1) ? 0 : LONE_PX + width;
   const wide = frame.right - frame.left + 2 * air;
@@ -238,12 +245,13 @@ export function drawHover(
 ): void {
   const at = value === undefined ? NaN : x.toPixel(value);
   const isInside = at >= frame.left && at <= frame.right;
+  const highlight = Math.max(HIGHLIGHT_PX, (model.lineWidth ?? 0) + 1);
   if (isInside)
     surface.segment(at, frame.top, at, frame.bottom, { color: model.theme.frame, width: HAIRLINE });
   surface.clipped(frame.left, frame.top, frame.right - frame.left, frame.bottom - frame.top, () => {
     for (const series of model.series.length > 1 ? highlighted : []) {
       if (series.area) drawBand(surface, series, x, y);
-      drawSeries(surface, { ...series, isMember: false }, x, y, HIGHLIGHT_PX);
+      drawSeries(surface, { ...series, isMember: false }, x, y, highlight);
     }
     // More dots than that are a cloud.
     for (const point of isInside ? points.slice(0, 20) : []) {

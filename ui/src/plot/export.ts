@@ -4,8 +4,8 @@
  */
 import { characters } from '../format/characters.ts';
 import { CanvasSurface } from './canvas_surface.ts';
-import { CHARACTER_PX, drawChart, layoutChart, type ChartModel } from './chart.ts';
-import { lineWidth, type ChartSeries } from './lines.ts';
+import { CHARACTER_PX, drawChart, layoutChart, widthOf, type ChartModel } from './chart.ts';
+import type { ChartSeries } from './lines.ts';
 import type { Surface } from './surface.ts';
 import { SvgSurface } from './svg_surface.ts';
 
@@ -83,7 +83,7 @@ export function drawPicture(
   const start = { color, align: 'left', baseline: 'middle' } as const;
   const title = EDGE_PX + TITLE_ROW_PX / 2 - 2;
   surface.text(EDGE_PX, title, names.title, { ...start, isTitle: true });
-  const stroke = Math.max(lineWidth(model.series.length), 1.5);
+  const stroke = Math.max(widthOf(model), 1.5);
   for (const { series, text, x, row } of legend) {
     const y = EDGE_PX + TITLE_ROW_PX + (row + 0.5) * LEGEND_ROW_PX;
     if (series) {

@@ -33,6 +33,8 @@ export interface ChartSeries {
 const MAX_WIDE = 12;
 const WIDE_PX = 1.5;
 export const HIGHLIGHT_PX = 2.5;
+/** Widths that a reader can choose; `auto` depends on the number of lines. */
+export const LINE_PX = { auto: undefined, thin: HAIRLINE, medium: WIDE_PX, thick: 3 };
 /** Opacity of raw lines under smoothed lines, for a few lines and for many. */
 const RAW_ALPHA = 0.35;
 const DENSE_RAW_ALPHA = 0.2;

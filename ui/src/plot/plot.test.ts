@@ -5,7 +5,7 @@ import { Axis, padded, type AxisKind } from './axis.ts';
 import { layoutChart, nearPoints, type ChartModel } from './chart.ts';
 import { chartSvg, cutInside } from './export.ts';
 import { xExtent, yExtent } from './extents.ts';
-import { smoothed, tracePoints, type ChartSeries } from './lines.ts';
+import { LINE_PX, smoothed, tracePoints, type ChartSeries } from './lines.ts';
 import { ownPlace, PALETTE, placeColors } from './palette.ts';
 
 function line(values: number[], more: Partial<SeriesData> = {}): ChartSeries {
@@ -240,6 +240,18 @@ test('a smoothed line is above the raw one, which is lighter', () => {
     );
   expect(paths(raw)).toEqual([undefined]);
   expect(paths({ ...raw, smooth: smoothed(raw.data, 0.5) })).toEqual(['0.35', undefined]);
+});
+
+test('lines have the chosen width, or one that depends on their number', () => {
+  const widths = (count: number, lineWidth?: number): (string | undefined)[] => {
+    const series = Array.from({ length: count }, (_, at) => ({ ...line([1, 2]), id: `${at}` }));
+    const svg = chartSvg(model(series, { lineWidth }), 300, 200);
+    const all = [...svg.matchAll(/<path [^>]*stroke="#123456" stroke-width="([\d.]+)"/g)];
+    return [...new Set(all.map(([, width]) => width))];
+  };
+  expect([widths(2), widths(20)]).toEqual([['1.5'], ['1']]);
+  expect([widths(2, LINE_PX.thin), widths(20, LINE_PX.thick)]).toEqual([['1'], ['3']]);
+  expect(widths(20, LINE_PX.auto)).toEqual(['1']);
 });
 
 test('a smoothed line is always part of the chart', () => {

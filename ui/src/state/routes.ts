@@ -6,6 +6,9 @@ export const X_AXES = ['auto', 'step', 'relative', 'time', 'epoch', 'metric'] as
 export type XAxis = (typeof X_AXES)[number];
 export type PlacedAxis = Exclude<XAxis, 'auto'>;
 
+/** `auto` is thin where a chart has many lines. */
+export const LINE_WIDTHS = ['auto', 'thin', 'medium', 'thick'] as const;
+
 export const RUN_TABS = [
   'overview',
   'metrics',
@@ -61,6 +64,7 @@ const charts = {
   logy: field(flag, false),
   /** The y axis ignores values far from all others. */
   calm: field(flag, false),
+  line: field(choice(...LINE_WIDTHS), 'auto'),
   /** Columns, such as `experiment` or `param:lr`, that decide the dashes and the chart of a run. */
   stroke: field(text, ''),
   chart: field(text, ''),
