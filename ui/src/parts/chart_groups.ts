@@ -1,5 +1,5 @@
 /** Metrics as charts: one chart for each name, with a line for each run and context. */
-import { contextTitle, plainContext, SYSTEM_PREFIX } from '../format/context.ts';
+import { contextTitle, isSystemMetric, plainContext } from '../format/context.ts';
 import { importance, xAxisOf } from '../format/goals.svelte.ts';
 import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
@@ -210,8 +210,7 @@ export function titleOf(...parts: (string | undefined)[]): string {
 
 /** Results first, then by name, numbers in names by value; metrics of the machine come last. */
 function inOrder(groups: ChartGroup[]): ChartGroup[] {
-  const rank = ({ name }: ChartGroup): number =>
-    name.startsWith(SYSTEM_PREFIX) ? -1 : importance(name);
+  const rank = ({ name }: ChartGroup): number => (isSystemMetric(name) ? -1 : importance(name));
   return groups.sort((a, b) => rank(b) - rank(a) || byName(a.name, b.name));
 }
 
@@ -243,7 +242,7 @@ export function chartSections(
   by: keyof typeof PARTS = 'first',
 ): ChartSection[] {
   const part = ({ name }: ChartGroup): string =>
-    by !== 'none' && name.startsWith(SYSTEM_PREFIX) ? 'System' : PARTS[by](name);
+    by !== 'none' && isSystemMetric(name) ? 'System' : PARTS[by](name);
   const sections = [...groupBy(groups, part)].map(([title, groups]) => ({ title, groups }));
   return sections.sort((a, b) => Number(a.title !== '') - Number(b.title !== ''));
 }

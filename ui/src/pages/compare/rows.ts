@@ -1,7 +1,7 @@
 /** The rows of a comparison: params and values of metrics, side by side for some runs. */
 import { decodeMap, type CborValue } from '../../api/cbor.ts';
 import { groupBy } from '../../collections.ts';
-import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
+import { isSystemMetric, metricTitle, plainContext } from '../../format/context.ts';
 import { importance, isLowerBetter, summaryOf, summaryPart } from '../../format/goals.svelte.ts';
 import { comparable, isNumber, plainText } from '../../format/value.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
@@ -61,7 +61,7 @@ export function compareRows(runs: readonly Run[]): CompareRow[] {
   // Contexts with equal values and different keys are shown with their keys.
   for (const same of groupBy(metrics, ({ title }) => title).values())
     if (same.length > 1) for (const row of same) row.title = row.id.replace('metric:', '');
-  const isSystem = ({ name }: CompareRow): boolean => name?.startsWith(SYSTEM_PREFIX) ?? false;
+  const isSystem = ({ name = '' }: CompareRow): boolean => isSystemMetric(name);
   const own = metrics.filter(row => !isSystem(row));
   const results = own.filter(({ isLower }) => isLower !== undefined);
   return [
