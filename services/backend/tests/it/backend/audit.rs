@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     fmt,
+    future::pending,
     sync::Arc,
 };
 
@@ -43,7 +45,8 @@ use matyan_proto::{
     tags::v1::{DeleteRequest as DeleteTag, tag_service_client::TagServiceClient},
 };
 use parking_lot::Mutex;
-use tonic::{Code, Request};
+use tonic::{Code, Request, body::Body};
+use tower::service_fn;
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
@@ -375,17 +378,18 @@ impl Subscriber for AuditLines {
 async fn rule_80_an_abandoned_call_without_an_entry_is_in_the_log_of_the_process() {
     let harness = Harness::new().await;
     harness.create_project("speech").await;
-    let audited = harness.audited();
-    let mut tags = TagServiceClient::new(audited.clone());
+    let audit = harness.audit_log();
+    let mut tags = TagServiceClient::new(audit.observe(harness.routes()));
     // The last of these calls has no entry, and logs that there will be no more.
     for _ in 0..101 {
         tags.delete(from("bo", "speech", DeleteTag { id: "x".to_owned() })).await.unwrap_err();
     }
-    let mut access = AccessServiceClient::new(audited);
+    let never = service_fn(|_: http::Request<Body>| pending::<Result<http::Response<Body>, Infallible>>());
+    let mut access = AccessServiceClient::new(audit.observe(never));
     let grant = GrantRequest { principal: "ana".to_owned(), role: Role::Editor.into() };
     let abandoned = access.grant(from("bo", "speech", grant));
     let log = AuditLines::default();
-    // The call begins, and is dropped where it first waits.
+    // The call begins, and is dropped while it waits for an answer.
     with_default(log.clone(), || assert!(abandoned.now_or_never().is_none()));
     let lines = std::mem::take(&mut *log.0.lock());
     let [line] = &lines[..] else { panic!("{lines:?}") };

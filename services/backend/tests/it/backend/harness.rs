@@ -11,7 +11,7 @@ use std::{
 };
 
 use matyan_access::ProcessKey;
-use matyan_backend::{Audited, Backend, UriKey};
+use matyan_backend::{AuditLog, Audited, Backend, UriKey};
 use matyan_blob::{Blobs, LimitedBlobs, UploadLimits, UrlSigner, fs::FsBlobs};
 use matyan_frontier::Frontier;
 use matyan_log::{
@@ -359,7 +359,12 @@ impl Harness {
 
     /// The routes, with the audit log around them.
     pub(crate) fn audited(&self) -> Audited<Routes> {
-        self.backend.audit_log().observe(self.routes.clone())
+        self.audit_log().observe(self.routes())
+    }
+
+    /// An audit log with a budget of its own.
+    pub(crate) fn audit_log(&self) -> AuditLog {
+        self.backend.audit_log()
     }
 
     pub(crate) fn now_us(&self) -> i64 {
