@@ -22,6 +22,7 @@ __all__ = [
     "ProtobufMessage",
     "Run",
     "RunFiles",
+    "SearchResults",
     "SeriesColumns",
     "SpoolInfo",
     "Tensor",
