@@ -7,6 +7,7 @@ use matyan_proto::{
     search::v1::{MetricValue, Sort, SortField, sort::By},
 };
 use matyan_value::{Map, Value};
+use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 /// Kinds of panels that show runs, and the number of runs that each shows unless it says otherwise.
@@ -161,7 +162,10 @@ pub(super) fn pictures_of(code: &str) -> Vec<Picture> {
     let places = code.split(PICTURE).skip(1).filter_map(|rest| rest.split_once(')'));
     let pictures = places.filter_map(|(place, _)| {
         let (run_id, path) = place.split_once('/')?;
-        Some(Picture { run_id: run_id.to_owned(), path: decoded(path, false) })
+        Some(Picture {
+            run_id: run_id.to_owned(),
+            path: percent_decode_str(path).decode_utf8_lossy().into_owned(),
+        })
     });
     pictures.collect()
 }
@@ -307,22 +311,6 @@ fn unescaped(text: &str) -> String {
     plain
 }
 
-/// A part of an address without its escapes; in queries, a plus is a space.
-pub(super) fn decoded(text: &str, is_query: bool) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let escape = after.get(..2).filter(|_| byte == b'%').and_then(|digits| hex::decode(digits).ok());
-        rest = if escape.is_some() { &after[2..] } else { after };
-        match escape {
-            Some(escape) => bytes.extend(escape),
-            None if byte == b'+' && is_query => bytes.push(b' '),
-            None => bytes.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// The values of a field of an address that has a list.
 pub(super) fn list_of(value: &str) -> Vec<String> {
     parts(value, ',').into_iter().map(unescaped).collect()
@@ -435,9 +423,8 @@ metric: loss
     }
 
     #[test]
-    fn addresses_are_decoded() {
-        assert_eq!(decoded("a+b%20%c3%a9%", true), "a b é%");
-        assert_eq!(decoded("a+b", false), "a+b");
+    fn paths_and_lists_are_decoded() {
+        assert_eq!(pictures_of("](artifact:3fd1/a+b)")[0].path, "a+b");
         assert_eq!(list_of("a,b\\,c"), ["a", "b,c"]);
     }
 }

@@ -1,9 +1,6 @@
 //! The pages of a named view, and the runs that it names.
 
-use super::{
-    document::View,
-    panels::{decoded, list_of},
-};
+use super::{document::View, panels::list_of};
 
 /// The pages of a view, in the order in which the web UI looks for the first of them, and their folders at the root of a
 /// copy. The folders of runs are in the folder of the table of runs.
@@ -38,9 +35,8 @@ impl View {
 
 /// A field of the query of an address.
 fn field(query: &str, name: &str) -> Option<String> {
-    let fields = query.split('&').filter_map(|field| field.split_once('='));
-    let mut values = fields.filter(|(own, _)| *own == name).map(|(_, value)| decoded(value, true));
-    values.next()
+    let mut fields = form_urlencoded::parse(query.as_bytes());
+    fields.find(|(own, _)| own == name).map(|(_, value)| value.into_owned())
 }
 
 #[cfg(test)]
@@ -69,5 +65,6 @@ mod tests {
         assert_eq!(own.query(), "run.hparams.lr < 1");
         assert_eq!(own.named_runs(), ["a", "b", "c"]);
         assert_eq!(view("hide=a", &[]).query(), "");
+        assert_eq!(view("q=a+b%20%c3%a9%", &[]).query(), "a b é%");
     }
 }
