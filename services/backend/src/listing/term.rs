@@ -56,33 +56,15 @@ const HEX_DIGITS: usize = 2 * HEX_BYTES;
 
 /// The number that a text is, if it is one of 32 lowercase hexadecimal digits, as clients make the ids of runs.
 pub(crate) fn hex_text(text: &str) -> Option<HexText> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    let pairs: &[[u8; 2]; HEX_BYTES] = pairs.try_into().ok()?;
     let mut number = [0; HEX_BYTES];
-    for (byte, [high, low]) in number.iter_mut().zip(pairs) {
-        *byte = hex_value(*high)? << 4 | hex_value(*low)?;
-    }
-    Some(number)
-}
-
-fn hex_value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
-}
-
-fn hex_digit(value: u8) -> u8 {
-    if value < 10 { b'0' + value } else { b'a' + value - 10 }
+    hex::decode_to_slice(text, &mut number).ok()?;
+    // The crate also reads uppercase digits.
+    (!text.bytes().any(|byte| byte.is_ascii_uppercase())).then_some(number)
 }
 
 /// Writes the digits of a text that is stored as a number.
 fn write_digits<'d>(number: &HexText, digits: &'d mut [u8; HEX_DIGITS]) -> &'d str {
-    let (pairs, _) = digits.as_chunks_mut::<2>();
-    for (pair, byte) in pairs.iter_mut().zip(number) {
-        *pair = [hex_digit(byte >> 4), hex_digit(byte & 15)];
-    }
+    hex::encode_to_slice(number, digits).expect("all digits have room");
     std::str::from_utf8(digits).expect("digits are ASCII")
 }
 
