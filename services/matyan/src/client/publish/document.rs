@@ -36,8 +36,8 @@ pub(super) enum Document {
 /// A named view: which runs are looked at, and how.
 #[derive(Debug)]
 pub(super) struct View {
-    id: String,
-    name: String,
+    pub(super) id: String,
+    pub(super) name: String,
     /// The state that the pages have in common, as the query of an address.
     pub(super) scope: String,
     /// The rest of the state of each page that was saved, as the query of an address, by the name of the page.
@@ -51,12 +51,6 @@ enum Kind {
     Report,
     Dashboard,
     View,
-}
-
-impl View {
-    pub(super) fn new(id: &str, name: &str, scope: &str, pages: BTreeMap<String, String>) -> Self {
-        Self { id: id.to_owned(), name: name.to_owned(), scope: scope.to_owned(), pages }
-    }
 }
 
 impl Kind {
@@ -206,7 +200,7 @@ fn view_of(app: App) -> Option<View> {
         Value::Text(own) => Some((page, own)),
         _ => None,
     });
-    Some(View::new(&app.id, &name, &scope, pages.collect()))
+    Some(View { id: app.id, name, scope, pages: pages.collect() })
 }
 
 fn take_text(state: &mut Map, name: &str) -> Option<String> {

@@ -41,13 +41,16 @@ fn field(query: &str, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn view(scope: &str, pages: &[(&str, &str)]) -> View {
         let pages = pages.iter().map(|(page, state)| ((*page).to_owned(), (*state).to_owned()));
-        View::new("v1", "Sweep", scope, pages.collect::<BTreeMap<_, _>>())
+        View {
+            id: "v1".to_owned(),
+            name: "Sweep".to_owned(),
+            scope: scope.to_owned(),
+            pages: pages.collect(),
+        }
     }
 
     #[test]
