@@ -98,10 +98,12 @@ impl Fields {
     fn search(self) -> Option<PanelSearch> {
         let kind = if self.kind.is_empty() { "chart" } else { &self.kind };
         let usual = KINDS.iter().find(|(own, _)| *own == kind)?.1;
-        let stated = self.runs.trim().parse::<f64>().ok().map(|runs| runs.round().clamp(1.0, 1_000.0) as u32);
+        // Like the web UI, which takes no other texts for numbers.
+        let stated = self.runs.trim().parse::<f64>().ok().filter(|runs| runs.is_finite());
+        let limit = stated.map_or(usual, |runs| runs.round().clamp(1.0, MAX_RUNS.into()) as u32);
         let sort = if kind == "runs" { sort_of(&self.sort) } else { Vec::new() };
         Some(PanelSearch {
-            limit: stated.unwrap_or(usual).min(MAX_RUNS),
+            limit,
             sort,
             has_points: matches!(kind, "chart" | "heat"),
             has_objects: kind == "media",
@@ -390,6 +392,13 @@ metric: loss
         let having = |media: &str| of_report(&format!("```media\nmedia: {media}\n```"))[0].having;
         assert_eq!(having("points"), Some(SeriesType::PointClouds));
         assert_eq!(having("unknown"), Some(SeriesType::Images));
+    }
+
+    #[test]
+    fn a_panel_has_at_most_a_thousand_runs() {
+        for (runs, limit) in [("7", 7), ("0", 1), ("5000", 1_000), ("many", 50), ("nan", 50), ("inf", 50)] {
+            assert_eq!(of_report(&format!("```chart\nruns: {runs}\n```"))[0].limit, limit, "{runs}");
+        }
     }
 
     #[test]
