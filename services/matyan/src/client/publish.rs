@@ -68,7 +68,7 @@ the params and metrics of the runs that it shows. Anyone who can open it can rea
 for passwords before you publish them.";
 
 const INTERRUPTED: &str = "the command was interrupted: nothing was published";
-const UPLOAD_INTERRUPTED: &str = "the command was interrupted: the copy in the bucket is not complete, so run the command again, with --force";
+const UPLOAD_INTERRUPTED: &str = "the command was interrupted: the bucket may have a part of the copy. Run the command again: with --force if there was an earlier copy, otherwise once the folder is empty";
 
 /// Folder of all data of a copy.
 const DATA: &str = "data";
