@@ -173,7 +173,7 @@ struct ChartQueue<'c> {
     deps: &'c Arc<Deps>,
     sender: &'c Sender<BucketsResponse>,
     options: Arc<ChartOptions>,
-    /// Most series of a part.
+    /// Maximum number of series in a part.
     part_series: usize,
     /// Parts that are read at the same time.
     at_once: usize,

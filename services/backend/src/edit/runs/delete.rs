@@ -92,7 +92,7 @@ async fn delete_page(
 }
 
 /// Lets the worker drop the parked records of the runs that are in quarantine, now that their deletes
-/// follow. Returns whether there are any that were to be kept.
+/// follow. Returns whether any of these records were not being dropped already.
 async fn drop_parked(deps: &Deps, call: &Call, run_ids: &[&str]) -> Result<bool> {
     let (is_any_dropped, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let mut is_any_dropped = false;

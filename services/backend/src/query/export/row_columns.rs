@@ -76,7 +76,7 @@ impl SeriesTexts {
 /// A column of integers that may be absent.
 #[derive(Default)]
 pub(super) struct OptionalColumn {
-    /// `ABSENT` for absent ones.
+    /// `ABSENT` stands for an absent value.
     values: Vec<i64>,
     absent: usize,
 }
@@ -86,13 +86,13 @@ impl OptionalColumn {
         self.extend_from_slice(&[value.unwrap_or(ABSENT)]);
     }
 
-    /// Appends values, of which those that are `ABSENT` are absent.
+    /// Appends values, any of which may be `ABSENT`.
     pub(super) fn extend_from_slice(&mut self, values: &[i64]) {
         self.absent += values.iter().filter(|value| **value == ABSENT).count();
         self.values.extend_from_slice(values);
     }
 
-    /// Mostly, all are present, or none: then no value is looked at once more.
+    /// Usually, all values are present, or none is. In both cases, they are not read again.
     fn finish(self) -> Int64Array {
         let Self { values, absent } = self;
         if absent == 0 {

@@ -195,7 +195,7 @@ impl SequenceKind for MetricSequences {
 /// with others, and a long piece fills one.
 const ESTIMATED_FROM: usize = 8 * 1024;
 
-/// The size of points in a message, or an estimate: without it, each of their numbers would be looked at.
+/// The size of points in a message, or an estimate of it: the exact size depends on each of their numbers.
 fn points_bytes(points: &SeriesPoints) -> usize {
     let steps = points.steps.len() + points.x_places.len();
     let values = points.values.len() + points.x_values.len();

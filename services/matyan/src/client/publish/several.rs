@@ -62,7 +62,7 @@ struct Plan {
     searches: Vec<PanelSearch>,
     /// Paths of the artifacts that a report shows, by the hashes of their runs.
     pictures: BTreeMap<String, HashSet<String>>,
-    /// Runs that are named, and that no search may find.
+    /// Runs that the document names, whether or not a search finds them.
     named: Vec<String>,
     published: PublishedPages,
     /// The pages of the document, starting with the page at the root of the copy.
@@ -187,7 +187,7 @@ impl SeveralCopy<'_> {
         }
     }
 
-    /// Finds the runs of all searches. Searches with the same query have their runs together, first the newest ones.
+    /// Finds the runs of all searches. Searches with the same query share a list, which begins with the newest runs.
     async fn search(
         &self,
         searches: &[PanelSearch],

@@ -6,7 +6,8 @@ use super::{document::View, panels::list_of};
 /// copy. The folders of runs are in the folder of the table of runs.
 pub(super) const PAGES: [&str; 5] = ["runs", "metrics", "params", "media", "compare"];
 const MEDIA: &str = "media";
-/// Fields of an address that name runs which its query may not find: those that are compared, kept on top, or shown alone.
+/// Fields of an address with the ids of runs that are compared, kept on top, or shown alone, even if its query does not
+/// find them.
 const NAMED_RUNS: [&str; 4] = ["runs", "pins", "baseline", "only"];
 
 impl View {

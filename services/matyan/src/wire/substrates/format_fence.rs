@@ -1,13 +1,13 @@
-//! A store that takes nothing more from this process once another process has raised its format.
+//! A store that accepts no more writes from this process once another process has raised its format.
 //!
 //! `Store::format_raised` ends the process, but only after a moment. Until then, this program would write rows of its own
 //! format, and put runs whose rows are newer in quarantine. So each batch expects the row of the format, which changes at
 //! no other time, and which FoundationDB reads together with what the batch checks anyway. An embedded store is open in one
 //! process only, and needs none of this.
 //!
-//! A commit costs one more read, always of the same row. It takes no more time if the batch expects other values, which
-//! are read at the same time, and about that of one read from FoundationDB if it expects none. A commit that conflicts
-//! costs a snapshot and a read more, which tell a store that was raised from any other conflict.
+//! Each commit reads one more row, always the same. If the batch expects other values, they are read at the same time;
+//! otherwise the commit waits for this read. After a conflict, a snapshot and one more read tell whether the store was
+//! raised.
 
 use std::sync::Arc;
 
