@@ -4,10 +4,10 @@
 //! A manifest is found by the digest of its text. The digest is in the document of the version, which a caller reads with
 //! the rights of its own request first: nobody gets a manifest of another project by an id.
 
-use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -18,10 +18,11 @@ use crate::manifest_content::Manifest;
 /// Memory of all manifests of a port that are kept: a few of 100,000 files, or many small ones.
 const MAX_BYTES: usize = 128 << 20;
 
-/// Manifests that are kept. They are searched one by one.
+/// Maximum number of manifests that are kept.
 const MAX_MANIFESTS: usize = 256;
 
-/// Manifests that are read at a time. Requests for files of the same version wait, and find what the first of them has read.
+/// Maximum number of manifests that are read at a time. Further requests for files of the same version wait, and then find
+/// the manifest that the first requests have read.
 const MAX_READS: usize = 4;
 
 /// A manifest that requests share.
@@ -60,14 +61,15 @@ pub(crate) struct ManifestCache(Arc<CacheState>);
 #[derive(Debug)]
 struct CacheState {
     memory: AnswerMemory,
-    /// By their digests, the last used at the end.
-    kept: Mutex<VecDeque<(String, Arc<SharedManifest>)>>,
+    /// By their digests.
+    kept: Mutex<LruCache<String, Arc<SharedManifest>>>,
     turns: Semaphore,
 }
 
 impl ManifestCache {
     pub(crate) fn new(memory: AnswerMemory) -> Self {
-        Self(Arc::new(CacheState { memory, kept: Mutex::default(), turns: Semaphore::new(MAX_READS) }))
+        let kept = Mutex::new(LruCache::unbounded());
+        Self(Arc::new(CacheState { memory, kept, turns: Semaphore::new(MAX_READS) }))
     }
 
     /// The manifest whose text has this digest, read by `read` unless it is kept. `None` if `read` finds none.
@@ -91,12 +93,7 @@ impl ManifestCache {
     }
 
     fn get(&self, digest: &str) -> Option<Arc<SharedManifest>> {
-        let mut kept = self.0.kept.lock();
-        let place = kept.iter().position(|(known, _)| known == digest)?;
-        let entry = kept.remove(place)?;
-        let manifest = Arc::clone(&entry.1);
-        kept.push_back(entry);
-        Some(manifest)
+        self.0.kept.lock().get(digest).cloned()
     }
 
     /// Keeps a manifest, unless it is too large, or the port has no memory for it.
@@ -107,11 +104,10 @@ impl ManifestCache {
         let manifest = Arc::new(SharedManifest { manifest, share });
         if is_kept {
             let mut kept = self.0.kept.lock();
-            kept.retain(|(known, _)| known != digest);
-            kept.push_back((digest.to_owned(), Arc::clone(&manifest)));
+            kept.put(digest.to_owned(), Arc::clone(&manifest));
             let mut total: usize = kept.iter().map(|(_, manifest)| manifest.kept_bytes()).sum();
             while total > MAX_BYTES || kept.len() > MAX_MANIFESTS {
-                let Some((_, oldest)) = kept.pop_front() else { break };
+                let Some((_, oldest)) = kept.pop_lru() else { break };
                 total -= oldest.kept_bytes();
             }
         }
