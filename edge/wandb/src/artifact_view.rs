@@ -10,7 +10,7 @@ use crate::call::{CallContext, entity_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::files::{
-    ARTIFACT_FOLDER, MANIFEST, connection, known_size, listed_below, page, page_connection, read_url, size,
+    MANIFEST, connection, known_size, listed_below, page, page_connection, read_url, size, version_folder,
 };
 use crate::json_text::check_values;
 use crate::manifest::{self, FileSelection, Owner, VersionFile};
@@ -78,7 +78,7 @@ pub(crate) fn versions(collection: &Members) -> impl DoubleEndedIterator<Item = 
 
 /// Whether the files of a version exist. They are deleted with the run that has made the version.
 pub(crate) async fn has_files(context: &CallContext, artifact: &Members) -> Result<bool> {
-    let manifest = format!("{ARTIFACT_FOLDER}{}/{MANIFEST}", text(artifact, "id"));
+    let manifest = version_folder(text(artifact, "id")) + MANIFEST;
     Ok(size(context, text(artifact, "run_id"), &manifest).await?.is_some())
 }
 
@@ -479,7 +479,7 @@ async fn selected_files(
     if let Some(others) = artifact.get("_owners").as_object() {
         return manifest::files(context, owner, others, selection).await;
     }
-    let folder = format!("{ARTIFACT_FOLDER}{}/", owner.id);
+    let folder = version_folder(&owner.id);
     let stored = listed_below(context, &owner.run_id, &folder).await?.into_iter();
     let files = stored.filter(|(name, _)| name != MANIFEST);
     let (selected, total) = selection.select(files, |(name, _)| name.as_str());
@@ -523,7 +523,7 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
 
 /// The number of files in the folder of a version that have arrived, and their size.
 pub(crate) async fn totals(context: &CallContext, run_id: &str, id: &str) -> Result<(u64, u64)> {
-    let folder = format!("{ARTIFACT_FOLDER}{id}/");
+    let folder = version_folder(id);
     let mut count = 0;
     let mut bytes = 0;
     for (name, known) in listed_below(context, run_id, &folder).await? {

@@ -18,9 +18,9 @@ use crate::call::{CallContext, entity_or_default, project_or_default};
 use crate::collections::{change_tags, tags_of};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
-use crate::files::{ARTIFACT_FOLDER, MANIFEST, connection, sign};
+use crate::files::{MANIFEST, connection, sign, version_folder, version_path};
 use crate::manifest;
-use crate::names::{MADE_ARTIFACTS, RunName, USED_ARTIFACTS, WANDB, file_path};
+use crate::names::{MADE_ARTIFACTS, RunName, USED_ARTIFACTS, WANDB};
 use crate::node::Arguments;
 use crate::param_changes::ParamChanges;
 use crate::parted_uploads;
@@ -39,11 +39,6 @@ const MAX_FILES: usize = 10_000;
 pub(crate) fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// The path of a file of an artifact in its run.
-fn path_in_run(artifact: &Members, file: &str) -> Result<String> {
-    Ok(format!("{ARTIFACT_FOLDER}{}/{}", text(artifact, "id"), file_path(file)?))
 }
 
 /// Starts a version.
@@ -208,7 +203,7 @@ pub(crate) async fn create_files(context: &CallContext, arguments: &Arguments) -
             check_pending(&artifact)?;
         }
         let file = spec.required("name")?;
-        let path = path_in_run(&artifact, file)?;
+        let path = version_path(text(&artifact, "id"), file)?;
         let run_id = text(&artifact, "run_id");
         let upload = sign(context, run_id, &path).await?;
         let parts = match parted_uploads::part_count(&spec, "uploadPartsInput")? {
@@ -239,7 +234,7 @@ pub(crate) async fn end_upload(context: &CallContext, arguments: &Arguments) -> 
     let artifact = stored_input(context, &input).await?;
     check_pending(&artifact)?;
     let path = input.required("storagePath")?;
-    let folder = format!("{ARTIFACT_FOLDER}{}/", text(&artifact, "id"));
+    let folder = version_folder(text(&artifact, "id"));
     if !path.starts_with(&folder) {
         return Err(WandbError::invalid("`storagePath` is not the path of a file of this artifact"));
     }
@@ -296,8 +291,9 @@ pub(crate) async fn update_manifest(context: &CallContext, arguments: &Arguments
 }
 
 async fn manifest_upload(context: &CallContext, artifact: &Members, digest: Option<&str>) -> Result<Value> {
-    let (id, run_id) = (text(artifact, "id"), text(artifact, "run_id"));
-    let path = path_in_run(artifact, MANIFEST)?;
+    let id = text(artifact, "id");
+    let run_id = text(artifact, "run_id");
+    let path = version_path(id, MANIFEST)?;
     let upload = sign(context, run_id, &path).await?;
     let mut batch = RunBatch::default();
     batch.announce(run_id, &path);
@@ -331,7 +327,7 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
     }
     let complete = manifest::complete(context, &artifact).await?;
     let (own_count, own_bytes) = totals(context, text(&artifact, "run_id"), &id).await?;
-    // Those of other runs are not looked up: there may be 100,000.
+    // The sizes of files of other versions are not looked up: there may be 100,000 such files.
     let (other_count, other_bytes) = complete.manifest.totals_of_others(&id);
     let name = own_collection(&artifact)?;
     let add = |members: &mut Members| add_version(members, &artifact);

@@ -26,6 +26,16 @@ pub(crate) const ARTIFACT_FOLDER: &str = "wandb-artifacts/";
 /// The name of a manifest among the files of its version.
 pub(crate) const MANIFEST: &str = "wandb_manifest.json";
 
+/// The folder with the files of a version, in the run that has made it.
+pub(crate) fn version_folder(id: &str) -> String {
+    format!("{ARTIFACT_FOLDER}{id}/")
+}
+
+/// The path of a file of a version in the run that has made it.
+pub(crate) fn version_path(id: &str, file: &str) -> Result<String> {
+    Ok(version_folder(id) + &file_path(file)?)
+}
+
 /// The type of every upload. The signature of some URLs covers it, and clients send the headers that they get.
 pub(crate) const UPLOAD_TYPE: &str = "application/octet-stream";
 

@@ -16,7 +16,7 @@ use crate::batch::{RunBatch, content_type, publish_and_wait};
 use crate::call::CallContext;
 use crate::documents::{self, ARTIFACTS, Members, text};
 use crate::error::{Result, WandbError};
-use crate::files::{ARTIFACT_FOLDER, MANIFEST, size};
+use crate::files::{ARTIFACT_FOLDER, MANIFEST, size, version_path};
 use crate::manifest_cache::SharedManifest;
 use crate::manifest_content::{Entry, Manifest, check_digest, check_length, memory_of, merged, text_digest};
 use crate::names::{RunName, file_path};
@@ -75,7 +75,7 @@ impl Owner {
 
     /// The path of a file in the run of the owner.
     pub(crate) fn path(&self, file: &str) -> Result<String> {
-        Ok(format!("{ARTIFACT_FOLDER}{}/{}", self.id, file_path(file)?))
+        version_path(&self.id, file)
     }
 }
 
