@@ -26,7 +26,8 @@ pub(crate) const COMMITTED: &str = "COMMITTED";
 /// The member of a version's document, and of its node, that marks a version that no run has made: its run uses it.
 pub(crate) const IS_ONLY_USED: &str = "only_used";
 
-/// The member of a version's node that describes the link by which the version was found.
+/// The member of a version's node that describes the link by which the version was found. Its own members are named like
+/// the members of the node that they stand for.
 const LINK: &str = "_link";
 
 /// W&B's term for a version that is never deleted automatically.
@@ -143,13 +144,15 @@ async fn node_of_member(
     let id = text(artifact, "id");
     let link = versions(collection).find(|version| version["id"] == id).unwrap_or(&Value::Null);
     let number = format!("v{}", link["version"]);
-    let (project, name) = (text(collection, "project"), text(collection, "name"));
+    let project = text(collection, "project");
+    let name = text(collection, "name");
     let sequence = sequence_node(entity, project, name, text(collection, "type"), collection);
     // Older clients read the number of the link from its aliases.
     let aliases = aliases_of(collection, id).map(String::as_str).chain([number.as_str()]);
     linked["aliases"] = alias_nodes(id, aliases, &sequence).into();
     let linked_at = time_text(link["linked_us"].as_i64().unwrap_or_default());
-    linked[LINK] = json!({"version": link["version"], "createdAt": linked_at, "collection": sequence});
+    linked[LINK] =
+        json!({"versionIndex": link["version"], "createdAt": linked_at, "artifactSequence": sequence});
     Ok(linked)
 }
 
@@ -233,6 +236,11 @@ pub(crate) async fn by_name(context: &CallContext, entity: &str, project: &str, 
     }
 }
 
+/// A member of a version's node, as the collection has it in which the version was found: its link, if it has one.
+fn of_membership<'n>(node: &'n Value, member: &str) -> &'n Value {
+    node.get(LINK).unwrap_or(node).get(member).unwrap_or(&Value::Null)
+}
+
 /// A version as a member of its collection.
 pub(crate) async fn membership(
     context: &CallContext,
@@ -244,17 +252,11 @@ pub(crate) async fn membership(
     if artifact.is_null() {
         return Ok(Value::Null);
     }
-    let link = &artifact[LINK];
-    let (created, version, collection) = if link.is_null() {
-        (&artifact["createdAt"], &artifact["versionIndex"], &artifact["artifactSequence"])
-    } else {
-        (&link["createdAt"], &link["version"], &link["collection"])
-    };
     Ok(json!({
         "id": artifact["id"],
-        "createdAt": created,
-        "versionIndex": version,
-        "artifactCollection": collection,
+        "createdAt": of_membership(&artifact, "createdAt"),
+        "versionIndex": of_membership(&artifact, "versionIndex"),
+        "artifactCollection": of_membership(&artifact, "artifactSequence"),
         "aliases": artifact["aliases"],
         "artifact": artifact,
     }))
@@ -389,16 +391,11 @@ pub(crate) async fn versions_of(
             nodes.push(node_of_member(context, entity, &artifact, &members).await?);
         }
     }
-    let version = |node: &Value| match node.get(LINK) {
-        Some(link) => link["version"].clone(),
-        None => node["versionIndex"].clone(),
-    };
-    let names: Vec<String> = nodes.iter().map(|node| format!("v{}", version(node))).collect();
     // A version that was deleted may still be linked.
     let mut connection = page_connection(nodes, start, length, ids.len());
     if let Some(edges) = connection["edges"].as_array_mut() {
-        for (edge, name) in edges.iter_mut().zip(names) {
-            edge["version"] = name.into();
+        for edge in edges {
+            edge["version"] = format!("v{}", of_membership(&edge["node"], "versionIndex")).into();
         }
     }
     Ok(connection)
