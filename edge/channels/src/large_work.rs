@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// Larger messages are decoded off the async threads: 256 KiB take half a millisecond.
+/// Work over more bytes leaves the async threads: decoding 256 KiB takes half a millisecond.
 const LARGE_BYTES: usize = 256 << 10;
 
-/// Maximum number of large messages of a port that are decoded at the same time, because the decoding
-/// threads also serve reads and uploads.
+/// Maximum number of pieces of large work of a port at the same time, because their threads also serve reads
+/// and uploads.
 const MAX_LARGE: usize = 4;
 
-/// Limits the number of large messages that are decoded. Cheap to clone.
+/// Limits the large work of a port. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LargeWork(Arc<Semaphore>);
 

@@ -32,7 +32,7 @@ pub(crate) struct CallContext {
     pub(crate) permits: Option<PermitMaker>,
     /// The budget of the request: of GraphQL, or of a search for a file.
     pub(crate) budget: Arc<Budget>,
-    /// Shared by all requests of the port, as are the manifests.
+    /// Shared by all requests of the port, like `manifests`.
     pub(crate) large_work: LargeWork,
     pub(crate) manifests: ManifestCache,
 }

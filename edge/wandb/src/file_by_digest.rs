@@ -1,4 +1,4 @@
-//! Single files of artifacts, which clients read by the version that was made with them, and by their digest.
+//! Single files of artifacts, which clients read by the version that they were uploaded with, and by their digest.
 
 use matyan_channels::Channels;
 
@@ -9,7 +9,7 @@ use crate::error::{Result, WandbError};
 use crate::manifest::{self, Owner};
 use crate::route::CollectionName;
 
-/// Versions of a collection that are searched, the newest first, for the place of a version that was deleted.
+/// Maximum number of versions of a collection that are searched, the newest first, for the place of a deleted version.
 const MAX_SEARCHED: usize = 1_000;
 
 /// The file that a client reads.
@@ -17,7 +17,7 @@ const MAX_SEARCHED: usize = 1_000;
 pub(crate) struct FileDigest<'r> {
     /// The collection of the version whose file the client reads. Older clients do not send it.
     pub(crate) collection: Option<&'r CollectionName>,
-    /// The id of the version that was made with the file.
+    /// The id of the version that the file was uploaded with.
     pub(crate) owner: &'r str,
     /// Hexadecimal digits.
     pub(crate) digest: &'r str,
@@ -37,7 +37,8 @@ pub(crate) async fn find(context: &CallContext, file: FileDigest<'_>) -> Result<
     Ok((owner.run_id, path))
 }
 
-/// The version that was made with a file. If it was deleted, its place is in the documents of the versions that have its files.
+/// The version that a file was uploaded with. If it was deleted, its place is in the documents of the versions that have
+/// its files.
 async fn owner(channels: &Channels, file: FileDigest<'_>) -> Result<Option<Owner>> {
     if let Some(version) = documents::read(channels, ARTIFACTS, file.owner).await? {
         return Ok(Some(Owner::of_version(&version)));

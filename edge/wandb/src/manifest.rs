@@ -1,7 +1,7 @@
-//! The list of the files of a version, which its client uploads: the manifest.
+//! Manifests. The manifest of a version is the list of its files, which its client uploads.
 //!
 //! Most versions have only files that were uploaded with them. A draft of another version, and an incremental version,
-//! also have files of other versions. Such a file stays in the folder of the version that was made with it, its owner.
+//! also have files of other versions. Such a file stays in the folder of its owner, the version that it was uploaded with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,23 +21,23 @@ use crate::manifest_cache::SharedManifest;
 use crate::manifest_content::{Entry, Manifest, check_digest, check_length, memory_of, merged, text_digest};
 use crate::names::{RunName, file_path};
 
-/// The member of a version's document with the owners of its files besides itself, by their ids.
+/// The member of a version's document with the other owners of its files, by their ids.
 const OWNERS: &str = "owners";
 
-/// The member of a version's document with the version from which its client has started.
+/// The member of a version's document with the id of the version that its client started from.
 const BASE: &str = "base";
 
-/// The member of a version's document that marks an incremental version, which adds files to those of its base.
+/// The member of a version's document that marks an incremental version, which adds files to the files of its base.
 const IS_INCREMENTAL: &str = "incremental";
 
 /// The member of a version's document with the digest of the manifest with which it was committed. Earlier versions of
 /// this server have committed versions without it.
 const MANIFEST_DIGEST: &str = "manifest_sha256";
 
-/// W&B's type of a manifest that has only the added files.
+/// W&B's type of a manifest that lists only the added files.
 const INCREMENTAL: &str = "INCREMENTAL";
 
-/// A version in whose folder files are.
+/// A version with files in its folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) id: String,
@@ -50,7 +50,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// The owner with the members of a version's document, or with those of an entry of `OWNERS`.
+    /// Reads an owner from the members of a version's document, or of an entry of `OWNERS`.
     fn new(id: &str, members: &Members) -> Self {
         Self {
             id: id.to_owned(),
@@ -92,7 +92,7 @@ pub(crate) struct VersionFile {
     pub(crate) owner: Arc<Owner>,
 }
 
-/// The owners of files of a version besides itself. Null if there are none.
+/// The other owners of the files of a version. Null if there are none.
 pub(crate) fn other_owners(version: &Members) -> &Value {
     version.get(OWNERS).unwrap_or(&Value::Null)
 }
@@ -102,7 +102,7 @@ pub(crate) fn other_owner(version: &Members, id: &str) -> Option<Owner> {
     Some(Owner::new(id, other_owners(version).get(id)?.as_object()?))
 }
 
-/// Whether the other owners of files of a version have their files, which are deleted with their runs.
+/// Whether the other owners of the files of a version still have their files, which are deleted with their runs.
 pub(crate) async fn has_files_of_others(context: &CallContext, version: &Members) -> Result<bool> {
     for (id, members) in other_owners(version).as_object().into_iter().flatten() {
         let owner = Owner::new(id, members.as_object().ok_or_else(|| WandbError::broken(OWNERS))?);
@@ -165,7 +165,7 @@ pub(crate) async fn files(
     Ok((selected.into_iter().map(file).collect(), total))
 }
 
-/// Sets the base of a version, and whether its manifest has only the files that are added to the base.
+/// Sets the base of a version, and whether its manifest lists only the files that are added to the base.
 pub(crate) fn set_base(version: &mut Members, manifest_type: Option<&str>, base: Option<&str>) {
     if let Some(base) = base {
         version.insert(BASE.to_owned(), base.into());
@@ -177,7 +177,7 @@ fn is_incremental(version: &Members) -> bool {
     version.get(IS_INCREMENTAL).and_then(Value::as_bool).unwrap_or_default()
 }
 
-/// A version whose files are uploaded, with all that its commit stores about them.
+/// A version whose files are uploaded, with everything that its commit stores about them.
 pub(crate) struct CompleteVersion {
     pub(crate) manifest: Manifest,
     manifest_digest: String,
@@ -208,7 +208,7 @@ pub(crate) async fn complete(context: &CallContext, version: &Members) -> Result
         let bytes = base_text.len() + manifest_text.len();
         let merge = move || {
             let merged_text = merged(&base_id, &base_text, &manifest_text)?;
-            // No one could read a longer manifest again.
+            // A longer manifest could not be read again.
             check_length(merged_text.len())?;
             let memory = memory_of(&merged_text);
             Ok::<_, WandbError>((Bytes::from(merged_text), memory))
@@ -238,15 +238,15 @@ async fn base_of(context: &CallContext, version: &Members) -> Result<Option<Memb
     }
 }
 
-/// Adds those of the wanted owners that a version knows.
+/// Adds the wanted owners that a version knows.
 fn inherit_owners(inherited: &mut Map<String, Value>, version: &Members, wanted: &BTreeSet<&str>) {
     let known = other_owners(version).as_object().into_iter().flatten();
     let known = known.filter(|(id, _)| wanted.contains(id.as_str()));
     inherited.extend(known.map(|(id, owner)| (id.clone(), owner.clone())));
 }
 
-/// The places of the files of all other owners. An owner that was deleted is known to the versions that have its files,
-/// of which the base of this version may be one.
+/// The entries of all other owners of files. A deleted owner is still known to the versions that have its files; the base
+/// of this version may be one of them.
 async fn found_owners(
     context: &CallContext,
     manifest: &Manifest,

@@ -18,7 +18,7 @@ pub enum Route {
         run: String,
         path: String,
     },
-    /// Reads a file of an artifact by the version that was made with it, and by its digest.
+    /// Reads a file of an artifact by the version that it was uploaded with, and by its digest.
     FileByDigest {
         /// The collection of the version that the client reads, which may be another version.
         collection: Option<CollectionName>,
@@ -56,7 +56,7 @@ impl Route {
                 run: decoded(run)?,
                 path: decoded(&rest.join("/"))?,
             }),
-            // An older client sends no names, and a newer one those of the project, the collection and the file.
+            // An older client sends no names; a newer one sends the names of the project, the collection and the file.
             (&Method::GET, ["artifactsV2", _, _, version, digest]) => Some(Self::FileByDigest {
                 collection: None,
                 version: decoded(version)?,
@@ -70,7 +70,7 @@ impl Route {
                     digest: decoded(digest)?,
                 })
             }
-            // A page of the web UI would be taken for the file.
+            // Without this route, the client would get a page of the web UI, and take it for the file.
             (&Method::GET, ["artifactsV2", ..]) => {
                 Some(Self::FileByDigest { collection: None, version: String::new(), digest: String::new() })
             }

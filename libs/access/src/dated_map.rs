@@ -2,7 +2,7 @@
 //! that were admitted. Readers decide how old an entry may be: some want a recent answer, and accept an older one
 //! during an outage.
 //!
-//! The maps of well-known cache crates do not fit: their `insert` replaces an entry by an older one, and those that let
+//! The maps of well-known cache crates do not fit: their `insert` replaces an entry by an older one, and the maps whose
 //! entries expire have clocks of their own, which tests cannot stop.
 
 use std::borrow::Borrow;

@@ -30,7 +30,7 @@ fn written<T>(values: &[T], put: fn(&mut Vec<u8>, &[T])) -> Vec<u8> {
 }
 
 proptest! {
-    /// Whatever the bytes are, the value, the error and the rest are those of a column that is opened.
+    /// For any bytes, the value, the error and the remaining input are the same as if the column were opened.
     #[test]
     fn a_column_of_one_value_is_read_as_any_other(bytes in column_bytes()) {
         let mut one = Input::all(&bytes);
