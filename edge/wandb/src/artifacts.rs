@@ -349,14 +349,13 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
 
 /// Sets the properties that a collection has for all of its versions, if they are missing. Earlier versions of this
 /// server may have stored collections without them.
-fn describe(collection: &mut Members, artifact: &Members) {
+pub(crate) fn describe(collection: &mut Members, project: &str, name: &str, artifact_type: &str) {
     if !text(collection, "type").is_empty() {
         return;
     }
-    for member in ["project", "type"] {
-        collection.insert(member.to_owned(), text(artifact, member).into());
+    for (member, value) in [("project", project), ("name", name), ("type", artifact_type)] {
+        collection.insert(member.to_owned(), value.into());
     }
-    collection.insert("name".to_owned(), text(artifact, "collection").into());
     collection.insert("created_us".to_owned(), now_us().into());
 }
 
@@ -366,8 +365,9 @@ fn add_version(collection: &mut Members, artifact: &Members) -> Result<i64> {
     if let Some(version) = versions(collection).find(|version| version["id"] == id) {
         return version["version"].as_i64().ok_or_else(|| WandbError::broken("version"));
     }
-    describe(collection, artifact);
-    check_type(collection, text(artifact, "type"))?;
+    let artifact_type = text(artifact, "type");
+    describe(collection, text(artifact, "project"), text(artifact, "collection"), artifact_type);
+    check_type(collection, artifact_type)?;
     check_no_links(collection)?;
     let version = push_version(collection, id, json!({"digest": text(artifact, "digest")}))?;
     let aliases = aliases_mut(collection)?;

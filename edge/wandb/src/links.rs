@@ -8,7 +8,7 @@ use crate::aliases::{aliases_mut, own_collection, requested_aliases};
 use crate::artifact_view::{
     COMMITTED, LATEST, LINKS, artifact_id, collection_name, has_links, stored, type_of, versions,
 };
-use crate::artifacts::{check_type, now_us, push_version, remove_version};
+use crate::artifacts::{check_type, describe, now_us, push_version, remove_version};
 use crate::call::{CallContext, project_or_default};
 use crate::collections::{no_collection, parsed_id};
 use crate::documents::{self, COLLECTIONS, Members, text};
@@ -60,12 +60,7 @@ fn add_link(
     aliases: &[String],
 ) -> Result<i64> {
     if collection.is_empty() {
-        for (member, value) in
-            [("project", target.project), ("name", target.name), ("type", target.artifact_type)]
-        {
-            collection.insert(member.to_owned(), value.into());
-        }
-        collection.insert("created_us".to_owned(), now_us().into());
+        describe(collection, target.project, target.name, target.artifact_type);
         collection.insert(LINKS.to_owned(), true.into());
     }
     if !has_links(collection) {

@@ -227,6 +227,9 @@ pub(crate) async fn complete(context: &CallContext, version: &Members) -> Result
     let parse = move || Ok::<_, WandbError>((Manifest::parse(&manifest_text)?, text_digest(&manifest_text)));
     let (manifest, manifest_digest) = context.large_work.run(bytes, parse).await?;
     let other_owners = found_owners(context, &manifest, &own.id, base.as_ref()).await?;
+    for (name, _) in manifest.files() {
+        file_path(name)?;
+    }
     Ok(CompleteVersion { manifest, manifest_digest, other_owners })
 }
 
@@ -275,9 +278,6 @@ async fn found_owners(
             )
         })?;
         found.insert(id.to_owned(), owner);
-    }
-    for (name, _) in manifest.files() {
-        file_path(name)?;
     }
     Ok(found)
 }
