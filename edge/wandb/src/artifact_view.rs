@@ -236,7 +236,7 @@ pub(crate) async fn by_name(context: &CallContext, entity: &str, project: &str, 
     }
 }
 
-/// A member of a version's node, as the collection has it in which the version was found: its link, if it has one.
+/// A member of a version's node, from the link by which the version was found, if there is one.
 fn of_membership<'n>(node: &'n Value, member: &str) -> &'n Value {
     node.get(LINK).unwrap_or(node).get(member).unwrap_or(&Value::Null)
 }
