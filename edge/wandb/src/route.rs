@@ -25,6 +25,8 @@ pub enum Route {
         version: String,
         digest: String,
     },
+    /// Reads a file of an artifact by a path that names no version.
+    FileOfUnknownVersion,
     /// Figures that the client sends about itself, which are dropped.
     ClientTelemetry,
     /// The page of a run, to which the client points people.
@@ -71,9 +73,7 @@ impl Route {
                 })
             }
             // Without this route, the client would get a page of the web UI, and take it for the file.
-            (&Method::GET, ["artifactsV2", ..]) => {
-                Some(Self::FileByDigest { collection: None, version: String::new(), digest: String::new() })
-            }
+            (&Method::GET, ["artifactsV2", ..]) => Some(Self::FileOfUnknownVersion),
             (&Method::GET, [_, project, "runs", run]) => {
                 Some(Self::RunPage { project: decoded(project)?, run: decoded(run)? })
             }
@@ -87,7 +87,7 @@ impl Route {
             Self::Graphql => "/graphql/",
             Self::FileStream { .. } => "/files/{id}/{id}/{id}/file_stream/",
             Self::File { .. } => "/files/{id}/{id}/{id}/{id}/",
-            Self::FileByDigest { .. } => "/artifactsV2/{id}/",
+            Self::FileByDigest { .. } | Self::FileOfUnknownVersion => "/artifactsV2/{id}/",
             Self::ClientTelemetry => "/sdk/otel/v1/{id}/",
             Self::RunPage { .. } => "/{id}/{id}/runs/{id}/",
         }
@@ -99,7 +99,10 @@ impl Route {
             Self::Graphql => GRAPHQL_BYTES,
             Self::FileStream { .. } => FILE_STREAM_BYTES,
             Self::ClientTelemetry => TELEMETRY_BYTES,
-            Self::File { .. } | Self::FileByDigest { .. } | Self::RunPage { .. } => 0,
+            Self::File { .. }
+            | Self::FileByDigest { .. }
+            | Self::FileOfUnknownVersion
+            | Self::RunPage { .. } => 0,
         }
     }
 }
@@ -140,10 +143,7 @@ mod tests {
             assert_eq!(Route::find(&Method::GET, by_digest), Some(route), "{by_digest}");
         }
         let without_version = Route::find(&Method::GET, "/artifactsV2/default/me/p/data/0a/a.txt");
-        assert_eq!(
-            without_version,
-            Some(Route::FileByDigest { collection: None, version: String::new(), digest: String::new() })
-        );
+        assert_eq!(without_version, Some(Route::FileOfUnknownVersion));
         for (method, path) in [
             (Method::GET, "/graphql"),
             (Method::GET, "/files/me/p/r"),

@@ -154,6 +154,9 @@ impl Wandb {
                 let found = open_file(&context, run_id, &path).await;
                 found.map(Answer::File).map_err(|status| reading_error(status, &path))
             }
+            Route::FileOfUnknownVersion => {
+                Err(WandbError::missing("the path names no version of an artifact"))
+            }
             Route::ClientTelemetry => Ok(Answer::Empty),
             Route::RunPage { project, run } => {
                 let name = RunName::new(&project, &run)?;
