@@ -94,10 +94,7 @@ async fn upload_unannounced(spool: Arc<Spool>, known: Rc<OnceCell<AnnouncedUploa
 }
 
 async fn upload_all(spool: Arc<Spool>, announced: AnnouncedUploads) {
-    let waiting = BTreeMap::new();
-    let started = HashMap::new();
-    let put_off = HashMap::new();
-    let mut worker = Worker { spool, gateway: None, waiting, put_off, started, announced };
+    let mut worker = Worker::new(spool, announced);
     let mut uploading: FuturesUnordered<LocalBoxFuture<'static, (Upload, bool)>> = FuturesUnordered::new();
     let mut settling: FuturesUnordered<LocalBoxFuture<'static, (u64, bool)>> = FuturesUnordered::new();
     // Registered before each look at the directory, so that no upload is missed.
@@ -187,6 +184,13 @@ struct WaitingUpload {
 }
 
 impl Worker {
+    fn new(spool: Arc<Spool>, announced: AnnouncedUploads) -> Self {
+        let waiting = BTreeMap::new();
+        let put_off = HashMap::new();
+        let started = HashMap::new();
+        Self { spool, gateway: None, waiting, put_off, started, announced }
+    }
+
     /// Looks for new uploads in the directory.
     fn look(&mut self) {
         for number in manifest::pending(&self.spool.uploads()) {
@@ -358,11 +362,12 @@ impl Upload {
             return true;
         }
         let reason = format!("failed to upload {path} ({panic}); will retry; {ADVICE}");
-        let failure = UploadFailure { reason: plain_line(&reason), is_refused: false };
+        let shown = plain_line(&reason);
+        let failure = UploadFailure { reason: shown.clone(), is_refused: false };
         let mut is_new = false;
         self.spool.progress.update(|delivery| {
             let earlier = delivery.failed_uploads.insert(self.number, failure);
-            is_new = earlier.is_none_or(|earlier| earlier.reason != plain_line(&reason));
+            is_new = earlier.is_none_or(|earlier| earlier.reason != shown);
         });
         if is_new {
             self.report(NoticeLevel::Error, &reason);

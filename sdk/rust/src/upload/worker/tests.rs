@@ -21,9 +21,9 @@ fn spool_in(root: &TempDir, notices: &Notices) -> Arc<Spool> {
 
 fn write(spool: &Spool, number: u64, path: &str, parts: Vec<u64>) {
     fs::create_dir_all(spool.uploads()).unwrap();
-    let (encoding, announcement) = (Encoding::Identity, Announcement::Part);
     let kind = "text/plain".to_owned();
-    let mut manifest = Manifest::new(path.to_owned(), kind, Source::Data, encoding, announcement, 1);
+    let part = Announcement::Part;
+    let mut manifest = Manifest::new(path.to_owned(), kind, Source::Data, Encoding::Identity, part, 1);
     manifest.parts = parts;
     manifest.write(&spool.uploads(), number).unwrap();
 }
@@ -69,9 +69,7 @@ async fn uploads_that_fail_come_after_others_but_keep_their_order_by_path() {
     for (number, path, parts) in [(1, "a", vec![]), (2, "a", vec![]), (3, "b", vec![1]), (4, "c", vec![])] {
         write(&spool, number, path, parts);
     }
-    let announced = AnnouncedUploads::default();
-    let (waiting, put_off, started) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-    let mut worker = Worker { spool: spool.clone(), gateway: None, waiting, put_off, started, announced };
+    let mut worker = Worker::new(spool.clone(), AnnouncedUploads::default());
     let mut failed = upload(&spool, 1, "a");
     failed.attempts.put_off();
     worker.put_back(failed);
