@@ -36,6 +36,11 @@ def is_object(value: Any) -> bool:
     return callable(getattr(value, "json", None))
 
 
+def is_table(value: Any) -> bool:
+    """Reports whether a value is a table, which is stored as files."""
+    return hasattr(value, "_files")
+
+
 def is_list_of_objects(value: Any) -> bool:
     """Reports whether a value is a list of nothing but objects."""
     return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(is_object, value))

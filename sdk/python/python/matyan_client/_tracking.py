@@ -44,16 +44,12 @@ class Tracker(_core.Run):
     ) -> None:
         """Tracks a value that is no number: an object, or a list of objects."""
         self._drain_devices()
-        if hasattr(value, "_files"):
+        if _tracked_objects.is_table(value):
             self._store_table(value, name, step, context)
         elif _tracked_objects.is_object(value):
             self._track_object_list([value], name, step, epoch, context)
-        elif (
-            isinstance(value, (list, tuple))
-            and value
-            and all(map(_tracked_objects.is_object, value))
-        ):
-            if any(hasattr(one, "_files") for one in value):
+        elif _tracked_objects.is_list_of_objects(value):
+            if any(map(_tracked_objects.is_table, value)):
                 raise TypeError("`value`: a list cannot have tables: track each under its own name")
             self._track_object_list(value, name, step, epoch, context)
         else:

@@ -240,7 +240,7 @@ class Run(RunProperties, AimCalls):
     def _track_other(
         self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
     ) -> None:
-        if hasattr(value, "_files"):
+        if _tracked_objects.is_table(value):
             self._check_uploads()
         super()._track_other(value, name, step, epoch, context)
         self._report_notices()

@@ -162,5 +162,8 @@ def _base(name: str, step: int | None, context: Any) -> str:
 def _checked(file: TableFile, what: str) -> TableFile:
     if len(file.data) > _MOST_BYTES:
         megabytes = len(file.data) / 1e6
-        raise ValueError(f"`value`: {what} has {megabytes:.0f} MB, and 16 MB are stored at most")
+        most = _MOST_BYTES / 1e6
+        raise ValueError(
+            f"`value`: {what} has {megabytes:.1f} MB, and {most:.0f} MB are stored at most"
+        )
     return file
