@@ -48,10 +48,9 @@ def run_html(
     name = props.get("name") or name
     link = f'<a href="{html.escape(url)}" target="_blank" rel="noreferrer">{html.escape(name)}</a>'
     parts = [f"<div><b>{link}</b> <small>{html.escape(_state(props))}</small></div>"]
-    found = {_key(curve): curve for curve in curves}
     metrics = info.get("traces", {}).get("metric", [])
     shown = shown_metrics(metrics)
-    rows = [_metric_row(metric, found.get(_key(metric), {})) for metric in shown]
+    rows = metric_rows(shown, curves)
     if rows:
         parts.append(f"<table>{''.join(rows)}</table>")
     own = [one for one in metrics if not str(one.get("name", "")).startswith(_SYSTEM_PREFIX)]
@@ -66,13 +65,12 @@ def run_html(
 
 
 def metric_rows(
-    name: str, metrics: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]
+    metrics: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]], run_name: str | None = None
 ) -> list[str]:
-    """Returns a row of a table for each metric of a run, whose name comes first."""
+    """Returns a row of a table for each metric. The name of the run comes first if it is given."""
     found = {_key(curve): curve for curve in curves}
-    start = f'<tr><td style="text-align:left">{html.escape(name)}</td>'
-    rows = (_metric_row(metric, found.get(_key(metric), {})) for metric in metrics)
-    return [row.replace("<tr>", start, 1) for row in rows]
+    start = "" if run_name is None else _left_cell(run_name)
+    return [f"<tr>{start}{_metric_cells(one, found.get(_key(one), {}))}</tr>" for one in metrics]
 
 
 def _state(props: dict[str, Any]) -> str:
@@ -87,15 +85,16 @@ def _key(series: dict[str, Any]) -> tuple[str, str]:
     return str(series.get("name", "")), json.dumps(series.get("context", {}), sort_keys=True)
 
 
-def _metric_row(metric: dict[str, Any], curve: dict[str, Any]) -> str:
+def _left_cell(text: str) -> str:
+    return f'<td style="text-align:left">{html.escape(text)}</td>'
+
+
+def _metric_cells(metric: dict[str, Any], curve: dict[str, Any]) -> str:
     context = " ".join(f"{key}={value}" for key, value in metric.get("context", {}).items())
-    title = html.escape(f"{metric.get('name', '')} {context}".strip())
+    title = f"{metric.get('name', '')} {context}".strip()
     last = metric.get("last_value")
     text = "" if last is None else f"{last:.5g}"
-    return (
-        f'<tr><td style="text-align:left">{title}</td>'
-        f"<td>{html.escape(text)}</td><td>{_curve(curve)}</td></tr>"
-    )
+    return f"{_left_cell(title)}<td>{html.escape(text)}</td><td>{_curve(curve)}</td>"
 
 
 def _curve(curve: dict[str, Any]) -> str:
@@ -145,7 +144,4 @@ def _param_row(path: str, value: Any) -> str:
     text = str(value)
     if len(text) > _LONGEST_VALUE:
         text = f"{text[:_LONGEST_VALUE]}…"
-    return (
-        f'<tr><td style="text-align:left">{html.escape(path)}</td>'
-        f'<td style="text-align:left">{html.escape(text)}</td></tr>'
-    )
+    return f"<tr>{_left_cell(path)}{_left_cell(text)}</tr>"

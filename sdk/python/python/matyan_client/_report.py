@@ -61,10 +61,12 @@ class Report:
         link = f'<a href="{html.escape(self.url)}" target="_blank" rel="noreferrer">'
         parts = [f"<div><b>{link}{html.escape(self.name or self.url)}</a></b></div>"]
         charts = 0
+        # Most charts of a report show the same runs.
+        infos: dict[str, dict[str, Any]] = {}
         for language, text in blocks(self.code):
             if language == "chart" and charts < _MOST_CHARTS:
                 charts += 1
-                parts.append(self._chart(text))
+                parts.append(self._chart(text, infos))
             elif language == "chart" or language in _OTHER_PANELS:
                 title = html.escape(_settings(text).get("title") or language)
                 parts.append(f"<p><small>{link}{title}</a></small></p>")
@@ -74,23 +76,30 @@ class Report:
                 parts.append(f"<pre>{html.escape(text)}</pre>")
         return "".join(parts)
 
-    def _chart(self, text: str) -> str:
+    def _chart(self, text: str, infos: dict[str, dict[str, Any]]) -> str:
         settings = _settings(text)
         names = [name.strip() for name in settings.get("metric", "").split(",") if name.strip()]
         title = settings.get("title") or ", ".join(names)
         parts = [f"<div><b>{html.escape(title)}</b></div>"]
         try:
             runs = self._http.search_runs(settings.get("query", ""), _MOST_RUNS)
-            rows = [row for run in runs for row in self._rows(str(run.get("hash", "")), names)]
+            rows = [
+                row for run in runs for row in self._rows(str(run.get("hash", "")), names, infos)
+            ]
         except errors.ServerError as error:
             _logger.debug("failed to read a chart of report %s: %s", self.id, error)
             rows = []
         parts.append(f"<table>{''.join(rows)}</table>" if rows else "<small>no runs</small>")
         return "".join(parts)
 
-    def _rows(self, run_hash: str, names: list[str]) -> list[str]:
-        """Returns a row for each metric of a run that has one of the names."""
-        info = self._http.get_run_info(run_hash)
+    def _rows(self, run_hash: str, names: list[str], infos: dict[str, dict[str, Any]]) -> list[str]:
+        """Returns a row for each metric of a run that has one of the names.
+
+        `infos` keeps what was read of runs.
+        """
+        if run_hash not in infos:
+            infos[run_hash] = self._http.get_run_info(run_hash)
+        info = infos[run_hash]
         found = info.get("traces", {}).get("metric", [])
         metrics = [metric for metric in found if metric.get("name") in names]
         traces = [{"name": one["name"], "context": one.get("context", {})} for one in metrics]
@@ -99,7 +108,7 @@ class Report:
         density = _notebook.POINTS
         curves = self._http.get_run_metric_batch(run_hash, traces, record_density=density)
         name = info.get("props", {}).get("name") or run_hash
-        return _notebook.metric_rows(str(name), metrics, curves)
+        return _notebook.metric_rows(metrics, curves, str(name))
 
 
 def blocks(code: str) -> Iterator[tuple[str, str]]:

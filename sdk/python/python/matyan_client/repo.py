@@ -211,13 +211,14 @@ class Repo:
     def report(self, name: str) -> Report:
         """Returns the report with a name or an id. A notebook shows its text and its charts."""
         _arguments.required_text("name", name)
-        found = [one for one in self.reports() if name in (one.id, one.name)]
+        reports = self.reports()
+        found = [one for one in reports if name in (one.id, one.name)]
         if len(found) == 1:
             return found[0]
         if found:
             ids = ", ".join(one.id for one in found)
             raise ValueError(f"`name`: several reports have the name {name!r}: give one of {ids}")
-        known = ", ".join(repr(one.name) for one in self.reports()[:10]) or "none"
+        known = ", ".join(repr(one.name) for one in reports[:10]) or "none"
         raise KeyError(f"no report {name!r}; the server has {known}")
 
     def delete_run(self, run_hash: str) -> bool:
