@@ -43,6 +43,17 @@ export function decodeCbor(bytes: Uint8Array): CborValue {
   return value;
 }
 
+/** The members of a map with their bytes, so that some of them can be left out; any other value has none. */
+export function mapMembers(bytes: Uint8Array): MapMember[] {
+  return bytes.length === 0 ? [] : new CborReader(bytes).members();
+}
+
+/** A key of a map, and the bytes of the key and its value. */
+export interface MapMember {
+  name: string;
+  bytes: Uint8Array;
+}
+
 /** The length of strings, lists and maps that end with a break. */
 const INDEFINITE = -1;
 
@@ -68,6 +79,20 @@ class CborReader {
     if (major === 3) return this.#text.decode(this.#bytesOf(length));
     if (major === 4) return this.#list(length);
     return major === 5 ? this.#map(length) : tagged(length, this.value());
+  }
+
+  members(): MapMember[] {
+    const head = this.#byte();
+    const members: MapMember[] = [];
+    if (head >> 5 !== 5) return members;
+    const length = Number(this.#argument(head & 31));
+    while (length === INDEFINITE ? !this.#ends() : members.length < length) {
+      const start = this.at;
+      const name = String(this.value());
+      this.value();
+      members.push({ name, bytes: this.bytes.subarray(start, this.at) });
+    }
+    return members;
   }
 
   #byte(): number {

@@ -10,6 +10,11 @@ export function encodeCbor(value: CborState): Uint8Array<ArrayBuffer> {
   return joined(pieces(value));
 }
 
+/** A map of members that are encoded already. */
+export function encodeMembers(members: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  return joined([head(5, members.length), ...members]);
+}
+
 function pieces(value: CborState): Uint8Array[] {
   if (typeof value === 'number' && !Number.isSafeInteger(value))
     return [Uint8Array.of(0xfb), new Uint8Array(Float64Array.of(value).buffer).reverse()];

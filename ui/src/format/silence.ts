@@ -1,6 +1,7 @@
 /** Active runs from which nothing has come for some minutes, and how far the others are. */
 import { isMap, type CborValue } from '../api/cbor.ts';
 import type { Props, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
+import { PROGRESS_PARAMS } from './system_params.ts';
 import { MINUTE, milliseconds } from './time.ts';
 
 /** Many scripts log an epoch at a time. */
@@ -19,8 +20,7 @@ export function silentMs(
   return age < SILENT_MS ? undefined : age;
 }
 
-/** The params in which a run has the number of its steps. */
-export const PROGRESS_PARAMS = '__progress__';
+/** The param in which a run has the number of its steps. */
 export const TOTAL_STEPS = [PROGRESS_PARAMS, 'total_steps'];
 
 /**
