@@ -2,7 +2,7 @@
 import { create, fromBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 
-import { isMap, type CborValue } from '../api/cbor.ts';
+import { decodeMap, isMap, type CborValue } from '../api/cbor.ts';
 import { addRunPage } from '../api/published.ts';
 import { plainContext } from '../format/context.ts';
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
@@ -22,7 +22,7 @@ import type {
 import { CopyAnswers, readAhead } from './answers.ts';
 import type { CopyFiles } from './files.ts';
 import { ownParams } from './params.ts';
-import { grouped, rowOf, sorted, type CopiedRow } from './table.ts';
+import { grouped, sorted, type CopiedRow } from './table.ts';
 
 /** Runs whose files are read at the same time. */
 const RUNS_AT_A_TIME = 12;
@@ -30,10 +30,10 @@ const DEFAULT_GROUPS = 100;
 const DEFAULT_COLUMNS = 100;
 
 /** A run of the copy as it was read. */
-interface Copied {
+interface Copied extends CopiedRow {
   published: PublishedRun;
-  run: Run;
-  row: CopiedRow;
+  /** The encoded params without those of the system. */
+  ownParams: Uint8Array<ArrayBuffer>;
 }
 
 export class CopiedPages {
@@ -89,7 +89,8 @@ export class CopiedPages {
   async #readCopy(runId: string): Promise<Copied> {
     const published = await (await this.run(runId)).run();
     const run = published.run ?? create(RunSchema, { runId });
-    return { published, run, row: rowOf(run, ownParams(run.params)) };
+    const own = ownParams(run.params);
+    return { published, ownParams: own, run, params: decodeMap(own) };
   }
 
   async #copies(runIds: readonly string[]): Promise<Copied[]> {
@@ -114,14 +115,11 @@ export class CopiedPages {
     return search.runs.flatMap(at => runs[at]?.runId ?? []);
   }
 
-  async #rows({ query, sort = [], group = '' }: Partial<RunsRequest>): Promise<Copied[]> {
+  async #rows({ query, sort = [], group = '' }: Partial<RunsRequest>): Promise<readonly Copied[]> {
     const found = await this.#found(query?.text ?? '');
     const members = this.#groups.get(group) ?? new Set<string>();
     const ids = group === '' ? found : found.filter(id => members.has(id));
-    const copies = await this.#copies(ids);
-    const byId = new Map(copies.map(copy => [copy.run.runId, copy]));
-    const rows = copies.map(({ row }) => row);
-    return sorted(rows, sort, this.atUs).flatMap(({ run }) => byId.get(run.runId) ?? []);
+    return sorted(await this.#copies(ids), sort, this.atUs);
   }
 
   /** A page of the runs of a search. */
@@ -147,11 +145,10 @@ export class CopiedPages {
   }
 
   async groups(request: GroupsRequest) {
-    const copies = await this.#rows({ query: request.query! });
-    const rows = copies.map(({ row }) => row);
+    const rows = await this.#rows({ query: request.query! });
     const all = grouped(rows, request, this.atUs);
-    for (const { group, rows } of all)
-      this.#groups.set(group.token, new Set(rows.map(({ run }) => run.runId)));
+    for (const { group, rows: members } of all)
+      this.#groups.set(group.token, new Set(members.map(({ run }) => run.runId)));
     const first = Number(request.cursor);
     const end = first + (request.limit || DEFAULT_GROUPS);
     return {
@@ -176,7 +173,7 @@ export class CopiedPages {
       all.filter(one => types.includes(one.type)),
       ({ type, name, context }) => JSON.stringify([type, name, context]),
     ).filter(({ name, context }) => has(`${name} ${context}`));
-    const paths = excludeParams ? [] : copies.flatMap(({ row }) => leavesOf(row.params));
+    const paths = excludeParams ? [] : copies.flatMap(({ params }) => leavesOf(params));
     const params = distinct(paths, path => JSON.stringify(path)).filter(path =>
       has(path.join('.')),
     );
@@ -227,9 +224,9 @@ export function namedRuns(query: string): string[] | undefined {
 }
 
 /** The parts of a run that a request asks for. */
-function partOf({ run }: Copied, parts: RunParts | undefined): Run {
+function partOf({ run, ownParams: own }: Copied, parts: RunParts | undefined): Run {
   const wantsParams = parts?.params || (parts?.paramPaths.length ?? 0) > 0;
-  const params = parts?.systemParams ? run.params : ownParams(run.params);
+  const params = parts?.systemParams ? run.params : own;
   const keys = parts?.seriesKeys ?? [];
   const names = new Set(parts?.seriesNames);
   const isWanted = ({ name, context }: { name: string; context: string }): boolean =>

@@ -1,7 +1,7 @@
 /** Orders and groups of copied runs, as the search of a server has them. */
 import { create } from '@bufbuild/protobuf';
 
-import { decodeMap, isMap, type CborValue } from '../api/cbor.ts';
+import { isMap, type CborValue } from '../api/cbor.ts';
 import { groupBy } from '../collections.ts';
 import { plainContext } from '../format/context.ts';
 import { OutcomeKind, type SeriesKey } from '../gen/matyan/common/v1/common_pb.ts';
@@ -43,10 +43,6 @@ const PARTS = {
   [MetricValue.MIN]: 'min',
   [MetricValue.MAX]: 'max',
 } as const;
-
-export function rowOf(run: Run, params: Uint8Array): CopiedRow {
-  return { run, params: decodeMap(params) };
-}
 
 /** The value of a run, at the time of the copy. */
 function valueOf({ run, params }: CopiedRow, { by, metricValue }: Source, nowUs: bigint): Scalar {
@@ -108,11 +104,11 @@ function compare(a: Scalar, b: Scalar, isDescending: boolean): number {
 }
 
 /** The rows in an order, without which they stay in theirs. Ties are resolved by the ids of the runs. */
-export function sorted(
-  rows: readonly CopiedRow[],
+export function sorted<R extends CopiedRow>(
+  rows: readonly R[],
   sort: readonly Pick<Sort, 'by' | 'metricValue' | 'descending'>[],
   nowUs: bigint,
-): readonly CopiedRow[] {
+): readonly R[] {
   if (sort.length === 0) return rows;
   const keyed = rows.map(row => ({ row, keys: sort.map(one => valueOf(row, one, nowUs)) }));
   keyed.sort((a, b) => {
