@@ -16,7 +16,7 @@ pub(crate) struct Health {
     /// Values and files that are lost: the spool was full, the server rejected them, a file was gone, or the run was
     /// deleted on the server.
     dropped: u64,
-    /// Values of these that the server rejected.
+    /// The part of `dropped` that the server rejected.
     rejected: u64,
     /// Whether a server is connected.
     connected: bool,

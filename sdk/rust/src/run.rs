@@ -144,7 +144,7 @@ pub struct Health {
     /// Values that were dropped because there was no space, that the server rejected, or that were tracked for a run that was
     /// deleted, and files that could not be uploaded.
     pub dropped: u64,
-    /// Values of these that the server rejected.
+    /// The part of `dropped` that the server rejected.
     pub rejected: u64,
     pub connected: bool,
     pub last_error: Option<String>,

@@ -12,7 +12,7 @@ export interface PublishedCopy {
   atMs: number;
   /** The pages of the copy, the one at its root first. A copy of one run has none. */
   pages: readonly string[];
-  /** Folder of the files of the run, such as `runs/3fd1c0/`; empty: those of the copy. */
+  /** Folder of the files of the run, such as `runs/3fd1c0/`; empty: they are at the root of the copy. */
   folder: string;
   /** The scope of a named view, and the rest of its state on this page, as queries of addresses. */
   scope: string;

@@ -38,7 +38,7 @@ function isDrawable({ weights, low, high }: Distribution): boolean {
   return weights.length > 0 && Number.isFinite(low) && Number.isFinite(high);
 }
 
-/** What distributions share with those of other steps and runs. */
+/** A key that the distributions of a name and context have in all steps and runs. */
 export function distributionKey({
   name,
   context,

@@ -159,7 +159,7 @@ test('runs are grouped, and found by their groups', async () => {
   expect(ordered[2]?.aggregates[0]?.count).toBe(0n);
 });
 
-test('columns are those of all runs', async () => {
+test('columns come from all runs', async () => {
   const { pages } = copy();
   const find = (text: string, types: SeriesType[]) =>
     pages.columns(create(FindColumnsRequestSchema, { text, types }));

@@ -255,7 +255,7 @@ function distinct<T>(all: readonly T[], keyOf: (one: T) => string): T[] {
   return [...known.values()];
 }
 
-/** Paths of the params that have a value, and not those above them. */
+/** Paths of the params that have a value, without the paths of the maps around them. */
 function leavesOf(params: CborValue, path: string[] = []): string[][] {
   if (!isMap(params)) return [path];
   return Object.entries(params).flatMap(([name, value]) => leavesOf(value, [...path, name]));

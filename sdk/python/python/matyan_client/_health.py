@@ -17,7 +17,7 @@ class Health(NamedTuple):
     # Values and files that are lost: the spool was full, the server rejected them, a file was gone,
     # a device failed, or the run was deleted on the server.
     dropped: int
-    # Values of these that the server rejected.
+    # The part of `dropped` that the server rejected.
     rejected: int
     # Whether a server is connected.
     connected: bool

@@ -54,8 +54,8 @@ impl Attempts {
         self.due
     }
 
-    /// Reports whether the next attempt may begin. A caller that waits ends the pauses, except those after panics: an
-    /// upload must not be given up within a moment.
+    /// Reports whether the next attempt may begin. A caller that waits ends the pauses, except pauses after panics:
+    /// an upload must not be given up within a moment.
     pub(super) fn may_begin(&self, now: Instant, is_awaited: bool) -> bool {
         self.due.is_none_or(|due| due <= now) || (is_awaited && self.panics == 0)
     }

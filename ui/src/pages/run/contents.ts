@@ -12,7 +12,7 @@ export type RunTab = (typeof RUN_TABS)[number];
 
 /** Name of the artifact with the changes since the last commit, which the client uploads at the start of a run. */
 export const GIT_DIFF = 'git-diff.patch';
-/** Metrics that are looked at: those of the machine come early in the order of their names. */
+/** Most metrics that are read. In the order of names, metrics of the machine come early. */
 const MAX_METRICS = 300;
 const OBJECTS = [
   SeriesType.IMAGES,
