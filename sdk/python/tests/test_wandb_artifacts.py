@@ -1,4 +1,4 @@
-"""Artifacts of the unmodified `wandb` package, the current version and the version of a year ago."""
+"""Artifacts of the unmodified `wandb` package, the current version and one that is a year old."""
 
 import pytest
 from test_wandb_clients import PYTHONS, Client, client  # noqa: F401 - a fixture

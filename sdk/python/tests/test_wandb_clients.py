@@ -1,4 +1,4 @@
-"""The unmodified `wandb` package, the current version and the version of a year ago, on this server."""
+"""The unmodified `wandb` package, the current version and one that is a year old, on this server."""
 
 import base64
 import contextlib
