@@ -12,5 +12,7 @@ pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod segment;
 pub(crate) mod store;
+#[cfg(test)]
+pub(crate) mod test_spool;
 pub(crate) mod upload_space;
 pub(crate) mod writer;

@@ -96,26 +96,13 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{
-        clock,
-        config::Config,
-        numbering::{Numbering, RunOrigin},
-        spool::directory::Owner,
-    };
-
-    fn spool_in(root: &TempDir, notices: &Notices) -> Spool {
-        let url = "http://127.0.0.1:1";
-        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
-        let owner = Owner::of_this_process("run", url, url, clock::now_us());
-        let numbering = Numbering::of_run(url, "run", RunOrigin::New);
-        Spool::create(&config, owner, numbering, notices.clone(), None).unwrap()
-    }
+    use crate::spool::test_spool::spool_in;
 
     #[tokio::test]
     async fn a_task_that_panics_is_reported_once_and_starts_again() {
         let root = TempDir::new().unwrap();
         let notices = Notices::default();
-        let spool = spool_in(&root, &notices);
+        let spool = spool_in(&root, "http://127.0.0.1:1", &notices);
         let starts = Cell::new(0);
         let noted = RefCell::new(Vec::new());
         let begin = || async {
@@ -149,7 +136,7 @@ mod tests {
     async fn a_task_that_is_not_needed_any_more_does_not_start_again() {
         let root = TempDir::new().unwrap();
         let notices = Notices::default();
-        let spool = spool_in(&root, &notices);
+        let spool = spool_in(&root, "http://127.0.0.1:1", &notices);
         restarted(&spool, "the test", || false, |_| (), failing).await;
         assert!(notices.take().is_empty());
     }

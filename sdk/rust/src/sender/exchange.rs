@@ -260,13 +260,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{
-        clock,
-        config::Config,
-        notice::Notices,
-        numbering::{Numbering, RunOrigin},
-        spool::{directory::Owner, store::Spool},
-    };
+    use crate::{notice::Notices, spool::test_spool::spool_in};
 
     /// A server that only sends pings.
     struct Pings;
@@ -281,11 +275,7 @@ mod tests {
     }
 
     fn outbox_in(root: &TempDir) -> Outbox {
-        let url = "http://127.0.0.1:1";
-        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
-        let owner = Owner::of_this_process("run", url, url, clock::now_us());
-        let numbering = Numbering::of_run(url, "run", RunOrigin::New);
-        let spool = Spool::create(&config, owner, numbering, Notices::default(), None).unwrap();
+        let spool = spool_in(root, "http://127.0.0.1:1", &Notices::default());
         Outbox::open(Arc::new(spool)).unwrap()
     }
 

@@ -204,20 +204,7 @@ mod tests {
     use tokio::{net::TcpListener, task::LocalSet};
 
     use super::*;
-    use crate::{
-        clock,
-        config::Config,
-        notice::Notices,
-        numbering::{Numbering, RunOrigin},
-        spool::directory::Owner,
-    };
-
-    fn spool_in(root: &TempDir, url: &str, notices: &Notices) -> Spool {
-        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
-        let owner = Owner::of_this_process("run", url, url, clock::now_us());
-        let numbering = Numbering::of_run(url, "run", RunOrigin::New);
-        Spool::create(&config, owner, numbering, notices.clone(), None).unwrap()
-    }
+    use crate::{notice::Notices, spool::test_spool::spool_in};
 
     #[tokio::test]
     async fn a_sender_that_panics_is_reported_and_starts_again() {

@@ -4,19 +4,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    clock,
-    config::Config,
     notice::{Notice, Notices},
-    numbering::{Numbering, RunOrigin},
-    spool::directory::Owner,
+    spool::test_spool,
 };
 
 fn spool_in(root: &TempDir, notices: &Notices) -> Arc<Spool> {
-    let url = "http://127.0.0.1:1";
-    let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
-    let owner = Owner::of_this_process("run", url, url, clock::now_us());
-    let numbering = Numbering::of_run(url, "run", RunOrigin::New);
-    Arc::new(Spool::create(&config, owner, numbering, notices.clone(), None).unwrap())
+    Arc::new(test_spool::spool_in(root, "http://127.0.0.1:1", notices))
 }
 
 fn write(spool: &Spool, number: u64, path: &str, parts: Vec<u64>) {
