@@ -107,7 +107,9 @@ test.each(['light', 'dark'] as const)('runs differ by color, stroke and chart, %
       await visit.quiet();
       const before = await drawn(page, names[0]!);
       await inSettings(page, settings =>
-        settings.getByRole('combobox', { name: 'Line', exact: true }).selectOption({ label: 'Each run' }),
+        settings
+          .getByRole('combobox', { name: 'Line', exact: true })
+          .selectOption({ label: 'Each run' }),
       );
       await eventually('each run is a line', async () => (await drawn(page, names[0]!)) > before);
       await visit.shot(`metrics-strokes-each-${theme}`);
