@@ -14,10 +14,11 @@ use super::{
 use crate::access::closed_server::ClosedServer;
 
 /// All routes but GraphQL's, about the run `r` of the project `p`.
-const ROUTES: [(Method, &str); 6] = [
+const ROUTES: [(Method, &str); 7] = [
     (Method::POST, "/files/me/p/r/file_stream"),
     (Method::GET, "/files/me/p/r/config.yaml"),
     (Method::GET, "/artifactsV2/default/me/1f/0a"),
+    (Method::GET, "/artifactsV2/default/me/p/data/0a/a.txt"),
     (Method::POST, "/sdk/otel/v1/metrics"),
     (Method::POST, "/sdk/otel/v1/logs"),
     (Method::GET, "/me/p/runs/r"),
@@ -193,7 +194,9 @@ fn of_route(method: &Method, path: &str) -> ForeignOperation {
     let (needs, body) = match Route::find(method, path) {
         Some(Route::FileStream { .. }) => (READ_INGEST, stream),
         Some(Route::File { .. } | Route::FileByDigest { .. }) => (READ, String::new()),
-        Some(Route::ClientTelemetry | Route::RunPage { .. }) => (PUBLIC, String::new()),
+        Some(Route::FileOfUnknownVersion | Route::ClientTelemetry | Route::RunPage { .. }) => {
+            (PUBLIC, String::new())
+        }
         Some(Route::Graphql) | None => panic!("{method} {path} is another route"),
     };
     ForeignOperation {
