@@ -1,5 +1,5 @@
 //! Benchmark of the frontier on one core and one connection, compared with the log alone. Run
-//! it with `--release`. It prints five lines and checks nothing.
+//! it with `--release`. It prints seven lines and checks nothing.
 
 use std::{
     sync::Arc,
@@ -19,6 +19,7 @@ use matyan_proto::ingest::v1::{
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 
 const SECONDS: Duration = Duration::from_secs(3);
 
@@ -54,6 +55,8 @@ async fn main() {
             print("one core, no log, 2,000 points a frame", frames, 2_000);
             let frames = stream(frontier(Arc::new(NoLog), directory.path()), columnar(1)).await;
             print("one core, no log, 1 point a frame", frames, 1);
+            let frames = local_stream(frontier(Arc::new(NoLog), directory.path()), columnar(1)).await;
+            print("one core, no log, 1 point a frame, no gRPC", frames, 1);
         });
     });
     one_core.await.expect("the benchmark does not panic");
@@ -67,6 +70,8 @@ async fn main() {
     print("the log alone, 1 point a record", frames, 1);
     let frames = stream(frontier(log.clone(), directory.path()), columnar(1)).await;
     print("one connection, 1 point a frame", frames, 1);
+    let frames = local_stream(frontier(log.clone(), directory.path()), columnar(1)).await;
+    print("one connection, 1 point a frame, no gRPC", frames, 1);
     let frames = stream(frontier(log, directory.path()), columnar(2_000)).await;
     print("one connection, 2,000 points a frame", frames, 2_000);
 }
@@ -120,22 +125,11 @@ fn definitions() -> Bytes {
 /// Returns the number of frames per second that are acknowledged to one client.
 async fn stream(frontier: Frontier, frame: Bytes) -> f64 {
     let mut client = IngestServiceClient::new(frontier.ingest_server());
-    let (requests, receiver) = mpsc::channel(256);
-    let message = |message| pb::StreamRequest { message: Some(message) };
-    let open = pb::StreamOpen { run_id: "run".into(), ..Default::default() };
-    requests.send(message(Message::Open(open))).await.expect("the server is listening");
+    let (requests, receiver) = open_requests();
     let mut answers =
         client.stream(ReceiverStream::new(receiver)).await.expect("the stream can be opened").into_inner();
     let start = Instant::now();
-    let send = async move {
-        let mut sequence = 1;
-        while start.elapsed() < SECONDS {
-            let batch = if sequence == 1 { definitions() } else { frame.clone() };
-            let batch = pb::StreamBatch { sequence, batch, traceparent: String::new() };
-            requests.send(message(Message::Batch(batch))).await.expect("the server is listening");
-            sequence += 1;
-        }
-    };
+    let send = send_frames(requests, frame, start);
     let receive = async {
         let mut last = 0;
         while let Some(answer) = answers.message().await.expect("the stream does not fail") {
@@ -145,6 +139,44 @@ async fn stream(frontier: Frontier, frame: Bytes) -> f64 {
     };
     let ((), last) = tokio::join!(send, receive);
     last as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Returns the number of frames per second that are acknowledged to one client that does the work of its stream.
+async fn local_stream(frontier: Frontier, frame: Bytes) -> f64 {
+    let (requests, receiver) = open_requests();
+    let opened = frontier.open_stream(&MetadataMap::new(), receiver).await;
+    let (mut answers, work) = opened.expect("the stream can be opened");
+    let start = Instant::now();
+    let receive = async {
+        let mut last = 0;
+        while let Some(answer) = answers.recv().await {
+            last = answer.expect("the stream does not fail").sequence;
+        }
+        last
+    };
+    let ((), (), last) = tokio::join!(send_frames(requests, frame, start), work, receive);
+    last as f64 / start.elapsed().as_secs_f64()
+}
+
+/// The requests of a new stream, which begin with its first message.
+fn open_requests() -> (mpsc::Sender<pb::StreamRequest>, mpsc::Receiver<pb::StreamRequest>) {
+    let (requests, receiver) = mpsc::channel(256);
+    let open = pb::StreamOpen { run_id: "run".into(), ..Default::default() };
+    let open = pb::StreamRequest { message: Some(Message::Open(open)) };
+    requests.try_send(open).expect("a new channel has room");
+    (requests, receiver)
+}
+
+/// Sends frames until the time is over.
+async fn send_frames(requests: mpsc::Sender<pb::StreamRequest>, frame: Bytes, start: Instant) {
+    let mut sequence = 1;
+    while start.elapsed() < SECONDS {
+        let batch = if sequence == 1 { definitions() } else { frame.clone() };
+        let batch = pb::StreamBatch { sequence, batch, traceparent: String::new() };
+        let request = pb::StreamRequest { message: Some(Message::Batch(batch)) };
+        requests.send(request).await.expect("the server is listening");
+        sequence += 1;
+    }
 }
 
 /// Returns the number of appends per second of one caller with as many in flight as a stream

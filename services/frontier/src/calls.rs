@@ -15,8 +15,8 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Registers a call for `drain` to wait for, unless draining has started.
-    fn begin(&self) -> Result<TaskTrackerToken> {
+    /// Registers a call for `drain` to wait for until the token is dropped, unless draining has started.
+    pub(crate) fn begin(&self) -> Result<TaskTrackerToken> {
         // Registered before the check, so that `drain` waits for every call that is not
         // refused.
         let counted = self.tracker.token();
@@ -26,13 +26,6 @@ impl Calls {
     pub(crate) async fn run<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let _counted = self.begin()?;
         call.await
-    }
-
-    /// Spawns the task of a stream, unless draining has started.
-    pub(crate) fn spawn(&self, stream: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let _counted = self.begin()?;
-        self.tracker.spawn(stream);
-        Ok(())
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -26,6 +26,7 @@ mod pipeline;
 mod project_lookup;
 mod throttle;
 
+mod local_stream;
 mod publish;
 mod stream;
 
@@ -42,6 +43,7 @@ mod metrics;
 mod settings;
 
 pub use deps::{Clock, Deps, NewId};
+pub use local_stream::StreamWork;
 pub use metrics::Metrics;
 pub use project_lookup::ProjectLookup;
 pub use settings::Settings;

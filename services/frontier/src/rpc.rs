@@ -1,10 +1,12 @@
 //! Implementation of the generated service trait: decode, one call, encode.
 
 use async_trait::async_trait;
+use futures::{Stream, future::BoxFuture};
 use matyan_blob::LimitReached;
 use matyan_proto::ingest::v1::{self as pb, ingest_service_server::IngestService};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Result, Streaming};
+use tonic::{Request, Response, Result, Streaming, metadata::MetadataMap};
 
 use crate::{
     Frontier,
@@ -12,7 +14,8 @@ use crate::{
     error::{Error, Result as FrontierResult},
     multipart, presign, project_lookup, publish,
     run_id::RunId,
-    stream, upload,
+    stream::{self, Answer},
+    upload,
 };
 
 impl Frontier {
@@ -23,6 +26,16 @@ impl Frontier {
             self.quota_metrics.count_refused_upload();
         }
         ended
+    }
+
+    /// Begins a stream, whoever the client is. Returns its responses and its work.
+    pub(crate) async fn begin_stream(
+        &self,
+        metadata: &MetadataMap,
+        requests: impl Stream<Item = Result<pb::StreamRequest>> + Send + Unpin + 'static,
+    ) -> FrontierResult<(mpsc::Receiver<Answer>, BoxFuture<'static, ()>)> {
+        let caller = self.projects.caller(metadata).await?;
+        stream::begin(&self.ingestion, &self.projects, &self.calls, caller, requests)
     }
 }
 
@@ -56,9 +69,9 @@ impl IngestService for Frontier {
         &self,
         request: Request<Streaming<pb::StreamRequest>>,
     ) -> Result<Response<Self::StreamStream>> {
-        let caller = self.projects.caller(request.metadata()).await?;
-        let answers =
-            stream::spawn(&self.ingestion, &self.projects, &self.calls, caller, request.into_inner())?;
+        let (metadata, _, requests) = request.into_parts();
+        let (answers, work) = self.begin_stream(&metadata, requests).await?;
+        tokio::spawn(work);
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 

@@ -1,6 +1,7 @@
-//! The stream of one client. A single task reads batches, passes them to the pipeline, and
+//! The stream of one client. A single future reads batches, passes them to the pipeline, and
 //! sends acknowledgements, so that nothing is shared and all waits are in one `select!`. It
-//! stops reading while too much is in flight, which is the backpressure.
+//! stops reading while too much is in flight, which is the backpressure. It does not matter who polls it:
+//! a task of the frontier, or the client, if it is in this process.
 //!
 //! The stream ends when the client ends it or disconnects, when the client violates the
 //! protocol, when the server stops, when its project has used up a quota, when its project is deleted, when the log
@@ -8,9 +9,9 @@
 //! cases, everything that was read is appended and acknowledged first, even if the client has
 //! disconnected: a client that will not resend loses as little as possible.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use matyan_proto::{
     common::v1::LogPosition,
     ingest::v1::{self as pb, stream_request::Message},
@@ -52,20 +53,28 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Interval at which a stream checks that its project still exists and accepts data.
 const PROJECT_INTERVAL: Duration = Duration::from_secs(30);
 
-type Answer = Result<pb::StreamResponse, Status>;
+pub(crate) type Answer = Result<pb::StreamResponse, Status>;
 
-/// Spawns the task of a stream, owned by the frontier. Returns its responses.
-pub(crate) fn spawn(
+/// Begins a stream. Returns its responses and its work, which goes on while it is polled. Draining waits for the work.
+pub(crate) fn begin(
     ingestion: &Arc<Ingestion>,
     projects: &KnownProjects,
     calls: &Calls,
     caller: Caller,
     requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Send + Unpin + 'static,
-) -> Result<mpsc::Receiver<Answer>> {
+) -> Result<(mpsc::Receiver<Answer>, BoxFuture<'static, ()>)> {
+    let counted = calls.begin()?;
     let (answers, receiver) = mpsc::channel(ANSWERS + 1);
     let end = answers.clone().try_reserve_owned().expect("a new channel has room");
-    calls.spawn(run(ingestion.clone(), projects.clone(), calls.clone(), caller, requests, answers, end))?;
-    Ok(receiver)
+    let work = run(ingestion.clone(), projects.clone(), calls.clone(), caller, requests, answers, end);
+    let work = async move {
+        let _counted = counted;
+        // A panic is a bug: this stream ends without a result, but the task that polls it continues.
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+            tracing::error!("a stream panicked");
+        }
+    };
+    Ok((receiver, work.boxed()))
 }
 
 async fn run(

@@ -6,6 +6,7 @@ mod harness;
 mod drain;
 mod envelopes;
 mod faults;
+mod local_stream;
 mod publish;
 mod quotas;
 mod stream;
