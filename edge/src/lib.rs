@@ -23,6 +23,7 @@ pub mod fuzzing;
 mod grpc;
 mod grpc_metrics;
 mod html;
+mod local_frontier;
 mod methods;
 mod metrics;
 #[cfg(feature = "mlflow")]
@@ -57,6 +58,7 @@ mod wandb;
 pub mod ws;
 
 pub use edge::Edge;
+pub use local_frontier::{LocalFrontier, LocalStream};
 pub use metrics::Metrics;
 pub use security_headers::LOGGED_PAGE_POLICY;
 pub use serve::serve;

@@ -11,9 +11,11 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use matyan_access::is_audited;
 use matyan_proto::common::v1::Access;
+use matyan_proto::ingest::v1::StreamResponse;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::local_frontier::LocalStream;
 use crate::methods;
 use crate::scope::Scope;
 
@@ -117,8 +119,48 @@ impl HttpBody for PermittedBody {
     }
 }
 
+/// A stream at a frontier in this process, which ends when its call is no longer permitted.
+pub(crate) struct PermittedStream {
+    /// `None` after it was refused. Dropping it leaves the rest of its work to the frontier.
+    stream: Option<LocalStream>,
+    /// `None` if the permission cannot be lost.
+    refused: Option<RefusedCall>,
+}
+
+impl PermittedStream {
+    pub(crate) fn new(stream: LocalStream, refused: Option<RefusedCall>) -> Self {
+        PermittedStream { stream: Some(stream), refused }
+    }
+
+    /// The next answer, or the error that has ended the stream; `None` after the last one.
+    pub(crate) fn poll_answer(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<StreamResponse, Status>>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+        // Checked first: a stream that always has answers must end as well.
+        if let Some(refused) = &mut self.refused
+            && let Poll::Ready(status) = refused.poll_unpin(context)
+        {
+            self.stream = None;
+            return Poll::Ready(Some(Err(status)));
+        }
+        stream.poll_answer(context)
+    }
+
+    /// Does the work of the stream without taking an answer.
+    pub(crate) fn poll_work(&mut self, context: &mut Context<'_>) {
+        if let Some(stream) = &mut self.stream {
+            stream.poll_work(context);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, poll_fn};
+
+    use tokio::sync::{mpsc, oneshot};
     use tonic::Code;
 
     use super::*;
@@ -135,5 +177,27 @@ mod tests {
             let refused = Permission::check(None, &mut request).await.err();
             assert_eq!(refused.map(|status| status.code()), expected, "{rpc}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_local_stream_ends_when_its_call_is_refused() {
+        let (answers, receiver) = mpsc::channel(1);
+        let (guard, dropped) = oneshot::channel::<()>();
+        let work = async move {
+            let _guard = guard;
+            pending::<()>().await;
+        };
+        let (refuse, refusal) = oneshot::channel();
+        let refused = async move { refusal.await.expect("the test refuses the call") }.boxed();
+        let mut stream = PermittedStream::new(LocalStream::new(receiver, work), Some(refused));
+        let answer = || Ok(StreamResponse { sequence: 1, ..StreamResponse::default() });
+        answers.try_send(answer()).unwrap();
+        assert_eq!(poll_fn(|context| stream.poll_answer(context)).await.unwrap().unwrap().sequence, 1);
+        answers.try_send(answer()).unwrap();
+        refuse.send(Status::unauthenticated("")).unwrap();
+        let end = poll_fn(|context| stream.poll_answer(context)).await.unwrap().unwrap_err();
+        assert_eq!(end.code(), Code::Unauthenticated);
+        assert!(poll_fn(|context| stream.poll_answer(context)).await.is_none());
+        dropped.await.unwrap_err();
     }
 }

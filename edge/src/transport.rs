@@ -1,14 +1,17 @@
 //! Connection of the edge to a service: one boxed tower service, either the generated server in
 //! this process or a channel to another one. Both look the same, so a single code path serves
-//! both deployments.
+//! both deployments. Only the streams of sockets have a shorter way to a frontier in this process.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, Uri};
 use matyan_proto::common::v1::Code as ProductCode;
+use matyan_proto::ingest::v1::StreamRequest;
+use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 use tonic::Status;
 use tonic::body::Body;
@@ -19,9 +22,13 @@ use tower::{BoxError, Service, ServiceExt};
 use crate::call_limit;
 use crate::deadline;
 use crate::error::refusal_status;
-use crate::permission::{Permission, limit_permission};
+use crate::local_frontier::LocalFrontier;
+use crate::permission::{Permission, PermittedStream, limit_permission};
 use crate::request_id;
 use crate::scope::Scope;
+
+/// The method whose streams sockets open.
+const STREAM: &str = "/matyan.ingest.v1.IngestService/Stream";
 
 /// A service that takes gRPC requests. Cheap to clone.
 #[derive(Clone)]
@@ -29,6 +36,8 @@ pub struct Transport {
     service: BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>,
     /// `None` for calls of the edge itself, which are about no project, and which anyone may make.
     scope: Option<Scope>,
+    /// `None` if the streams of sockets go through the service as well.
+    local_frontier: Option<Arc<dyn LocalFrontier>>,
 }
 
 impl Transport {
@@ -40,12 +49,60 @@ impl Transport {
         S::Error: Into<BoxError> + 'static,
         S::Future: Send + 'static,
     {
-        Transport { service: BoxCloneSyncService::new(service.map_err(Into::into)), scope: None }
+        let service = BoxCloneSyncService::new(service.map_err(Into::into));
+        Transport { service, scope: None, local_frontier: None }
+    }
+
+    /// The same connection to a frontier in this process, at which sockets open streams directly.
+    pub fn with_local_frontier(self, frontier: Arc<dyn LocalFrontier>) -> Self {
+        Transport { local_frontier: Some(frontier), ..self }
     }
 
     /// The same connection, for the calls of a request.
     pub(crate) fn in_scope(&self, scope: Scope) -> Self {
-        Transport { service: self.service.clone(), scope: Some(scope) }
+        Transport { scope: Some(scope), ..self.clone() }
+    }
+
+    /// The direct way to a frontier in this process; `None` if there is none.
+    pub(crate) fn local_streams(&self) -> Option<LocalStreams> {
+        let frontier = self.local_frontier.clone()?;
+        Some(LocalStreams { frontier, scope: self.scope.clone() })
+    }
+}
+
+/// The direct way to a frontier in this process, for the streams of a request's socket.
+#[derive(Clone)]
+pub(crate) struct LocalStreams {
+    frontier: Arc<dyn LocalFrontier>,
+    scope: Option<Scope>,
+}
+
+impl LocalStreams {
+    /// Opens a stream, checked and labeled like any other call. There is no limit on such calls besides the limit on sockets,
+    /// and no deadline: a socket lasts as long as its client wants.
+    pub(crate) async fn open(
+        self,
+        requests: mpsc::Receiver<StreamRequest>,
+    ) -> Result<PermittedStream, Status> {
+        let mut call = Request::new(Body::empty());
+        *call.uri_mut() = Uri::from_static(STREAM);
+        request_id::propagate(call.headers_mut());
+        let id = call.headers().get(request_id::HEADER).cloned();
+        let permission = Permission::check(self.scope, &mut call).await?;
+        let headers = call.into_parts().0.headers;
+        let frontier = self.frontier;
+        // A panic is a bug in the frontier: this stream fails, but others continue.
+        let opened = AssertUnwindSafe(async move { frontier.open_stream(headers, requests).await });
+        let opened = opened.catch_unwind();
+        let opened = opened.map(move |opened| opened.unwrap_or_else(|_| Err(broken(id.as_ref()))));
+        let Some(mut refused) = permission.refused() else {
+            return Ok(PermittedStream::new(opened.await?, None));
+        };
+        tokio::select! {
+            biased;
+            status = &mut refused => Err(status),
+            opened = opened => Ok(PermittedStream::new(opened?, Some(refused))),
+        }
     }
 }
 
@@ -133,3 +190,16 @@ macro_rules! client {
     };
 }
 pub(crate) use client;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods;
+
+    #[test]
+    fn the_method_of_sockets_exists_and_has_no_limits() {
+        assert!(methods::find(STREAM).is_some_and(|method| method.is_client_streaming));
+        assert!(deadline::is_open_ended(STREAM));
+        assert!(matches!(call_limit::admit_call(STREAM), Ok(None)));
+    }
+}

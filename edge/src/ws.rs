@@ -27,7 +27,6 @@ use hyper_util::rt::TokioIo;
 use matyan_channels::LargeWork;
 use matyan_proto::common::v1::Access;
 use matyan_proto::ingest::v1::AdmitRequest;
-use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::system::v1::ReadinessRequest;
 use matyan_proto::system::v1::system_service_client::SystemServiceClient;
 use matyan_wire::headers::BINARY_SUBPROTOCOL;
@@ -54,6 +53,7 @@ use budget::MemoryBudget;
 use connection_deps::ConnectionDeps;
 use dictionary_budget::DictionaryBudget;
 pub(crate) use session::IngestClient;
+use session::IngestEndpoint;
 use socket::Socket;
 
 const VERSION: HeaderName = HeaderName::from_static(headers::VERSION);
@@ -132,8 +132,8 @@ impl Sockets {
         let caller = scope.check(Access::Ingest).await?;
         let client = Client::of(caller.as_deref(), request.extensions().get().copied());
         let permit = self.admit(client.clone()).await?;
-        let ingest = client!(IngestServiceClient<Transport>, self.ingest.in_scope(scope.clone()));
-        self.check_run(&ingest, &run_id).await?;
+        let ingest = self.ingest.in_scope(scope.clone());
+        self.check_run(client!(IngestClient, ingest.clone()), &run_id).await?;
         let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
             return Err(ApiError::new(
                 StatusCode::BAD_REQUEST,
@@ -143,7 +143,7 @@ impl Sockets {
         let revoked = revoked(scope);
         let deps = ConnectionDeps {
             run_id,
-            ingest,
+            ingest: IngestEndpoint::new(ingest),
             metrics: self.metrics.clone(),
             budget: self.budget.of_client(client),
             dictionaries: self.dictionaries.clone(),
@@ -172,9 +172,9 @@ impl Sockets {
 
     /// Refuses a run whose data the frontier does not accept at present. A permanent error is left to the first frame, and
     /// so is a frontier that does not answer.
-    async fn check_run(&self, ingest: &IngestClient, run_id: &str) -> Result<(), ApiError> {
+    async fn check_run(&self, mut ingest: IngestClient, run_id: &str) -> Result<(), ApiError> {
         let request = AdmitRequest { run_id: run_id.to_owned() };
-        match timeout(ADMIT_TIMEOUT, ingest.clone().admit(request)).await {
+        match timeout(ADMIT_TIMEOUT, ingest.admit(request)).await {
             Ok(Err(status)) if status.code() == Code::Unavailable => {
                 self.metrics.ws_refused.inc();
                 Err(status.into())

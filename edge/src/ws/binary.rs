@@ -17,7 +17,7 @@ use tracing::Span;
 
 use super::budget::BudgetShare;
 use super::connection_deps::ConnectionDeps;
-use super::session::{IngestSession, MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
+use super::session::{IngestSession, MAX_WAITING_BYTES, MAX_WAITING_FRAMES, work_during};
 use super::socket::{self, IncomingFrame, Socket, SocketEnd};
 use crate::error;
 use crate::permission::RefusedCall;
@@ -30,7 +30,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let mut connection = Connection { session: None, waiting: VecDeque::new(), waiting_bytes: 0, deps };
     if let Some((code, reason)) = connection.run(&mut socket, revoked).await {
-        socket.close(Vec::new(), code, &reason).await;
+        work_during(connection.session.as_mut(), socket.close(Vec::new(), code, &reason)).await;
     }
 }
 
@@ -81,7 +81,8 @@ impl Connection {
                     stopping = true;
                     // Frames that have already been sent are still accepted.
                     while self.has_room()
-                        && let Some(incoming) = socket.last_frame().await
+                        && let Some(incoming) =
+                            work_during(self.session.as_mut(), socket.last_frame()).await
                     {
                         if let Err(end) = self.on_incoming(incoming) {
                             return end;
@@ -116,7 +117,8 @@ impl Connection {
         while let Some(batch) = self.waiting.pop_front_if(|batch| batch.sequence <= answer.sequence) {
             self.waiting_bytes -= batch.bytes;
         }
-        socket.send([Message::Binary(answer.encode_to_vec().into())]).await
+        let sending = socket.send([Message::Binary(answer.encode_to_vec().into())]);
+        work_during(self.session.as_mut(), sending).await
     }
 
     /// Handles an incoming frame. An error ends the connection, with the close frame to

@@ -115,11 +115,11 @@ impl Connection {
                 Some(ConnectionEnd::Disconnected) if self.waiting.is_empty() => return,
                 Some(ConnectionEnd::Disconnected) => {}
                 Some(ConnectionEnd::Close(code, reason)) if self.waiting.is_empty() => {
-                    return socket.close(acks, *code, reason).await;
+                    return self.producer.work_during(socket.close(acks, *code, reason)).await;
                 }
                 _ if acks.is_empty() => {}
                 _ => {
-                    if socket.send(acks).await.is_err() {
+                    if self.producer.work_during(socket.send(acks)).await.is_err() {
                         self.ending = Some(ConnectionEnd::Disconnected);
                         continue;
                     }
@@ -166,7 +166,7 @@ impl Connection {
     /// the client may never resend them.
     async fn on_stop<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) {
         while self.readable()
-            && let Some(incoming) = socket.last_frame().await
+            && let Some(incoming) = self.producer.work_during(socket.last_frame()).await
         {
             self.on_incoming(incoming).await;
         }
@@ -254,7 +254,8 @@ impl Connection {
     async fn send_frame(&mut self, index: usize, text: Utf8Bytes) {
         // The dictionary is moved out and back, because a large frame is encoded on another thread.
         let dictionary = std::mem::take(&mut self.producer.dictionary);
-        let (encoded, dictionary) = encode_frame(&self.deps, text, dictionary).await;
+        let encoding = encode_frame(&self.deps, text, dictionary);
+        let (encoded, dictionary) = self.producer.work_during(encoding).await;
         if !self.dictionary_share.resize(dictionary.held_bytes()) {
             self.producer.retire();
         }
@@ -288,7 +289,8 @@ impl Connection {
             let first = *first;
             let last = first + batches.len() as u64 - 1;
             if !answer.rejections.is_empty() && (first..=last).contains(&answer.sequence) {
-                add_rejections(&self.deps, frame, (answer.sequence - first) as usize, answer).await;
+                let batch = (answer.sequence - first) as usize;
+                self.producer.work_during(add_rejections(&self.deps, frame, batch, answer)).await;
             }
             if last <= answer.sequence {
                 frame.state = FrameState::Done(None);

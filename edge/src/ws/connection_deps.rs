@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::SocketBudget;
 use super::dictionary_budget::DictionaryBudget;
-use super::session::IngestClient;
+use super::session::IngestEndpoint;
 use crate::metrics::Metrics;
 
 /// Dependencies of a connection.
 pub(super) struct ConnectionDeps {
     pub(super) run_id: String,
-    pub(super) ingest: IngestClient,
+    pub(super) ingest: IngestEndpoint,
     pub(super) metrics: Metrics,
     pub(super) budget: SocketBudget,
     pub(super) dictionaries: DictionaryBudget,

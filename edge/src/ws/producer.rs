@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Dictionary};
 use super::connection_deps::ConnectionDeps;
-use super::session::IngestSession;
+use super::session::{self, IngestSession};
 
 pub(super) struct Producer {
     id: Bytes,
@@ -117,6 +117,11 @@ impl Producer {
             Some(session) => session.answer().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Waits for something else than the next acknowledgement, while the stream goes on.
+    pub(super) async fn work_during<T>(&mut self, other: impl Future<Output = T>) -> T {
+        session::work_during(self.session.as_mut(), other).await
     }
 
     /// Sequence of the first batch that is not known to be durable.

@@ -1,18 +1,25 @@
 //! A stream to the frontier: batches go in, cumulative acknowledgements come out.
 //! It never retries: a failed stream has ended, and the two protocols react to that
 //! differently.
+//!
+//! Messages go over gRPC, or are handed to a frontier in this process. There, the task of the socket
+//! does the work of the stream, which may hold memory that other streams wait for. So a socket that waits for anything
+//! besides the answer waits by `work_during`.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Context;
 
+use futures::future::BoxFuture;
 use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::ingest::v1::stream_request::Message;
 use matyan_proto::ingest::v1::{StreamBatch, StreamOpen, StreamRequest, StreamResponse};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status, Streaming};
+use tonic::{Status, Streaming};
 
-use crate::transport::Transport;
+use crate::permission::PermittedStream;
+use crate::transport::{LocalStreams, Transport, client};
 
 pub(crate) type IngestClient = IngestServiceClient<Transport>;
 
@@ -29,7 +36,58 @@ pub(super) const MAX_WAITING_BYTES: usize = 4 << 20;
 /// neighbors fit in one batch, at 2.25 bytes of CBOR per byte of JSON.
 const MAX_BATCHES: usize = 512;
 
-type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<StreamResponse>>, Status>> + Send>>;
+/// The way from a socket to the frontier.
+#[derive(Clone)]
+pub(super) enum IngestEndpoint {
+    /// A frontier that may be in another process.
+    Grpc(IngestClient),
+    /// The frontier of this process.
+    Local(LocalStreams),
+}
+
+impl IngestEndpoint {
+    pub(super) fn new(transport: Transport) -> Self {
+        match transport.local_streams() {
+            Some(streams) => IngestEndpoint::Local(streams),
+            None => IngestEndpoint::Grpc(client!(IngestClient, transport)),
+        }
+    }
+
+    async fn open(self, requests: mpsc::Receiver<StreamRequest>) -> Result<Answers, Status> {
+        match self {
+            IngestEndpoint::Grpc(mut client) => {
+                let answers = client.stream(ReceiverStream::new(requests)).await?;
+                Ok(Answers::Grpc(Box::new(answers.into_inner())))
+            }
+            IngestEndpoint::Local(streams) => Ok(Answers::Local(streams.open(requests).await?)),
+        }
+    }
+}
+
+/// The answers of an open stream.
+enum Answers {
+    Grpc(Box<Streaming<StreamResponse>>),
+    Local(PermittedStream),
+}
+
+impl Answers {
+    /// The next answer; `None` after the last one. Cancel-safe.
+    async fn next(&mut self) -> Result<Option<StreamResponse>, Status> {
+        match self {
+            Answers::Grpc(answers) => answers.message().await,
+            Answers::Local(stream) => poll_fn(|context| stream.poll_answer(context)).await.transpose(),
+        }
+    }
+
+    /// Does the part of the stream's work that the task of the socket has to do.
+    fn poll_work(&mut self, context: &mut Context<'_>) {
+        match self {
+            // The frontier has a task of its own for the stream.
+            Answers::Grpc(_) => {}
+            Answers::Local(stream) => stream.poll_work(context),
+        }
+    }
+}
 
 pub(super) struct IngestSession {
     requests: mpsc::Sender<StreamRequest>,
@@ -37,8 +95,8 @@ pub(super) struct IngestSession {
 }
 
 enum SessionState {
-    Opening(Opening),
-    Open(Box<Streaming<StreamResponse>>),
+    Opening(BoxFuture<'static, Result<Answers, Status>>),
+    Open(Answers),
     /// More batches were sent than the channel holds.
     Overrun,
 }
@@ -46,14 +104,13 @@ enum SessionState {
 impl IngestSession {
     /// Creates the session. The first call of `answer` opens the stream; batches may be
     /// sent before.
-    pub(super) fn open(client: &IngestClient, open: StreamOpen) -> Self {
+    pub(super) fn open(endpoint: &IngestEndpoint, open: StreamOpen) -> Self {
         // One more for the open message.
         let (requests, receiver) = mpsc::channel(MAX_BATCHES + 1);
         requests
             .try_send(StreamRequest { message: Some(Message::Open(open)) })
             .expect("a new channel has room");
-        let mut client = client.clone();
-        let opening = async move { client.stream(ReceiverStream::new(receiver)).await };
+        let opening = endpoint.clone().open(receiver);
         IngestSession { requests, state: SessionState::Opening(Box::pin(opening)) }
     }
 
@@ -76,11 +133,11 @@ impl IngestSession {
     /// The next acknowledgement, or the error that ended the stream. Cancel-safe.
     pub(super) async fn answer(&mut self) -> Result<StreamResponse, Status> {
         if let SessionState::Opening(opening) = &mut self.state {
-            let stream = opening.await?.into_inner();
-            self.state = SessionState::Open(Box::new(stream));
+            let answers = opening.await?;
+            self.state = SessionState::Open(answers);
         }
         match &mut self.state {
-            SessionState::Open(stream) => match stream.message().await? {
+            SessionState::Open(answers) => match answers.next().await? {
                 Some(answer) => Ok(answer),
                 None => Err(Status::unavailable("the frontier ended the stream")),
             },
@@ -90,19 +147,41 @@ impl IngestSession {
             SessionState::Opening(_) => unreachable!("the stream was opened above"),
         }
     }
+
+    fn poll_work(&mut self, context: &mut Context<'_>) {
+        if let SessionState::Open(answers) = &mut self.state {
+            answers.poll_work(context);
+        }
+    }
+}
+
+/// Waits for something else than the next answer, while the stream goes on.
+pub(super) async fn work_during<T>(session: Option<&mut IngestSession>, other: impl Future<Output = T>) -> T {
+    let Some(session) = session else { return other.await };
+    let mut other = pin!(other);
+    poll_fn(|context| {
+        let polled = other.as_mut().poll(context);
+        if polled.is_pending() {
+            session.poll_work(context);
+        }
+        polled
+    })
+    .await
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
     use tonic::service::Routes;
 
     use super::*;
+    use crate::local_frontier::LocalStream;
 
     #[tokio::test]
     async fn a_session_fails_when_its_channel_overflows() {
         // `answer` is not called, so the stream is never opened and accepts nothing.
-        let client = IngestClient::new(Transport::new(Routes::default()));
-        let mut session = IngestSession::open(&client, StreamOpen::default());
+        let endpoint = IngestEndpoint::new(Transport::new(Routes::default()));
+        let mut session = IngestSession::open(&endpoint, StreamOpen::default());
         for _ in 0..MAX_BATCHES {
             assert!(session.has_room());
             session.send(StreamBatch::default());
@@ -110,5 +189,23 @@ mod tests {
         assert!(!session.has_room());
         session.send(StreamBatch::default());
         assert_eq!(session.answer().await.unwrap_err().code(), tonic::Code::ResourceExhausted);
+    }
+
+    #[tokio::test]
+    async fn a_local_stream_goes_on_while_something_else_is_awaited() {
+        let (requests, mut received) = mpsc::channel(1);
+        let (answers, receiver) = mpsc::channel(1);
+        let (finish, finished) = oneshot::channel();
+        let work = async move {
+            received.recv().await.expect("the session has sent a batch");
+            answers.send(Ok(StreamResponse::default())).await.expect("the session is open");
+            finish.send(()).expect("the test waits for it");
+        };
+        let stream = PermittedStream::new(LocalStream::new(receiver, work), None);
+        let mut session = IngestSession { requests, state: SessionState::Open(Answers::Local(stream)) };
+        session.send(StreamBatch::default());
+        work_during(Some(&mut session), finished).await.unwrap();
+        assert_eq!(session.answer().await.unwrap(), StreamResponse::default());
+        assert_eq!(session.answer().await.unwrap_err().code(), tonic::Code::Unavailable);
     }
 }

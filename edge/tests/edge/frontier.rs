@@ -7,7 +7,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures::Stream;
+use futures::future::{BoxFuture, ready};
+use futures::{Stream, StreamExt};
+use http::HeaderMap;
+use matyan_edge::{LocalFrontier, LocalStream};
 use matyan_proto::common::v1::LogPosition;
 use matyan_proto::ingest::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use matyan_proto::ingest::v1::store_request::Message as StoreMessage;
@@ -19,6 +22,7 @@ use matyan_proto::system::v1::*;
 use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 /// One batch as received.
@@ -109,9 +113,23 @@ impl Frontier {
         self.0.projects.lock().unwrap().clone()
     }
 
-    fn record_project<T>(&self, request: &Request<T>) {
-        let project = request.metadata().get("matyan-project").map(|it| it.to_str().unwrap().to_owned());
+    fn record_project(&self, metadata: &MetadataMap) {
+        let project = metadata.get("matyan-project").map(|it| it.to_str().unwrap().to_owned());
         self.0.projects.lock().unwrap().push(project.unwrap_or_default());
+    }
+
+    /// Begins a stream. Returns its answers and its work.
+    fn begin_stream(
+        &self,
+        requests: impl Stream<Item = Result<StreamRequest, Status>> + Send + Unpin + 'static,
+    ) -> (mpsc::Receiver<Result<StreamResponse, Status>>, BoxFuture<'static, ()>) {
+        let (answers, receiver) = mpsc::channel(1024);
+        let number = {
+            let mut streams = self.0.streams.lock().unwrap();
+            *streams += 1;
+            *streams - 1
+        };
+        (receiver, Box::pin(serve(Arc::clone(&self.0), number, requests, answers)))
     }
 
     pub(crate) fn most_waiting(&self) -> usize {
@@ -142,7 +160,7 @@ impl IngestService for Frontier {
     }
 
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        self.record_project(&request);
+        self.record_project(request.metadata());
         let PublishRequest { run_id, producer_id, sequence, batch, all_or_nothing } = request.into_inner();
         let mut rejections = Vec::new();
         if !batch.is_empty() {
@@ -166,19 +184,14 @@ impl IngestService for Frontier {
         &self,
         request: Request<Streaming<StreamRequest>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
-        self.record_project(&request);
-        let (answers, receiver) = mpsc::channel(1024);
-        let number = {
-            let mut streams = self.0.streams.lock().unwrap();
-            *streams += 1;
-            *streams - 1
-        };
-        tokio::spawn(serve(Arc::clone(&self.0), number, request.into_inner(), answers));
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        self.record_project(request.metadata());
+        let (answers, work) = self.begin_stream(request.into_inner());
+        tokio::spawn(work);
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
     async fn presign(&self, request: Request<PresignRequest>) -> Result<Response<PresignResponse>, Status> {
-        self.record_project(&request);
+        self.record_project(request.metadata());
         let request = request.into_inner();
         if request.artifact_path.contains("..") {
             return Err(Status::invalid_argument("`artifact_path` has a `..` segment"));
@@ -306,6 +319,18 @@ impl IngestService for Frontier {
     }
 }
 
+impl LocalFrontier for Frontier {
+    fn open_stream(
+        &self,
+        headers: HeaderMap,
+        requests: mpsc::Receiver<StreamRequest>,
+    ) -> BoxFuture<'static, Result<LocalStream, Status>> {
+        self.record_project(&MetadataMap::from_headers(headers));
+        let (answers, work) = self.begin_stream(ReceiverStream::new(requests).map(Ok));
+        Box::pin(ready(Ok(LocalStream::new(answers, work))))
+    }
+}
+
 /// Reports an upload when its call ends or is dropped.
 struct UploadGuard(Frontier, Option<Upload>);
 
@@ -319,11 +344,10 @@ impl Drop for UploadGuard {
 async fn serve(
     inner: Arc<Inner>,
     stream: usize,
-    mut requests: Streaming<StreamRequest>,
+    mut requests: impl Stream<Item = Result<StreamRequest, Status>> + Unpin,
     answers: mpsc::Sender<Result<StreamResponse, Status>>,
 ) {
-    let Ok(Some(StreamRequest { message: Some(StreamMessage::Open(open)) })) = requests.message().await
-    else {
+    let Some(Ok(StreamRequest { message: Some(StreamMessage::Open(open)) })) = requests.next().await else {
         panic!("a stream must begin with its open message");
     };
     let (waiting, mut to_answer) = mpsc::unbounded_channel();
@@ -354,7 +378,7 @@ async fn serve(
     let mut next = open.acknowledged + 1;
     let mut series = known.series.len();
     assert!(open.acknowledged > 0 || series == 0, "a new stream cannot have a dictionary yet");
-    while let Ok(Some(request)) = requests.message().await {
+    while let Some(Ok(request)) = requests.next().await {
         let Some(StreamMessage::Batch(batch)) = request.message else { panic!("expected a batch") };
         let sequence = batch.sequence;
         if sequence < next {

@@ -14,6 +14,7 @@ mod deadlines;
 mod frontier;
 mod grpc;
 mod http_calls;
+mod local_sockets;
 #[cfg(feature = "mlflow")]
 mod mlflow;
 mod projects;
@@ -21,10 +22,9 @@ mod rest;
 mod server;
 mod sessions;
 mod sign_in;
+mod sockets;
 mod ui;
 #[cfg(feature = "wandb")]
 mod wandb;
 #[cfg(feature = "wandb")]
 mod wandb_writes;
-mod websocket;
-mod websocket_binary;

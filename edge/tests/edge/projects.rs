@@ -15,7 +15,7 @@ use tonic::Status;
 use tower::Service;
 
 use super::backend::Backend;
-use super::server::Server;
+use super::server::{LocalServer, Server, ServerOf};
 
 /// The method and project of each call to a service. The project is `None` without metadata.
 pub(crate) type Calls = Arc<Mutex<Vec<(String, Option<String>)>>>;
@@ -163,7 +163,11 @@ async fn a_project_is_deleted_by_its_path() {
 
 #[tokio::test]
 async fn clients_send_data_below_the_path_of_their_project() {
-    let server = Server::start().await;
+    check_sending_below_a_path(Server::start().await).await;
+    check_sending_below_a_path(LocalServer::start().await).await;
+}
+
+async fn check_sending_below_a_path<const IS_LOCAL: bool>(server: ServerOf<IS_LOCAL>) {
     let mut client = server.connect_to("/p/team/api/v1/ws/runs/r").await.unwrap();
     client.send(r#"{"type": "add_tag", "tag_name": "a"}"#).await;
     client.ok().await;

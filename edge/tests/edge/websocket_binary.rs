@@ -10,7 +10,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, http::HeaderValue};
 use tonic::Status;
 
-use super::server::{Client, Server};
+use super::Server;
+use crate::server::Client;
 
 async fn connect(server: &Server) -> Client {
     let mut request = format!("ws://{}/api/v1/ws/runs/r", server.address).into_client_request().unwrap();
