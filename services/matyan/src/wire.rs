@@ -10,6 +10,7 @@ pub(crate) mod clock;
 mod data_dir;
 mod health;
 mod listeners;
+mod local_frontier;
 #[cfg(feature = "tensorboard")]
 mod logdir;
 mod project_lookup;

@@ -1,6 +1,6 @@
 //! The services of a process: created, monitored, and shut down in order here. Within one
 //! process the edge calls services directly through the generated servers, without a socket in
-//! between.
+//! between, and streams of sockets do not even go through a generated server.
 
 use std::{collections::BTreeMap, sync::Arc, thread::available_parallelism, time::Duration};
 
@@ -29,6 +29,7 @@ use super::{
     access_event_log::{AccessEventEntries, AccessEventLines},
     clock, health,
     listeners::{Listener, Listeners},
+    local_frontier::LocalFrontier,
     project_lookup::RemoteProjects,
     resolver::Resolver,
     stored_projects::StoredProjects,
@@ -72,7 +73,7 @@ impl Services {
         let (reporter, health_server) = health_reporter();
         let in_process =
             |routes: Routes| Transport::new(trace_calls(routes.add_service(health_server.clone()).prepare()));
-        let to_frontier = frontier.as_ref().map(|frontier| in_process(frontier_routes(frontier)));
+        let to_frontier = frontier.as_ref().map(|it| with_local_streams(in_process(frontier_routes(it)), it));
         let backend =
             if role.has_backend() { Some(backend(settings, substrates, secret, &registry)?) } else { None };
         let backend = backend.map(|backend| {
@@ -300,6 +301,11 @@ fn project_lookup(
         None => RemoteProjects::open(&endpoint(backend)?),
     };
     Ok(Some(Arc::new(projects)))
+}
+
+/// Lets sockets hand their messages to the frontier.
+fn with_local_streams(transport: Transport, frontier: &Frontier) -> Transport {
+    transport.with_local_frontier(Arc::new(LocalFrontier(frontier.clone())))
 }
 
 fn frontier_routes(frontier: &Frontier) -> Routes {

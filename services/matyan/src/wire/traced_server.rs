@@ -1,7 +1,7 @@
 //! A gRPC server with a span for each call, which continues the caller's trace and lasts until
 //! the last response is sent.
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use matyan_wire::{
     headers::{REQUEST_ID, TRACEPARENT},
     trace::{join_trace, stamp},
@@ -41,8 +41,11 @@ where
 }
 
 fn span(request: &Request<Body>) -> Span {
-    let rpc = request.uri().path();
-    let headers = request.headers();
+    call_span(request.uri().path(), request.headers())
+}
+
+/// The span of a call, which continues the trace in these headers.
+pub(super) fn call_span(rpc: &str, headers: &HeaderMap) -> Span {
     let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let span = tracing::info_span!(target: "matyan_call", parent: None, "call", otel.name = rpc, otel.kind = "server", rpc, id);
     join_trace(&span, headers.get(TRACEPARENT).map_or(&[], |it| it.as_bytes()));
