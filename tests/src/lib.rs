@@ -5,6 +5,7 @@
 pub mod binary;
 pub mod codec;
 pub mod collector;
+pub mod cores;
 pub mod eventually;
 pub mod exact_http;
 pub mod github;

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{eventually, secrets_at_rest};
+use crate::{cores, eventually, secrets_at_rest};
 
 pub struct Server {
     directory: Directory,
@@ -20,6 +20,8 @@ pub struct Server {
     flags: Vec<String>,
     /// A command that executes the server, which is given to it as arguments. Empty if there is none.
     wrapper: Vec<String>,
+    /// The only cores that the process may use. Empty: all of them.
+    cores: Vec<usize>,
     process: Option<Child>,
     /// `http://127.0.0.1:port` of the query side.
     pub query: String,
@@ -95,22 +97,36 @@ impl Server {
         Self::new(&[], Some(data_dir), wrapper).await
     }
 
+    /// Starts on these cores only, with the given data directory if there is one.
+    pub async fn up_on_cores(cores: &[usize], data_dir: Option<&Path>) -> Self {
+        let mut server = Self::prepared(&[], data_dir, &[]);
+        server.cores = cores.to_vec();
+        server.start().await;
+        server
+    }
+
     async fn new(flags: &[&str], data_dir: Option<&Path>, wrapper: &[&str]) -> Self {
+        let mut server = Self::prepared(flags, data_dir, wrapper);
+        server.start().await;
+        server
+    }
+
+    /// A server that has not been started yet.
+    fn prepared(flags: &[&str], data_dir: Option<&Path>, wrapper: &[&str]) -> Self {
         let directory = TempDir::new().expect("the temporary directory is writable");
         let data_dir = data_dir.map_or_else(|| directory.path().join("data"), Path::to_owned);
         let flags = flags.iter().map(ToString::to_string).collect();
         let directory = Directory(Some(directory));
-        let mut server = Self {
+        Self {
             directory,
             data_dir,
             flags,
             wrapper: wrapper.iter().map(ToString::to_string).collect(),
+            cores: Vec::new(),
             process: None,
             query: String::new(),
             ingest: String::new(),
-        };
-        server.start().await;
-        server
+        }
     }
 
     fn path(&self) -> &Path {
@@ -188,7 +204,8 @@ impl Server {
             std::fs::remove_file(&ready).expect("the ready file can be removed");
         }
         let mut command = self.command();
-        self.process = Some(command.arg("--ready-file").arg(&ready).spawn().expect("the binary starts"));
+        command.arg("--ready-file").arg(&ready);
+        self.process = Some(cores::spawn(&mut command, &self.cores).expect("the binary starts"));
         let addresses = eventually("the server announces its addresses", async || {
             self.check_alive();
             let text = std::fs::read_to_string(&ready).map_err(|error| error.to_string())?;
