@@ -1,6 +1,6 @@
 //! End-to-end ingestion: from the first frame until every point can be read.
 
-use std::{borrow::Borrow, time::Instant};
+use std::{borrow::Borrow, sync::Arc, time::Instant};
 
 use matyan_proto::ingest::v1::{Event, FinishRun, IngestionBatch, event::Kind};
 use matyan_tests::{
@@ -17,21 +17,31 @@ use crate::{
 
 const CONNECTIONS: usize = 8;
 
+/// Metrics of each connection.
+const SERIES: usize = 4;
+
+/// Points of a binary batch.
+const POINTS: usize = 2_000;
+
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
-    for (per_frame, frames, budget) in [(100, 2_000, 1.2e6), (10, 8_000, 170e3), (1, 8_000, 21e3)] {
+    for (per_frame, count, budget) in [(100, 2_000, 1.2e6), (10, 8_000, 170e3), (1, 8_000, 21e3)] {
         let work = format!(
             "WebSocket JSON, {CONNECTIONS} connections, {per_frame} messages a frame, until readable"
         );
-        let frames = frames / scale;
+        let count = count / scale;
         table
             .row(&work, Budget::AtLeast(budget), Unit::PerSecond("points"), async || {
-                json(frames, per_frame).await
+                let texts = frames(count, per_frame);
+                json(&Server::up().await, CONNECTIONS, texts, per_frame).await
             })
             .await;
     }
     let work = format!("binary WebSocket, {CONNECTIONS} connections, 2,000 points a batch, until readable");
     table
-        .row(&work, Budget::AtLeast(7e6), Unit::PerSecond("points"), async || binary(1_000 / scale).await)
+        .row(&work, Budget::AtLeast(7e6), Unit::PerSecond("points"), async || {
+            let load = batches(1_000 / scale);
+            binary(&Server::up().await, CONNECTIONS, load).await
+        })
         .await;
 }
 
@@ -58,37 +68,48 @@ pub(crate) async fn points_readable(server: &Server, run: &str, points: u64) {
     .await;
 }
 
-async fn json(frames: usize, per_frame: usize) -> f64 {
-    let server = Server::up().await;
-    let texts: Vec<String> = load::json_frames(frames, per_frame, 4);
+/// Frames of a connection that sends JSON.
+pub(crate) fn frames(count: usize, per_frame: usize) -> Arc<Vec<String>> {
+    Arc::new(load::json_frames(count, per_frame, SERIES))
+}
+
+/// Sends the same frames over every connection, each to a run of its own. Returns points per second until readable.
+pub(crate) async fn json(
+    server: &Server,
+    connections: usize,
+    texts: Arc<Vec<String>>,
+    per_frame: usize,
+) -> f64 {
     let mut writers = Vec::new();
-    for connection in 0..CONNECTIONS {
+    for connection in 0..connections {
         writers.push(
             JsonWriter::connect(&server.ingest, &run_id(connection)).await.expect("the server listens"),
         );
     }
     let start = Instant::now();
-    let texts = std::sync::Arc::new(texts);
     let tasks: Vec<_> =
         writers.into_iter().map(|writer| tokio::spawn(send_all(writer, texts.clone()))).collect();
     for task in tasks {
         task.await.expect("a writer does not panic");
     }
-    until_readable(&server, CONNECTIONS, frames * per_frame, start).await
+    until_readable(server, connections, texts.len() * per_frame, start).await
 }
 
-async fn send_all(mut writer: JsonWriter, texts: std::sync::Arc<Vec<String>>) {
+async fn send_all(mut writer: JsonWriter, texts: Arc<Vec<String>>) {
     for text in texts.iter() {
         assert_eq!(writer.send_text(text.clone()).await, Ok(Ack::Ok));
     }
 }
 
-async fn binary(batches: usize) -> f64 {
-    const POINTS: usize = 2_000;
-    let server = Server::up().await;
-    let load = std::sync::Arc::new(load::binary_batches(batches, POINTS, 4));
+/// Batches of a connection.
+pub(crate) fn batches(count: usize) -> Arc<Vec<IngestionBatch>> {
+    Arc::new(load::binary_batches(count, POINTS, SERIES))
+}
+
+/// Sends the same batches over every connection, each to a run of its own. Returns points per second until readable.
+pub(crate) async fn binary(server: &Server, connections: usize, load: Arc<Vec<IngestionBatch>>) -> f64 {
     let mut writers = Vec::new();
-    for connection in 0..CONNECTIONS {
+    for connection in 0..connections {
         let mut writer = BinaryWriter::new(&run_id(connection));
         writer.connect(&server.ingest).await.expect("the server listens");
         writers.push(writer);
@@ -99,10 +120,10 @@ async fn binary(batches: usize) -> f64 {
     for task in tasks {
         task.await.expect("a writer does not panic");
     }
-    until_readable(&server, CONNECTIONS, batches * POINTS, start).await
+    until_readable(server, connections, load.len() * POINTS, start).await
 }
 
-pub(crate) async fn send_batches(writer: BinaryWriter, load: std::sync::Arc<Vec<IngestionBatch>>) {
+pub(crate) async fn send_batches(writer: BinaryWriter, load: Arc<Vec<IngestionBatch>>) {
     send_each(writer, load.iter()).await;
 }
 

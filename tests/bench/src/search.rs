@@ -31,7 +31,7 @@ pub(crate) type Client = SearchServiceClient<Channel>;
 pub(crate) const ALL: &str = "run.archived in (True, False)";
 
 /// A search, and the number of runs that it must find.
-struct Case {
+pub(crate) struct Case {
     name: &'static str,
     request: RunsRequest,
     finds: std::ops::RangeInclusive<usize>,
@@ -45,7 +45,7 @@ impl Case {
     }
 }
 
-struct Timing {
+pub(crate) struct Timing {
     first: f64,
     last: f64,
 }
@@ -92,7 +92,7 @@ fn budget(runs: u64, milliseconds: f64) -> Budget {
     if runs == 100_000 { Budget::AtMost(milliseconds) } else { Budget::None }
 }
 
-fn cases(runs: u64) -> Vec<Case> {
+pub(crate) fn cases(runs: u64) -> Vec<Case> {
     let of = |text: &str, limit, sort: &[SortField]| RunsRequest {
         query: Some(Query { text: text.to_owned(), ..Query::default() }),
         limit,
@@ -245,7 +245,7 @@ pub(crate) async fn measured<T>(
     Some(figures)
 }
 
-async fn search(client: &mut Client, case: &Case) -> Timing {
+pub(crate) async fn search(client: &mut Client, case: &Case) -> Timing {
     let start = Instant::now();
     let mut messages = client.runs(case.request.clone()).await.expect("the stream starts").into_inner();
     let mut found = 0;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use matyan_proto::ingest::v1::IngestionBatch;
 use matyan_tests::{
     Server,
     binary::BinaryWriter,
@@ -9,47 +10,79 @@ use matyan_tests::{
 };
 
 use crate::{
-    ingest::{send_batches, until_readable},
+    ingest::{run_id, send_batches, until_readable},
     load,
     table::{Budget, Table, Unit},
 };
 
 const SERIES: usize = 10_000;
 
+/// Connections that write the series of JSON rows.
+const CONNECTIONS: usize = 8;
+const PER_FRAME: usize = 100;
+/// Series of each of them, in whole frames.
+const SHARE: usize = SERIES / CONNECTIONS / PER_FRAME * PER_FRAME;
+
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
     let work = "10,000 series × 1 point a step, binary, until readable";
     table
-        .row(work, Budget::AtLeast(1_000.0), Unit::PerSecond("steps"), async || binary(400 / scale).await)
+        .row(work, Budget::AtLeast(1_000.0), Unit::PerSecond("steps"), async || {
+            let load = batches(400 / scale);
+            binary(&Server::up().await, 1, load).await
+        })
         .await;
     let work = "10,000 series × 1 point a step, JSON over 8 connections, until readable";
-    table.row(work, Budget::AtLeast(250.0), Unit::PerSecond("steps"), async || json(120 / scale).await).await;
+    table
+        .row(work, Budget::AtLeast(250.0), Unit::PerSecond("steps"), async || {
+            let texts = frames(120 / scale);
+            json(&Server::up().await, 1, texts).await
+        })
+        .await;
 }
 
-async fn binary(steps: usize) -> f64 {
-    let server = Server::up().await;
-    let load = Arc::new(load::wide_batches(steps, SERIES));
-    let mut writer = BinaryWriter::new("bench-0");
-    writer.connect(&server.ingest).await.expect("the server listens");
-    let start = Instant::now();
-    send_batches(writer, load).await;
-    until_readable(&server, 1, steps * SERIES, start).await / SERIES as f64
+/// Batches of a run with a point of each series at every step.
+pub(crate) fn batches(steps: usize) -> Arc<Vec<IngestionBatch>> {
+    Arc::new(load::wide_batches(steps, SERIES))
 }
 
-/// Each connection writes its share of the series, in frames of 100 messages.
-async fn json(steps: usize) -> f64 {
-    const CONNECTIONS: usize = 8;
-    const PER_FRAME: usize = 100;
-    let share = SERIES / CONNECTIONS / PER_FRAME * PER_FRAME;
-    let server = Server::up().await;
-    let texts = Arc::new(load::json_frames(steps * share / PER_FRAME, PER_FRAME, share));
+/// Writes the same steps to some runs, each over a connection of its own. Returns steps per second until readable, of
+/// all runs together.
+pub(crate) async fn binary(server: &Server, runs: usize, load: Arc<Vec<IngestionBatch>>) -> f64 {
     let start = Instant::now();
-    let tasks: Vec<_> = (0..CONNECTIONS)
+    let tasks: Vec<_> = (0..runs)
+        .map(|run| {
+            let load = load.clone();
+            let base = server.ingest.clone();
+            tokio::spawn(async move {
+                let mut writer = BinaryWriter::new(&run_id(run));
+                writer.connect(&base).await.expect("the server listens");
+                send_batches(writer, load).await;
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("a writer does not panic");
+    }
+    until_readable(server, runs, load.len() * SERIES, start).await / SERIES as f64
+}
+
+/// Frames of a connection that writes its share of the series.
+pub(crate) fn frames(steps: usize) -> Arc<Vec<String>> {
+    Arc::new(load::json_frames(steps * SHARE / PER_FRAME, PER_FRAME, SHARE))
+}
+
+/// Writes 10,000 series some times, each time over eight connections that write the same frames to runs of their own.
+/// Returns steps per second until readable, of all 10,000 series.
+pub(crate) async fn json(server: &Server, times: usize, texts: Arc<Vec<String>>) -> f64 {
+    let connections = times * CONNECTIONS;
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..connections)
         .map(|connection| {
             let texts = texts.clone();
             let base = server.ingest.clone();
             tokio::spawn(async move {
                 let mut writer =
-                    JsonWriter::connect(&base, &format!("bench-{connection}")).await.expect("listening");
+                    JsonWriter::connect(&base, &run_id(connection)).await.expect("the server listens");
                 for text in texts.iter() {
                     assert_eq!(writer.send_text(text.clone()).await, Ok(Ack::Ok));
                 }
@@ -59,5 +92,5 @@ async fn json(steps: usize) -> f64 {
     for task in tasks {
         task.await.expect("a writer does not panic");
     }
-    until_readable(&server, CONNECTIONS, steps * share, start).await / SERIES as f64
+    until_readable(server, connections, texts.len() * PER_FRAME, start).await / SERIES as f64
 }

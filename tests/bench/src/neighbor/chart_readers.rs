@@ -6,19 +6,17 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use matyan_proto::series::v1::{BucketsRequest, RunSelection, series_service_client::SeriesServiceClient};
+use matyan_proto::series::v1::BucketsRequest;
 use matyan_tests::{Server, eventually};
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
 
 use crate::{
-    latency, load_threads,
-    project::{self, Content, SERIES, run_id},
+    charts, latency, load_threads,
+    project::{self, Content},
     table::{Budget, Table, Unit},
 };
 
 const CLIENTS: usize = 8;
-const PIXELS: u32 = 500;
 
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
     let names = ["alone", "next to 8 clients of charts", "ratio of charts to alone"]
@@ -59,9 +57,8 @@ impl ChartReaders {
         let done = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for _ in 0..CLIENTS {
-            let endpoint = Channel::from_shared(server.query.clone()).expect("the base is a URL");
-            let channel = endpoint.connect().await.expect("the server listens");
-            tasks.spawn(read_repeatedly(channel, request(runs), done.clone()));
+            let client = charts::connect(server).await;
+            tasks.spawn(read_repeatedly(client, charts::request(0..runs), done.clone()));
         }
         eventually("all clients have charts", async || match done.load(Ordering::Relaxed) {
             enough if enough >= CLIENTS => Ok(()),
@@ -78,22 +75,11 @@ impl ChartReaders {
     }
 }
 
-fn request(runs: u64) -> BucketsRequest {
-    let selection = |index| RunSelection {
-        run_id: run_id(index),
-        numbers: (0..SERIES).collect(),
-        ..RunSelection::default()
-    };
-    BucketsRequest { runs: (0..runs).map(selection).collect(), pixels: PIXELS, ..BucketsRequest::default() }
-}
-
 /// Counts in `done` once it has its first charts.
-async fn read_repeatedly(channel: Channel, request: BucketsRequest, done: Arc<AtomicUsize>) {
-    let mut client = SeriesServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+async fn read_repeatedly(mut client: charts::Client, request: BucketsRequest, done: Arc<AtomicUsize>) {
     let mut is_first = true;
     loop {
-        let mut pieces = client.buckets(request.clone()).await.expect("the stream starts").into_inner();
-        while pieces.message().await.expect("the stream continues").is_some() {}
+        charts::read(&mut client, &request).await;
         if std::mem::take(&mut is_first) {
             done.fetch_add(1, Ordering::Relaxed);
         }
