@@ -7,6 +7,7 @@
 mod access;
 mod chart;
 mod charts;
+mod cores;
 mod crafted_run;
 mod deleted;
 mod disk;
@@ -30,11 +31,16 @@ mod sweeps;
 mod table;
 mod wide;
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Parser, Subcommand};
+use cores::Curve;
 use project::Content;
 use table::Table;
+use tokio::runtime::Builder;
+
+/// Threads of the generator, unless the user chooses another number.
+const THREADS: usize = 2;
 
 /// Prints the budget table: work, budget, measured.
 #[derive(Parser)]
@@ -48,6 +54,12 @@ struct Options {
     /// A tenth of the load, to check that everything works.
     #[arg(long)]
     quick: bool,
+    /// Threads of the generator of the load: 2 by default, and one for each of its cores with `--cores`
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+    /// Print throughput by cores instead: the server on 1, 2, 4, 8 … cores, and the generator on the others
+    #[arg(long)]
+    cores: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -70,9 +82,27 @@ enum Command {
     Scale(scale::Options),
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
+fn main() {
     let options = Options::parse();
+    if options.cores {
+        let scale = options.scale();
+        let Options { only, runs, threads, .. } = options;
+        return Curve { only, runs, scale, threads }.print();
+    }
+    let threads = options.threads.map_or(THREADS, NonZeroUsize::get);
+    let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    runtime.expect("the system has threads").block_on(print(options));
+}
+
+impl Options {
+    /// Divisor of the load.
+    fn scale(&self) -> usize {
+        if self.quick { 10 } else { 1 }
+    }
+}
+
+async fn print(options: Options) {
+    let scale = options.scale();
     match options.command {
         Some(Command::Generate { runs, points, seed, directory }) => {
             return project::generate(Content { runs, points, seed }, &directory).await;
@@ -82,7 +112,6 @@ async fn main() {
     }
     let machine = machine::Machine::measure();
     println!("{}", machine.describe());
-    let scale = if options.quick { 10 } else { 1 };
     let mut table = Table::new(options.only, options.runs);
     ingest::rows(&mut table, scale).await;
     latency::rows(&mut table, &machine, scale).await;

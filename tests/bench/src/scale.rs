@@ -82,7 +82,7 @@ impl Growth {
 }
 
 /// Three digits, and no fraction for large figures.
-fn significant(figure: f64) -> String {
+pub(crate) fn significant(figure: f64) -> String {
     match figure {
         _ if figure >= 1_000.0 => count(figure as u64),
         _ if figure >= 100.0 => format!("{figure:.0}"),
@@ -92,7 +92,7 @@ fn significant(figure: f64) -> String {
 }
 
 /// A number with separators, rounded to three digits.
-fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let unit = 10_u64.pow(number.checked_ilog10().unwrap_or(0).saturating_sub(2));
     let digits = ((number + unit / 2) / unit * unit).to_string();
     let groups = digits.as_bytes().rchunks(3).rev();

@@ -32,7 +32,7 @@ pub(crate) const ALL: &str = "run.archived in (True, False)";
 
 /// A search, and the number of runs that it must find.
 pub(crate) struct Case {
-    name: &'static str,
+    pub(crate) name: &'static str,
     request: RunsRequest,
     finds: std::ops::RangeInclusive<usize>,
     first: Budget,
