@@ -2,7 +2,7 @@
 # the web UI has its packages and its build in ui/, ignored by git, as its tools expect them there.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t tarball install-test ui test check lint lint-deploy format python-check ui-check tidy clippy doc check-up proto proto-baseline deny hooks downloads build unit brokers kafka clouds chromium system sdk sdk-installed adapters importers mlflow examples ui-build ui-embedded ui-test browser bench bench-sdk soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t tarball install-test ui test check lint lint-deploy format python-check ui-check tidy clippy doc check-up proto proto-baseline deny hooks downloads build unit brokers kafka clouds chromium system sdk sdk-installed adapters importers mlflow examples ui-build ui-embedded ui-test browser bench bench-sdk limits soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -706,9 +706,14 @@ $(PEERS_STAMP):
 	$(VENV)/bin/pip $(PIP_INSTALL) --requirement $(call pip-list,peers,$(PEERS_LIST))
 	touch $@
 
-bench: kafka ui-embedded ## Print the budget table with the figures of this machine (ARGS="--only text", ARGS=--quick)
+bench: kafka ui-embedded ## Print the budget table with the figures of this machine (ARGS="--only text", ARGS=--quick, ARGS=--cores)
 	cargo build --release --quiet -p matyan -p matyan-bench
 	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench $(ARGS)
+
+# One project with as much of everything as the disk of TMPDIR allows.
+limits: ## Print W&B's recommended limits next to what this machine reaches (ARGS="--runs 100000 --steps 5000000 --metrics 1000000 --seconds 20")
+	cargo build --release --quiet -p matyan -p matyan-bench
+	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench limits $(ARGS)
 
 .PHONY: bench-ui
 bench-ui: build chromium ui-build $(SDK_STAMP) $(UI_DIR) ## Print what charts, 100,000 runs, an hour of work and Aim's UI cost in Chromium (MATYAN_RUNS=… MATYAN_FOLLOW_MINUTES=60)
@@ -812,4 +817,4 @@ SCALE_PLOT ?= $(CACHE)/scaling.svg
 
 soak-scale:
 	cargo build --release --quiet -p matyan -p matyan-bench
-	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench scale --plot $(SCALE_PLOT)
+	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench scale --plot $(SCALE_PLOT) $(ARGS)

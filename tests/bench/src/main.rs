@@ -16,6 +16,7 @@ mod first_page;
 mod ingest;
 mod kafka;
 mod latency;
+mod limits;
 mod load;
 mod load_threads;
 mod machine;
@@ -80,6 +81,8 @@ enum Command {
     },
     /// Print the cost of a project at each doubling of its points and of its runs
     Scale(scale::Options),
+    /// Print the limits up to which W&B recommends a project, next to goals and to what this machine reaches
+    Limits(limits::Options),
 }
 
 fn main() {
@@ -108,6 +111,7 @@ async fn print(options: Options) {
             return project::generate(Content { runs, points, seed }, &directory).await;
         }
         Some(Command::Scale(options)) => return scale::run(options).await,
+        Some(Command::Limits(options)) => return limits::run(options).await,
         None => {}
     }
     let machine = machine::Machine::measure();

@@ -2,7 +2,7 @@
 //! Markdown tables and a plot. Each doubling continues with the server of the previous doubling.
 
 mod plot;
-mod points;
+pub(crate) mod points;
 pub(crate) mod runs;
 
 use std::path::PathBuf;

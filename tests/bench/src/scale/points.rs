@@ -35,7 +35,7 @@ const RUNS: u64 = 8;
 /// Metrics of each of them.
 const SERIES: usize = 50;
 const POINTS_A_BATCH: usize = 10_000;
-const LONG_RUN: &str = "long";
+pub(crate) const LONG_RUN: &str = "long";
 const PIXELS: u32 = 1_000;
 
 pub(super) async fn grow(sizes: &[u64]) -> Growth {
@@ -105,7 +105,7 @@ async fn write_runs(server: &Server, size: u64, steps: u64) -> u64 {
 }
 
 /// Writes a point of each series at each of the steps.
-async fn write(base: String, run: String, steps: Range<u64>, series: usize, finish: bool) {
+pub(crate) async fn write(base: String, run: String, steps: Range<u64>, series: usize, finish: bool) {
     let mut writer = BinaryWriter::new(&run);
     writer.connect(&base).await.expect("the server listens");
     let steps = steps.start.cast_signed()..steps.end.cast_signed();
@@ -122,6 +122,15 @@ async fn write(base: String, run: String, steps: Range<u64>, series: usize, fini
     send_each(writer, [define].into_iter().chain(points).chain(finish)).await;
 }
 
+/// A chart of some steps of the long series.
+pub(crate) fn chart_request(steps: Range<u64>) -> BucketsRequest {
+    let key = SeriesKey { name: "metric_0".into(), context: r#"{"subset": "train"}"#.into() };
+    let run = RunSelection { run_id: LONG_RUN.into(), keys: vec![key], ..RunSelection::default() };
+    let [start, stop] = [steps.start, steps.end].map(|step| Some(step.cast_signed()));
+    let steps = Some(StepRange { start, stop });
+    BucketsRequest { runs: vec![run], pixels: PIXELS, steps, ..BucketsRequest::default() }
+}
+
 struct Charts(SeriesServiceClient<Channel>);
 
 impl Charts {
@@ -134,11 +143,7 @@ impl Charts {
 
     /// Time until a chart of some steps of the long series is read.
     async fn milliseconds(&mut self, steps: Range<u64>) -> f64 {
-        let key = SeriesKey { name: "metric_0".into(), context: r#"{"subset": "train"}"#.into() };
-        let run = RunSelection { run_id: LONG_RUN.into(), keys: vec![key], ..RunSelection::default() };
-        let [start, stop] = [steps.start, steps.end].map(|step| Some(step.cast_signed()));
-        let steps = Some(StepRange { start, stop });
-        let request = BucketsRequest { runs: vec![run], pixels: PIXELS, steps, ..BucketsRequest::default() };
+        let request = chart_request(steps);
         let start = Instant::now();
         let mut pieces = self.0.buckets(request).await.expect("the stream starts").into_inner();
         let mut buckets = 0;

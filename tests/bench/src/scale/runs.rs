@@ -1,6 +1,6 @@
 //! Runs: each with 20 params and the last values of five metrics.
 
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
 use matyan_proto::{
     common::v1::SeriesKey,
@@ -42,8 +42,10 @@ const OUTSTANDING: u64 = 4;
 const METRICS: usize = 5;
 const FLOATS: usize = 14;
 /// Runs of each value of the param `shard`.
-const SHARD: u64 = 100;
+pub(crate) const SHARD: u64 = 100;
 const GROUPS: u64 = 16;
+/// Runs of a page.
+pub(crate) const PAGE: u32 = 50;
 /// Repetitions of a search, after a first one.
 const SEARCHES: usize = 9;
 
@@ -78,22 +80,32 @@ async fn connect(base: &str) -> Channel {
 }
 
 pub(crate) async fn create(server: &Server, from: u64, to: u64) {
+    publish_each(server, from..to, run).await;
+}
+
+/// Publishes the request of each index over several connections, each with several calls outstanding.
+pub(crate) async fn publish_each(server: &Server, indexes: Range<u64>, request: fn(u64) -> PublishRequest) {
     let mut writers = JoinSet::new();
     for _ in 0..CONNECTIONS {
         let channel = connect(&server.ingest).await;
         for _ in 0..OUTSTANDING {
-            let first = from + writers.len() as u64;
+            let first = indexes.start + writers.len() as u64;
+            let end = indexes.end;
             let channel = channel.clone();
             writers.spawn(async move {
                 let mut client = IngestServiceClient::new(channel);
-                for index in (first..to).step_by((CONNECTIONS * OUTSTANDING) as usize) {
-                    let published = client.publish(run(index)).await.expect("the server takes the run");
+                for index in (first..end).step_by((CONNECTIONS * OUTSTANDING) as usize) {
+                    let published = client.publish(request(index)).await.expect("the server takes the run");
                     assert_eq!(published.into_inner().rejected_items, 0);
                 }
             });
         }
     }
     writers.join_all().await;
+}
+
+pub(crate) fn run_id(index: u64) -> String {
+    format!("scale{index:027x}")
 }
 
 fn run(index: u64) -> PublishRequest {
@@ -109,11 +121,7 @@ fn run(index: u64) -> PublishRequest {
         // The step differs between runs, and so does the value.
         ..load::binary_batch(index.cast_signed(), 1, METRICS)
     };
-    PublishRequest {
-        run_id: format!("scale{index:027x}"),
-        batch: batch.encode_to_vec().into(),
-        ..PublishRequest::default()
-    }
+    PublishRequest { run_id: run_id(index), batch: batch.encode_to_vec().into(), ..PublishRequest::default() }
 }
 
 fn params(index: u64) -> Map {
@@ -142,22 +150,30 @@ type Client = SearchServiceClient<Channel>;
 
 /// Milliseconds of a page of the table of runs, sorted by a metric.
 pub(crate) async fn page(client: &mut Client, position: u64) -> f64 {
+    search(client, page_request(position), PAGE as usize).await
+}
+
+/// A page of the table of runs, sorted by a metric.
+pub(crate) fn page_request(position: u64) -> RunsRequest {
     let parts =
         RunParts { props: true, param_paths: vec![param("seed"), param("rate_00")], ..RunParts::default() };
     let key = SeriesKey { name: "metric_3".into(), context: r#"{"subset": "train"}"#.into() };
     let value = MetricValue::Last.into();
     let sort = vec![Sort { by: Some(By::Metric(key)), metric_value: value, ..Sort::default() }];
     let parts = Some(parts);
-    let request = RunsRequest { limit: 50, count: true, position, sort, parts, ..RunsRequest::default() };
-    search(client, request, 50).await
+    RunsRequest { limit: PAGE, count: true, position, sort, parts, ..RunsRequest::default() }
 }
 
 /// Milliseconds of a search that an index answers.
 async fn shard(client: &mut Client) -> f64 {
-    let query = Query { text: "run.hparams.shard == 3".into(), ..Query::default() };
+    search(client, shard_request(3), SHARD as usize).await
+}
+
+/// A search for the runs of a shard.
+pub(crate) fn shard_request(shard: u64) -> RunsRequest {
+    let query = Query { text: format!("run.hparams.shard == {shard}"), ..Query::default() };
     let parts = RunParts { props: true, ..RunParts::default() };
-    let request = RunsRequest { query: Some(query), parts: Some(parts), ..RunsRequest::default() };
-    search(client, request, SHARD as usize).await
+    RunsRequest { query: Some(query), parts: Some(parts), ..RunsRequest::default() }
 }
 
 async fn search(client: &mut Client, request: RunsRequest, finds: usize) -> f64 {
@@ -173,13 +189,18 @@ async fn search(client: &mut Client, request: RunsRequest, finds: usize) -> f64 
 
 /// Milliseconds of groups of all runs by a param, with the mean of another.
 async fn groups(client: &mut Client, runs: u64) -> f64 {
-    let by = GroupBy { by: Some(group_by::By::Param(param("layers"))), ..GroupBy::default() };
-    let mean = Aggregate { of: Some(aggregate::Of::Param(param("rate_03"))), ..Aggregate::default() };
-    let request = GroupsRequest { by: vec![by], aggregates: vec![mean], ..GroupsRequest::default() };
+    let request = groups_request();
     let start = Instant::now();
     let found = client.groups(request).await.expect("the groups are read").into_inner();
     assert_eq!(found.run_count, runs, "every run is in a group");
     start.elapsed().as_secs_f64() * 1e3
+}
+
+/// Groups of all runs by a param, with the mean of another.
+pub(crate) fn groups_request() -> GroupsRequest {
+    let by = GroupBy { by: Some(group_by::By::Param(param("layers"))), ..GroupBy::default() };
+    let mean = Aggregate { of: Some(aggregate::Of::Param(param("rate_03"))), ..Aggregate::default() };
+    GroupsRequest { by: vec![by], aggregates: vec![mean], ..GroupsRequest::default() }
 }
 
 /// The median of repetitions, after a first one.
