@@ -249,11 +249,12 @@ test('titles of axes do not overlap on a phone', async () => {
 
 test('the legend of a scatter plot is whole on a phone', async () => {
   await site.visit(
-    '/params?view=scatter',
+    '/params?view=scatter&sx=param:hparams.lr',
     async visit => {
       const { page } = visit;
       await page.waitForSelector('circle.dot');
       const parts = page.locator('.scatter [role=status] span');
+      await parts.first().waitFor();
       const plot = (await page.locator('.scatter .plot').boundingBox())!;
       for (const part of await parts.all()) {
         const box = (await part.boundingBox())!;

@@ -349,6 +349,7 @@ def test_images_and_artifacts(run, tmp_path):
     ]
     assert len(run.get_artifact("files/sub/weights.bin")) == 3_000_000
     paths = run.download_artifacts(tmp_path / "target")
+    assert len(paths) == 2
     assert all(path.exists() for path in paths)
     with pytest.raises(errors.NotFoundError):
         run.get_artifact("missing")

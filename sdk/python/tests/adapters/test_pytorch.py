@@ -41,11 +41,15 @@ def test_types_without_a_counterpart_in_numpy_are_converted() -> None:
 def test_a_failure_does_not_reach_the_training() -> None:
     from matyan_client.adapters.pytorch import track_params_dists
 
+    tracked: list[str] = []
+
     class BrokenRun:
-        def track(self, *_args: object, **_kwargs: object) -> None:
+        def track(self, *_args: object, name: str, **_kwargs: object) -> None:
+            tracked.append(name)
             raise OSError("disk full")
 
     track_params_dists(torch.nn.Sequential(torch.nn.Linear(1, 1)), BrokenRun())
+    assert tracked == ["0.Linear"]
 
 
 class TestLightning:

@@ -173,5 +173,6 @@ async fn vectors_matyanql_through_the_backend() {
         }
     }
     println!("{count} vectors");
+    assert!(count > 0);
     assert!(wrong.is_empty(), "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
