@@ -28,8 +28,7 @@ const WRITERS_PER_KIND: usize = 4;
 /// Room for the initial files of both engines, and some data.
 const DISK_BYTES: u64 = 120 << 20;
 
-/// Time for which the disk stays full after the server has noticed: long enough to retry and
-/// fail again.
+/// Time that the disk stays full after the server has noticed: long enough for a retry to fail, too.
 const FULL: Duration = Duration::from_secs(3);
 
 /// Fills the disk. Returns the total size of the filler file.
@@ -83,15 +82,16 @@ async fn nothing_is_lost_when_the_disk_is_full(disk: &SmallDisk) {
     assert!(server.terminate().await.success(), "{}", server.log());
 }
 
-/// Calls that wait for the log, each on a connection of its own: many times the memory for bodies.
+/// Calls that wait for the log, each on its own connection. Together they need many times the memory for
+/// bodies.
 const CALLS: usize = 48;
 const CALL_BYTES: usize = 15 << 20;
 const RECORD_BYTES: usize = 10_000;
 
-/// Upper bound for the memory of the server. All calls are half as much again.
+/// Upper bound for the memory of the server. The calls together are half as large again.
 const WAITING_BOUND: u64 = 512 << 20;
 
-/// The memory of the server has stopped growing if it grows by less in this time.
+/// The server's memory counts as stable if it grows by less than this number of bytes in this time.
 const SETTLED: (Duration, u64) = (Duration::from_secs(1), 1 << 20);
 
 fn large_call() -> PublishRequest {
@@ -121,7 +121,7 @@ async fn memory_is_bounded_while_large_calls_wait(disk: &SmallDisk) {
         calls.spawn(async move { client.publish(request).await });
     }
     let mut last = fresh;
-    eventually("the server has taken what it takes", async || {
+    eventually("the server's memory stops growing", async || {
         tokio::time::sleep(SETTLED.0).await;
         let now = server.memory("VmRSS");
         let grown = now.saturating_sub(std::mem::replace(&mut last, now));

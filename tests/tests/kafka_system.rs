@@ -1,11 +1,10 @@
-//! The whole system over a real Apache Kafka with injected failures. Each scene has its own
-//! topics. Acknowledged data is wait_for_count: nothing is lost or duplicated, order is kept, and the
-//! lag returns to zero. `MATYAN_KAFKA_ROUNDS` and `MATYAN_KAFKA_PAUSE_SECONDS` make the scenes
-//! longer.
+//! The whole system over a real Apache Kafka with injected failures. Each scene has its own topics.
+//! Acknowledged data is counted: nothing is lost or duplicated, order is kept, and the lag returns to zero.
+//! `MATYAN_KAFKA_ROUNDS` and `MATYAN_KAFKA_PAUSE_SECONDS` make the scenes longer.
 //!
-//! All scenes share one broker; those that kill it use it exclusively. Without a broker all are
-//! ignored, unless `REQUIRE=kafka` is set; those with separate services are ignored without a
-//! FoundationDB, unless `REQUIRE=fdb` is set.
+//! All scenes share one broker; scenes that kill it use it exclusively. Without a broker all scenes are
+//! ignored, unless `REQUIRE=kafka` is set. Scenes with separate services are ignored without FoundationDB,
+//! unless `REQUIRE=fdb` is set.
 
 #![expect(clippy::print_stdout, reason = "prints the counts, and the seed that reproduces a run")]
 

@@ -1,5 +1,5 @@
-//! Twenty clients ask for as much computation as a query may take, and leave: the server stops computing
-//! for them.
+//! Twenty clients start searches as expensive as the server permits, and disconnect: the server stops
+//! evaluating the searches.
 
 use matyan_proto::search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient};
 use matyan_tests::{
@@ -13,8 +13,8 @@ use tonic::transport::Channel;
 const RUNS: usize = 200;
 const CLIENTS: usize = 20;
 
-/// Searches after the clients have left. Between two slices of theirs, each query that is still evaluated has
-/// its turn.
+/// Number of searches after the clients have left. Between two slices of such a search, each abandoned query
+/// that is still evaluated has its turn.
 const LATER: usize = 20;
 
 /// Takes most of the steps that a query may take for one run, and matches none.
@@ -39,7 +39,7 @@ async fn found(client: &mut Client, text: &str) -> usize {
     found
 }
 
-/// Slices of queries that the server has begun to evaluate.
+/// Number of slices of queries that the server has started to evaluate.
 async fn slices(server: &Server) -> u64 {
     let metrics = reqwest::get(format!("{}/metrics/", server.query)).await.expect("the server answers");
     let text = metrics.text().await.expect("metrics are text");
@@ -67,7 +67,7 @@ async fn rule_45_abandoned_queries_are_not_evaluated_further() {
     let before = slices(&server).await;
     assert_eq!(found(&mut client, SHORT_QUERY).await, RUNS);
     let of_short_query = slices(&server).await - before;
-    assert!(of_short_query > 0, "its slices and those of others take turns");
+    assert!(of_short_query > 0, "a query is evaluated in at least one slice");
 
     let mut searches = JoinSet::new();
     for _ in 0..CLIENTS {
@@ -90,7 +90,8 @@ async fn rule_45_abandoned_queries_are_not_evaluated_further() {
         assert!(ended.expect_err("a search ends only when it is abandoned").is_cancelled());
     }
 
-    // The end of each query and this search follow one another on the same connection.
+    // This search uses the connection of the abandoned searches, so the server has seen them end before it
+    // starts.
     assert_eq!(found(&mut client, SHORT_QUERY).await, RUNS);
     let left = slices(&server).await;
     for _ in 0..LATER {
@@ -98,5 +99,5 @@ async fn rule_45_abandoned_queries_are_not_evaluated_further() {
     }
     let begun = slices(&server).await - left - LATER as u64 * of_short_query;
     println!("{begun} slices of {CLIENTS} queries after their clients have left");
-    assert!(begun <= CLIENTS as u64, "{begun} slices: a query may begin one more");
+    assert!(begun <= CLIENTS as u64, "{begun} slices: each query may start at most one more");
 }

@@ -167,7 +167,7 @@ async fn rule_62_a_colleague_gets_a_role_in_one_project_and_loses_it() {
 }
 
 #[tokio::test]
-async fn an_invitation_names_what_it_lacks() {
+async fn an_invitation_warns_of_a_missing_project_and_a_local_address() {
     let server = Server::up_with(&["--access", "on"]).await;
     let operator = operator_token(&server.data_dir());
     // A browser would show nothing to the principal.
@@ -210,7 +210,7 @@ async fn a_revoked_role_takes_its_tokens_and_a_new_role_names_the_earlier_one() 
 }
 
 #[tokio::test]
-async fn an_owner_gives_others_roles_and_tokens_in_the_own_project_only() {
+async fn an_owner_gives_others_roles_and_tokens_in_their_own_project_only() {
     let server = Server::up_with(&["--access", "on"]).await;
     let operator = operator_token(&server.data_dir());
     for project in ["speech", "vision"] {
@@ -303,7 +303,7 @@ async fn rule_62_an_open_server_grants_nothing() {
     assert!(generated.starts_with("mtk_"), "{generated}");
 }
 
-/// The entries that a principal sees, oldest first: call, what it was about, outcome and principal.
+/// The entries of the audit log that a principal sees, oldest first: call, subject, outcome and principal.
 fn audit(server: &Server, token: &str, words: &[&str]) -> Vec<[String; 4]> {
     let listed =
         stdout_of(server, token, &[&["access", "audit", "--json", "--limit", "0"][..], words].concat());
@@ -342,7 +342,7 @@ async fn rule_80_the_audit_log_says_who_signed_in_and_who_changed_rights() {
     }
     assert_eq!(status(&server, RUNS, Some(&unknown)).await, StatusCode::UNAUTHORIZED);
 
-    // An owner sees the own project only.
+    // An owner sees only their own project.
     let seen = audit(&server, &bo, &["--project", "speech"]);
     let expected = [
         ["access.v1.AccessService/Grant", "bo owner", "OK", "operator"],
@@ -355,7 +355,7 @@ async fn rule_80_the_audit_log_says_who_signed_in_and_who_changed_rights() {
         error_of(&server, Some(&bo), &[&["access", "audit"][..], words].concat());
     }
 
-    // Calls that need another role are written a moment later: this one, and that for the whole audit log.
+    // Denied calls are written a moment later: this call, and the earlier call for the whole audit log.
     error_of(&server, Some(&bo), &["access", "ls", "--everywhere"]);
     let denied = ["access.v1.AuditService/ListAllEntries", "access.v1.AccessService/ListAllGrants"];
     let denied = denied.map(|rpc| [rpc, "", "PERMISSION_DENIED", "bo"].map(str::to_owned));
@@ -428,14 +428,14 @@ async fn rule_83_an_invitation_is_a_link_that_signs_one_browser_in() {
     assert!(printed.starts_with(&format!("{}/p/speech/sign-in#mtl_", server.query)), "{printed}");
     assert_eq!(printed.lines().count(), 1, "{printed}");
     let secret = link_secret(&printed);
-    assert_eq!(status(&server, RUNS, Some(&secret)).await, StatusCode::UNAUTHORIZED, "it is no token");
+    assert_eq!(status(&server, RUNS, Some(&secret)).await, StatusCode::UNAUTHORIZED, "a link is not a token");
     let (signed_in, cookie) = sign_in(&server, &secret).await;
     let cookie = cookie.expect("a cookie");
     assert_eq!(signed_in, StatusCode::SEE_OTHER);
     let runs = format!("/p/speech{RUNS}");
     assert_eq!(browse(&server, &runs, &cookie, false).await, StatusCode::OK);
-    assert_eq!(browse(&server, RUNS, &cookie, false).await, StatusCode::NOT_FOUND, "it is for one project");
-    assert_eq!(sign_in(&server, &secret).await, (StatusCode::UNAUTHORIZED, None), "it was used");
+    assert_eq!(browse(&server, RUNS, &cookie, false).await, StatusCode::NOT_FOUND, "for its project only");
+    assert_eq!(sign_in(&server, &secret).await, (StatusCode::UNAUTHORIZED, None), "the link was used");
 
     // Another host name would be another server.
     let json = [&invite[..], &["--json", "--minutes", "1"]].concat();

@@ -166,7 +166,7 @@ fn edit(archive: &Path, file: &str, from: &str, to: &str) {
 
 type Damage = (&'static str, &'static str, fn(&Path));
 
-/// Damages of an archive with checksums, each with the file and the reason that the error must contain.
+/// Ways to damage an archive with checksums, each with the file and the reason that the error must contain.
 const SUMMED: &[Damage] = &[
     ("runs/r/sequences.jsonl", "has changed since the backup", |it| {
         edit(it, "runs/r/sequences.jsonl", "0.8414", "0.8415")
@@ -190,7 +190,7 @@ const SUMMED: &[Damage] = &[
     }),
 ];
 
-/// Damages of an archive without checksums, as another tool might write it.
+/// Ways to damage an archive without checksums, as another tool might write it.
 const UNSUMMED: &[Damage] = &[
     ("manifest.json", "not valid JSON", |it| fs::write(it.join("manifest.json"), "{").unwrap()),
     ("manifest.json", "format 2", |it| {
@@ -418,7 +418,7 @@ async fn a_run_deleted_during_a_backup_is_skipped() {
 
 /// A worker that reads the rest of a log creates runs that have only the records in it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_53_runs_that_are_others_than_those_of_the_archive_are_named() {
+async fn rule_53_runs_that_differ_from_those_of_the_archive_are_named() {
     let source = Server::up().await;
     log_run(&source, "whole", 20).await;
     log_run(&source, "half", 20).await;

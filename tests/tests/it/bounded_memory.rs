@@ -1,6 +1,6 @@
-//! Memory with a thousand idle connections, and fifty that send continuously without reading, with
-//! thousands that never end what they have begun to send, or with many that name ever more series: the server
-//! does not read what it cannot process, and keeps no more than it may.
+//! Memory with a thousand idle connections and fifty that send continuously without reading, with thousands
+//! that never finish what they have started to send, and with many that keep naming new series: the server
+//! does not read what it cannot process, and keeps no more than its limits permit.
 
 use std::{process::Command, sync::Arc, time::Duration};
 
@@ -103,8 +103,8 @@ fn batch(sequence: u64) -> StreamBatch {
     StreamBatch { sequence, batch: batch.encode_to_vec().into(), ..StreamBatch::default() }
 }
 
-/// The frames of a flooding connection as bytes. All connections send the same ones: one that had to make its
-/// frames while it sends would be slow, and lose its memory to the others.
+/// The frames of a flooding connection as bytes. All connections send the same frames: a connection that
+/// encoded its frames while sending would be slow, and lose its memory to the others.
 fn encoded_frames(frames: usize, is_json: bool) -> Arc<[Vec<u8>]> {
     if is_json {
         let encode =
@@ -156,7 +156,7 @@ impl FloodingClient {
         while self.acknowledged < self.frames.len() {
             match socket.next().await? {
                 Frame::Text(text) if text == r#"{"status":"ok","error":null}"# => self.acknowledged += 1,
-                // Also the error of a frame that was not stored in time.
+                // Any other response, such as the error of a frame that was not stored in time.
                 other => return Err(format!("{other:?}")),
             }
         }
@@ -273,26 +273,26 @@ async fn memory_is_bounded_with_many_idle_and_flooding_connections() {
     assert!(largest <= BOUND, "{} exceeds {}", megabytes(largest), megabytes(BOUND));
 }
 
-/// Upper bound for the memory of a server to which clients send nothing complete.
+/// Upper bound for the memory of a server whose clients send only incomplete frames and bodies.
 const UNFINISHED_BOUND: u64 = 512 << 20;
 
 const RUNS: usize = 1_000;
 const WATCHERS: usize = 100;
 
-/// Sizes of what clients begin to send.
+/// Sizes of the bodies and frames that clients start to send.
 const BODY_BYTES: usize = 8 << 20;
 const FRAME_SIZE: usize = 1 << 20;
-/// The part of it that they send.
+/// The number of bytes that clients send of each.
 const SENT_BYTES: usize = 600 << 10;
 
-/// Creates a run, and waits until that is in the log.
+/// Creates a run, and waits until its record is in the log.
 async fn create(ingest: &str, run_id: &str) {
     let mut socket = RawSocket::json(ingest, run_id).await;
     socket.send(Frame::text(create_run().to_string())).await.expect("the connection is open");
     assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
 }
 
-/// Begins to watch all runs, and returns once each was sent.
+/// Starts to watch all runs, and returns once each run was sent.
 async fn watch(query: String) -> Streaming<WatchResponse> {
     let endpoint = Channel::from_shared(query).expect("the address is a URL");
     let mut client = RunServiceClient::new(endpoint.connect().await.expect("the server listens"));
@@ -300,7 +300,7 @@ async fn watch(query: String) -> Streaming<WatchResponse> {
     let mut changes = client.watch(request).await.expect("the watch begins").into_inner();
     let mut sent = 0;
     loop {
-        let response = changes.message().await.expect("the watch continues").expect("it does not end");
+        let response = changes.message().await.expect("the watch continues").expect("the watch does not end");
         sent += response.changes.len();
         if response.snapshot_done {
             assert_eq!(sent, RUNS);
@@ -309,8 +309,8 @@ async fn watch(query: String) -> Streaming<WatchResponse> {
     }
 }
 
-/// Sends as many of these bytes as the server and the buffers of the system take, and returns their
-/// number. On a busy machine the server may end the connection before all are sent: others wait for its memory.
+/// Sends as many of these bytes as the server and the buffers of the system accept, and returns their number.
+/// On a busy machine the server may end the connection early, because others wait for its memory.
 async fn send_part(socket: &mut TcpStream, bytes: &[u8]) -> usize {
     let mut sent = 0;
     while sent < bytes.len()
@@ -321,7 +321,7 @@ async fn send_part(socket: &mut TcpStream, bytes: &[u8]) -> usize {
     sent
 }
 
-/// Begins a frame, and sends a part of it.
+/// Starts a frame, and sends a part of it.
 async fn begin_frame(mut socket: RawSocket, part: &[u8]) -> (RawSocket, usize) {
     let sent = send_part(socket.socket.get_mut(), part).await;
     (socket, sent)
@@ -396,17 +396,18 @@ async fn rule_45_memory_is_bounded_with_unfinished_bodies_and_frames_and_many_wa
     drop((watches, frames, bodies));
 }
 
-/// Sockets that name series, their frames, and the series in each: in total four times the bound for their names.
+/// Numbers of sockets that name series, of frames on each socket, and of series in each frame: in total four
+/// times the bound for names.
 const NAMING: usize = 64;
 const NAMING_FRAMES: usize = 8;
 const NAMES: usize = 125;
 const NAME_BYTES: usize = 8_000;
 
-/// Upper bound for the memory of a server to which they have sent them.
+/// Upper bound for the memory of the server after all sockets have named their series.
 const NAMED_BOUND: u64 = 512 << 20;
 
-/// Frames with points of series that have long names, as bytes. All sockets send the same ones: one that had to
-/// make its frames while it sends would be slow, and lose its memory to the others.
+/// Frames with points of series that have long names, as bytes. All sockets send the same frames: a socket
+/// that encoded its frames while sending would be slow, and lose its memory to the others.
 fn naming_frames() -> Arc<[Vec<u8>]> {
     let long = "x".repeat(NAME_BYTES);
     let named = |frame: usize, number: usize| {
@@ -421,7 +422,7 @@ fn naming_frames() -> Arc<[Vec<u8>]> {
     (0..NAMING_FRAMES).map(encode).collect()
 }
 
-/// Sends frames, and returns once all are in the log.
+/// Sends frames, and returns once all of them are in the log.
 async fn name_series(ingest: String, run_id: String, frames: Arc<[Vec<u8>]>) -> RawSocket {
     let mut socket = RawSocket::json(&ingest, &run_id).await;
     for frame in &*frames {
@@ -458,14 +459,14 @@ async fn rule_45_memory_is_bounded_with_many_dictionaries() {
     assert!(named <= NAMED_BOUND, "{} exceeds {}", megabytes(named), megabytes(NAMED_BOUND));
 }
 
-/// Most requests for the page of a run whose params are about as large as they may be.
+/// Maximum number of requests for the page of a run whose params are nearly as large as permitted.
 const UNREAD_ANSWERS: usize = 200;
 
-/// Refusals after which no more requests are sent: each takes ten seconds.
+/// Number of refusals after which no more requests are sent: each refusal takes ten seconds.
 const REFUSED_ANSWERS: usize = 3;
 const PARAM_BYTES: usize = 2_900_000;
 
-/// Upper bound for the memory of a server that has answered them.
+/// Upper bound for the memory of a server that has answered these requests.
 const UNREAD_BOUND: u64 = 512 << 20;
 
 /// Creates a run with two long params.
@@ -479,7 +480,7 @@ async fn create_large(ingest: &str, run_id: &str) {
     }
 }
 
-/// Asks for the page of a run, and reads nothing but the beginning of the answer.
+/// Asks for the page of a run, and reads only the beginning of the answer.
 async fn ask_for_run(query: &str, run_id: &str) -> (TcpStream, String) {
     let address = query.strip_prefix("http://").expect("the server listens without TLS");
     let mut socket = TcpStream::connect(address).await.expect("the server listens");
@@ -533,14 +534,14 @@ async fn rule_45_memory_is_bounded_with_many_answers_that_nobody_reads() {
     eventually("a large answer is sent", async || server.get(page).await.map(drop)).await;
 }
 
-/// Bodies that are begun: a few more than the memory of a port holds.
+/// Number of bodies that are started: a few more than fit in the memory of a port.
 const STALLED_BODIES: usize = HELD_BODIES + 4;
 
-/// As many of the largest frames, and as many bodies, as its memory holds.
+/// Numbers of the largest frames, and of bodies, that fit in the memory of a port.
 const HELD_FRAMES: usize = (128 << 20) / BATCH_BYTES;
 const HELD_BODIES: usize = (144 << 20) / BODY_BYTES;
 
-/// Begin of the response to a body that took too long.
+/// Start of the response to a body that took too long.
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408";
 
 /// The bytes that have arrived on a connection: `None` if it is open and there are none.
@@ -564,7 +565,8 @@ fn is_open(socket: &TcpStream) -> bool {
     }
 }
 
-/// Frames that are begun: more than the memory of a port would hold, if each took as much as the largest may need.
+/// Number of frames that are started: more than would fit in the memory of a port if each took as much as the
+/// largest frame.
 const STALLED_FRAMES: usize = 4 * HELD_FRAMES;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -580,7 +582,7 @@ async fn rule_88_a_frame_does_not_wait_for_stalled_ones() {
     socket.send(json_frame(0)).await.expect("the connection is open");
     assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
     let open = frames.iter().filter(|frame| is_open(frame.socket.get_ref()));
-    assert_eq!(open.count(), STALLED_FRAMES, "none of them had to make room");
+    assert_eq!(open.count(), STALLED_FRAMES, "no stalled frame had to make room");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,9 +16,8 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 const NAME: &str = "automatic";
 
-/// Values of the run's only series, whose steps the server assigns, once the given number of
-/// acknowledged ones is stored. Values of frames that were cut are negative, and may be stored
-/// as well.
+/// Values of the run's only series, whose steps the server assigns, once the given number of acknowledged
+/// values is stored. Frames that were cut have negative values, which may be stored as well.
 async fn values(reader: &Reader, run_id: &str, acknowledged: usize) -> Vec<f64> {
     let points = eventually("everything acknowledged is applied", async || {
         let points = reader.points(run_id, NAME, "").await.map_err(|status| status.to_string())?;

@@ -1,5 +1,5 @@
-//! Edits of a series while it is logged, with a server that is killed meanwhile: each edit concerns
-//! everything that was acknowledged before the call, and nothing that was sent after it.
+//! Edits of a series that is being logged, with a server that is killed in the meantime: each edit applies to
+//! everything that was acknowledged before the call, and to nothing that was sent after it.
 
 use std::{
     sync::{
@@ -183,7 +183,7 @@ async fn a_series_is_renamed_while_it_is_logged() {
     for (at, (before, after)) in bounds.into_iter().enumerate() {
         let found = steps(&server, &format!("loss_{at}")).await;
         let end = next + found.len() as i64;
-        assert_eq!(found, (next..end).collect::<Vec<_>>(), "loss_{at} begins where the one before ended");
+        assert_eq!(found, (next..end).collect::<Vec<_>>(), "loss_{at} starts where the previous one ended");
         assert!((before..=after).contains(&end), "loss_{at} ends at {end}, not between {before} and {after}");
         next = end;
     }

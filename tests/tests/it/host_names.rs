@@ -34,7 +34,7 @@ async fn a_server_on_this_machine_answers_to_its_names_only() {
 }
 
 #[tokio::test]
-async fn a_server_in_a_network_says_so() {
+async fn a_server_open_to_the_network_says_so() {
     let server = Server::up_with(&["--host", "0.0.0.0", "--access", "off"]).await;
     // Names of containers and of the network work without a setting.
     let names = ["localhost", "10.0.0.1:53800", "matyan", "matyan.ns.svc.cluster.local", "evil.example"];

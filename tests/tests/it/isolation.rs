@@ -29,7 +29,8 @@ const RUNS: usize = 8;
 const OBJECT_BYTES: usize = 200_000;
 /// Shortest interval between the objects of a run.
 const OBJECT_INTERVAL: Duration = Duration::from_millis(20);
-/// Size of the objects of a phase, all of which the store keeps while the blob store takes none.
+/// Total size of the objects of a phase. The server has room for all of them while the blob store accepts
+/// none.
 const PHASE_BYTES: u32 = 200 << 20;
 /// Interval between the points of a run.
 const POINT_INTERVAL: Duration = Duration::from_millis(40);
@@ -59,7 +60,7 @@ const FORBIDS: u8 = 1;
 const HANGS: u8 = 2;
 const REJECTS_ONE_RUN: u8 = 3;
 
-/// As much of S3 as uploads need.
+/// The part of S3 that uploads need.
 struct FakeS3 {
     endpoint: String,
     behavior: Arc<AtomicU8>,

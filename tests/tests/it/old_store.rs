@@ -133,8 +133,9 @@ async fn rule_44_everything_in_a_store_of_format_4_is_read_and_migrated() {
     check_migration(&fixture("everything-of-format-4")).await;
 }
 
-/// The text of a file of a backup, with the times of producers in seconds: a record that was not applied yet has the
-/// time at which it was written to the log, where older versions took that of its receipt.
+/// The text of a backup's file, with the times of producers in seconds. For a record that was not applied
+/// yet, this version uses the time at which it was written to the log; older versions used the time of its
+/// receipt.
 fn comparable(path: &Path, content: &[u8]) -> String {
     let text = String::from_utf8_lossy(content);
     if !path.ends_with("producers.jsonl") {

@@ -202,7 +202,7 @@ async fn rule_55_a_revoked_token_ends_at_a_frontier_of_its_own() {
         }
     })
     .await;
-    // So is the socket that was opened with it.
+    // The socket that was opened with the token ends as well.
     eventually("the open socket ends", async || {
         match writer.send(&json!([metric("loss", 0.5, None)])).await {
             Ok(Ack::Ok) => Err("data was acknowledged"),
@@ -220,7 +220,7 @@ async fn rule_56_without_its_backend_a_frontier_takes_the_data_of_known_callers(
     let mut writer = deployment.connect("speech", Some(&ana)).await.expect("it is admitted");
     assert_eq!(writer.send(&json!([create_run()])).await, Ok(Ack::Ok));
     deployment.backend.kill();
-    // No one knows `bo` here, so it is asked to come again rather than to sign in.
+    // The frontier does not know `bo`, so it asks the caller to try again rather than to sign in.
     assert_eq!(deployment.send("speech", Some(&bo)).await, 503);
     assert_eq!(deployment.send("speech", None).await, 503);
     let mut acknowledged = 0;
@@ -229,7 +229,7 @@ async fn rule_56_without_its_backend_a_frontier_takes_the_data_of_known_callers(
         acknowledged += 1;
         assert_eq!(deployment.send("speech", Some(&ana)).await, 200);
     }
-    // Wait until nothing is left of the last answer: only the outage keeps the caller.
+    // Wait until the last answer has expired, so that only the outage keeps the caller admitted.
     eventually("the answer of the backend is too old", async || {
         let log = deployment.frontier.log();
         assert_eq!(deployment.send("speech", Some(&ana)).await, 200);

@@ -155,7 +155,7 @@ async fn what_is_added_to_a_file_is_stored_once() {
     append_steps(&file, 0..1_500);
     assert_eq!(follow_once(&server, root.path())["points"], 1_500);
     until_stored(&server, &run_id, 1_600).await;
-    // Other files in the same folder are another training.
+    // Other files in the same folder belong to another run.
     fs::remove_dir_all(root.path().join("a")).expect("the folder can be removed");
     append_steps(&event_file(root.path(), "a", 3_000), 0..10);
     assert_eq!(follow_once(&server, root.path())["runs_begun"].as_array().map(Vec::len), Some(1));

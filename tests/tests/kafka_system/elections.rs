@@ -13,13 +13,13 @@ use serde_json::json;
 
 use crate::topics::{check, wait_for_count};
 
-/// Points that both brokers have, those that only the lost one has, and those that the other one then
-/// gets: more, so that offsets that were applied are used again.
+/// Numbers of points that both brokers have, that only the lost broker has, and that the other broker then
+/// gets. The last number is the largest, so that offsets that were applied are used again.
 const BOTH: i64 = 10;
 const LOST: i64 = 5;
 const LATER: i64 = 25;
 
-/// The worker is running when it happens, and then is not.
+/// The election happens once while the worker is running, and once while it is stopped.
 pub(crate) async fn rule_43_a_partition_stops_where_an_unclean_election_cut_it(_: &Broker) {
     let mut brokers = tokio::task::block_in_place(BrokerPair::start);
     let mut scene = Scene::replicated(&brokers, "cut");

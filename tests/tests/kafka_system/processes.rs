@@ -48,7 +48,7 @@ pub(crate) async fn a_frontier_killed_with_frames_in_flight(broker: &Broker) {
     compare(scene, load).await;
 }
 
-/// The records of the topic before are applied first, and the store stays the same. Clients hold what they
+/// The records of the earlier topic are applied first, and the store stays the same. Clients keep what they
 /// log while the topic is closed.
 pub(crate) async fn rule_43_a_store_moves_to_a_topic_with_more_partitions_under_load(broker: &Broker) {
     let mut scene = Scene::start(broker, "moved", 4).await;
@@ -59,7 +59,7 @@ pub(crate) async fn rule_43_a_store_moves_to_a_topic_with_more_partitions_under_
     scene.close_topic(&["--undo"]);
     load.wait_for_acks(50).await;
     scene.close_topic(&[]);
-    // The frontier was forgotten: it still runs, and nothing that it acknowledges may be lost.
+    // The operator forgot the frontier: it still runs, and nothing that it acknowledges may be lost.
     scene.wait_until_drained().await;
     assert!(scene.up.terminate().await.success());
     scene.up.start().await;
@@ -70,7 +70,7 @@ pub(crate) async fn rule_43_a_store_moves_to_a_topic_with_more_partitions_under_
     let end = ended(&scene);
     scene.move_to_topic("moved-ingestion-2", 12);
     scene.up.start().await;
-    assert_eq!(ended(&scene), end, "a closed topic takes nothing, also from a running frontier");
+    assert_eq!(ended(&scene), end, "a closed topic accepts nothing, not even from a running frontier");
     assert!(scene.frontier.log().contains("accepts no more records"), "{}", scene.frontier.log());
     scene.frontier.terminate().await;
     scene.frontier.start().await;
@@ -79,7 +79,7 @@ pub(crate) async fn rule_43_a_store_moves_to_a_topic_with_more_partitions_under_
     let records = scene.admin.read("moved-ingestion-2");
     assert!(records.iter().any(|record| record.partition() >= 4), "runs use the new partitions");
 
-    // The topic before is neither read nor written again.
+    // The earlier topic is neither read nor written again.
     for service in [&mut scene.frontier, &mut scene.up] {
         assert!(service.terminate().await.success(), "{}", service.log());
     }

@@ -24,7 +24,7 @@ const READ: &str = "/p/speech/api/v1/rest/projects/";
 const SOCKET: &str = "/p/speech/api/v1/ws/runs/r";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The text that only callers see who may read the project.
+/// A text that only callers with read access to the project see.
 const CANARY: &str = "canary-of-the-project";
 
 /// A server with a project to read, and the token of its user `ana`.
@@ -267,7 +267,7 @@ async fn rule_78_the_servers_own_calls_are_refused_from_outside() {
     assert_eq!(own.status, StatusCode::OK, "the session was not ended");
 }
 
-/// A digest as an attacker would send it who has found it in a copy of the store.
+/// A digest as sent by an attacker who has found it in a copy of the store.
 fn found_digest(cookie: &str) -> Bytes {
     let mut digest = secret_of(cookie).as_bytes().to_vec();
     digest.resize(32, 0);

@@ -24,7 +24,7 @@ const OWN: &str = "speech";
 
 const CONCURRENCY: usize = 16;
 
-/// Calls that never end where they are permitted. The backend's own tests watch other projects.
+/// Calls that do not end if they are permitted. The backend's own tests watch other projects.
 const ENDLESS: [&str; 4] = [
     "/matyan.live.v1.LiveService/Subscribe",
     "/matyan.runs.v1.RunService/Watch",
@@ -32,7 +32,7 @@ const ENDLESS: [&str; 4] = [
     "/matyan.series.v1.SeriesService/Follow",
 ];
 
-/// The start of a query, which names of experiments complete.
+/// The start of a query whose completions are names of experiments.
 const COMPLETED: &str = "run.experiment == '";
 
 /// A request without its project and its caller.
@@ -87,7 +87,7 @@ fn rpc(filled: &FilledProject, method: &MethodDescriptor) -> Call {
 fn message_of(path: &str, message: &MessageDescriptor, filled: &FilledProject) -> DynamicMessage {
     let mut request = DynamicMessage::new(message.clone());
     for field in message.fields() {
-        // The first of the alternatives.
+        // Only the first field of a oneof is set.
         if field.containing_oneof().is_some_and(|it| it.fields().next() != Some(field.clone())) {
             continue;
         }
@@ -167,7 +167,7 @@ async fn operations(closed: &ClosedServer, filled: &FilledProject) -> Vec<Call> 
             let is_reading = method == Method::GET;
             let body: &'static [u8] = if is_reading { b"" } else { b"{}" };
             let body = Bytes::from_static(body);
-            // No other call would be possible after it.
+            // Deleting the project would leave nothing for the other calls.
             if method == Method::DELETE && path == "/api/v1/rest/projects/" {
                 continue;
             }

@@ -37,7 +37,7 @@ const GRAPHQL: &str = "/graphql";
 /// One operation.
 #[derive(Clone, Debug)]
 pub(super) struct ForeignOperation {
-    /// The name of the operation, for people who read the result of a test.
+    /// The name of the operation in test results.
     pub(super) name: String,
     pub(super) method: Method,
     pub(super) path: String,
@@ -67,7 +67,7 @@ impl ForeignOperation {
             let is_effective = !self.path.ends_with("/restore");
             return is_effective && (answer.status.is_success() || answer.status.is_redirection());
         }
-        // The status tells little. A field without a value has shown no content.
+        // The status alone is not enough. A field without a value has shown no content.
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let has_value = body["data"].as_object().is_some_and(|data| data.values().any(|it| !it.is_null()));
         answer.status == StatusCode::OK && body["errors"].is_null() && has_value

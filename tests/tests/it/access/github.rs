@@ -27,7 +27,7 @@ pub(super) struct BegunSignIn {
 }
 
 impl BegunSignIn {
-    /// Comes back from GitHub. Returns the secret of the session.
+    /// Completes a sign-in, as GitHub's redirect does. Returns the secret of the session.
     pub(super) async fn finish(&self, closed: &ClosedServer, code: &str) -> String {
         let Self { name, browser, state } = self;
         let url = format!("{}/sign-in/callback?state={state}&code={code}", closed.server.query);
@@ -103,7 +103,7 @@ async fn rule_80_a_role_that_a_group_gives_is_in_the_audit_log() {
     assert_eq!(seen, [["group-grant", "github:ana viewer", "OK", "github:ana"].map(str::to_owned)]);
 }
 
-/// Lines of the guide as someone pastes them, all at once. The end of the client id is left out there.
+/// Lines of the guide, pasted all at once. The guide abbreviates the client id.
 fn pasted_lines() -> String {
     let guide = fs::read_to_string("../docs/operating/access.md").expect("the guide is there");
     let (_, section) = guide.split_once("\n## From nothing to a team with GitHub\n").expect("a section");
@@ -123,7 +123,7 @@ fn the_guide_from_nothing_to_a_team_can_be_pasted() {
     let binary = binary().canonicalize().expect("the binary is there");
     let programs = binary.parent().expect("the binary is in a directory").display().to_string();
     let [query, ingest] = [(); 2].map(|()| free_port());
-    // The first command that fails ends the lines, and the server ends with them.
+    // The script stops at the first command that fails, and stops the server.
     let script = format!(
         "set -e; trap 'kill $(jobs -p); wait' EXIT\n{}matyan access ls --project speech\n",
         pasted_lines()

@@ -72,7 +72,7 @@ async fn rule_120_a_kept_token_is_for_its_server_and_its_user() {
     let error = home.run(&closed.server, &RUNS).expect_err("nobody has signed in");
     assert!(error.contains("matyan login"), "{error}");
 
-    // As in an invitation.
+    // The line as an invitation shows it.
     let pasted = format!("export MATYAN_TOKEN={}\n", ana.secret);
     let signed_in = home.log_in(&closed.server, &pasted).expect("the token is valid");
     assert_eq!((&signed_in["principal"], &signed_in["project"]), (&"ana".into(), &PROJECT.into()));
@@ -86,12 +86,12 @@ async fn rule_120_a_kept_token_is_for_its_server_and_its_user() {
     // Another server on the same host gets no token.
     let error = home.run(&other.server, &RUNS).expect_err("no token is kept for the other server");
     assert!(error.contains("matyan login"), "{error}");
-    // A token of the environment comes first.
+    // A token in the environment takes precedence.
     let mut command = home.command(&closed.server, &["access", "whoami"]);
     let whoami = run(command.env("MATYAN_TOKEN", &closed.operator)).expect("the token is valid");
     assert!(whoami.starts_with("operator"), "{whoami}");
 
-    // Others could read it now.
+    // Other users could read the file now.
     fs::set_permissions(home.file(), fs::Permissions::from_mode(0o644)).expect("the file is ours");
     let error = home.run(&closed.server, &RUNS).expect_err("the file is refused");
     assert!(error.contains("other users of this machine can read"), "{error}");

@@ -123,7 +123,7 @@ async fn rule_121_a_pending_token_is_worth_nothing() {
     let (refused, cookie) = super::sign_in(&closed.server, &begun.token).await;
     assert!(cookie.is_none(), "a pending token signs no browser in: {refused}");
 
-    // Neither without a session, nor with a session that was started with a token.
+    // Nobody can allow it without a session, or with a session that was started with a token.
     let form = format!("code={}&answer=allow", begun.code);
     let (stranger, _) = post_form(&closed.server, "", &form).await;
     assert_eq!(stranger, StatusCode::SEE_OTHER);

@@ -30,7 +30,7 @@ const OTHER: &str = "vision";
 const UNKNOWN: &str = "nobody";
 const PROJECTS: [&str; 3] = [OWN, OTHER, UNKNOWN];
 
-/// An operation that leaves nothing to test after it: only its refusals are part of the matrix.
+/// An operation after which nothing is left to test: only its refusals are part of the matrix.
 const DELETES_ITS_PROJECT: (&str, &str) = ("DELETE", "/api/v1/rest/projects/");
 
 /// Start of the paths of the calls that only the pages of the server make. Nobody reaches these calls from outside.
@@ -194,7 +194,7 @@ impl Target {
         self.path.starts_with(SIGN_IN_SERVICE)
     }
 
-    /// The name of the target, for people who read the result of the test.
+    /// The name of the target in test results.
     fn name(&self) -> String {
         match &self.foreign {
             Some(operation) => operation.name.clone(),
@@ -293,7 +293,7 @@ impl Target {
     /// Whether an answer is the expected one. `found` is its outcome.
     fn is_expected(&self, expected: Outcome, found: Outcome, answer: &Answer, project: &str) -> bool {
         match (expected, found) {
-            // The credential of this target is in the request, and this request has none.
+            // This target takes its credential from the request, and this request has none.
             (Outcome::Permitted, Outcome::Denied) => self.access == Access::Signed,
             (Outcome::Permitted, Outcome::UnknownProject) => project == UNKNOWN,
             (Outcome::Refused, Outcome::Denied) => true,

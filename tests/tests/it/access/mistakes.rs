@@ -58,7 +58,7 @@ fn a_disabled_principal_stays_in_the_list_of_all_roles(server: &Server, operator
 }
 
 #[tokio::test]
-async fn mistakes_have_a_next_step() {
+async fn an_error_about_a_mistake_names_the_next_step() {
     let server = Server::up_with(&["--access", "on"]).await;
     let operator = operator_token(&server.data_dir());
     stdout_of(&server, &operator, &["projects", "create", "speech"]);

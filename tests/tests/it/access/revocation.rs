@@ -63,7 +63,7 @@ impl OpenThings {
         Self { watch, page, socket, unused_socket }
     }
 
-    /// Waits for the ends of all, and returns the codes of the streams and of the sockets.
+    /// Waits until all of them have ended, and returns the codes of the streams and of the sockets.
     async fn ended(self) -> ([Option<Code>; 2], [CloseCode; 2]) {
         let Self { watch, page, mut socket, mut unused_socket } = self;
         let code = async |stream: OpenAnswer| stream.finish().await.grpc_status().map(|status| status.code());

@@ -119,7 +119,7 @@ fn with_credential(base: &str, token: &str, waiting: &BegunSignIn) -> Vec<Reques
             .header("authorization", &authorization);
         requests.push(request(call, "\0\0\0\0\0"));
     }
-    // Twice, and as a password of a page.
+    // The token twice, and as the password of a page.
     let twice = Request::get(&path)
         .header("authorization", format!("Bearer {token}"))
         .header("authorization", format!("Bearer {token}"));
@@ -326,7 +326,7 @@ async fn rule_104_no_secret_is_left_anywhere() {
         request(get.header("authorization", format!("Bearer {}", closed.operator)), "")
     };
     let metrics = client.send(as_operator("/metrics/")).await.body;
-    // In the params, the line and the record.
+    // One token each in the params, the line and the record.
     assert!(
         contains(&metrics, "matyan_ingest_masked_tokens_total 3"),
         "{}",
@@ -346,7 +346,7 @@ async fn rule_104_no_secret_is_left_anywhere() {
     assert!(closed.server.terminate().await.success(), "{}", closed.server.log());
     let spans = eventually("all spans are exported", async || {
         let spans = format!("{:?}", collector.spans());
-        if spans.contains(LAST_RUN) { Ok(spans) } else { Err("the last one is missing") }
+        if spans.contains(LAST_RUN) { Ok(spans) } else { Err("the last span is missing") }
     })
     .await;
 
@@ -364,7 +364,7 @@ async fn rule_104_no_secret_is_left_anywhere() {
     stored.retain(|file| *file != token_file(&data_dir));
     let has_data = check_files(stored, &secrets, &mask);
     let has_archive = check_files(files(archives.path()), &secrets, &mask);
-    // The search finds a secret that is there.
+    // Check that the search finds a secret that is there.
     assert_eq!((has_data, has_archive), (true, true));
     assert_eq!(found(&secrets, &read(&token_file(&data_dir))), ["operator"]);
 }

@@ -132,7 +132,7 @@ async fn log_runs(closed: &ClosedServer, project: &str, canaries: &mut Canaries)
     let experiment = canaries.next("experiment");
     let property = json!({"type": "set_run_property", "experiment": experiment});
     send(closed, project, &run_id, &[create_run(), property]).await;
-    // The last text of each run.
+    // The text that is logged last for each run.
     wait_for(closed, project, "r", &path).await;
     wait_for(closed, project, &run_id, &experiment).await;
     let reason = canaries.next("quarantine");

@@ -143,7 +143,7 @@ impl MlflowThings {
             "metrics": entry,
             "params": entry,
             "tags": entry,
-            // Of a run and of a logged model: failed.
+            // Means "failed" for a run and for a logged model.
             "status": "3",
             "model_json": model.to_string(),
             "models": [{"model_id": model_id, "step": 0}],
@@ -229,7 +229,7 @@ fn needs(operation: Operation) -> &'static [Access] {
         | Operation::UpdateVersion
         | Operation::TransitionVersionStage
         | Operation::SetVersionTag => READ_INGEST,
-        // They write a document without what they delete.
+        // These operations write a document back without the deleted part.
         Operation::DeleteExperimentTag
         | Operation::DeleteLoggedModel
         | Operation::DeleteLoggedModelTag
