@@ -69,7 +69,7 @@ PAGES = {
 }
 
 EMPTY = {"own": "/nothing", "stock": "/scatters"}
-"""Pages without anything of a run: what a test sees after them is from the next page."""
+"""Pages that show nothing of a run, so that what a test sees next is from the next page."""
 
 
 def hostile(field):
@@ -226,7 +226,7 @@ WRITE = """([base, name]) => fetch(`${base}/api/v1/rest/experiments/`, {
     method: "POST", mode: "no-cors", headers: {"content-type": "text/plain"}, body: JSON.stringify({name}),
 }).catch(() => {})"""
 
-# The line break and the sign of a form make one more field of the object.
+# The form sends `name=value`: the equals sign becomes part of another field of the JSON object.
 SUBMIT = """([base, name]) => {
     const form = Object.assign(document.createElement("form"), {method: "POST", enctype: "text/plain"});
     form.action = `${base}/api/v1/rest/experiments/`;

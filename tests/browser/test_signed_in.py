@@ -102,7 +102,7 @@ def test_a_page_that_believes_that_it_refreshes_a_token_gets_back_in(closed, con
         with page.expect_response(lambda answer: "/runs/search/run" in answer.url) as searched:
             page.get_by_role("button", name="Search").click()
         assert searched.value.status == 401
-        # By itself, the bundle comes to believe it at the first refusal.
+        # By itself, the bundle reaches this state at the first refusal.
         page.wait_for_function("localStorage.getItem('refreshing') === 'true'")
         # The page stays open until its reader loads it again.
         assert page.url == f"{closed.query}/runs"

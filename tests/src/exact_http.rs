@@ -171,7 +171,7 @@ fn details(value: &HeaderValue) -> Vec<u8> {
     STANDARD_NO_PAD.decode(text.strip_suffix(b"=").unwrap_or(text)).expect("details are base64")
 }
 
-/// The bytes of the details in an order of their own: entries of a map are in a random one.
+/// The bytes of the details, sorted because the entries of a map are in random order.
 fn sorted_details(value: &HeaderValue, project: &str, mask: &str) -> String {
     let mut bytes = String::from_utf8_lossy(&details(value)).replace(project, mask).into_bytes();
     bytes.sort_unstable();

@@ -22,13 +22,13 @@ const LOGIN: &str = "ana";
 /// The organization of the person.
 pub const ORGANIZATION: &str = "lab";
 
-/// What a server and GitHub tell each other, and nobody else may learn.
+/// Secrets that the server and GitHub exchange, and that nobody else may learn.
 #[derive(Clone, Debug)]
 pub struct GitHubSecrets {
     pub client_secret: String,
-    /// With which GitHub sends the browser back.
+    /// The code that GitHub gives to the browser it sends back.
     pub code: String,
-    /// With which the server asks who has signed in.
+    /// The token with which the server asks who has signed in.
     pub token: String,
 }
 

@@ -35,7 +35,7 @@ const METRICS: &str = "/metrics/";
 /// Time after which a server that does not answer is not searched for metrics any more.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is before the secret of the link in the banner of the first start.
+/// The text before the link's secret in the banner of the first start.
 const BEFORE_LINK: &[u8] = b"/sign-in#";
 
 /// Whether a server with these flags asks its callers who they are.
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(in_data_dir(&data_dir), [""; 0]);
         for beginning in ["mtk_", "mts_", "mtl_", "mto_"] {
             let secret = secret(beginning);
-            // Behind a chunk that is not zeros alone, and before the zeros of a preallocated file.
+            // After a chunk that is not all zeros, and before the zeros of a preallocated file.
             let mut bytes = vec![0; CHUNK_BYTES - 20];
             bytes[0] = 1;
             bytes.extend(secret.as_bytes());

@@ -27,7 +27,7 @@ pub(crate) fn spool_records(bytes: &[u8]) {
     }
 }
 
-/// The manifest of an upload: one that is read is written again as it is.
+/// The manifest of an upload: a manifest that can be read is written back unchanged.
 pub(crate) fn upload_manifest(bytes: &[u8]) {
     if let Ok(written) = read_manifest(bytes) {
         let again = read_manifest(&written).expect("a manifest that was written can be read");
@@ -71,7 +71,7 @@ fn put_piece(file: &mut Vec<u8>, piece_type: u8, content: &[u8]) {
     file.put_slice(content);
 }
 
-/// Levels of messages in a message that are looked into.
+/// Maximum depth of nested messages that are read.
 const NESTING: u32 = 8;
 
 /// A message of another tracker, and the messages in it. A message that can be read with its schema is read here, too,

@@ -22,7 +22,7 @@ const WRAPPED_ITEMS: u32 = 8;
 static SEGMENTS: LazyLock<TempDir> =
     LazyLock::new(|| TempDir::new().expect("the temporary directory is writable"));
 
-/// A segment of the log: what is read after a crash are records that were written, in their order.
+/// A segment of the log: after a crash, only records that were written are read, in their order.
 pub(crate) fn log_segment(bytes: &[u8]) {
     let read = read_segment(SEGMENTS.path(), bytes).expect("the segment can be written and read");
     let Some(records) = read else { return };
@@ -58,7 +58,7 @@ fn check_journal(journal: &[u8]) {
     }
 }
 
-/// A manifest, of which the first byte is the size of its section of tables: every file that it lists takes some of
+/// A manifest whose first byte is the size of its section of tables: every file that it lists takes some of
 /// its bytes.
 pub(crate) fn store_manifest(bytes: &[u8]) {
     let Some((size, sections)) = bytes.split_first() else { return };
@@ -92,7 +92,7 @@ fn batch(items: u32, sequence: u64, content: &[u8]) -> Vec<u8> {
 }
 
 fn put_item(content: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    // An item whose kind is a value, and which is not compressed, of the second keyspace.
+    // An uncompressed value of the second keyspace.
     content.put_slice(&[2, 0, 0]);
     content.put_u64_le(1);
     content.put_u16_le(u16::try_from(key.len()).expect("a short key"));

@@ -66,7 +66,7 @@ fn websocket_frame(bytes: &[u8]) {
     assert_eq!(items.len(), all, "an item was handled twice");
 }
 
-/// A protobuf batch: the rest that its check accepts passes a second check unchanged.
+/// A protobuf batch: the part that its check accepts passes a second check unchanged.
 fn batch(bytes: &[u8]) {
     let Some(left) = matyan_frontier::batch_check("run", Bytes::copy_from_slice(bytes)) else { return };
     let again = matyan_frontier::batch_check("run", left.clone());
@@ -79,7 +79,8 @@ fn stream_codec(bytes: &[u8]) {
     let _broken_or_not = matyan_edge::stream::decode(bytes);
 }
 
-/// Encoded requests of several kinds: what passes the estimate of its size can be decoded, or is malformed.
+/// Encoded requests of several kinds: a request whose estimated size is accepted can be decoded, or is
+/// malformed.
 fn request(bytes: &[u8]) {
     check_request::<IngestionBatch>(bytes);
     check_request::<CreateTrialRequest>(bytes);
@@ -90,7 +91,7 @@ fn check_request<M: Message + Name + Default>(bytes: &[u8]) {
     let estimated = matyan_proto::codec::check_decoded_size::<M>(bytes);
     if let Ok(message) = M::decode(bytes) {
         assert!(estimated.is_ok() || bytes.len() > 100_000, "a small request was refused");
-        // Encoded anew, it has no fields that are read and not kept.
+        // Encoded again, the request lacks the fields that decoding drops.
         matyan_proto::codec::check_decoded_size::<M>(&message.encode_to_vec())
             .expect("a request that was decoded is small enough");
     }
@@ -144,8 +145,8 @@ fn signed_url(bytes: &[u8]) {
     }
 }
 
-/// What people paste and type as tokens, secrets and codes. What is found is read again as it is, and masking keeps the
-/// length and leaves nothing to be masked.
+/// Texts that people paste and type as tokens, secrets and codes. A secret that is found is read again
+/// unchanged, and masking keeps the length and leaves nothing else to mask.
 fn secrets(bytes: &[u8]) {
     if let Some((masked, count)) = AccessToken::mask_valid(bytes) {
         assert!(count > 0 && masked.len() == bytes.len());

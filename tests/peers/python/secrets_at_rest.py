@@ -16,7 +16,7 @@ SECRET = re.compile(rb"mt[kslo]_([0-9A-Za-z]{43})_([0-9A-Za-z]{6})")
 DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 BEFORE_LINK = b"/sign-in#"
-"""What is before the secret of the link in the banner of the first start."""
+"""The text before the link's secret in the banner of the first start."""
 
 
 def checksum(random: bytes) -> bytes:

@@ -1,11 +1,11 @@
-"""Requests that are answered before their body was read, by a client that keeps its connections: it goes on to work."""
+"""Requests that are answered before their body was read, by a client that keeps its connections and goes on."""
 
 from __future__ import annotations
 
 import httpx
 import pytest
 
-# Read and dropped by the server, too large for that, and larger than the buffers of the system.
+# Bodies that the server reads and drops, bodies that are too large for that, and one larger than the system's buffers.
 SIZES = [2_000, 60_000, 300_000, 5_000_000]
 
 EARLY = {

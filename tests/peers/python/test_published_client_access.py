@@ -91,7 +91,7 @@ def test_a_wrong_token_ends_with_a_message_and_is_not_tried_again(closed):
         assert refused.value.response.headers["www-authenticate"] == "Bearer", kind
 
 
-def test_a_token_without_the_right_ends_with_the_role_that_is_missing(closed):
+def test_a_token_without_the_right_gets_an_error_that_names_the_missing_role(closed):
     viewer = urls(closed, token(closed, "cy", "viewer"))
     with pytest.raises(ConnectionError, match="rejected WebSocket connection: HTTP 403"):
         opened(viewer)

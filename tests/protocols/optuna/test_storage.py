@@ -25,7 +25,7 @@ class TestContract(StorageTestCase):
     def test_get_all_trials_params_order(self):
         pass
 
-    @pytest.mark.skip(reason="a study has a name, which its runs have as that of their experiment")
+    @pytest.mark.skip(reason="the name of a study is the name of its runs' experiment, and cannot be empty")
     def test_create_new_study_with_empty_name(self):
         pass
 

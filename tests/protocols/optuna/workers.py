@@ -27,7 +27,7 @@ def parabola(trial):
 
 
 def learning(trial):
-    """An objective whose trials get better with each step, and the better of them from the start."""
+    """An objective whose trials get better with each step. The better ones are ahead from the start."""
     rate = trial.suggest_float("rate", 0, 1)
     trial.suggest_categorical("kind", ["a", "b"])
     for step in range(27):

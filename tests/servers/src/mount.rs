@@ -1,5 +1,5 @@
-//! Small file systems in memory, for tests of full disks. Mounting one takes root, so such tests are
-//! ignored without, unless `REQUIRE=mount` is set.
+//! Small file systems in memory, for tests of full disks. Mounting one takes root, so such tests are ignored
+//! without it, unless `REQUIRE=mount` is set.
 
 use std::{path::Path, process::Command};
 

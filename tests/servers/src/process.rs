@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Ends a test that hangs: no server takes a tenth of it to start.
+/// Ends a test that hangs: no server takes a tenth of this time to start.
 const HANG_GUARD: Duration = Duration::from_secs(180);
 
 /// Pause after a failed check.

@@ -1,4 +1,4 @@
-//! What a client notices that does nothing special.
+//! Figures of a client that does nothing special.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::{
     search::{self, Client},
 };
 
-/// Points that are written one after another, each once the one before is readable.
+/// Number of points that are written one after another, each once the previous one is readable.
 const POINTS: u64 = 20;
 const SEARCHES: usize = 10;
 

@@ -1,5 +1,5 @@
-//! Searches by twenty clients: crafted ones, which take as much as a query may, and ones for everything
-//! that a project has.
+//! Searches by twenty clients: crafted searches, which take as much as a query may, and searches for
+//! everything that a project has.
 
 use std::sync::Arc;
 

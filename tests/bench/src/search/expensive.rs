@@ -75,7 +75,7 @@ impl Searches {
                         match messages.message().await {
                             Ok(Some(_)) => {}
                             Ok(None) => break,
-                            // It has taken all steps of a search.
+                            // The search has used up its steps.
                             Err(status) if status.code() == Code::ResourceExhausted => break,
                             Err(status) => panic!("{status}"),
                         }

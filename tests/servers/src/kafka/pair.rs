@@ -12,7 +12,7 @@ use crate::process::Process;
 const SESSION_MS: u32 = 3_000;
 
 pub struct BrokerPair {
-    /// Held, because it ends when it is dropped.
+    /// Held because the controller ends when it is dropped.
     _controller: Process,
     brokers: [Process; 2],
     ports: [u16; 2],

@@ -1,4 +1,4 @@
-//! 64 uploads to a blob directory in which every sync takes two seconds: those of drafts and those of folders.
+//! 64 uploads to a blob directory in which every sync takes two seconds: syncs of drafts and of folders.
 
 use std::{
     path::Path,
