@@ -116,7 +116,7 @@ struct Worker {
 }
 
 impl TestEnv {
-    /// Creates an env with separate topics.
+    /// Creates an environment with its own topics.
     async fn new(broker: &Broker, name: &str) -> Self {
         let topics = TopicNames {
             ingestion: format!("{name}-ingestion"),
@@ -365,7 +365,7 @@ async fn a_topic_is_read_from_its_middle(env: TestEnv) {
     let settings = Settings { delete_trimmed: true, ..env.settings.clone() };
     let log = KafkaLog::open(settings).await.expect("the log can be opened");
     let mut ends = Vec::new();
-    // All under way at once: nothing was acknowledged to their producer when they were sent.
+    // All records were in flight at once: none was acknowledged to their producer before the next was sent.
     for sequence in 1..=10 {
         let record = pipelined_record(&run_id(0), sequence);
         ends = log.append(Topic::Ingestion, vec![record]).await.expect("the record can be appended");

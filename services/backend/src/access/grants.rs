@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_62_few_roles_are_limited_to_some_principals() {
+    fn rule_62_some_roles_are_not_for_all_principals_and_projects() {
         check_role("ana", None, Role::Operator).unwrap();
         check_role("ana", Some("speech"), Role::Owner).unwrap();
         check_role("ana", Some("speech"), Role::Operator).unwrap_err();

@@ -363,7 +363,7 @@ mod tests {
         streams.tasks.wait().await;
     }
 
-    /// A search that finds nothing sends nothing, so it would not notice.
+    /// A search that finds nothing sends nothing, so it would not notice the disconnect.
     #[tokio::test]
     async fn a_silent_task_ends_when_its_client_disconnects() {
         let streams = Streams::default();

@@ -199,8 +199,7 @@ async fn a_reopened_stream_continues_where_its_client_is() {
     let sequences: Vec<_> = entries.iter().map(|entry| (entry.sequence, entry.acknowledged)).collect();
     assert_eq!(sequences[2], (2, 1));
     assert_eq!(sequences.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [1, 2, 2, 3]);
-    // The first record of a stream defines what earlier streams defined, in case that the store
-    // has lost it.
+    // The first record of a stream defines what earlier streams defined, in case the store has lost it.
     let batches: Vec<_> =
         entries.iter().map(|entry| pb::IngestionBatch::decode(entry.batch.clone()).unwrap()).collect();
     assert_eq!(batches[2], points(0, &["a", "b"], &[1]));
@@ -418,7 +417,8 @@ async fn a_stream_ends_when_its_client_does_not_make_room() {
     ending.send(99, &tag("t")).await;
     let of_others = 3 * QUEUED + 2 * WAITING;
     appended(of_others).await;
-    // More wait than the stream would read on with, because all were read before the first response.
+    // More responses wait than the stream would continue reading with, because all batches were read before
+    // the first response.
     env.faults.stop();
     send_rejected(&slow, QUEUED + WAITING + 10).await;
     env.faults.resume();
@@ -426,7 +426,7 @@ async fn a_stream_ends_when_its_client_does_not_make_room() {
 
     tokio::time::pause();
     assert!(!is_closed(&slow, Duration::from_secs(50)).await);
-    // Less than it takes for the stream to read on.
+    // Too few responses are taken for the stream to continue reading.
     assert_eq!(slow.answer().await.unwrap().unwrap().sequence, 1);
     for stream in [&slow, &stalled, &ending] {
         assert!(is_closed(stream, Duration::from_secs(11)).await);

@@ -134,7 +134,7 @@ async fn uploads_of_a_project_are_limited() {
     assert_eq!(known("a", "123456").await.unwrap(), 6);
     refused(known("b", "12345").await);
     assert_eq!(content(&env, "run/b").await, None);
-    // Without a length, it is refused when it arrives, and leaves nothing.
+    // An upload without a length is refused when it arrives, and leaves nothing.
     let unknown = open(&env, "b").await;
     refused(upload(&env, vec![Message::Open(unknown), chunk("1234"), chunk("5"), Message::Done(true)]).await);
     assert_eq!(content(&env, "run/b").await, None);
@@ -463,7 +463,7 @@ async fn a_bad_upload_in_parts_is_refused_by_field() {
     check(env.client().presign_part(pb::PresignPartRequest::default()).await.unwrap_err(), "upload");
     let complete = pb::CompleteUploadRequest { upload: parted(&id), etags: vec![String::new()] };
     check(env.client().complete_upload(complete).await.unwrap_err(), "etags");
-    // An id that is no id names no file either.
+    // An invalid id names no file either.
     let outside = env.client().abort_upload(pb::AbortUploadRequest { upload: parted("../../format") }).await;
     assert_eq!(outside.unwrap_err().code(), Code::NotFound);
 }

@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_in_clear_only_on_the_way_to_another_machine() {
+    fn a_token_is_sent_in_cleartext_only_without_tls_to_another_machine() {
         for (server, expected) in [
             ("http://matyan.example:53800", true),
             ("http://10.0.0.7/p/speech", true),

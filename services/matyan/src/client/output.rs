@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_keep_their_colors_only() {
+    fn lines_keep_only_their_colors() {
         let check = |text: &str, expected: &str| assert_eq!(terminal_text(text), expected);
         check(
             "\u{1b}[1;31mred\u{1b}[0m\u{1b}[m \u{1b}[38:5:9mx",
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_and_cells_fit_a_row() {
+    fn times_and_cells_fit_a_row() {
         assert_eq!(moment(1_767_323_045_678_999), "2026-01-02 03:04:05");
         assert_eq!(cell("a\tb\u{1b}[2J"), "a\\tb\\u{1b}[2J");
     }

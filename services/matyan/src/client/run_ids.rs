@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beginning_stands_for_its_only_run() {
+    fn a_prefix_identifies_the_only_run_that_has_it() {
         let check = |given: &str, found: &[&str], expected: Option<&str>| {
             let found = found.iter().map(|&run_id| run_id.to_owned()).collect();
             assert_eq!(choose(given.to_owned(), found).ok().as_deref(), expected, "{given}");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ambiguous_beginning_lists_at_most_ten_runs() {
+    fn an_ambiguous_prefix_lists_at_most_ten_runs() {
         let found = |count: usize| (0..count).map(|number| format!("3fd1{number:02}")).collect();
         let text = |count| choose("3fd1".to_owned(), found(count)).unwrap_err().to_string();
         assert_eq!(text(10).lines().count(), 11);

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_file_is_refused_with_what_would_be_right() {
+    fn an_invalid_file_is_refused_with_the_reason() {
         let token = |lines: &str| format!("[roles]\nci = [\"ingest\"]\n[[tokens]]\n{lines}");
         let secret = "mtk_secret";
         for (text, expected) in [

@@ -437,10 +437,7 @@ fn any_log_can_be_combined_with_any_store() {
     check_refused(Role::Frontier, &[blobs], &[], &["BLOB_URI_SECRET: not set; set"]);
 }
 
-/// An append in flight must end before its frame is retried, while there is still time for a
-/// retry.
-/// The rows of the table of startup checks. A build without FoundationDB must report that as
-/// well.
+/// The rows of the table of startup checks. A build without FoundationDB must report that as well.
 #[test]
 fn production_requires_each_service_to_set_what_it_uses() {
     let production = ("MATYAN_ENVIRONMENT", "production");

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rule_80_a_refused_person_is_told_from_a_refused_credential_and_a_refused_form() {
+    fn rule_80_refused_people_credentials_and_forms_are_distinguished() {
         let entry = |outcome| (sign_in_name(outcome), sign_in_code(outcome));
         assert_eq!(entry(SignInOutcome::SignedIn), ("sign-in", Code::Ok));
         assert_eq!(entry(SignInOutcome::CredentialRefused), ("sign-in", Code::Unauthenticated));

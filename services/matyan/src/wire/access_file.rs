@@ -344,7 +344,7 @@ mod tests {
         let first = AccessFile { roles: vec![role("ops", None, Role::Operator)], tokens: Vec::new() };
         apply(store.as_ref(), &first, NOW_US).await.unwrap();
         apply(store.as_ref(), &AccessFile::default(), NOW_US + 1).await.unwrap();
-        assert_eq!(roles_of(&store, "ops").await, [(None, StoredRole::Operator)], "nobody else is one");
+        assert_eq!(roles_of(&store, "ops").await, [(None, StoredRole::Operator)], "there is one operator");
         let next = AccessFile { roles: vec![role("new", None, Role::Operator)], tokens: Vec::new() };
         apply(store.as_ref(), &next, NOW_US + 2).await.unwrap();
         assert!(roles_of(&store, "ops").await.is_empty());
@@ -422,7 +422,7 @@ mod tests {
         for (old, new) in first.iter().zip(&next) {
             assert_eq!((is_valid(&store, old).await, is_valid(&store, new).await), (false, true));
         }
-        assert_eq!(entries(&store).await - before, 7, "a role less, and three tokens for three others");
+        assert_eq!(entries(&store).await - before, 7, "one role fewer, and three replaced tokens");
 
         // A token that changes needs no more room.
         apply(store.as_ref(), &file(&next, "renamed"), NOW_US + 2).await.unwrap();

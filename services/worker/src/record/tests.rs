@@ -113,7 +113,7 @@ fn every_type_of_envelope_is_an_event() {
         if let Some(Kind::LogObject(object)) = &batch.events[0].kind {
             assert_eq!(object.dtype, "text");
         }
-        assert_eq!(entry.received_us, 99, "a time that cannot be read is the log's");
+        assert_eq!(entry.received_us, 99, "an unreadable time is replaced by the time of the log");
     }
 }
 
@@ -129,7 +129,7 @@ fn an_unknown_type_is_skipped() {
 }
 
 #[test]
-fn what_cannot_be_read_is_kept_as_it_is() {
+fn unreadable_records_are_kept_unchanged() {
     for value in [
         "",
         "x",
@@ -188,7 +188,7 @@ fn texts_of_an_old_frontier_are_cut_to_what_a_run_may_have() {
 }
 
 #[test]
-fn texts_that_no_key_takes_are_not_used() {
+fn texts_that_are_too_long_for_keys_are_not_used() {
     for (id, key) in [
         ("x".repeat(300), "k".to_owned()),
         (String::new(), "k".to_owned()),

@@ -397,9 +397,9 @@ async fn rule_26_notes_of_a_deleted_experiment_are_swept() {
     assert_eq!(left().await, 0);
 }
 
-/// Sweeps find the run that it was about.
+/// Sweeps find the run of the damaged event.
 #[tokio::test]
-async fn rule_40_a_damaged_event_does_not_keep_others() {
+async fn rule_40_a_damaged_event_holds_up_no_other() {
     let env = TestEnv::new().await;
     let mut batch = matyan_store::Batch::default();
     batch.set_stamped(keys::outbox_prefix(), "damaged", vec![0xff, 7]);
@@ -504,7 +504,7 @@ async fn rule_41_rounds_of_deleted_runs_leave_no_more_rows_than_one() {
 }
 
 #[tokio::test]
-async fn rule_40_a_damaged_tombstone_does_not_keep_others() {
+async fn rule_40_a_damaged_tombstone_holds_up_no_other() {
     let env = TestEnv::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let of = |run: &str| [record(0).run(run).create(), record(0).run(run).delete()];

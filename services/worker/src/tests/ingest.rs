@@ -315,7 +315,8 @@ async fn rule_42_a_log_recreated_while_it_is_read_is_read_from_its_beginning() {
     env.applied(1, 1).await;
     worker.stop().await.unwrap();
 
-    // The topic of before, by its name: its positions are gone, so its records would be applied twice.
+    // A client that still sees the earlier topic under the name is refused: the earlier positions are gone,
+    // so records would be applied twice.
     log.is_recreated.store(false, Ordering::Relaxed);
     for _ in 0..2 {
         let refused = crate::log_number(env.store(), &*log).await.unwrap_err();
@@ -491,7 +492,7 @@ async fn rule_43_a_log_read_from_its_middle_keeps_pipelined_producers() {
     };
     env.append([record(0).create(), sent(1, 1), sent(1, 2), sent(1, 3), sent(2, 7), sent(1, 4)]).await;
     LogReader::trim(&*env.log, Topic::Ingestion, 0, 3).await.unwrap();
-    // Repeats are recognized, and a gap is one.
+    // Repeated and skipped sequence numbers are recognized.
     env.append([sent(1, 3), sent(1, 6), sent(1, 5)]).await;
     let worker = env.work().await;
     worker.stops_at_a_loss().await;

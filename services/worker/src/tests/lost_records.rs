@@ -51,7 +51,8 @@ impl TestEnv {
         move_position(self.store(), first).await;
     }
 
-    /// The row that it writes for a partition of which nothing was applied, and whose first records are gone.
+    /// The row that the command writes for a partition of which nothing was applied, and whose first records
+    /// are gone.
     pub(super) async fn skip_head(&self, first: u64) {
         let known = log_get(&*self.store().snapshot().await.unwrap(), LogTopic::Ingestion).await;
         let LogState { number: log, identity, .. } = known.unwrap().unwrap();
@@ -61,7 +62,7 @@ impl TestEnv {
         self.store().commit(batch).await.unwrap();
     }
 
-    /// The rows that it writes for a tail that was lost from this offset on.
+    /// The rows that the command writes for a tail that was lost from this offset on.
     async fn skip_lost_tail(&self, end: u64) {
         let known = log_get(&*self.store().snapshot().await.unwrap(), LogTopic::Ingestion).await;
         let state = known.unwrap().unwrap().renumbered([7; 16]);
@@ -102,7 +103,7 @@ impl RunningWorker {
     }
 }
 
-/// The store is not the one that has applied the first records, or it was lost.
+/// Another store has applied the first records, or this store was lost.
 #[tokio::test]
 async fn rule_70_a_fresh_store_reads_a_log_without_its_first_records_only_on_request() {
     let env = TestEnv::new().await;
@@ -159,8 +160,8 @@ async fn rule_42_a_stopped_partition_is_read_after_its_log_was_recreated() {
     worker.stop().await.unwrap();
 }
 
-/// A log whose partition has another owner: right before it is started, that one applies the records before
-/// an offset, and trims them.
+/// A log whose partition has another owner. Right before the partition is started, the other owner applies
+/// the records before an offset, and trims them.
 struct OwnedLog {
     log: Arc<dyn LogReader>,
     store: Arc<dyn Store>,

@@ -1,4 +1,4 @@
-//! Tests of projects: records find theirs, and nothing of a deleted project remains.
+//! Tests of projects: each record is applied to its own, and nothing of a deleted project remains.
 
 use std::sync::{
     Arc,

@@ -328,7 +328,7 @@ async fn rule_40_a_damaged_quarantine_that_an_operator_begins_again_loses_nothin
 }
 
 #[tokio::test]
-async fn rule_40_a_run_that_was_given_up_stays_so_when_it_is_resumed() {
+async fn rule_40_a_run_that_was_given_up_is_still_given_up_when_it_is_resumed() {
     let env = TestEnv::new().await;
     env.apply(vec![record(0).create()]).await;
     park(&env).await;

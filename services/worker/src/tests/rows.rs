@@ -223,7 +223,7 @@ async fn rule_41_a_transaction_writes_the_mark_of_a_producer_once() {
     };
     env.apply((0..1_000).map(step).collect()).await;
     assert!(store.sets.load(Ordering::Relaxed) <= 2, "{:?} writes", store.sets);
-    // It is the last one.
+    // The step that was applied last.
     assert_eq!(env.apply(vec![step(999)]).await.skipped_records, 0, "the cursor has passed it");
     let again = TestRecord { offset: 1_000, ..step(999) };
     assert_eq!(env.apply(vec![again]).await.skipped_records, 1);

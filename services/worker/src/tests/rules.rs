@@ -389,7 +389,7 @@ async fn rule_38_the_number_of_tags_per_run_is_limited() {
     let snapshot = env.store().snapshot().await.unwrap();
     let created = matyan_model::entity::entity_find(&*snapshot, P, EntityKind::Tag, &beyond).await.unwrap();
     assert_eq!(created, None);
-    // A tag that exists is refused alike, and fits once another tag is gone.
+    // A tag that exists is refused as well, and fits once another tag is gone.
     env.apply(vec![record(2).run("other").create().tag(&beyond)]).await;
     assert_eq!(env.apply(vec![record(3).tag(&beyond)]).await.parked, 1);
     let remove = Kind::RemoveTag(pb::RemoveTag { name: name(0) });

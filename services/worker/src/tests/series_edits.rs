@@ -66,7 +66,7 @@ impl TestEnv {
 }
 
 #[tokio::test]
-async fn rule_50_a_rename_concerns_what_was_logged_before_it() {
+async fn rule_50_a_rename_applies_to_what_was_logged_before_it() {
     let env = TestEnv::new().await;
     let records = vec![
         record(0).create().define(0, &["a"]).points(0, &next(&[1.0, 2.0])).sent(1, 1, 0),
@@ -177,7 +177,7 @@ async fn an_edit_of_an_unknown_run_does_nothing() {
     assert!(env.read().await.is_none() && env.parked().await.is_empty());
 }
 
-/// The contents of a run by the order of its records.
+/// The expected contents of a run, by the order of its records.
 #[derive(Default)]
 struct Naive {
     series: BTreeMap<String, BTreeMap<i64, f64>>,

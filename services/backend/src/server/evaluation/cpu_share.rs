@@ -225,8 +225,8 @@ mod tests {
         }
     }
 
-    /// Whether the share is small after a second on four cores, of which queries ran and waited for, and other
-    /// threads of the server used, a number of milliseconds.
+    /// Whether the share is small after a second on four cores. The numbers are the milliseconds for which
+    /// queries ran, for which they waited, and which other threads of the server used.
     fn is_small(was_small: bool, ran: u64, waited: u64, other_threads: u64) -> bool {
         let queries = ThreadTimes { ran: MS(ran), waited: MS(waited) };
         Usage { elapsed: MS(1_000), process: MS(ran + other_threads), queries }.is_small(was_small, 4)

@@ -322,7 +322,7 @@ async fn parked_items_are_listed_and_deleted() {
     harness.end().await;
 }
 
-/// Records of a project that was deleted may be parked there.
+/// Parked records may be of a deleted project, which only a caller who manages all projects may see.
 #[tokio::test]
 async fn rule_54_an_owner_of_one_project_sees_no_records_of_projects_that_do_not_exist() {
     let harness = Harness::new().await;
@@ -422,7 +422,7 @@ async fn rule_13_a_tombstone_is_kept_as_long_as_its_run_may_come_back() {
     harness.put_blob("s/late.bin", b"12345").await;
     harness.advance_clock(31 * 24 * 3_600);
     assert_eq!(gone(0, false).await, ["s"]);
-    assert_eq!(listed().await, 0, "the last pass must delete late blobs, as there is no other");
+    assert_eq!(listed().await, 0, "the last pass must delete late blobs, because no later pass would");
     harness.end().await;
 }
 

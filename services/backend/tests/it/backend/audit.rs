@@ -273,14 +273,14 @@ async fn rule_80_each_deletion_says_what_it_deletes() {
 }
 
 #[tokio::test]
-async fn rule_80_few_calls_of_a_principal_that_changed_nothing_have_entries() {
+async fn rule_80_calls_that_changed_nothing_have_few_entries_for_each_principal() {
     let harness = Harness::new().await;
     let mut tags = TagServiceClient::new(harness.audited());
     for _ in 0..150 {
         tags.delete(from("ana", "", DeleteTag { id: "x".to_owned() })).await.unwrap_err();
     }
     tags.delete(from("bo", "", DeleteTag { id: "x".to_owned() })).await.unwrap_err();
-    // What has an effect has an entry in any case.
+    // A call that has an effect always has an entry.
     harness.create(&["r"]).await;
     let mut runs = RunServiceClient::new(harness.audited());
     runs.delete(from("ana", "", DeleteRequest { run_id: "r".to_owned() })).await.unwrap();
@@ -295,7 +295,7 @@ async fn rule_80_few_calls_of_a_principal_that_changed_nothing_have_entries() {
 }
 
 #[tokio::test]
-async fn rule_80_few_deletions_that_delete_nothing_have_entries() {
+async fn rule_80_deletions_that_delete_nothing_have_few_entries() {
     let harness = Harness::new().await;
     harness.create(&["r"]).await;
     let mut runs = RunServiceClient::new(harness.audited());
@@ -311,7 +311,7 @@ async fn rule_80_few_deletions_that_delete_nothing_have_entries() {
         let missing = DeleteParamsRequest { run_id: "r".to_owned(), paths: vec![path] };
         runs.delete_params(from("ana", "", missing)).await.unwrap();
     }
-    // What has an effect has an entry in any case.
+    // A call that has an effect always has an entry.
     runs.bin_batch(from("ana", "", BinBatchRequest { run_ids: ids("r") })).await.unwrap();
     runs.restore_batch(from("ana", "", RestoreBatchRequest { run_ids: ids("r") })).await.unwrap();
     // Only the first of these deletes the run.

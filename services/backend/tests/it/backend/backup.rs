@@ -325,7 +325,7 @@ async fn a_parent_that_is_not_live_is_counted_as_lost() {
     harness.end().await;
 }
 
-/// A restored branch has its points of its own, and is found by its parent.
+/// A restored branch has its own points, and is found by its parent.
 #[tokio::test]
 async fn a_parent_and_its_branch_are_restored() {
     let harness = Harness::new().await;
@@ -351,7 +351,7 @@ async fn a_parent_and_its_branch_are_restored() {
     let mut client = search::search_service_client::SearchServiceClient::new(other.routes());
     let found = all(client.runs(request).await.unwrap()).await;
     assert_eq!(found.into_iter().flat_map(|message| message.run_ids).collect::<Vec<_>>(), ["b"]);
-    // Without its parent it is as before, because a backup of a branch contains all its points.
+    // The branch is the same without its parent, because a backup of a branch contains all of its points.
     let request = runs::DeleteRequest { run_id: "p".into() };
     RunServiceClient::new(other.routes()).delete(request).await.unwrap();
     other.applied().await;

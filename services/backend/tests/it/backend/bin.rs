@@ -106,7 +106,7 @@ async fn rule_107_a_run_in_the_bin_is_found_nowhere_else_until_it_comes_back() {
 }
 
 #[tokio::test]
-async fn the_bin_is_listed_in_pages_that_runs_which_come_and_go_do_not_shift() {
+async fn runs_that_come_and_go_do_not_shift_the_pages_of_the_bin() {
     let harness = Harness::new().await;
     let names = ["a", "b", "c", "d", "e"];
     harness.create(&names).await;

@@ -122,7 +122,7 @@ async fn searches_and_tables_use_the_last_value_of_a_branch() {
     };
     assert_eq!(search("run.metrics['loss'].last == 79", Vec::new()).await, ["same"]);
     assert_eq!(search("", by_last()).await, ["same", "trunk", "own"]);
-    // Folded, their own summaries would be read alone.
+    // Once they are folded, only their own summaries would be read.
     harness.log("own", [crate::backend::harness::finish()]).await;
     harness.log("same", [crate::backend::harness::finish()]).await;
     harness.applied().await;
@@ -210,7 +210,7 @@ async fn a_followed_branch_is_stale_when_what_it_shares_changes() {
     let mut client = SeriesServiceClient::new(harness.routes());
     let mut stream = client.follow(request).await.unwrap().into_inner();
     until(&mut stream, |message| message.caught_up).await;
-    // A later step is not shared, so this is no news.
+    // A later step is not shared, so followers are not notified.
     log_loss(&harness, "trunk", &[(100, 1.0)]).await;
     log_loss(&harness, "trunk", &[(40, -7.0)]).await;
     until(&mut stream, |message| {
@@ -276,7 +276,8 @@ async fn watchers_of_a_branch_learn_when_what_it_shares_changes() {
     };
     let mut changes = runs.watch(request.clone()).await.unwrap().into_inner();
     let before = change_of(&mut changes, "same").await.series_edits;
-    // A later step of the parent is not shared, so the first change is that of the step before.
+    // A later step of the parent is not shared, so the first change that is reported is the change of the
+    // earlier step.
     log_loss(&harness, "trunk", &[(100, 1.0)]).await;
     harness.applied().await;
     log_loss(&harness, "trunk", &[(40, -7.0), (120, 1.0)]).await;

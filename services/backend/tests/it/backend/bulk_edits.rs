@@ -46,7 +46,7 @@ async fn experiment_name(client: &mut Client, run: &str) -> Option<String> {
     props(client, run).await.experiment.map(|experiment| experiment.name)
 }
 
-/// A field that refers to an entity that does not exist is named by the error.
+/// Expects an error about an entity that does not exist, which names the field that refers to it.
 #[track_caller]
 fn no_such<T>(response: Result<tonic::Response<T>, tonic::Status>, field: &str, resource: &str, id: &str) {
     let (code, _, mut metadata) = failure(response.map(|_| ()));
@@ -119,12 +119,12 @@ async fn runs_are_moved_between_experiments() {
 }
 
 #[tokio::test]
-async fn what_a_batch_cannot_mean_is_refused() {
+async fn invalid_batches_are_refused() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes());
     harness.create(&["r"]).await;
     let long = "x".repeat(limits::NAME_BYTES + 1);
-    // Even if there is no run to change.
+    // Invalid even if there is no run to change.
     for runs in [&["r"][..], &[]] {
         no_such(client.add_tag_batch(add(runs, Added::TagId("no".into()))).await, "tag_id", "tag", "no");
         let unknown = remove(runs, Removed::TagId(long.clone()));

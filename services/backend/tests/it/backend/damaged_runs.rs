@@ -162,7 +162,8 @@ async fn rule_40_an_answer_says_how_many_runs_it_left_out() {
     harness.end().await;
 }
 
-/// Whatever is searched: the params of one run are damaged, the points of another, and the objects of a third.
+/// Covers every kind of search: the params of one run are damaged, the points of another, and the objects of
+/// a third.
 #[tokio::test]
 async fn rule_40_searches_of_sequences_leave_a_damaged_run_out() {
     let harness = Harness::new().await;
@@ -287,7 +288,7 @@ async fn rule_40_an_operator_parks_and_resumes_a_run() {
     harness.end().await;
 }
 
-/// The others of its page are changed, and the answer names it.
+/// The other runs of its page are changed, and the answer names the damaged run.
 #[tokio::test]
 async fn rule_40_a_batch_leaves_a_damaged_run_out() {
     let harness = Harness::new().await;

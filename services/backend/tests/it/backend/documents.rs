@@ -1,4 +1,4 @@
-//! Named documents: found by kind and name, replaced only by whoever has read them, and listed by name.
+//! Named documents: found by kind and name, replaced only by a caller that has read them, and listed by name.
 
 use bytes::Bytes;
 use matyan_model::project_quota::{ProjectQuotas, Quota};
@@ -39,7 +39,7 @@ async fn names(client: &mut Client, kind: &str, name_prefix: &str) -> Vec<String
 }
 
 #[tokio::test]
-async fn rule_96_a_document_is_replaced_only_by_whoever_has_read_it() {
+async fn rule_96_a_document_is_replaced_only_by_a_caller_that_has_read_it() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes());
     let first = client.write(write("a", b"1", Some(0))).await.unwrap().into_inner().updated_us;
@@ -149,7 +149,7 @@ fn translated<T>(mut request: Request<T>) -> Request<T> {
 }
 
 #[tokio::test]
-async fn rule_96_who_may_only_send_data_replaces_no_document() {
+async fn rule_96_a_caller_that_may_only_send_data_replaces_no_document() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes());
     let first = client.write(by("INGEST", write("a", b"1", None))).await.unwrap().into_inner().updated_us;
@@ -171,9 +171,9 @@ async fn rule_96_who_may_only_send_data_replaces_no_document() {
     harness.end().await;
 }
 
-/// A refusal for good would end the training of a writer.
+/// A permanent refusal would end the training of a writer.
 #[tokio::test]
-async fn rule_56_while_rights_are_away_a_document_is_replaced_later() {
+async fn rule_56_a_caller_whose_rights_are_unknown_replaces_a_document_later() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes());
     let rights = "INGEST,AWAY";

@@ -72,7 +72,7 @@ const REFUSED: &[(&str, Code)] = &[
     ("backup.v1.BackupService/FinishRun", Code::InvalidArgument),
     ("backup.v1.BackupService/WriteBlob", Code::InvalidArgument),
     ("backup.v1.BackupService/WriteRun", Code::FailedPrecondition),
-    // Without an id, which is not known before.
+    // Needs an id that is not known beforehand.
     ("access.v1.AccessService/RevokeAnyLink", Code::InvalidArgument),
     ("access.v1.AccessService/RevokeAnyToken", Code::InvalidArgument),
     ("access.v1.AccessService/RevokeLink", Code::InvalidArgument),
@@ -89,11 +89,11 @@ const REFUSED: &[(&str, Code)] = &[
     // Without the signature of a process: `access` tests them with one.
     ("access.v1.ResolveService/ResolveCaller", Code::PermissionDenied),
     ("access.v1.ResolveService/ResolveProject", Code::PermissionDenied),
-    // To the name that it has, and a second time.
+    // A rename to the current name, and a second deletion.
     ("series.v1.SeriesService/Rename", Code::AlreadyExists),
     ("series.v1.SeriesService/Delete", Code::NotFound),
-    // The ids of studies and the names of files and documents are the same in all projects, so this is a second
-    // time as well.
+    // Studies have the same ids in all projects, and files and documents the same names, so these calls are
+    // repetitions as well.
     ("artifacts.v1.ArtifactService/Delete", Code::NotFound),
     ("documents.v1.DocumentService/Delete", Code::NotFound),
     ("documents.v1.DocumentService/Rename", Code::NotFound),
@@ -223,7 +223,7 @@ const SHOWS_NOTHING: &[&str] = &[
 const DISTRIBUTION: &str =
     r#"{"name": "FloatDistribution", "attributes": {"low": 0, "high": 1, "log": false, "step": null}}"#;
 
-/// The beginning of a query, which names of experiments complete.
+/// The beginning of a query whose completions are names of experiments.
 const COMPLETED: &str = "run.experiment == '";
 
 /// One project, and what its requests name.

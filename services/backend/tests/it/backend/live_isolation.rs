@@ -45,7 +45,7 @@ impl Canaries<'_> {
         [self.value, self.value + 1.0, self.value + 2.0]
     }
 
-    /// The one that each kind of stream shows of a round: a watch, watched runs, a follower, lines, and
+    /// The canaries of a round that each kind of stream shows: a watch, watched runs, a follower, lines, and
     /// records.
     fn of_round(&self, round: u8) -> [Vec<u8>; KINDS] {
         let text = |kind: &str| self.text(kind, round).into_bytes();
@@ -205,7 +205,7 @@ async fn rule_49_no_live_stream_shows_another_project() {
         assert!(touched.is_empty(), "{touched:?} in `{}`", own.side.project);
         streams.push(opened);
     }
-    // Data that one project shows of the last round comes after the round before in the other.
+    // When a project shows the data of the last round, the other project has already logged the round before.
     for round in [1, 2] {
         for canaries in &both {
             canaries.log(&harness, round).await;

@@ -153,7 +153,7 @@ async fn rule_121_an_open_server_begins_no_login_and_wrong_requests_name_their_f
 }
 
 #[tokio::test]
-async fn rule_121_signing_out_ends_the_own_token_and_no_other() {
+async fn rule_121_signing_out_ends_the_callers_token_and_no_other() {
     let harness = Harness::new().await;
     harness.create_project(PROJECT).await;
     let session = session(&harness).await;

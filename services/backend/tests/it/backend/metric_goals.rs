@@ -103,7 +103,7 @@ async fn rule_105_what_people_set_counts_more_than_what_runs_define() {
     harness.applied().await;
     let goal = harness.goals("").await.remove(0);
     assert_eq!((goal.direction(), goal.unit.as_str()), (GoalDirection::Lower, "pp"));
-    // Without a choice of people, the definition counts again.
+    // Once people's choice is removed, the definition applies again.
     let goal = harness.update_goal(direction("gsm8k", GoalDirection::Unspecified)).await.unwrap();
     assert_eq!(goal.direction(), GoalDirection::Higher);
     harness.end().await;
@@ -118,7 +118,7 @@ async fn a_project_has_one_primary_metric() {
     assert_eq!(harness.primary().await, ["acc"]);
     harness.update_goal(choose("loss", true)).await.unwrap();
     assert_eq!(harness.primary().await, ["loss"]);
-    // It is not the primary one, so nothing is given up.
+    // The goal is not the primary one, so nothing is given up.
     harness.update_goal(choose("acc", false)).await.unwrap();
     assert_eq!(harness.primary().await, ["loss"]);
     harness.update_goal(choose("loss", false)).await.unwrap();
@@ -138,15 +138,15 @@ async fn rule_105_two_people_do_not_overwrite_each_others_primary_metric() {
         ..change(name)
     };
     harness.update_goal(choose("loss", "")).await.unwrap();
-    // The goal of `acc` is as it was read, and the choice is not.
+    // The goal of `acc` has not changed since it was read, but the choice has.
     let refused = harness.update_goal(choose("acc", "")).await.unwrap_err();
     assert_eq!(refused.code(), Code::Aborted);
     assert!(refused.message().contains("is now `loss`"), "{}", refused.message());
     assert_eq!(harness.primary().await, ["loss"]);
     harness.update_goal(choose("acc", "loss")).await.unwrap();
     let names: Vec<String> = harness.goals("").await.into_iter().map(|goal| goal.name).collect();
-    assert_eq!(names, ["acc"], "nothing is stated about the former one");
-    // A goal with something stated stays.
+    assert_eq!(names, ["acc"], "the former goal states nothing, so it is removed");
+    // A goal that states something is kept.
     harness.update_goal(direction("acc", GoalDirection::Higher)).await.unwrap();
     harness.update_goal(choose("loss", "acc")).await.unwrap();
     assert_eq!(harness.goals("").await.len(), 2);
@@ -154,7 +154,7 @@ async fn rule_105_two_people_do_not_overwrite_each_others_primary_metric() {
     harness.end().await;
 }
 
-/// The page of a client shows the choice that the next one has to name.
+/// A client sees the current choice, which a request for another choice has to name.
 #[tokio::test]
 async fn rule_105_a_primary_metric_with_a_damaged_goal_is_listed_and_replaced() {
     let harness = Harness::new().await;

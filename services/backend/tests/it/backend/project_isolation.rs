@@ -234,7 +234,7 @@ async fn rule_49_no_ingest_rpc_writes_to_another_project() {
         let before = content(&harness, other).await;
         harness.start_workers().await;
         let (called, stored) = call_all(&harness, own, other, word).await;
-        assert_eq!(called.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), all, "call the new ones");
+        assert_eq!(called.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), all, "call the new rpcs");
         harness.applied().await;
         harness.stop_workers().await;
         let changed = content(&harness, other).await.changed_since(&before);

@@ -423,8 +423,8 @@ async fn a_call_waits_only_once_for_a_lagging_log() {
     harness.end().await;
 }
 
-/// In a log of two partitions of which one is never applied: a call about a run of the other one that
-/// does not wait for it ends first.
+/// In a log with two partitions, of which one is never applied, a call about a run of the other partition
+/// does not wait and ends first.
 #[tokio::test]
 async fn rule_24_a_call_waits_for_the_partition_of_its_run_only() {
     let harness = Harness::new().await;

@@ -83,7 +83,7 @@ async fn series_are_edited_once_and_at_once() {
 }
 
 #[tokio::test]
-async fn what_an_edit_cannot_mean_is_refused() {
+async fn invalid_edits_are_refused() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes());
     harness.create(&["r"]).await;

@@ -210,7 +210,7 @@ async fn rule_82_a_session_ends_with_its_token_and_with_a_changed_role() {
 }
 
 #[tokio::test]
-async fn rule_62_an_owner_learns_nothing_of_people_in_other_projects() {
+async fn rule_62_an_owner_learns_nothing_about_people_in_other_projects() {
     let harness = Harness::new().await;
     harness.create_project("vision").await;
     harness.create_project("speech").await;
@@ -306,12 +306,12 @@ async fn rule_85_the_answer_of_a_provider_is_taken_from_its_browser() {
         assert_eq!(finish(&harness, state, &[browser]).await, Code::Unauthenticated);
     }
     assert_eq!(finish(&harness, &state, &[]).await, Code::Unauthenticated);
-    // The provider is asked, and does not answer. Another cookie of this name, and another tab, are in no way.
+    // The provider is asked, and does not answer. Another cookie of this name, and another tab, do no harm.
     assert_eq!(finish(&harness, &state, &[&other_browser, &browser]).await, Code::Unavailable);
     assert_eq!(finish(&harness, &other_state, &[&other_browser]).await, Code::Unavailable);
     let many = vec![&browser; 9];
     assert_eq!(finish(&harness, &state, &many).await, Code::ResourceExhausted);
-    // Only the browser that has begun it learns where it leads.
+    // Only the browser that started the sign-in learns where it leads.
     let own = refused_answer(&harness, &state, &[&browser]).await;
     assert_eq!(next_page(&own).as_deref(), Some("/runs"));
     assert_eq!(next_page(&refused_answer(&harness, &state, &[&other_browser]).await), None);
@@ -320,7 +320,7 @@ async fn rule_85_the_answer_of_a_provider_is_taken_from_its_browser() {
     harness.end().await;
 }
 
-/// Anyone can do it, so it takes nothing from anyone.
+/// Anyone can start a sign-in, so it must not take resources from others.
 #[tokio::test]
 async fn rule_85_beginning_to_sign_in_stores_nothing() {
     let harness = Harness::new().await;
@@ -329,7 +329,7 @@ async fn rule_85_beginning_to_sign_in_stores_nothing() {
         begin(&harness).await;
     }
     assert!(!access_is_used(&*harness.store.snapshot().await.unwrap()).await.unwrap());
-    // The first sign-in is still one.
+    // The first sign-in is still valid.
     assert_eq!(finish(&harness, &state, &[&browser]).await, Code::Unavailable);
     assert!(!access_is_used(&*harness.store.snapshot().await.unwrap()).await.unwrap());
     for (field, redirect_uri, next) in [

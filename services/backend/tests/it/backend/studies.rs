@@ -295,7 +295,7 @@ async fn rule_99_a_finished_trial_refuses_every_change() {
             refused(client.set_trial_state(set_state(id, number, state, &[2.0])).await.unwrap_err());
         }
         refused(client.set_trial_param(set_param(id, number, "x", 0.5, FLOAT)).await.unwrap_err());
-        // The end is reported before what else is wrong.
+        // The error that the trial has ended takes precedence over other errors.
         refused(client.set_trial_param(set_param(id, number, "x", 0.5, "{}")).await.unwrap_err());
         let nothing = SetTrialParamRequest { study_id: id, number, param: None };
         refused(client.set_trial_param(nothing).await.unwrap_err());
@@ -310,7 +310,7 @@ async fn rule_99_a_finished_trial_refuses_every_change() {
         let failed = end == TrialState::Failed;
         assert_eq!(props.outcome.unwrap().kind() == OutcomeKind::Failed, failed, "{end:?}");
     }
-    // Of several workers that end one trial, one does.
+    // If several workers end one trial, one succeeds.
     let number = create_trial(&mut client, id, None).await;
     let mut workers = JoinSet::new();
     for value in 0..8 {
@@ -589,7 +589,7 @@ async fn rule_36_a_study_is_restored_with_its_numbers() {
     assert_eq!(restore(&harness, "whole", &parts).await.unwrap(), (1, 1), "the first study was made before");
     assert_eq!(trials_in(&mut client, "whole", id).await, before);
     assert_eq!(restore(&harness, "whole", &parts).await.unwrap(), (0, 2));
-    // It goes on where it was.
+    // The study continues where it was.
     let request = CreateTrialRequest { study_id: id, template: None };
     let number = client.create_trial(of("whole", request)).await.unwrap().into_inner().number;
     assert_eq!(number, 3);

@@ -342,7 +342,7 @@ async fn changes_show_how_far_series_of_objects_are() {
         (&[("a", 0), ("b", 7)], &[("a", 1, 0), ("b", 1, 7)]),
         (&[("a", 1), ("a", 2)], &[("a", 3, 2), ("b", 1, 7)]),
         (&[("b", 3)], &[("a", 3, 2), ("b", 2, 7)]),
-        // Replaces another.
+        // An object that replaces another.
         (&[("b", 3)], &[("a", 3, 2), ("b", 2, 7)]),
     ];
     for (objects, expected) in logged {

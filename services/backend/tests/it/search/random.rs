@@ -120,7 +120,7 @@ fn sequences(random: &mut Random) -> Vec<Sequence> {
     sequences
 }
 
-/// Conditions for every kind of index, and some that no index responses.
+/// Conditions for every kind of index, and some that no index can answer.
 const ATOMS: [&str; 50] = [
     "run.hparams.lr < 0.01",
     "run.hparams.lr <= 0.01",

@@ -200,7 +200,7 @@ async fn the_next_page_is_read_while_a_page_is_sent() {
     assert_eq!(ids, (0..200).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
 }
 
-/// The server waits for the client when the page after fails.
+/// The server waits for the client when the next page fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_gets_the_page_before_a_page_that_fails() {
     let (harness, observer) = observed().await;
@@ -268,7 +268,7 @@ async fn a_page_by_date_reads_little() {
     assert!(read < 6 << 20, "{read} bytes of 20 MB");
 }
 
-/// The oldest runs, of which a tenth of the project consists, lack the param in the query.
+/// The oldest runs, a tenth of the project, lack the param in the query.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_runs_of_another_kind_do_not_cause_a_scan() {
     let (harness, counts) = counting().await;

@@ -1,4 +1,5 @@
-//! Sorted lists while runs change in every way, next to a sort of the runs as the test knows them.
+//! Sorted lists while runs change in every way, compared with a sort of the runs that the test keeps in
+//! memory.
 
 use std::{collections::BTreeMap, sync::Arc};
 

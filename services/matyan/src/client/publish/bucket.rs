@@ -237,7 +237,7 @@ mod tests {
     use crate::client::publish::site::{MARK, PAGES_ATTRIBUTE};
 
     #[test]
-    fn buckets_are_told_from_directories() {
+    fn buckets_and_directories_are_distinguished() {
         let place =
             |bucket: &str, folder: &str| Some(Place { bucket: bucket.to_owned(), folder: folder.to_owned() });
         let parse = |output: &str| Place::parse(Path::new(output));

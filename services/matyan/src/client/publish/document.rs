@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stands_for_the_only_thing_that_has_it() {
+    fn a_name_identifies_the_only_document_or_run_that_has_it() {
         let chosen = |kind: Option<Kind>, found: Vec<Document>, runs: &[&str]| {
             let runs = runs.iter().map(|run| (*run).to_owned()).collect();
             choose("face", kind, found, runs).map(|subject| match subject {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_before_the_name_says_what_is_meant() {
+    fn a_word_before_the_name_is_its_kind() {
         assert_eq!(kind_and_name("report:a:b"), (Some(Kind::Report), "a:b"));
         assert_eq!(kind_and_name("note: a"), (None, "note: a"));
         assert_eq!(kind_and_name("3fd1c0"), (None, "3fd1c0"));

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_left_out_whoever_has_logged_it() {
+    fn the_environment_is_left_out_whichever_client_has_logged_it() {
         let mlflow = |own: &[&str], tags: &[&str], dataset: &[&str]| {
             let datasets = Value::Map(map(&[("d#1", texts(dataset))]));
             let mut mlflow = map(&[("tags", texts(tags)), ("datasets", datasets)]);

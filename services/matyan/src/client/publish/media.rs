@@ -203,7 +203,7 @@ mod tests {
             assert_eq!(extension(image(format)), "bin", "{format}");
         }
         assert_eq!(extension(object::Kind::Html(Html::default())), "html");
-        // The policy and the check come before anything of the page.
+        // The policy and the check come before any content of the page.
         assert!(page_start().contains(LOGGED_PAGE_POLICY) && page_start().ends_with("</script>\n"));
     }
 }

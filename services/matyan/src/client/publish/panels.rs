@@ -402,7 +402,7 @@ metric: loss
     }
 
     #[test]
-    fn words_are_told_from_expressions() {
+    fn words_and_expressions_are_distinguished() {
         for words in ["falcon", "llama3-8b val/loss", "running wild"] {
             assert!(is_words(words), "{words}");
         }

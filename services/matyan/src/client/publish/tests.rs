@@ -135,6 +135,6 @@ async fn a_run_that_is_deleted_meanwhile_is_not_published() {
         let is_late = call == "ArtifactService/Get";
         assert_eq!(error.contains("was deleted while it was copied"), is_late, "{call}: {error}");
     }
-    // Nothing calls it, so the run stays, and its artifact is left out, because it is not stored.
+    // This call is never made, so the run is not deleted. Its artifact is left out, because it is not stored.
     assert!(copy_deleted_before("AdminService/Reindex").await.is_ok());
 }

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beginning_stands_for_the_only_run_in_the_bin() {
+    fn a_prefix_identifies_the_only_run_in_the_bin() {
         let binned = ["3fd1c0", "3fd2c0", "77aa01"].map(|id| BinnedRun {
             run: Some(Run { run_id: id.into(), ..Run::default() }),
             ..BinnedRun::default()

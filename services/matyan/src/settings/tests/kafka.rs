@@ -6,6 +6,7 @@ use matyan_log::kafka_settings::{Compression, Transfer};
 
 use super::*;
 
+/// An append in flight must end before its frame is retried, while there is still time for a retry.
 #[test]
 fn an_append_to_kafka_takes_three_quarters_of_the_hold() {
     let up = resolve(Role::Up, &[("log", "kafka:")], &[]).unwrap();

@@ -152,7 +152,7 @@ async fn rule_83_the_first_start_has_a_link_that_is_no_token() {
 }
 
 #[tokio::test]
-async fn rule_82_a_session_that_is_used_goes_on() {
+async fn rule_82_a_session_that_is_used_stays_valid() {
     let scene = Scene::open().await;
     let token = new_token();
     let session = (clock::new_secret())(SecretKind::Session);
@@ -202,7 +202,7 @@ async fn the_operator_may_come_from_a_file() {
     assert!(matches!(refused, Err(Error::TokenFile { .. })), "there is no file");
     fs::write(&path, "mtk_x").unwrap();
     let refused = scene.start(Some(AccessMode::On), Some(path.clone())).await;
-    assert!(matches!(refused, Err(Error::TokenFile { .. })), "that is no token");
+    assert!(matches!(refused, Err(Error::TokenFile { .. })), "that is not a token");
     let mut tokens = Vec::new();
     for _ in 0..2 {
         let token = new_token();
@@ -251,7 +251,7 @@ async fn backends_that_start_together_have_one_operator_and_one_entry() {
     assert_eq!(files.len(), 1);
     assert!(is_operator(first.caller(Some(&read_token(&files[0]).unwrap())).await.as_ref()));
     let left = folders.iter().filter_map(|folder| token_file(folder.path()));
-    assert_eq!(left.collect::<Vec<_>>(), files, "a file has a token that is none");
+    assert_eq!(left.collect::<Vec<_>>(), files, "a token in a file is invalid");
 }
 
 #[tokio::test]

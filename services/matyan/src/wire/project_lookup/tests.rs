@@ -200,7 +200,7 @@ async fn pass(time: Duration) {
 #[tokio::test]
 async fn rule_56_without_its_backend_a_frontier_takes_data_for_15_minutes_and_loses_none() {
     let mut frontier = ClosedFrontier::start().await;
-    // The backend answers between these moments for the last time.
+    // The backend answers for the last time between these two moments.
     let before_answer = Instant::now();
     assert_eq!(frontier.publish(&frontier.token).await, Code::Ok);
     let after_answer = Instant::now();
@@ -316,7 +316,7 @@ async fn without_its_backend_a_new_frontier_refuses_sockets_of_named_projects() 
     };
     let (status, text) = handshake("/p/speech/api/v1/ws/runs/run").await;
     assert!(status == 503 && text.contains("failed to look up the project"), "{status}: {text}");
-    // The connection of a test cannot be upgraded, which is found out once the run is admitted.
+    // The connection of a test cannot be upgraded, which shows only once the run is admitted.
     let (status, text) = handshake("/api/v1/ws/runs/run").await;
     assert_eq!(status, 400, "{text}");
 }
@@ -414,7 +414,7 @@ async fn a_silent_backend_is_asked_by_one_call_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_about_one_project_does_not_make_the_backend_away() {
+async fn an_error_about_one_project_is_no_outage_of_the_backend() {
     for (code, is_away) in
         [(Code::Internal, false), (Code::Unavailable, true), (Code::DeadlineExceeded, true)]
     {

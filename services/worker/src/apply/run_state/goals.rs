@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_has_what_is_understood() {
+    fn a_goal_has_the_fields_that_are_understood() {
         let text = r#"{"lr": 1, "__metrics__": {
             "acc": {"direction": "higher", "summary": "best", "format": "percent", "unit": " % ", "x_axis": "epoch"},
             "loss": {"direction": "lower", "summary": "mean", "format": 3, "unit": "", "x_axis": "loss"}
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_goal_is_only_a_param() {
+    fn an_invalid_goal_is_only_a_param() {
         for text in [
             r#"{"lr": 1}"#,
             r#"{"__metrics__": null}"#,

@@ -70,7 +70,7 @@ async fn rule_40_stuck_runs_leave_room_for_many_records_of_others() {
     for stuck in 0..6 {
         while runs.is_queued(&format!("stuck-{stuck}"), 1_000) {}
     }
-    // Busy ones, of which nothing is applied yet.
+    // Busy runs, of which nothing is applied yet.
     for run in ["a", "b"] {
         let queued = (0..8).filter(|_| runs.is_queued(run, 500)).count();
         assert_eq!(queued, 8, "with {} of {} bytes in use", runs.runs.window(), 1 << 20);
@@ -94,7 +94,7 @@ async fn no_more_is_read_while_many_runs_are_applied() {
     assert!(runs.runs.has_room());
 }
 
-/// Each of them takes memory, so a long backlog of large records must not be read to its end.
+/// Each run takes memory, so a long backlog of large records must not be read to its end.
 #[tokio::test]
 async fn no_more_is_read_while_the_records_of_many_runs_are_left_in_the_log() {
     let mut runs = Runs::new(1_000).await;
@@ -107,7 +107,7 @@ async fn no_more_is_read_while_the_records_of_many_runs_are_left_in_the_log() {
     runs.apply("large");
     assert_eq!(runs.runs.first_deferred(0).map(|point| point.offset), Some(1));
     runs.runs.rewind(0, 1);
-    assert!(runs.runs.has_room() && !runs.runs.may_defer(), "only those that were left are read");
+    assert!(runs.runs.has_room() && !runs.runs.may_defer(), "only records that were left are read");
     assert_eq!(runs.read_at("run-0", 600, 1), Admission::Queued { was_idle: true });
     runs.runs.skip(0, ReadPoint { offset: 2, before: None });
     assert!(!runs.runs.may_defer());

@@ -134,7 +134,7 @@ fn rule_40_turns_last_longer_where_seeks_take_long() {
 }
 
 #[test]
-fn rule_43_a_log_read_from_its_middle_is_so_after_a_restart_as_well() {
+fn rule_43_a_log_is_read_from_its_middle_after_a_restart_as_well() {
     let at_us = |appended_us| Record { appended_us, ..record(7, "v") };
     let mut partition = Partition::new(PartitionStart { offset: 7, is_middle: true, ..START });
     let read = partition.read(&at_us(50));

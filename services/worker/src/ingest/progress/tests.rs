@@ -95,7 +95,7 @@ async fn rule_41_progress_is_written_with_pauses() {
     }
     progress.finish().await;
     let writes = store.writes.load(Ordering::Relaxed);
-    // The first one does not wait, nor does the last.
+    // Neither the first write nor the last one waits.
     let most = 2 + started.elapsed().as_millis() / PAUSE.as_millis();
     assert!(u128::from(writes) <= most, "{writes} writes, at most {most}");
     let stored = applied_get(&*store.snapshot().await.unwrap(), LogTopic::Ingestion, 0).await.unwrap();

@@ -542,7 +542,7 @@ pub(super) fn counting(env: &mut TestEnv, counted: BlobCall) -> Arc<AtomicU64> {
     calls
 }
 
-/// Payloads are large, and most runs refer to all of their blobs otherwise.
+/// Payloads are large, and the blobs of most runs are all referred to by other rows.
 #[tokio::test]
 async fn rule_41_payloads_are_only_read_if_no_row_refers_to_a_blob() {
     let mut env = TestEnv::new().await;

@@ -128,7 +128,7 @@ async fn rule_07_four_mib_of_params_are_stored_and_read_back() {
 
 /// The old and the new rows of the index do not fit in a transaction together with the params.
 #[tokio::test]
-async fn rule_07_large_params_of_which_all_indexed_values_change_are_stored() {
+async fn rule_07_large_params_whose_indexed_values_all_change_are_stored() {
     let env = TestEnv::new().await;
     let indexed = |value: &str| {
         let entries: Vec<_> = (0..2_000).map(|at| format!(r#""{at:0200}":"{value}""#)).collect();

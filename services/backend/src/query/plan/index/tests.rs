@@ -55,7 +55,7 @@ async fn rule_90_planning_costs_the_same_for_any_number_of_runs() {
     const PROJECT: Project = Project(1);
     const RUNS: u64 = 480_000;
     const DOCUMENTS: u64 = 512;
-    /// A run number is the time of its creation: most runs were created within an hour of two years.
+    /// A run number is the time of creation: runs of two years, most of which were created within one hour.
     const FIRST_US: u64 = 1_700_000_000_000_000;
     let directory = tempfile::TempDir::new().unwrap();
     let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
@@ -203,7 +203,7 @@ async fn the_default_filter_is_read_by_the_runs_that_it_leaves_out() {
     assert_eq!(found.len(), 98);
     assert!(!found.contains(&RunNumber(3)) && !found.contains(&RunNumber(7)));
 
-    // Of an archive that is larger than the runs that are not archived, only these are read.
+    // If more runs are archived than not, only the rows of the latter are read.
     let mut batch = Batch::default();
     for number in (1_000..12_000).map(RunNumber) {
         batch.set(keys::index_archived(PROJECT, true, number), vec![]);

@@ -79,9 +79,9 @@ async fn blobs_of_a_run_created_during_its_restore_are_not_modified() {
     other.end().await;
 }
 
-/// It has no last chunk, only an end.
+/// An empty blob has no last chunk, only an end.
 #[tokio::test]
-async fn rule_36_an_empty_blob_does_not_replace_that_of_a_run_created_meanwhile() {
+async fn rule_36_an_empty_blob_does_not_replace_the_blob_of_a_run_created_meanwhile() {
     let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
     let empty = RunContent { head, pieces: Vec::new(), blobs: Vec::new() };
     let other = Harness::new().await;

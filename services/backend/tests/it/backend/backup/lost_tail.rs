@@ -23,13 +23,13 @@ async fn rule_36_positions_from_before_a_lost_tail_hide_no_records() {
     hides_no_records(0).await;
 }
 
-/// The number that the log has there is one that it has here after the loss.
+/// The archive's store gave the log a number that this store gives it only after the loss.
 #[tokio::test]
 async fn rule_36_positions_of_a_store_that_counts_differently_hide_no_records() {
     hides_no_records(1).await;
 }
 
-/// Restores an archive from before the loss of a tail, of a store in which the log had this number.
+/// Restores an archive from before the loss of a tail. In the store of the archive, the log had this number.
 async fn hides_no_records(number: u32) {
     const LOST: u64 = 10;
     let harness = Harness::with_untrimmed_log().await;
@@ -63,7 +63,7 @@ async fn hides_no_records(number: u32) {
 
     put(&harness, &content, Some(&cut)).await;
     harness.start_workers().await;
-    // Its offset is one that the lost records had.
+    // The new record has an offset that one of the lost records had.
     track(&harness, "run", &[2.0]).await;
     harness.applied().await;
     assert_eq!(steps(&read(&harness, "run").await), [0, 1]);
@@ -88,7 +88,7 @@ async fn rule_36_a_restored_store_knows_the_numbers_of_its_log_before_a_lost_tai
     let state = LogState { number: 3, identity, partitions, first_number: Some(1), numbering: Some([8; 16]) };
     let mut batch = Batch::default();
     log_put(&mut batch, LogTopic::Ingestion, &state);
-    // Each partition has lost its tail, or nothing was applied of it.
+    // Each partition has lost its tail, or none of its records were applied.
     for (partition, bounds) in (0..).zip(&info.partitions) {
         let identity = if partition == 0 { identity } else { Some([1; 16]) };
         let (log, next) = if partition == 0 { (3, bounds.end) } else { (0, 7) };
