@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_that_a_client_may_be_idle() {
+    async fn a_client_whose_protocol_is_known_may_be_idle() {
         for bytes in [PREFACE, b"G", b"PU"] {
             let (mut stream, _client) = started_stream(bytes).await;
             timeout(10 * TIMEOUT, stream.read_u8()).await.unwrap_err();

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_waits_gets_the_room_of_others() {
+    async fn a_waiting_caller_gets_the_room_of_others() {
         let limit = ShareLimit::new("bytes", 8);
         let held = limit.admit_many(Some('a'), 6).ok().unwrap();
         let started = Instant::now();
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn many_that_wait_on_several_threads_are_all_admitted() {
+    async fn many_callers_that_wait_on_several_threads_are_all_admitted() {
         let limit = ShareLimit::new("bytes", 8);
         let callers = ['a', 'b', 'c', 'd', 'e', 'f'].map(|client| {
             let limit = limit.clone();
@@ -465,14 +465,14 @@ mod tests {
     }
 
     #[test]
-    fn a_single_one_is_allowed_to_anyone() {
+    fn a_single_permit_is_for_any_client() {
         let limit = ShareLimit::new("connections", 1);
         let _permit = limit.admit(Some('a')).ok().unwrap();
         assert_eq!(limit.admit(Some('a')).err(), Some(Refusal::Full));
     }
 
     #[test]
-    fn without_a_client_all_is_allowed() {
+    fn a_call_without_a_client_may_use_all_permits() {
         let limit = ShareLimit::<char>::new("connections", 4);
         let permits = [(); 4].map(|()| limit.admit(None));
         assert!(permits.iter().all(Result::is_ok));

@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_backend_says_is_shown_if_it_is_for_whoever_signs_in() {
+    fn an_error_of_a_backend_is_shown_if_it_is_for_the_person_who_signs_in() {
         let refused =
             |code, text: &str, metadata: &[(&str, &str)]| Refusal::from(refusal_status(code, text, metadata));
         let away = refused(ProductCode::Unavailable, "it does not answer: sign in with a token", &[]);

@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_a_version_that_is_one() {
+    fn a_name_has_a_version_if_it_is_valid() {
         assert_eq!(client_name("MLflow", Some("3.17.2")), "MLflow 3.17.2");
         let long = "1".repeat(VERSION_BYTES + 1);
         for other in [None, Some(""), Some("3 4"), Some("<b>"), Some(long.as_str())] {

@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_project_is_another_failure_than_a_missing_run() {
+    fn a_missing_project_and_a_missing_run_are_different_failures() {
         assert!(is_missing(&status(Code::NotFound, ERROR_DOMAIN, "run")));
         assert!(is_missing(&Status::not_found("x")));
         assert!(!is_missing(&status(Code::NotFound, ERROR_DOMAIN, "project")));

@@ -280,7 +280,7 @@ mod tests {
         timeout(3 * WINDOW, read_frame(&budget)).await.expect("a stalled frame is cut off");
         assert_eq!(reading.join_next().await.unwrap().unwrap(), io::ErrorKind::TimedOut);
         sleep(10 * WINDOW).await;
-        assert!(reading.try_join_next().is_none(), "no other waits any more");
+        assert!(reading.try_join_next().is_none(), "no other frame waits any more");
     }
 
     /// The stalled frames hold 1 MiB each; the frame that waits needs a quarter of that.

@@ -138,7 +138,7 @@ pub(super) struct CallerState {
     pub(super) is_link_used: bool,
     /// Whether each program was allowed its token.
     pub(super) answered_logins: Vec<bool>,
-    /// Where the browser comes back to that signs in with a provider, and the page that follows.
+    /// The page to which a browser returns after it has signed in with a provider, and the page that follows.
     pub(super) begun: Option<(String, String)>,
     /// Sign-ins with a provider by state: what the browser keeps, and the page that follows.
     pub(super) pending: HashMap<String, (String, String)>,
@@ -495,7 +495,7 @@ async fn rule_80_denied_management_is_reported_by_whom_and_where() {
         (everywhere, Tester::In(OWN, Role::Owner), "", Some(None)),
         // A backup needs an operator, but is about a project.
         ("backup.v1.BackupService/ReadProject", viewer, OWN, Some(Some(OWN))),
-        // It must not learn whether the project exists, and could name any.
+        // The caller must not learn whether the project exists, and could name any project.
         (grant, viewer, OTHER, None),
         (grant, Tester::Anonymous, OWN, None),
         ("runs.v1.RunService/Delete", viewer, OWN, None),
@@ -537,7 +537,7 @@ async fn rule_56_a_probe_without_a_token_looks_up_nobody() {
     assert_eq!(edge.answer(request).await.status(), StatusCode::OK);
 }
 
-/// Everyone with a token is an operator with a small token.
+/// Everyone with a token is an operator whose token is limited.
 struct SmallTokens;
 
 #[async_trait]

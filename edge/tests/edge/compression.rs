@@ -141,7 +141,7 @@ async fn the_number_of_compressors_is_bounded() {
     assert_eq!(compressed, 32);
     open.clear();
     backend.answers(SEARCH, [message(1)]);
-    assert!(is_compressed(&edge.answer(web(&BROWSER)).await), "those of calls that ended are free");
+    assert!(is_compressed(&edge.answer(web(&BROWSER)).await), "the compressors of calls that ended are free");
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn a_call_ends_at_its_deadline() {
     assert_eq!((ended.0.as_str(), begun.elapsed().as_millis()), (DEADLINE_EXCEEDED, 200), "{ended:?}");
     noticed(gone).await;
 
-    // Without one, or with a longer one, at the maximum of the server.
+    // Without a deadline, or with a longer one, the call ends at the maximum of the server.
     for headers in [&[][..], &[("grpc-timeout", "99H")]] {
         let begun = tokio::time::Instant::now();
         let gone = backend.answers_and_holds("search.v1.SearchService/Runs", [RunsResponse::default()]);

@@ -45,7 +45,7 @@ async fn a_call_whose_answer_is_not_read_keeps_no_memory() {
     let server = Server::start().await;
     let large = PresignRequest { content_type: "x".repeat((17 << 20) - 1_000), ..request() };
     let mut unread = JoinSet::new();
-    // As many as have all the memory for bodies.
+    // As many calls as together have all the memory for bodies.
     for _ in 0..8 {
         let endpoint = Channel::from_shared(format!("http://{}", server.address)).unwrap();
         let channel = endpoint.initial_stream_window_size(0).connect().await.unwrap();

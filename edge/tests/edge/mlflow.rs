@@ -219,7 +219,7 @@ async fn rule_95_a_batch_that_the_frontier_refuses_stores_nothing() {
     assert_eq!((status, port.frontier.published().last().unwrap().1.events.len()), (200, 2));
 }
 
-/// Runs with large params would take more memory than their number tells.
+/// Runs with large params would take more memory than their number suggests.
 #[tokio::test]
 async fn rule_45_a_page_of_large_runs_ends_early() {
     let port = Port::with_run();

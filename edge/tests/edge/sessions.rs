@@ -164,7 +164,7 @@ impl SignInService for Sessions {
         match pending {
             Some((kept, next)) if code == "c" && browser_secrets.contains(&kept) => {
                 assert_eq!(issuer, "https://id.example");
-                // It is of use once.
+                // The sign-in can be finished once.
                 self.0.0.lock().unwrap().pending.insert(state, (String::new(), String::new()));
                 Ok(Answer::new(FinishSignInResponse { session: self.start(INVITED), next }))
             }

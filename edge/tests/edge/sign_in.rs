@@ -165,7 +165,7 @@ async fn rule_64_a_browser_signs_in_and_returns_to_its_page() {
         assert_eq!(signed_out.header("clear-site-data"), "\"cache\"");
         assert_eq!(browser.cookies.len(), 0);
         assert_eq!(browser.call("speech").await, NOT_SIGNED_IN);
-        // Whoever has copied the cookie is signed out as well.
+        // Anyone who has copied the cookie is signed out as well.
         browser.cookies.insert("matyan".to_owned(), session);
         assert_eq!(browser.call("speech").await, NOT_SIGNED_IN);
     }
@@ -273,7 +273,7 @@ async fn rule_65_behind_a_proxy_for_tls_the_cookie_is_one_of_https() {
     }
 }
 
-/// It opens a page, and causes no searches and downloads.
+/// Such a link opens a page, and causes no searches and downloads.
 #[tokio::test]
 async fn rule_65_a_link_of_another_site_does_not_call_the_api() {
     let (mut browser, calls, _) = Browser::open("");
@@ -371,7 +371,7 @@ async fn rule_82_a_token_in_a_cookie_and_a_session_in_a_header_are_nothing() {
 }
 
 #[tokio::test]
-async fn signing_out_works_while_the_server_cannot_be_told() {
+async fn signing_out_works_while_the_session_cannot_be_ended() {
     let (mut browser, _, callers) = Browser::open("");
     browser.sign_in(VIEWER).await;
     callers.0.lock().unwrap().is_away = true;
@@ -443,7 +443,7 @@ async fn rule_85_a_browser_signs_in_with_a_provider_and_returns_to_its_page() {
         browser.headers.remove("sec-fetch-site");
         assert_eq!(browser.call("speech").await, REACHED);
         let again = browser.get(&answer).await;
-        assert_eq!(again.status, StatusCode::UNAUTHORIZED, "an answer is of use once");
+        assert_eq!(again.status, StatusCode::UNAUTHORIZED, "an answer can be used once");
     }
 }
 
@@ -454,7 +454,7 @@ fn callback(base_path: &str, number: usize) -> String {
 }
 
 #[tokio::test]
-async fn rule_85_two_tabs_sign_in_beside_each_other() {
+async fn rule_85_two_tabs_sign_in_at_the_same_time() {
     let (mut browser, _, _) = Browser::open("");
     browser.headers.insert("host", "localhost".parse().unwrap());
     let name = |number| format!("matyan-sign-in-{}", state(number).digest().id());
@@ -470,13 +470,13 @@ async fn rule_85_two_tabs_sign_in_beside_each_other() {
     let second = browser.get(&callback("", 1)).await;
     assert_eq!((second.status, second.header("location")), (StatusCode::SEE_OTHER, "/p/speech/b"));
     assert_eq!(browser.cookies.keys().collect::<Vec<_>>(), ["matyan"]);
-    // Whoever begins again and again does not fill the browser with cookies.
+    // Starting again and again does not fill the browser with cookies.
     for _ in 0..20 {
         browser.get("/sign-in/with/github").await;
         let waiting = browser.cookies.keys().filter(|name| name.starts_with("matyan-sign-in-")).count();
         assert!((1..=4).contains(&waiting), "{waiting}");
     }
-    // The last one is among them.
+    // The cookie of the last sign-in is among them.
     assert!(browser.cookies.contains_key(&name(21)));
 }
 
@@ -489,7 +489,7 @@ async fn a_provider_that_is_away_leaves_the_token() {
     assert!(answer.text().contains("try again, or sign in with a token."), "{}", answer.text());
 }
 
-/// Else the provider would refuse the address, or send the browser to a name that it cannot resolve.
+/// Otherwise the provider would refuse the address, or send the browser to a name that it cannot resolve.
 #[tokio::test]
 async fn a_proxy_that_hides_its_host_is_noticed_before_the_provider_is_asked() {
     let allowed_hosts = vec!["backend".to_owned(), "tracker.example".to_owned()];
@@ -541,7 +541,7 @@ async fn rule_80_a_refused_person_is_reported_by_name() {
     assert_eq!((attempt.principal.as_str(), attempt.outcome), ("github:bob", SignInOutcome::PersonRefused));
 }
 
-/// An operator tells someone who tries tokens on a page from a script with an old token.
+/// An operator can distinguish someone who tries tokens on a page from a script with an old token.
 #[tokio::test]
 async fn rule_80_a_refused_form_is_no_refused_credential() {
     let (mut browser, _, _) = Browser::open("");

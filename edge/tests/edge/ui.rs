@@ -329,7 +329,7 @@ async fn nothing_outside_the_bundle_is_served() {
 }
 
 #[tokio::test]
-async fn paths_under_a_base_path_work_as_without() {
+async fn paths_under_a_base_path_work_like_paths_without_one() {
     let folder = bundle();
     let edge = edge(&folder, "/team/ui");
     let page = PAGE.replace("\"\"", "\"/team/ui\"");

@@ -254,7 +254,7 @@ async fn rule_114_all_histories_of_a_request_share_its_values() {
     check_over_budget(status, &answer, "more than 1000000 values");
     let (status, answer) = port.execute("/graphql", &history(300), json!({})).await;
     check_over_budget(status, &answer, "more than 1000000 values");
-    // The budget of the next request is another one.
+    // The next request has a budget of its own.
     assert_eq!(port.execute("/graphql", &history(1), json!({})).await.0, 200);
 }
 
@@ -324,7 +324,7 @@ async fn rule_114_fields_of_lists_are_charged_before_they_are_resolved() {
     check_over_budget(status, &answer, "more than 500000 fields");
 }
 
-/// A page that is too large for memory is shorter than the client wants, and the client goes on behind it.
+/// A page that is too large for memory is shorter than the client wants, and the client continues after it.
 #[tokio::test]
 async fn rule_114_a_page_of_large_runs_is_asked_for_again_with_fewer() {
     let port = Port::new(&[Protocol::Wandb]);

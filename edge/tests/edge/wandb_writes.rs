@@ -256,7 +256,7 @@ async fn deletions_from_an_artifact_are_declared() {
         let sent: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
         assert_eq!(sent.deletes, deletes, "{field} {input}");
     }
-    // Who may not edit changes nothing: the collection comes first, and is not changed.
+    // A caller that may not edit changes nothing: the collection comes first, and is not changed.
     let denied = Status::permission_denied("editor");
     port.backend.fails(WRITE_DOCUMENT, Vec::<documents::WriteResponse>::new(), denied);
     let delete =

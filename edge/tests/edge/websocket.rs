@@ -131,7 +131,7 @@ fn names(prefix: &str, count: usize) -> String {
 async fn a_dictionary_over_the_budget_starts_again() {
     let server = Server::start_with(Settings { dictionary_bytes: 0, ..Settings::default() }).await;
     let mut client = server.connect("r").await;
-    // The first names need no budget; the next ones do, and are known no longer after their frame.
+    // The first names need no budget. The next ones do, and are forgotten after their frame.
     for frame in [names("a", 20), names("b", 100), names("b", 100), names("a", 20)] {
         client.send(&frame).await;
         client.ok().await;
@@ -654,7 +654,7 @@ async fn rule_132_a_socket_is_refused_with_503_while_a_quota_is_used_up() {
     assert_eq!(answer.headers()["retry-after"], "30");
     let text = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
     assert!(text.contains("the quota is used up"), "{text}");
-    // The first frame gets every other error.
+    // Any other refusal is the answer to the first frame.
     server.frontier.change(|it| it.refusal = Some(Status::not_found("no such project")));
     server.connect("r").await;
 }

@@ -19,7 +19,7 @@ async fn connect(server: &Server) -> Client {
     request.headers_mut().insert("sec-websocket-protocol", protocols);
     let (socket, response) = tokio_tungstenite::connect_async(request).await.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "matyan.v1.binary");
-    // The SDK compares it with its own.
+    // The SDK compares this version with its own.
     assert_eq!(response.headers()["matyan-version"], env!("CARGO_PKG_VERSION"));
     Client { socket }
 }
