@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_part_is_refused() {
+    fn invalid_parts_are_refused() {
         assert_eq!(read(r#"{"study_id": 1, "type": "later", "data": {}}"#).unwrap(), None);
         for wrong in [
             r#"{"study_id": 1, "type": "trial"}"#,

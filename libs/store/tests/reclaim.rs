@@ -14,10 +14,10 @@ use tokio::sync::Mutex;
 const ROWS: u64 = 60_000;
 const ROWS_A_BATCH: u64 = 10_000;
 const LARGE: u64 = 100;
-/// Every such row is kept, except for large ones: they share a file, which the engine deletes as a whole.
+/// Every such row is kept, except for large rows: these share a file, which the engine deletes as a whole.
 const KEPT: u64 = 100;
 
-/// Held by each test, because threads of a process have no owners.
+/// Held by each test, because a thread of the process does not show which store it belongs to.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 fn key(number: u64) -> Key {

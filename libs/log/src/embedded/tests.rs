@@ -204,7 +204,7 @@ async fn rule_39_a_key_that_fills_its_share_of_the_queue_refuses_no_others() {
 }
 
 #[test]
-fn rule_39_a_group_has_room_for_keys_behind_those_that_queue_more() {
+fn rule_39_a_group_has_room_for_keys_that_wait_behind_larger_queues() {
     // Many appends, large ones, and some that are larger than a group.
     for (appends, bytes) in [(20_000, 100), (100, 1 << 20), (12, 5 << 20)] {
         let queue = Queue::default();

@@ -210,7 +210,7 @@ mod tests {
             batch.set(keys::cohort(P, CohortNumber(1)), Vec::new());
         };
         store.write(begun).await;
-        assert!(look().await > DUE as usize, "the cohorts are others");
+        assert!(look().await > DUE as usize, "the cohorts have changed");
         assert!(look().await < FEW_ROWS);
         time_us.fetch_add(REMEMBERED_US, Ordering::Relaxed);
         assert!(look().await > DUE as usize, "the last look was long ago");

@@ -1,4 +1,5 @@
-//! Runs that change at any moment while their values are collected, merged and read, next to what their summaries say.
+//! Runs that change at any moment while their values are collected, merged and read. The values are compared
+//! with the summaries of the runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},

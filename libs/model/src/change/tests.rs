@@ -40,7 +40,7 @@ async fn rule_25_changes_come_in_the_order_of_commits() {
 
 /// Otherwise no watch of the project would continue, and its feed would never be trimmed.
 #[tokio::test]
-async fn rule_40_a_damaged_change_is_one_of_anything_and_is_trimmed() {
+async fn rule_40_a_damaged_change_may_be_of_any_run_and_is_trimmed() {
     let store = TestStore::open().await;
     change(&store, &[1], 30).await;
     let mut batch = Batch::default();

@@ -143,7 +143,7 @@ async fn rule_44_an_interrupted_migration_continues() {
         format_migrate(&mut lost).await.unwrap();
         format_open(&*store).await.unwrap();
         let state = migrate(&store).await;
-        // And another one was slower: it had read the same progress.
+        // Another attempt was slower: it had read the same progress.
         assert_eq!(store.commit(lost.into_batch()).await.unwrap(), Commit::Conflict);
         let now_left = old_rows(&store, RUNS).await;
         assert!(left - now_left <= STEP_REWRITTEN, "a step is bounded");

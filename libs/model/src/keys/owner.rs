@@ -47,7 +47,7 @@ mod tests {
     };
 
     #[test]
-    fn rows_of_runs_are_told_from_shared_ones() {
+    fn rows_of_runs_are_distinguished_from_shared_rows() {
         let project = Project(3);
         let id = RunId::new("r");
         let number = RunNumber(u64::from(u32::MAX) << 8);

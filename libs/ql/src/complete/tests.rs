@@ -5,7 +5,7 @@ use crate::{Endpoint, QueryOptions};
 
 const OPTIONS: QueryOptions = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
 
-/// The place at the bar: its kind, the typed text, and the text that a completion replaces.
+/// The place at the `|` in a query: its kind, the typed text, and the text that a completion replaces.
 fn place(query: &str) -> Option<(MissingPart, String, String)> {
     let cursor = query.find('|').unwrap();
     let text = query.replacen('|', "", 1);

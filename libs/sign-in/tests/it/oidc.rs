@@ -380,7 +380,7 @@ async fn rule_85_a_provider_that_does_not_answer_is_given_up() {
 }
 
 #[tokio::test]
-async fn rule_85_answers_are_limited_in_size_and_lead_nowhere() {
+async fn rule_85_answers_are_limited_in_size_and_redirects_are_not_followed() {
     for path in ["/.well-known/openid-configuration", "/keys", "/token"] {
         let again = format!("{path}?again");
         // A provider that could not be read is not read again at once.
@@ -455,7 +455,7 @@ async fn rule_85_a_provider_is_read_once_by_all_and_not_again_after_a_failure() 
 }
 
 #[tokio::test]
-async fn a_client_shows_its_secret_as_the_provider_wants_it() {
+async fn a_client_sends_its_secret_in_the_form_that_the_provider_asks_for() {
     let scene = Scene::open().await;
     let mut description = scene.issuer.description();
     description["token_endpoint_auth_methods_supported"] = json!(["client_secret_post"]);

@@ -54,7 +54,7 @@ fn other_values_are_refused() {
 }
 
 #[test]
-fn a_canonical_text_is_its_own() {
+fn a_canonical_text_is_its_own_canonical_form() {
     let context = Context::parse(r#"{"b":[1,2.5e-9,"\u007f"],"a":{"z":null}}"#).unwrap();
     assert_eq!(Context::parse(context.canonical()).unwrap(), context);
     for context in [context, Context::default()] {

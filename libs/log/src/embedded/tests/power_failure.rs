@@ -250,7 +250,7 @@ async fn rule_29_a_segment_whose_name_may_be_lost_ends_the_log() {
     }
 }
 
-/// Too many open files are such an error; here the directory has another name for a while.
+/// Too many open files are one such error. Here, the directory has another name for a while.
 #[tokio::test]
 async fn rule_29_a_segment_that_cannot_be_opened_is_created_later() {
     let directory = TempDir::new().unwrap();

@@ -91,7 +91,7 @@ async fn rule_80_a_sign_in_says_which_roles_groups_give_and_take() {
     };
     let roles =
         [(Some("audio"), Role::Viewer), (Some("speech"), Role::Editor), (Some("vision"), Role::Viewer)];
-    assert_eq!(changes(1, &roles).await, ["+ speech Editor", "+ vision Viewer"], "the owner stays one");
+    assert_eq!(changes(1, &roles).await, ["+ speech Editor", "+ vision Viewer"], "the owner stays an owner");
     assert_eq!(changes(2, &roles).await, [""; 0]);
     assert_eq!(changes(3, &[(Some("speech"), Role::Viewer)]).await, ["- vision Viewer", "+ speech Viewer"]);
     // The role that a person has granted is left.
@@ -113,7 +113,7 @@ async fn rule_86_without_a_role_nobody_signs_in_and_nothing_is_stored() {
 }
 
 #[tokio::test]
-async fn rule_86_a_name_belongs_to_the_one_who_signed_in_with_it_first() {
+async fn rule_86_a_name_belongs_to_the_person_who_signed_in_with_it_first() {
     let store = TestStore::open().await;
     // Granted before the first sign-in.
     put(&store, grant("oidc:ana", Some("speech"), Role::Editor)).await;
