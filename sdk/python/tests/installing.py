@@ -50,7 +50,7 @@ class Place:
         words = [str(word) for word in (program, *arguments)]
         if not self.root:
             return words
-        # Whoever is not root becomes root of a namespace, which may mount and change its root.
+        # A user who is not root becomes root of a namespace, which may mount and change its root.
         rights = [] if os.geteuid() == 0 else ["--map-root-user"]
         return ["unshare", "--mount", *rights, "sh", "-c", ENTER, str(self.root), *words]
 

@@ -1,6 +1,6 @@
 """The same scripts with Aim and with `matyan_client`: one line differs.
 
-One writes a run, and another one, which is all that Aim allows, reads it: that has to be equal.
+One process writes a run, and another one reads it, as Aim requires. Both have to read the same.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ hash = "".join(hash)
 def columns(metric):
     # The steps of `values.sparse_numpy()` are hashes in Aim.
     assert len(metric.values.sparse_numpy()[1]) == len(metric.dataframe())
-    # Aim keeps the order of the calls, and we that of the steps.
+    # Aim keeps the order of the calls, and this package the order of the steps.
     whole = metric.dataframe(include_name=True, include_context=True, include_run=True)
     whole = whole.drop(columns=["time", "run.hash"], errors="ignore").sort_values("step")
     steps, (values, epochs, _) = metric.data.items_list()

@@ -11,7 +11,7 @@ chart = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(chart)
 
 
-def test_bars_have_one_scale_and_every_figure_is_said():
+def test_bars_have_one_scale_and_every_figure_is_written():
     groups = [
         chart.Group("µs of a call", {"matyan": 0.5, "<other>": 50.0}, "{:,.3g}"),
         chart.Group("points per second", {"matyan": 1_000_000}, "{:,.0f}"),

@@ -30,7 +30,7 @@ class Device:
         self.index = index
         self.is_idle = False
         self.looks = 0
-        # Number of looks after which the device has ended its work.
+        # Number of checks after which the device has ended its work.
         self.idle_at = math.inf
         self.at_look = lambda: None
 
@@ -252,7 +252,7 @@ def test_device_values_have_the_steps_of_their_calls(shared_server, devices):
 
 
 class Array:
-    """An array of JAX, which is asked itself whether it has arrived."""
+    """An array of JAX, which itself knows whether it has arrived."""
 
     size = 1
     shape = ()

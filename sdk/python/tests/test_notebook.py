@@ -72,7 +72,7 @@ def test_a_notebook_shows_a_run_with_its_curves(shared_server):
     assert "polyline" in shown
     assert "hparams.lr" in shown
     assert "shown" in shown
-    # The server has given it a name that people can say.
+    # The server has given the run a name that people can say.
     name = _core.spoken_name(run.hash)
     assert re.fullmatch(r"[a-z]+-[a-z]+-\d{1,3}", name)
     assert Run(run.hash, repo=shared_server.url, read_only=True).name == name

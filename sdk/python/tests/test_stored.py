@@ -47,7 +47,7 @@ def test_odd_contexts_names_and_params_are_stored(run):
     assert params["cycle"]["self"]["self"]
 
 
-def test_contexts_are_told_apart_by_type(run):
+def test_contexts_are_distinguished_by_type(run):
     pairs = [(1, "1"), (1.0, "1.0"), (True, "true"), ("1", '"1"'), (None, "null")]
     pairs += [(0, "0"), (0.0, "0.0"), (-0.0, "-0.0"), (False, "false")]
     for number in range(3):

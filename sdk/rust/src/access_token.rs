@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_sent_in_clear_only_to_this_machine() {
+    fn a_token_without_tls_is_in_cleartext_unless_the_server_is_on_this_machine() {
         for (url, is_clear) in [
             ("http://tokens.example:53800/p/speech", true),
             ("ws://10.0.0.7:53801", true),
@@ -271,7 +271,7 @@ mod tests {
         use_kept_tokens(get).unwrap();
         share_with_gateway("http://kept.example:53800/p/speech", gateway);
         assert_eq!(sent(gateway).as_deref(), Some("Bearer mtk_new"));
-        // Tokens of the code stay where it has put them.
+        // A token that code has set is not shared with a gateway.
         AccessToken::new("mtk_code").unwrap().use_for("http://code.example:1");
         share_with_gateway("http://code.example:1", "http://code.example:2");
         assert_eq!(sent("http://code.example:2"), None);

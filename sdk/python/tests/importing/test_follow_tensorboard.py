@@ -179,7 +179,7 @@ def test_a_live_writer_is_followed(shared_server, tmp_path):
         for step in range(1_000):
             writer.add_scalar("loss", 1 / (step + 1), step)
         writer.close()
-        # The follower tells of a run once it is durable.
+        # The follower reports a run once it is durable.
         told = line_with(process, "new run ")
         process.send_signal(signal.SIGINT)
         said, problems = process.communicate()

@@ -25,7 +25,7 @@ def read(capsys, kind, source, *options):
 
 @pytest.fixture
 def secret(tmp_path):
-    """A file that is none of a source, in a directory of its own."""
+    """A file that belongs to no source, in a directory of its own."""
     (tmp_path / "home").mkdir()
     file = tmp_path / "home" / "id_rsa"
     file.write_text("secret")

@@ -102,7 +102,7 @@ fn rule_74_a_server_does_not_get_the_token_of_another_one() {
     let (second, seen) = server_with(answer("200 OK", "content-type: application/json\r\n", "{}"));
     AccessToken::new("mtk_of-the-first-server").unwrap().use_for(&first);
     drop(client(&second).send(RestRequest::get("/api/v1/rest/projects/")));
-    // A program that asks for a token sends none, also not the one that it has.
+    // A program that asks for a token sends none, not even the token that it has.
     AccessToken::new("mtk_that-has-ended").unwrap().use_for(&second);
     drop(client(&second).begin_login(AskedToken::default()));
     let seen = seen.lock().unwrap();

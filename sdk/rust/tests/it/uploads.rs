@@ -464,7 +464,7 @@ fn a_list_of_which_a_file_is_missing_is_not_shown() {
         let found = backend.object_batch(run.id(), SearchTarget::Audios, &traces, &[]);
         found.and_then(Iterator::collect::<Result<Vec<Tree>, _>>).map(|traces| traces.len())
     };
-    eventually_blocking("the whole one is shown", || match count("whole") {
+    eventually_blocking("the complete list is shown", || match count("whole") {
         Ok(1) => Ok(()),
         other => Err(format!("{other:?}")),
     });

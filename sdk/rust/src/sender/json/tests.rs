@@ -328,7 +328,7 @@ async fn an_answer_that_is_no_ack_ends_the_session() {
 }
 
 #[tokio::test]
-async fn rule_93_an_ack_without_a_frame_is_not_that_of_the_next_frame() {
+async fn rule_93_an_ack_without_a_frame_is_not_taken_for_the_ack_of_the_next_frame() {
     let listener = listen().await;
     let url = format!("ws://{}", listener.local_addr().unwrap());
     let server = async {
@@ -337,7 +337,7 @@ async fn rule_93_an_ack_without_a_frame_is_not_that_of_the_next_frame() {
     };
     let client = async { tokio_tungstenite::connect_async(url).await.unwrap().0 };
     let (mut server, client) = tokio::join!(server, client);
-    // Sent after the handshake, with which the client might have read it otherwise.
+    // Sent after the handshake, because the client might otherwise read the message together with it.
     server.send(Message::text(OK)).await.unwrap();
     client.get_ref().get_ref().readable().await.unwrap();
     let mut session = JsonSession::new(client);

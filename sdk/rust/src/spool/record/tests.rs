@@ -42,7 +42,7 @@ fn a_length_beyond_the_segment_is_damaged() {
     assert_eq!(read(POSITION, &record[..64]), Err(DamagedRecord));
 }
 
-/// Complete records at the position that is so many bytes further on, as the search is given them.
+/// Complete records, as the search gets them, at a position this many bytes further on.
 fn records_at(gap: usize) -> Vec<Vec<u8>> {
     let at = Position { offset: POSITION.offset + gap as u32, ..POSITION };
     vec![
@@ -65,7 +65,7 @@ fn a_record_is_found_after_lost_ones() {
             bytes.resize(200_000, 0);
             assert!(is_followed(POSITION, &bytes), "{record:?} after {gap} bytes");
             let elsewhere = Position { segment: 8, ..POSITION };
-            assert!(!is_followed(elsewhere, &bytes), "it is of an earlier use of the file");
+            assert!(!is_followed(elsewhere, &bytes), "the records are of an earlier use of the file");
             // An append that had not ended: the head is stored last.
             bytes[gap..gap + 4].fill(0);
             assert!(!is_followed(POSITION, &bytes), "{record:?} after {gap} bytes");
@@ -73,13 +73,13 @@ fn a_record_is_found_after_lost_ones() {
     }
 }
 
-/// Everything in it could be the head of a long event.
+/// Every word of the bytes could be the head of a long event.
 #[test]
 fn a_search_that_would_take_too_long_counts_as_damage() {
     let head = u64::from(u32::from_le_bytes(head(kind::EVENT, 2 << 20)));
     let bytes: Vec<u8> = std::iter::repeat_n(head.to_le_bytes(), 512 << 10).flatten().collect();
     assert!(is_followed(POSITION, &bytes));
-    assert!(!is_followed(POSITION, &bytes[..1 << 20]), "none of them fits");
+    assert!(!is_followed(POSITION, &bytes[..1 << 20]), "no such event fits");
 }
 
 fn any_record() -> impl Strategy<Value = (Vec<u8>, Option<Point>, Vec<u8>)> {

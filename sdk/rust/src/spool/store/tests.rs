@@ -45,7 +45,7 @@ fn read(root: &TempDir, path: &Path) -> (u32, bool, usize) {
                 std::thread::park_timeout(std::time::Duration::from_millis(1));
                 Spool::claim(path, &config(root), Notices::default()).unwrap()
             })
-            .expect("it is tried without end"),
+            .expect("the iterator has no end"),
     );
     let mut reader = SpoolReader::new(spool.clone(), Position { segment: 1, offset: 64 }).unwrap();
     let mut batch = BatchEncoder::default();
@@ -102,7 +102,7 @@ fn rule_93_records_after_a_lost_page_are_reported() {
         (offset_of(0)..offset_of(99), (0, true, 1)),
         (0..offset_of(0), (0, true, 1)),
         (0..4_096, (0, true, 1)),
-        // Nothing is left that would tell.
+        // No later record shows the loss.
         (offset_of(90)..offset_of(100), (90, true, 0)),
         // An append that had not ended.
         (offset_of(99)..offset_of(99) + 4, (99, true, 0)),

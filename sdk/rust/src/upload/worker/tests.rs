@@ -52,7 +52,7 @@ async fn an_upload_that_panics_is_reported_once_and_given_up_at_last() {
     let is_lost = |notice: &Notice| notice.message.starts_with("model was not uploaded, and is lost: ");
     assert!(found.iter().any(is_lost), "{found:?}");
     assert_eq!((spool.lost(), spool.progress.delivery().error()), (1, None));
-    assert!(spool.uploads().join("7.failed").exists(), "the whole of this part is not announced");
+    assert!(spool.uploads().join("7.failed").exists(), "the manifest is set aside, so nothing is announced");
 }
 
 #[tokio::test]

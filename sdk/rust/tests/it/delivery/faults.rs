@@ -364,7 +364,7 @@ fn own_memory() -> usize {
     line.trim_end_matches("kB").trim().parse::<usize>().expect("a number") * 1_024
 }
 
-/// Tracks values for a few seconds. The run ends with it.
+/// Tracks values for a few seconds, and then ends the run.
 fn track_slowly(run: &Run, points: u32) {
     let loss = series(run, "loss");
     let calls = SlowestCall::new("an unreliable network");
@@ -376,7 +376,7 @@ fn track_slowly(run: &Run, points: u32) {
     }
 }
 
-/// Each batch among sequences that are acknowledged already.
+/// Acknowledges each batch, between sequences that are acknowledged already.
 fn wrong_acknowledgements(sequence: u64) -> Vec<u64> {
     vec![0, sequence - 1, sequence, 1, sequence]
 }
@@ -387,7 +387,7 @@ async fn rule_93_wrong_acknowledgements_neither_skip_nor_repeat_a_batch() {
     recorder.acknowledge_as(wrong_acknowledgements);
     let root = SpoolRoot::new();
     let run = Arc::new(root.run(&recorder.url));
-    // Only the first batch is on its way now.
+    // Only the first batch is in flight now.
     let flushing = run.clone();
     assert!(blocking(move || flushing.flush(GUARD)).await, "{:?}", run.health());
     let loss = series(&run, "loss");

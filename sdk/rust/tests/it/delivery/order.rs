@@ -103,7 +103,7 @@ async fn a_run_keeps_the_time_at_which_it_was_recorded() {
 async fn an_earlier_spool_that_cannot_be_stored_does_not_stop_the_run() {
     let server = Server::up().await;
     let root = SpoolRoot::new();
-    // They are for servers that do not exist any more.
+    // These spools are for servers that no longer exist.
     let gone = RunOptions { run_id: Some("moved".to_owned()), ..root.options("http://127.0.0.1:1") };
     for port in 1..=PARTS {
         let config = Config { gateway_url: format!("http://127.0.0.1:{port}"), ..gone.config.clone() };

@@ -328,8 +328,8 @@ async fn lose_pages_of_a_spool(seed: u64) {
     fs::remove_file(output).expect("the file exists");
 }
 
-/// Waits until all that was stored of the run can be read: records of a run are applied in order, so a last point
-/// tells.
+/// Waits until all that was stored of the run can be read. Records of a run are applied in order, so a last
+/// point shows it.
 async fn wait_until_applied(server: &Server, root: &SpoolRoot) {
     let mut options = RunOptions { run_id: Some("failed".to_owned()), ..root.options(&server.ingest) };
     options.config.backend_url.clone_from(&server.query);

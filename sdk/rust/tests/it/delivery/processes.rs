@@ -347,7 +347,7 @@ pub(crate) fn open_many_runs(first: &Run, output: &Path) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_run_needs_two_descriptors_and_none_left_is_no_error() {
+async fn an_open_run_needs_two_descriptors_and_a_lack_of_them_is_no_error() {
     let server = Server::up().await;
     let root = SpoolRoot::new();
     let output = root.path().with_extension("descriptors");

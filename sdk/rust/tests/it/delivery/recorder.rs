@@ -188,7 +188,7 @@ async fn record(stream: TcpStream, server: Recorder) {
         Ok(response)
     };
     let Ok(mut socket) = accept_hdr_async(stream, answer).await else { return };
-    // One that only tries whether the server can be reached opens nothing.
+    // A connection that only checks whether the server can be reached opens no stream.
     let mut at = usize::MAX;
     let mut batches = 0;
     while let Some(Ok(message)) = socket.next().await {

@@ -299,7 +299,7 @@ fn rule_93_a_file_that_the_spool_cannot_take_is_dropped_and_counted() {
         notices.iter().any(|notice| notice.message.contains("cannot be put into the spool")),
         "{notices:?}"
     );
-    // Files of the script are another matter.
+    // A missing file is an error of the call, and is not counted.
     fs::remove_file(&file).unwrap();
     assert!(run.log_artifact(Content::File(&file), "c", None).is_err());
     assert_eq!(run.health().dropped, 2);

@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::{
 
 use super::run;
 
-/// Pause between two looks.
+/// Pause between two checks.
 const PIECE: Duration = Duration::from_millis(20);
 
 type Socket = WebSocket<TcpStream>;
@@ -39,7 +39,7 @@ fn socket_gateway(talk: impl Fn(&mut Socket) + Send + Sync + 'static) -> String 
             let stream = stream.expect("a client connects");
             let talk = talk.clone();
             thread::spawn(move || {
-                // What is no handshake is of no interest here.
+                // Requests other than handshakes are ignored.
                 if let Ok(mut socket) = tungstenite::accept_hdr(stream, choose_binary) {
                     talk(&mut socket);
                 }
