@@ -292,7 +292,7 @@ test('a link signs a browser in once, after a click, and signing out ends the se
   const open = await Visit.open(browser, server, path);
   const { page } = open;
   await page.getByText('This link signs you in to the project speech, once.').waitFor();
-  // The address, and so the history, has the secret no more.
+  // The address, and so the history, no longer has the secret.
   expect(new URL(page.url()).hash).toBe('');
   expect(await page.getByLabel('Token').isVisible()).toBe(false);
   for (const theme of ['dark', 'light'] as const) {

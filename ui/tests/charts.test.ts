@@ -208,7 +208,7 @@ test.each(['light', 'dark'] as const)('a picture names its lines, %s', async the
   );
 });
 
-test('a chart that waits for its points is no empty chart', async () => {
+test('a chart that waits for its points is not shown as empty', async () => {
   await visit(`/runs/${runs.hashes[5]}?tab=overview`, async visit => {
     const { page } = visit;
     const release = await held(page, 'SeriesService/Buckets');
@@ -274,7 +274,7 @@ test('names in legends are stops of the tab key where no list leads to the runs'
     await page.getByRole('checkbox', { name: 'List' }).check();
     await list.waitFor();
     await stopsAre(-1);
-    // The list has no room.
+    // There is no room for the list.
     await page.setViewportSize({ width: 900, height: 900 });
     await list.waitFor({ state: 'hidden' });
     await stopsAre(0);

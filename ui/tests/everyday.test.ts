@@ -224,7 +224,7 @@ test('the best run is among the first of a tooltip, below the line at the pointe
       .evaluateAll(all => all.map(one => Number(one.getAttribute('title'))));
     expect(values.length).toBeGreaterThan(50);
     expect(values.slice(0, 5)).toContain(Math.min(...values));
-    // Others are in order.
+    // The other lines are in order.
     expect(values.slice(1)).toEqual(values.slice(1).toSorted((a, b) => a - b));
   });
 });
@@ -234,7 +234,7 @@ test('numbers of the table are copied as Python reads them', async () => {
   await site.visit(`/runs?q=${query}&columns=metric:signal`, async ({ page }) => {
     const cell = page.locator('.window [role=cell].number .digits').first();
     await cell.waitFor();
-    // The page has the sign of mathematics.
+    // The page shows the mathematical minus sign.
     expect(await cell.textContent()).toMatch(/^\u2212/);
     const text = await copiedFrom(page, cell);
     expect(text).toMatch(/^-[\d.]+$/);

@@ -426,7 +426,7 @@ export async function usage(session: CDPSession): Promise<Usage> {
 
 /** Goes to another page and waits for it. */
 export async function go(page: Page, path: string, ready: string): Promise<void> {
-  // As a link of the page does it, without loading it again.
+  // Like a link on the page, without loading the document again.
   await page.evaluate(path => {
     const link = document.createElement('a');
     link.href = path;
@@ -493,7 +493,7 @@ export async function layoutShifts(page: Page): Promise<string[]> {
               );
         });
         observer.observe({ type: 'layout-shift', buffered: true });
-        // Those before come with the next task.
+        // Earlier moves come with the next task.
         setTimeout(() => (observer.disconnect(), done(moves)), 200);
       }),
   );

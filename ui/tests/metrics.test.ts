@@ -611,7 +611,7 @@ test('a long view has a short address, which opens it elsewhere', async () => {
     expect(await page.getByRole('searchbox').first().inputValue()).toBe(text);
     expect(await page.locator('section h2').allTextContents()).toEqual(['loss']);
   });
-  // Another one takes the place of the oldest of 200.
+  // Another short address takes the place of the oldest of 200.
   const apps = createClient(
     AppService,
     createGrpcWebTransport({ baseUrl: site.server.addresses.query }),

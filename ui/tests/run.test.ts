@@ -112,7 +112,7 @@ test('a chart that is touched while the page is scrolled is not left hovered', a
   );
 });
 
-test('series that are renamed, cut and deleted are so on open pages', async () => {
+test('series that are renamed, cut and deleted change on open pages, too', async () => {
   const id = site.runs.hashes[9];
   await site.visit(`/runs/${id}?m=r`, async ({ page, base }) => {
     const edit = async (action: string, series: object): Promise<void> => {
@@ -509,7 +509,7 @@ test('the overview has the last and the best values of results', async () => {
     const [last, best] = await row.locator('.digits').allTextContents();
     expect(Number(best)).toBeLessThan(Number(last));
     expect(await page.getByRole('row').first().textContent()).toContain('Best');
-    // They have no meaning that is known.
+    // Nothing is known about their meaning.
     expect(await page.getByRole('row').filter({ hasText: 'grad_norm' }).count()).toBe(0);
   });
 });

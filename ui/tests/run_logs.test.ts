@@ -58,7 +58,7 @@ test('all lines of a long terminal are searched on request, and the search can b
     await search.click();
     await says('1 of 1');
     await page.waitForSelector('.current:has-text("the needle")');
-    // It ends with more matches than anybody looks at.
+    // The search ends at more matches than anybody looks at.
     await page.fill('input[aria-label="Search lines"]', 'hay');
     await says('1 of 20 000 in the newest 20 000 lines');
     expect(await search.count()).toBe(0);

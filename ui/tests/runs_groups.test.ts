@@ -294,7 +294,7 @@ test('columns are found by the server', async () => {
   });
 });
 
-test('all runs of a query are changed, a page of ids at a time, but those whose box is cleared', async () => {
+test('all runs of a query are changed, a page of ids at a time, except for those whose box is cleared', async () => {
   await site.visit(`/runs?q=${MANY}&sort=name`, async visit => {
     const { page } = visit;
     await page.waitForSelector('.window .name a');

@@ -11,7 +11,7 @@ const SECRET = /mt[kslo]_([0-9A-Za-z]{43})_([0-9A-Za-z]{6})/g;
 
 const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
-/** What is before the secret of the link in the banner of the first start. */
+/** The text before the link's secret in the banner of the first start. */
 const BEFORE_LINK = '/sign-in#';
 
 /** CRC-32 in digits of base 62, from the most significant. */

@@ -135,7 +135,7 @@ test.skipIf(!PACKAGE)('without a group that has a role nobody gets in', async ()
   await page.getByText('You are known as oidc:eve@example.org, and have no role here').waitFor();
   // The provider has failed, and not the form for a token.
   await page.locator('[role=alert] + nav').waitFor();
-  // A next try leads to the page of this one.
+  // Another attempt leads to the same page.
   const again = page.getByRole('link', { name: 'Sign in with Our Company' });
   expect(await again.getAttribute('href')).toContain(`next=${RUNS}`);
   expect(await findings(page)).toEqual([]);
@@ -180,7 +180,7 @@ test.skipIf(!PACKAGE)('the answer of a provider is of no use in another browser'
   const other = await Visit.open(browser, server, RUNS);
   await other.page.goto(answer);
   await other.page.getByText('was not started in this browser').waitFor();
-  // The address, and so the history, has the answer no more.
+  // The address, and so the history, no longer has the answer.
   expect(other.page.url()).toBe(`${other.base}/sign-in`);
   await other.page.goto(other.base + RUNS);
   await other.page.waitForURL(/\/sign-in\?next=/);
@@ -203,7 +203,7 @@ test.skipIf(!PACKAGE)('a disabled user is out, and does not come back', async ()
     .waitFor({ timeout: CHANGE_MS });
   await page.goto(open.base + RUNS);
   await page.waitForURL(/\/sign-in\?next=/);
-  // The provider knows him still.
+  // The provider still knows him.
   await page.getByRole('link', { name: 'Sign in with Our Company' }).click();
   await page.getByText('oidc:bob@example.org is disabled').waitFor();
   await api(AccessService).enablePrincipal({ principal: 'oidc:bob@example.org' });

@@ -285,7 +285,7 @@ test('an address with the old name of the groups still groups', async () => {
   });
 });
 
-test('a color that the palette lacks is none', async () => {
+test('a color that the palette lacks is ignored', async () => {
   const [id = ''] = site.runs.hashes;
   const colorWith = (query: string): Promise<string> =>
     site.visit(`/runs/${id}${query}`, async ({ page }) => {

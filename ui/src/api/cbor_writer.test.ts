@@ -6,7 +6,7 @@ import { encodeCbor, type CborState } from './cbor_writer.ts';
 const hex = (value: CborState): string =>
   [...encodeCbor(value)].map(byte => byte.toString(16).padStart(2, '0')).join('');
 
-test('values are written as the examples of RFC 8949', () => {
+test('values are written as in the examples of RFC 8949', () => {
   expect(hex(0)).toBe('00');
   expect(hex(23)).toBe('17');
   expect(hex(24)).toBe('1818');

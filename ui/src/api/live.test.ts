@@ -118,7 +118,7 @@ test('a listener that fails keeps no other from a change, and does not end the s
   expect(reported).toEqual([new Error('refused'), new Error('refused')]);
 });
 
-test('a lost stream is resumed, and says so meanwhile', async () => {
+test('a lost stream is reported and resumed', async () => {
   const browser = new Browser();
   const { seen } = browser.tab();
   await settled();

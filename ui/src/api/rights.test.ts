@@ -21,7 +21,7 @@ test('each right has a least role', () => {
   expect(having('monitor')).toEqual(['monitor', 'operator']);
 });
 
-test('a role is one in its project, or in all of them', () => {
+test('a role applies to its project, or to all projects', () => {
   const ofSpeech = [{ role: 'owner', project: 'speech' }] as const;
   expect(hasRight(ofSpeech, 'manage', 'speech')).toBe(true);
   expect(hasRight(ofSpeech, 'manage', '')).toBe(false);
@@ -49,7 +49,7 @@ test('a token may have less than the roles of its principal', () => {
   expect(leaves(NO_LIMITS, 'operate', '')).toBe(true);
 });
 
-test('a role says where it is one', () => {
+test('a role is described with the projects that it applies to', () => {
   expect(roleText({ role: 'editor', project: 'speech' })).toBe('editor of speech');
   expect(roleText({ role: 'ingest', project: '' })).toBe('ingest in the default project');
   expect(roleText({ role: 'viewer', project: undefined })).toBe('viewer of all projects');

@@ -171,7 +171,7 @@ test('a series with replaced points is read again as a whole', () => {
   expect(cache.lookup(REF, view)?.entry.isStale).toBe(false);
 });
 
-test('nothing is true that was read before changes were missed', () => {
+test('everything that was read before changes were missed is stale', () => {
   const cache = new SeriesCache();
   const before = cache.changes;
   cache.store(REF, { pixels: 100 }, series(0, 99, 1), before);
@@ -216,7 +216,7 @@ test('two charts that read the same tail lose no point', () => {
   expect(entry.isStale).toBe(false);
 });
 
-test('the series that was used longest ago leaves first', () => {
+test('the least recently used series is dropped first', () => {
   const size = byteSize(series(0, 99, 1));
   const cache = new SeriesCache(2.5 * size);
   const ref = (number: number): typeof REF => ({ runId: 'run', number });
@@ -229,7 +229,7 @@ test('the series that was used longest ago leaves first', () => {
   expect(cache.bytes).toBe(2 * size);
 });
 
-test('a series keeps its last views only', () => {
+test('a series keeps only its last views', () => {
   const cache = new SeriesCache();
   for (let from = 0; from < 20; from++)
     cache.store(REF, { from, to: from + 9, pixels: 100 }, series(from, from + 9, 1), 0);

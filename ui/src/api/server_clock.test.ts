@@ -12,7 +12,7 @@ test('the time of the server follows its answers, whatever this machine shows', 
   serverClock.note('Fri, 27 Nov 2026 12:00:00 GMT', 1_000);
   expect(serverClock.at(1_000)).toBe(noon + 500);
   expect(serverClock.at(61_000)).toBe(noon + 60_500);
-  // It was set right.
+  // The clock was corrected.
   serverClock.note('Fri, 27 Nov 2026 12:02:00 GMT', noon + 120_000);
   expect(serverClock.at(noon + 120_000)).toBe(noon + 120_500);
 });

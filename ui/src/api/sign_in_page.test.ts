@@ -52,7 +52,7 @@ test('the answer of a provider and the secret of a link do not stay in the addre
     expect(show(address).address).toBe(shown);
 });
 
-test('whoever comes with a link or a token signs in with it first', () => {
+test('a reader with a link or a token is offered that way first', () => {
   expect(show('/sign-in').ways).toEqual(['nav', '.or', '.own']);
   for (const secret of ['#mtl_abc', '#mtk_abc']) {
     expect(show(`/p/speech/sign-in${secret}`).ways).toEqual(['.own', '.or', 'nav']);

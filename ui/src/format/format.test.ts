@@ -22,7 +22,7 @@ test('numbers are readable', () => {
   check(2n ** 70n, '1\u202f180\u202f591\u202f620\u202f717\u202f411\u202f303\u202f424');
 });
 
-test('points of numbers in a column are below each other', () => {
+test('decimal points in a column are aligned', () => {
   expect([0.901, 0.84894, -0.5, 12.3, 3, 0, 1e-9, 123_456.78].map(aligned)).toEqual([
     '0.90100',
     '0.84894',
@@ -89,7 +89,7 @@ test('free values are exact', () => {
   );
 });
 
-test('differences in per cent', () => {
+test('differences in percent', () => {
   const pairs = [
     [1.1, 1],
     [0.5, 1],

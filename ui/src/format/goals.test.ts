@@ -19,7 +19,7 @@ function goal(name: string, own: Partial<MetricGoal> = {}): MetricGoal {
 
 afterEach(() => setGoals([]));
 
-test('what is stated counts more than the name', () => {
+test('a stated goal takes precedence over the name', () => {
   setGoals([goal('loss', { isLower: false }), goal('gsm8k', { isLower: false }), goal('acc')]);
   expect(['loss', 'gsm8k', 'acc', 'lr'].map(isLowerBetter)).toEqual([
     false,

@@ -43,7 +43,7 @@ test('boxes are fractions of the image or pixels, by their ends or their middle'
   expect(boxes[0]?.height).toBeCloseTo(20);
 });
 
-test('what is no box is left out', () => {
+test('invalid boxes are left out', () => {
   const position = { minX: 0, maxX: 1, minY: 0, maxY: 1 };
   const all = [
     null,

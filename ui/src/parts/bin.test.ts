@@ -125,7 +125,7 @@ test('a failure half-way offers an undo, and a retry one for all', async () => {
 test.each([
   ['chosen runs', [['a', 'b']]],
   ['a query', [[]]],
-])('runs whose answer was lost are no runs of someone else: %s', async (_, again) => {
+])('runs whose answer was lost are not taken for runs of someone else: %s', async (_, again) => {
   failures.set(1, 'after');
   const move = binMove();
   await expect(move([['a', 'b']])).rejects.toThrow();

@@ -114,7 +114,7 @@ test('tasks are known by their marks, and are done in the text', () => {
   expect(withTask(text, 99, true)).toBe(text);
 });
 
-test('formulas are blocks and parts of lines, and prices are none', () => {
+test('formulas are blocks and parts of lines, and prices are not formulas', () => {
   const text = 'so $x^2$ is\n$$ a + b $$\n$$\nc\n\nd $$\n\nend';
   expect(parseMarkdown(text)).toEqual([
     {

@@ -56,7 +56,7 @@ test('a MOL file has its own bonds', () => {
   expect(pairs(found?.bonds)).toEqual(['0-1', '0-2']);
 });
 
-test('what is no molecule is none', () => {
+test('a text that is not a molecule is not read as one', () => {
   for (const [path, text] of [
     ['points.xyz', '0.1 0.2 0.3\n0.4 0.5 0.6'],
     ['a.xyz', ''],

@@ -46,7 +46,7 @@ test('an action may read another list, for which the next one waits', async () =
   expect(await end).toBe(true);
 });
 
-test('what was forgotten is never done, and a list that failed is over', async () => {
+test('a forgotten action never runs, and a failed list is over', async () => {
   const pending = new PendingList();
   const done: string[] = [];
   pending.read(new Promise(() => {}));

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 
 import { isWords, wordsCondition, wordsExpression } from './words.ts';
 
-test('words are told from expressions', () => {
+test('words and expressions are distinguished', () => {
   const texts = [
     ...['falcon', 'vit-small / trial 3', 'resnet50 sweep', '3fa2b1', 'lr 0.01'],
     ...['lr=0.01_bs=32', 'trial (2)', 'run#7', 'my-run.v2', '"deep falcon"', "don't", 'run 7'],

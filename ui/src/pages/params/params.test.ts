@@ -156,7 +156,7 @@ test('outliers of a metric are at the ends of its axis, unless the whole range i
   expect(placeOf(whole, 9)).toBeLessThan(1);
 });
 
-test('dots off the scale are marked, and no part of the trend', () => {
+test('dots off the scale are marked, and are not part of the trend', () => {
   const all = Array.from({ length: 23 }, (_, at) => ({
     run: create(RunSchema, {
       runId: `${at}`,

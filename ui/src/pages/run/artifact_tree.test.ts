@@ -33,7 +33,7 @@ test('paths become a tree', () => {
   ]);
 });
 
-test('a size is unknown if that of one file is', () => {
+test('the size of a folder is unknown if the size of one file is', () => {
   const unknown = create(ArtifactSchema, { path: 'a/c/y' });
   expect(
     treeRows([...artifacts, unknown], new Set()).map(({ path, size }) => [path, size]),

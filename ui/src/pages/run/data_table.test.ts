@@ -25,7 +25,7 @@ test('tables of JSON have texts, and pictures of artifacts', () => {
   expect(TABLE.rows[2]?.[2]).toEqual({ text: '{"boxes":1}' });
 });
 
-test('what is no table is none', () => {
+test('a file that is not a table is not read as one', () => {
   for (const text of ['{"columns": ["a"], "data": [[1', '[]', '{"columns": 1, "data": 2}', 'null'])
     expect(readTable('x.table.json', text), text).toBeUndefined();
   expect(readTable('x.csv', 'a,b\n1,"2,3"\n')).toEqual<DataTable>({
@@ -68,7 +68,7 @@ test('rows are found by conditions of columns, which are compared with each othe
   expect(found('loss > 0')).toEqual([]);
 });
 
-test('cells are recordings and videos, too', () => {
+test('cells may be recordings and videos', () => {
   const cells = [
     { _type: 'audio-file', path: 'a.wav', caption: 'a cat' },
     { _type: 'video-file', path: 'b.mp4' },
