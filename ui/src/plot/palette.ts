@@ -50,38 +50,50 @@ export function ownPlace(runId: string): number {
 }
 
 /**
- * Places in the palette of runs that are shown together, the first run first. Chosen places stay,
- * and so do the `known` places of runs that were shown before, unless two of these runs share one.
- * A run that lost its place gets the most distinct free place; without any, runs share places
- * evenly.
+ * Places in the palette of some runs, the oldest run first. `groups` has the runs that are shown
+ * together, such as those of each panel; by default, all are.
+ *
+ * Chosen places stay, and so do `known` places, unless two runs of a group share one. Every other
+ * run gets its own place, or the most distinct free place if an older run of its groups has that;
+ * without a free place, runs share places evenly. So a newer run never changes the place of an
+ * older run, and neither the order of the groups nor that of their runs matters.
  */
 export function placeColors(
   runIds: readonly string[],
   known: ReadonlyMap<string, number>,
   chosen: ReadonlyMap<string, number>,
+  groups: readonly (readonly string[])[] = [runIds],
 ): Map<string, number> {
   const places = new Map<string, number>();
-  const uses = PALETTE.map(() => 0);
+  /** How often each place is used in each group of a run. */
+  const usesOf = new Map<string, number[][]>(runIds.map(id => [id, []]));
+  for (const ids of groups) {
+    const uses = PALETTE.map(() => 0);
+    for (const id of new Set(ids)) usesOf.get(id)?.push(uses);
+  }
+  const usesNear = (id: string): number[] =>
+    PALETTE.map((_, place) =>
+      (usesOf.get(id) ?? []).reduce((sum, uses) => sum + (uses[place] ?? 0), 0),
+    );
   const give = (id: string, place: number): void => {
     places.set(id, place);
-    uses[place] = (uses[place] ?? 0) + 1;
-  };
-  const keep = (placeOf: (id: string) => number | undefined): void => {
-    for (const id of runIds) {
-      const place = places.has(id) ? undefined : placeOf(id);
-      if (place !== undefined && !uses[place]) give(id, place);
-    }
+    for (const uses of usesOf.get(id) ?? []) uses[place] = (uses[place] ?? 0) + 1;
   };
   for (const id of runIds) {
     const place = chosen.get(id);
     if (place !== undefined) give(id, place);
   }
-  keep(id => known.get(id));
-  keep(ownPlace);
+  for (const id of runIds) {
+    const place = places.has(id) ? undefined : known.get(id);
+    if (place !== undefined && !usesNear(id)[place]) give(id, place);
+  }
   for (const id of runIds) {
     if (places.has(id)) continue;
+    const uses = usesNear(id);
     const least = Math.min(...uses);
-    give(id, (least > 0 ? known.get(id) : undefined) ?? uses.indexOf(least));
+    const own = ownPlace(id);
+    const found = uses[own] === least ? own : uses.indexOf(least);
+    give(id, (least > 0 ? known.get(id) : undefined) ?? found);
   }
   return places;
 }

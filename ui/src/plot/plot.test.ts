@@ -301,12 +301,11 @@ test('the color of a run is stable, and colors are used evenly', () => {
 test('runs that are shown together have different colors, their own if possible', () => {
   const places = placeColors(RUNS, NONE, NONE);
   expect(new Set(places.values()).size).toBe(PALETTE.length);
-  const own = RUNS.filter(id => places.get(id) === ownPlace(id));
-  // The first of the runs that would share a color keeps the color.
-  expect(own).toEqual(
-    RUNS.filter((id, at) => !RUNS.slice(0, at).map(ownPlace).includes(ownPlace(id))),
-  );
-  expect(own.length).toBeLessThan(RUNS.length);
+  for (const [at, id] of RUNS.entries()) {
+    const older = RUNS.slice(0, at).map(one => places.get(one));
+    expect(places.get(id) === ownPlace(id)).toBe(!older.includes(ownPlace(id)));
+  }
+  expect(RUNS.every(id => places.get(id) === ownPlace(id))).toBe(false);
   const more = placeColors([...RUNS, ...RUNS.map(id => `another ${id}`)], NONE, NONE);
   for (const place of PALETTE.keys())
     expect([...more.values()].filter(one => one === place)).toHaveLength(2);
@@ -319,6 +318,32 @@ test('a run keeps its color when others are hidden or come', () => {
   expect([...after]).toEqual([...before].filter(([id]) => fewer.includes(id)));
   const more = placeColors([...fewer, 'new run'], before, NONE);
   expect(fewer.map(id => more.get(id))).toEqual(fewer.map(id => before.get(id)));
+});
+
+test('a newer run changes no color of an older run', () => {
+  const many = Array.from({ length: 40 }, (_, at) => `run ${at}`);
+  const all = placeColors(many, NONE, NONE);
+  for (const count of many.keys()) {
+    const older = many.slice(0, count);
+    expect([...placeColors(older, NONE, NONE)]).toEqual([...all].slice(0, count));
+  }
+});
+
+test('runs of a group have different colors, which the order of groups does not change', () => {
+  const groups = [RUNS.slice(0, 6), RUNS.slice(6, 11), [RUNS[0]!, RUNS[7]!, RUNS[11]!]];
+  const places = placeColors(RUNS, NONE, NONE, groups);
+  for (const group of groups)
+    expect(new Set(group.map(id => places.get(id))).size).toBe(group.length);
+  const reversed = groups.map(group => group.toReversed()).toReversed();
+  expect(placeColors(RUNS, NONE, NONE, reversed)).toEqual(places);
+  // A run that is alone has its own color, whatever other runs have.
+  const alone = placeColors(
+    RUNS,
+    NONE,
+    NONE,
+    RUNS.map(id => [id]),
+  );
+  expect([...alone]).toEqual(RUNS.map(id => [id, ownPlace(id)]));
 });
 
 test('few of many runs have different colors, and the chosen one', () => {
