@@ -16,6 +16,11 @@ export function toggled<T>(all: Iterable<T>, one: T): Set<T> {
   return next;
 }
 
+/** Whether two maps have the same keys with the same values, in any order. */
+export function isEqualMap<K, V>(a: ReadonlyMap<K, V>, b: ReadonlyMap<K, V>): boolean {
+  return a.size === b.size && [...a].every(([key, value]) => b.has(key) && b.get(key) === value);
+}
+
 /** Compares names by their letters, and numbers in them by value. */
 export const byName = new Intl.Collator('en', { numeric: true }).compare;
 

@@ -5,6 +5,7 @@ import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
 import { byName, groupBy, hasText } from '../collections.ts';
 import { DASHES, indexColor, PALETTE, placeColors, type PaletteColor } from '../plot/palette.ts';
+import { byAge, type AgedRun } from '../state/document_colors.ts';
 
 export interface ChartLine {
   runId: string;
@@ -126,9 +127,15 @@ export function lineColors(
     const colors = groupColors(runs.map(groupOf));
     return new Map(runs.map(run => [run.runId, colors.get(groupOf(run)) as PaletteColor]));
   }
-  const age = ({ props }: Run): number => Number(props?.createdUs ?? 0n);
-  const oldest = runs.toSorted((a, b) => age(a) - age(b) || (a.runId < b.runId ? -1 : 1));
-  return colorsOf(oldest.map(({ runId }) => runId));
+  return colorsOf(
+    agedRuns(runs)
+      .sort(byAge)
+      .map(({ runId }) => runId),
+  );
+}
+
+export function agedRuns(runs: readonly Run[]): AgedRun[] {
+  return runs.map(({ runId, props }) => ({ runId, createdUs: props?.createdUs ?? 0n }));
 }
 
 /**

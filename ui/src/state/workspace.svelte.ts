@@ -1,12 +1,16 @@
 /**
  * The workspace: which runs are looked at and how they look, the same on all pages. Its state is in
  * the URL of every page, except for the colors that runs got by themselves: a run keeps its color
- * for as long as the tab is open, whatever is shown next to it later.
+ * for as long as the tab is open, whatever is shown next to it later. Dashboards and reports belong
+ * to all readers, so their colors follow from the runs that they show, and from colors in the URL.
  */
+import { untrack } from 'svelte';
+
 import { projectName } from '../api/transport.ts';
 import { toggled } from '../collections.ts';
 import { hashCondition, withCondition } from '../query/conditions.ts';
 import { indexColor, ownPlace, PALETTE, placeColors, type PaletteColor } from '../plot/palette.ts';
+import { DocumentColors, type AgedRun } from './document_colors.ts';
 import { changeScope, page, pageState } from './location.svelte.ts';
 import { scope, type Scope } from './routes.ts';
 import { toaster } from './toasts.svelte.ts';
@@ -39,6 +43,15 @@ const isVisible = $derived.by(() => {
   return (runId: string) => !hide.has(runId);
 });
 const chosen = $derived(new Map(idsOf(colorsText).flatMap(parseChoice)));
+
+const documentColors = new DocumentColors();
+/** Counts the changes of `documentColors`. */
+let documentVersion = $state(0);
+const isDocument = $derived(/^(dashboard|report)$/.test(page.open?.route.name ?? ''));
+const documentPlaces = $derived.by(() => {
+  void documentVersion;
+  return documentColors.places(chosen);
+});
 
 export const workspace = {
   get scope(): Scope {
@@ -108,16 +121,31 @@ export const workspace = {
     return chosen;
   },
 
-  /** The color of a run that is shown by itself. */
+  /** The color of a run that is shown by itself, or in a panel of a document. */
   colorOf(runId: string): PaletteColor {
-    return indexColor(chosen.get(runId) ?? known.get(runId) ?? ownPlace(runId));
+    const before = isDocument ? documentPlaces : known;
+    return indexColor(chosen.get(runId) ?? before.get(runId) ?? ownPlace(runId));
   },
 
   /** The colors of runs that are shown together, the first run first. */
   colorsOf(runIds: readonly string[]): ReadonlyMap<string, PaletteColor> {
-    const places = placeColors(runIds, known, chosen);
-    remember([...places].filter(([id]) => !chosen.has(id)));
+    // A panel that is shown large has the colors of its document.
+    const places = placeColors(runIds, isDocument ? documentPlaces : known, chosen);
+    if (!isDocument) remember(places);
     return new Map([...places].map(([id, place]) => [id, indexColor(place)]));
+  },
+
+  /** Notes the runs of a panel of a document, which share its colors. */
+  showInDocument(panel: symbol, question: string, runs: readonly AgedRun[]): void {
+    if (documentColors.show(panel, question, runs)) untrack(() => (documentVersion += 1));
+  },
+
+  /** Forgets a panel of a document. Pages that follow keep the colors of its runs. */
+  hideInDocument(panel: symbol): void {
+    untrack(() => {
+      remember(new Map([...documentPlaces].filter(([id]) => !known.has(id))));
+      if (documentColors.hide(panel)) documentVersion += 1;
+    });
   },
 };
 
@@ -130,9 +158,11 @@ function isPlace(place: unknown): place is number {
   return Number.isInteger(place) && PALETTE[place as number] !== undefined;
 }
 
-function remember(places: readonly (readonly [string, number])[]): void {
-  if (places.every(([id, place]) => known.get(id) === place)) return;
-  known = new Map([...[...known, ...places].slice(-MAX_KNOWN)]);
+/** Keeps the places of runs for the next pages, except for chosen places, which are in the URL. */
+function remember(places: ReadonlyMap<string, number>): void {
+  const found = [...places].filter(([id]) => !chosen.has(id));
+  if (found.every(([id, place]) => known.get(id) === place)) return;
+  known = new Map([...known, ...found].slice(-MAX_KNOWN));
   try {
     sessionStorage.setItem(KEY, JSON.stringify([...known]));
   } catch {
