@@ -450,9 +450,62 @@ def test_tables_are_files_of_rows():
     # NaN is no JSON.
     stored = {"columns": ["picture", "score"], "data": [[cell, 0.5], [None, "nan"]]}
     assert json.loads(files[1].data) == stored
-    (last,) = Table(["a"])._files("../x", None, None)
-    assert last.path == "tables/x.table.json"
     assert repr(table) == "Table(['picture', 'score'], 2 rows)"
+
+
+def table_path(name, step=None, epoch=None, context=None):
+    (file,) = Table(["a"])._files(name, step, context or {}, epoch)
+    return file.path.removeprefix("tables/").removesuffix(".table.json")
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        (("predictions", 0), "predictions_0"),
+        (("predictions",), "predictions"),
+        (("layer_1", 2), "layer_1_2"),
+        (("lr=0.1", 2), "lr=0.1_2"),
+        (("preds/val set", 3, None, {"fold": 1}), "preds/val set fold=1_3"),
+        (("größe", -1), "größe_-1"),
+        (("a:b",), "a%3Ab"),
+        (("../x",), "%2E%2E%2Fx"),
+        (("a//b/../c/",), "a/%2Fb/%2E%2E/c%2F"),
+        (("x_1",), "x%5F1"),
+        (("x", None, 2), "x_e2"),
+        (("x", 1, 2), "x_1_e2"),
+        (("x", None, None, {"fold": "1"}), "x fold=%221%22"),
+    ],
+)
+def test_paths_of_tables(place, path):
+    assert table_path(*place) == path
+
+
+def test_different_tables_have_different_paths():
+    names = (
+        *("a", "a:b", "a_b", "a b", "a%3Ab", "a=b", "a b=c", "a b=1", " a", "a ", "a.", ".a", "/a"),
+        *("a/", "a//b", "a/b", "a/./b", "a/../b", "../a", "a_1", "a_-1", "a_e2", "a_1_e2", "a_1_1"),
+        *("a%5F1", "a_last", "Ä", "a\n", "a\\b", "a_e2_1", "a_1_e2_1"),
+    )
+    contexts = (
+        *({}, {"b": "c"}, {"b": "c "}, {"b": 1}, {"b": "1"}, {"b": True}, {"b": "True"}),
+        *({"b": 1.0}, {"b": "1.0"}, {"b": None}, {"b": "None"}, {"b": [1]}, {"b": "[1]"}),
+        *({"b": "c=d"}, {"b": "c", "d": "e"}, {"b": "c d=e"}, {"b": " d=e"}, {"b c": "d"}),
+        *({"b": "c_1"}, {"b": "c_e2"}, {"": "c"}, {"b": ""}, {"b=c": "d"}, {"b": "x:y"}),
+        *({"b": "x_y"}, {"b": {"c": 1}}, {"b": "{'c': 1}"}, {"b": '"1"'}),
+    )
+    places = [
+        (name, step, epoch, context)
+        for name in names
+        for step in (None, 1, -1, 2)
+        for epoch in (None, 2, -1)
+        for context in contexts
+    ]
+    paths = {}
+    for place in places:
+        path = table_path(*place)
+        assert paths.setdefault(path, place) is place
+        # The core refuses or drops other segments.
+        assert not {"", ".", ".."}.intersection(path.split("/"))
 
 
 def test_tables_take_rows_of_many_kinds():

@@ -151,11 +151,23 @@ def test_tables_are_artifacts_of_a_run(run):
     for step in (0, 1):
         run.track(Table(["label", "score"], [["cat", step / 2]]), name="predictions", step=step)
     run.track(Table(["a"]), name="empty", context={"subset": "val"})
+    for epoch in (0, 1):
+        run.track(Table(["a"]), name="each", epoch=epoch)
+    run.track(Table(["a"]), name="a:b/../c_1")
+    with pytest.raises(ValueError, match="expected a name"):
+        run.track(Table(["a"]), name="")
     with pytest.raises(TypeError, match="cannot have tables"):
         run.track([Table(["a"])], name="several")
     run.close()
     stored = Run(run.hash, repo=run._backend_url, read_only=True)
-    paths = ["tables/empty subset=val", "tables/predictions_0", "tables/predictions_1"]
+    paths = [
+        "tables/a%3Ab/%2E%2E/c%5F1",
+        "tables/each_e0",
+        "tables/each_e1",
+        "tables/empty subset=val",
+        "tables/predictions_0",
+        "tables/predictions_1",
+    ]
     found = [artifact["path"] for artifact in stored.artifacts]
     assert found == [f"{path}.table.json" for path in paths]
     second = json.loads(stored.get_artifact("tables/predictions_1.table.json"))

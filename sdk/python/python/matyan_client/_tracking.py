@@ -45,7 +45,7 @@ class Tracker(_core.Run):
         """Tracks a value that is no number: an object, or a list of objects."""
         self._drain_devices()
         if _tracked_objects.is_table(value):
-            self._store_table(value, name, step, context)
+            self._store_table(value, name, step, epoch, context)
         elif _tracked_objects.is_object(value):
             self._track_object_list([value], name, step, epoch, context)
         elif _tracked_objects.is_list_of_objects(value):
@@ -56,12 +56,17 @@ class Tracker(_core.Run):
             hint = _hint(value)
             raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}{hint}")
 
-    def _store_table(self, table: Table, name: str, step: int | None, context: Any) -> None:
+    def _store_table(
+        self, table: Table, name: str, step: int | None, epoch: int | None, context: Any
+    ) -> None:
         """Stores the files of a table as artifacts. Files of their size are copied at the call."""
         import tempfile  # noqa: PLC0415 - few scripts need it, and it is slow to import
 
+        name = _arguments.required_name("name", name)
+        entries = _arguments.context(context)
         with tempfile.TemporaryDirectory(prefix="matyan-table-") as directory:
-            files = table._files(name, step, context)  # noqa: SLF001 - a class of the same package
+            # The method belongs to a class of the same package.
+            files = table._files(name, step, entries, epoch)  # noqa: SLF001
             for number, (path, data) in enumerate(files):
                 file = Path(directory, str(number))
                 file.write_bytes(data)

@@ -90,4 +90,9 @@ test('tables of other steps are of the same family', () => {
   ].map(tableFamily);
   expect(others).toEqual([first, first]);
   expect(tableFamily('media/table/other_5.table.json')).not.toBe(first);
+  const check = (paths: string[], family: string): void =>
+    expect(paths.map(tableFamily)).toEqual(paths.map(() => family));
+  check(['x_1.table.json', 'x_-1.table.json', 'x_2_e1.table.json', 'x_e3.table.json'], 'x');
+  check(['x_1-0.table.json', 'x_2-0.table.json'], 'x-0');
+  check(['a-b.csv', 'a-b_7.csv'], 'a-b');
 });

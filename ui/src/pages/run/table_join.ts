@@ -44,9 +44,13 @@ export function likelyKey(first: DataTable, second: DataTable): string | undefin
   return shared.find(one => isUnique(first, one) && isUnique(second, one)) ?? shared[0];
 }
 
-/** What tables of other steps share with a path: W&B's client adds the step and a hash. */
+/** The step of a table, its epoch, its place in a list of tables, and the hash that W&B's client adds. */
+const PLACE_END =
+  /(?:_(?:-?\d+|last))?(?:_e-?\d+)?(-[^/_]*)?(?:_[0-9a-f]{8,})?\.(?:table\.json|csv|tsv)$/i;
+
+/** What tables of other steps share with a path. */
 export function tableFamily(path: string): string {
-  return path.replace(/(_(\d+|last))?(_[0-9a-f]{8,})?\.(table\.json|csv|tsv)$/i, '');
+  return path.replace(PLACE_END, '$1');
 }
 
 const mediaOf = (cell: Cell | undefined): string | undefined =>

@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from matyan_client import values
+from matyan_client import _name_paths, values
 
 from ._media import Encoded, encoded
 
 # The web UI reads no larger tables, and a file of this size is copied at the call.
 _MOST_BYTES = 16_000_000
 _FOLDER = "tables"
+
+# Texts of values that are no texts, such as 1, nan, True and lists, and texts in quotes.
+_TEXT_OF_VALUE = re.compile(
+    r"-?\d+(\.\d+)?(e[+-]?\d+)?|nan|-?inf|True|False|None|[\[{\"].*", re.ASCII | re.DOTALL
+)
+# Ends of names that look like a step, and like an epoch.
+_STEP_END = re.compile(r"_(-?[0-9]+)\Z")
+_EPOCH_END = re.compile(r"_(e-?[0-9]+)\Z")
 
 
 class TableFile(NamedTuple):
@@ -29,8 +37,8 @@ class Table:
 
     Accepts rows, as sequences or as dicts by column, and a data frame of pandas.
 
-    A table is stored as a file among the artifacts of the run, and with a step once for each step;
-    without one, it replaces the table of the same name. The web UI sorts and filters it, shows its
+    A table is stored as a file among the artifacts of the run, once for each step and epoch;
+    without both, it replaces the table of the same name. The web UI sorts and filters it, shows its
     images, and compares it with the tables of other steps and runs.
 
     Usage::
@@ -94,9 +102,16 @@ class Table:
             raise ValueError(f"`data`: no column {unknown[0]!r}")
         return [named.get(column) for column in self._columns]
 
-    def _files(self, name: str, step: int | None, context: Any) -> Iterator[TableFile]:
+    def _files(
+        self,
+        name: str,
+        step: int | None,
+        context: Mapping[str, Any],
+        epoch: int | None = None,
+    ) -> Iterator[TableFile]:
         """Yields the files of the cells, and then the table, which names them."""
-        return table_files(_base(name, step, context), self._columns, self._rows)
+        base = f"{_FOLDER}/{_base(name, step, epoch, context)}"
+        return table_files(base, self._columns, self._rows)
 
     def __repr__(self) -> str:
         return f"Table({self._columns!r}, {len(self._rows)} rows)"
@@ -151,12 +166,37 @@ def _extension(media: Encoded) -> str:
     return re.sub(r"\W", "", media.format.lower()) or "bin"
 
 
-def _base(name: str, step: int | None, context: Any) -> str:
-    """Returns the path of a table without its suffix."""
-    parts: Sequence[str] = [f"{key}={value}" for key, value in sorted((context or {}).items())]
-    text = " ".join([name, *parts])
-    safe = re.sub(r"[^\w./= -]", "_", text).strip("/. ") or "table"
-    return f"{_FOLDER}/{safe}" + ("" if step is None else f"_{step}")
+def _base(name: str, step: int | None, epoch: int | None, context: Mapping[str, Any]) -> str:
+    """Returns the path of a table in its folder, without its suffix.
+
+    It has the name, `key=value` for each entry of the context, and the step and `e` with the epoch.
+    What would make two of these paths equal is escaped.
+    """
+    entries = [f" {_key(key)}={_value(context[key])}" for key in sorted(context)]
+    text = _name_paths.inside_folder("".join([_words(name), *entries]))
+    if step is None:
+        text = _STEP_END.sub(r"%5F\1", text)
+        if epoch is None:
+            text = _EPOCH_END.sub(r"%5F\1", text)
+    step_text = "" if step is None else f"_{step}"
+    return text + step_text + ("" if epoch is None else f"_e{epoch}")
+
+
+def _key(text: str) -> str:
+    return _name_paths.escaped(text)
+
+
+def _words(text: str) -> str:
+    """Returns text in which no word after the first looks like an entry of a context."""
+    first, space, others = _name_paths.escaped(text, " =").partition(" ")
+    return first + space + others.replace("=", "%3D")
+
+
+def _value(value: Any) -> str:
+    """Returns the text of a value of a context. Only texts such as "1" are in quotes."""
+    text = str(value)
+    is_like_value = isinstance(value, str) and _TEXT_OF_VALUE.fullmatch(text)
+    return _words(f'"{text}"' if is_like_value else text)
 
 
 def _checked(file: TableFile, what: str) -> TableFile:

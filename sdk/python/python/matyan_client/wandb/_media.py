@@ -73,8 +73,7 @@ class _File(Media):
 
     def log_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
         warn_once(f"wandb.{self._kind}: stored as a file among the artifacts of the run")
-        index = f"_{context['index']}" if "index" in context else ""
-        path = moment.media_path(self._folder, name, f"{index}{self._suffix}")
+        path = moment.media_path(self._folder, name, self._suffix, context)
         moment.store_bytes(self._data, path, name)
 
 
@@ -362,8 +361,7 @@ class Table(Media):
         return file.data
 
     def log_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
-        index = f"_{context['index']}" if "index" in context else ""
-        base = moment.media_path("table", name, index)
+        base = moment.media_path("table", name, context=context)
         files = [*table_files(base, self.columns, map(_plain_cells, self.data))]
         for path, data in files[:-1]:
             moment.store_part(data, path)

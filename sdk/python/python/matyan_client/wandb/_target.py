@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matyan_client import Run, Text
+from matyan_client import Run, Text, _name_paths
 from matyan_client.objects import Figure, Image
 
 from ._notices import warn_once
@@ -84,10 +84,27 @@ class Moment:
         self.run.log_artifact(file, path)
         self.track(Text(path), name, {"kind": "file"})
 
-    def media_path(self, folder: str, name: str, suffix: str) -> str:
-        """Returns the path of an artifact for a value that is stored as a file."""
-        safe = re.sub(r"[^\w./-]", "_", name).strip("/.") or "value"
-        return f"media/{folder}/{safe}_{'last' if self.step is None else self.step}{suffix}"
+    def media_path(
+        self, folder: str, name: str, suffix: str = "", context: Mapping[str, Any] | None = None
+    ) -> str:
+        """Returns the path of an artifact for a value that is stored as a file.
+
+        `context` has the place of the value in a list, and in a table.
+        """
+        safe = _name_paths.inside_folder(_name_paths.escaped(name)) or "value"
+        step = "last" if self.step is None else str(self.step)
+        return f"media/{folder}/{safe}_{step}{_place(context or {})}{suffix}"
+
+
+def _place(context: Mapping[str, Any]) -> str:
+    """Returns the place of a value in a list and in a table, without `_`, which ends the name."""
+    parts = [context[key] for key in ("index", "row", "column") if key in context]
+    texts = (_name_paths.escaped(str(part)) for part in parts)
+    return "".join(f"-{re.sub('[_/-]', _hex, text)}" for text in texts)
+
+
+def _hex(found: re.Match[str]) -> str:
+    return f"%{ord(found[0]):02X}"
 
 
 def flattened(data: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:

@@ -1,0 +1,30 @@
+"""Paths of artifacts that are stored under a name. Different names have different paths."""
+
+from __future__ import annotations
+
+import re
+
+# Ends that a path cannot have, or that it would have without showing them.
+_EDGES = re.compile(r"\A[/. ]+|[/. ]+\Z")
+# Segments that mean another folder, or none.
+_SEGMENTS = re.compile(r"(?<=/)(?:\.{1,2}(?=/)|/)")
+
+
+def escaped(text: str, allowed: str = "") -> str:
+    """Returns text with characters that are unusual in paths as `%3A`, for example.
+
+    Letters, digits, `_`, `-`, `.`, `/` and the characters in `allowed` stay.
+    """
+    return _quoted(re.compile(rf"[^\w./{re.escape(allowed)}-]"), text)
+
+
+def inside_folder(path: str) -> str:
+    """Returns an escaped path whose segments are names, so that it stays in its folder."""
+    return _quoted(_EDGES, _quoted(_SEGMENTS, path))
+
+
+def _quoted(pattern: re.Pattern[str], text: str) -> str:
+    def quote(found: re.Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
+
+    return pattern.sub(quote, text)
