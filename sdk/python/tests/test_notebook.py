@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from matyan_client import Repo, Run, _core, _notebook
+from matyan_client import Repo, Run, _core, _notebook, errors
+from matyan_client._report import Report
+from matyan_client._report_panels import Chart
 
 INFO = {
     "props": {"name": "<b>first</b>", "active": False, "outcome": "failed"},
@@ -115,3 +117,115 @@ def test_a_notebook_shows_a_report(shared_server):
     assert "<pre>x &lt; 1</pre>" in shown
     with pytest.raises(KeyError, match="Weekly"):
         repo.report("unknown")
+
+
+class StoredRuns:
+    """Runs with the same metrics, in place of a server."""
+
+    url = "http://x"
+
+    def __init__(self, count=2, names=("loss", "val/loss", "accuracy")):
+        self.runs = [{"hash": f"run{number}"} for number in range(count)]
+        self.names = names
+        self.refusals = {}
+        self.limits = []
+        self.ranges = []
+
+    def search_runs(self, query, limit):
+        self.limits.append(limit)
+        if query in self.refusals:
+            raise self.refusals[query]
+        return self.runs[:limit]
+
+    def get_run_info(self, run_hash):
+        if run_hash in self.refusals:
+            raise self.refusals[run_hash]
+        metrics = [{"name": name, "context": {}, "last_value": 1.0} for name in self.names]
+        return {"props": {"name": f"name of {run_hash}"}, "traces": {"metric": metrics}}
+
+    def get_run_metric_batch(self, run_hash, traces, record_range="", record_density=50):
+        self.ranges.append(record_range)
+        return [{**one, "iters": [0, 1, 2], "values": [0.0, 5.0, 10.0]} for one in traces]
+
+
+def shown_chart(runs, *lines):
+    code = "\n".join(["```chart", *lines, "```"])
+    return Report(runs, {"id": "1", "name": "r", "code": code})._repr_html_()
+
+
+def test_a_chart_says_what_cannot_be_read():
+    runs = StoredRuns()
+    runs.refusals = {
+        "run.x = 1": errors.QueryError("line 1: expected <b>==</b>", status=400),
+        "run0": errors.NotFoundError("there is no run", status=404),
+    }
+    shown = shown_chart(runs, "metric: loss", "query: run.x = 1")
+    assert "failed to find the runs: line 1: expected &lt;b&gt;==&lt;/b&gt;" in shown
+    assert "has loss" not in shown
+    # Other runs of the chart are shown.
+    shown = shown_chart(runs, "metric: loss")
+    assert "failed to read run run0: there is no run" in shown
+    assert "name of run1" in shown
+    assert shown.count("polyline") == 1
+
+
+def test_a_chart_has_the_metrics_of_its_pattern():
+    check = [
+        ("loss", ["loss"]),
+        ("loss, accuracy,", ["loss", "accuracy"]),
+        ("/loss$/", ["loss", "val/loss"]),
+        ("/^VAL/", ["val/loss"]),
+        ("/^(?<part>val|a,)/", ["val/loss", "a,b"]),
+        (r"a\,b, c\\d", ["a,b", "c\\d"]),
+        ("", []),
+    ]
+    names = ("loss", "val/loss", "accuracy", "a,b", "c\\d")
+    for metric, expected in check:
+        chart = Chart(f"metric: {metric}")
+        assert [name for name in names if chart.shows(name)] == expected
+        assert chart.mistakes == []
+    shown = shown_chart(StoredRuns(1), "metric: /loss$/")
+    assert shown.count("polyline") == 2
+    assert "<b>/loss$/</b>" in shown
+    shown = shown_chart(StoredRuns(1), "metric: /(/")
+    assert "the pattern /(/ cannot be read" in shown
+    assert "No run of this query has f1." in shown_chart(StoredRuns(), "metric: f1", "query: a")
+    assert "No run has a metric." in shown_chart(StoredRuns(), "title: none")
+
+
+def test_a_chart_has_the_limits_of_its_panel():
+    runs = StoredRuns(20)
+    shown = shown_chart(runs, "metric: loss", "runs: 3")
+    assert shown.count("polyline") == 3
+    assert "newest" not in shown
+    # The page of the report shows all 20.
+    shown = shown_chart(runs, "metric: loss")
+    assert shown.count("polyline") == 8
+    assert "Only the 8 newest runs are shown here." in shown
+    assert runs.limits == [3, 9]
+    for text, limit in [("0", 1), ("-1", 1), ("2.5", 3), ("1e9", 1000), ("", 50), ("many", 50)]:
+        assert Chart(f"runs: {text}").limit == limit
+    assert "“runs” cannot be “many”" in shown_chart(runs, "metric: loss", "runs: many")
+    many = StoredRuns(1, names=[f"m{number}" for number in range(120)])
+    shown = shown_chart(many, "metric: /m/")
+    assert shown.count("polyline") == 100
+    assert "20 more lines are left out here." in shown
+
+
+def test_a_chart_has_the_ends_of_its_panel():
+    ends = ["metric: loss", "from: 0.5", "to: 10", "low: 0", "high: 5"]
+    runs = StoredRuns(1)
+    shown = shown_chart(runs, *ends)
+    (points,) = re.findall('points="([^"]*)"', shown)
+    heights = [float(point.split(",")[1]) for point in points.split()]
+    # The last value is above the upper end.
+    assert heights == [26.0, 2.0, 2.0]
+    shown_chart(runs, "metric: loss", "to: -1e300")
+    # Times are no steps.
+    shown_chart(runs, *ends, "x: time")
+    assert runs.ranges == ["1:11", f":{-(2**63)}", ""]
+
+
+def test_a_run_says_what_cannot_be_read():
+    shown = _notebook.run_html("u", "h", {}, {}, [], "the server refuses <it>")
+    assert "the server refuses &lt;it&gt;" in shown

@@ -37,17 +37,20 @@ def run_html(
     info: dict[str, Any],
     params: dict[str, Any],
     curves: Sequence[dict[str, Any]],
+    failure: str = "",
 ) -> str:
     """Returns the HTML of a run: its name as a link, its last values with their curves, its params.
 
     `name` is for a run that the server does not know yet. `info` is what the server knows of the
-    run, empty if it cannot be reached. `curves` has the
-    sampled points of its metrics. Everything that was logged is escaped.
+    run, empty if it cannot be read. `curves` has the sampled points of its metrics. `failure` says
+    why something of the run is missing. Everything that was logged is escaped.
     """
     props = info.get("props", {})
     name = props.get("name") or name
     link = f'<a href="{html.escape(url)}" target="_blank" rel="noreferrer">{html.escape(name)}</a>'
     parts = [f"<div><b>{link}</b> <small>{html.escape(_state(props))}</small></div>"]
+    if failure:
+        parts.append(f"<div><small>{html.escape(failure)}</small></div>")
     metrics = info.get("traces", {}).get("metric", [])
     shown = shown_metrics(metrics)
     rows = metric_rows(shown, curves)
@@ -65,12 +68,20 @@ def run_html(
 
 
 def metric_rows(
-    metrics: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]], run_name: str | None = None
+    metrics: Sequence[dict[str, Any]],
+    curves: Sequence[dict[str, Any]],
+    run_name: str | None = None,
+    ends: tuple[float | None, float | None] = (None, None),
 ) -> list[str]:
-    """Returns a row of a table for each metric. The name of the run comes first if it is given."""
+    """Returns a row of a table for each metric. The name of the run comes first if it is given.
+
+    `ends` are the lowest and the highest value of the curves; None: those of the points.
+    """
     found = {_key(curve): curve for curve in curves}
     start = "" if run_name is None else _left_cell(run_name)
-    return [f"<tr>{start}{_metric_cells(one, found.get(_key(one), {}))}</tr>" for one in metrics]
+    return [
+        f"<tr>{start}{_metric_cells(one, found.get(_key(one), {}), ends)}</tr>" for one in metrics
+    ]
 
 
 def _state(props: dict[str, Any]) -> str:
@@ -89,15 +100,17 @@ def _left_cell(text: str) -> str:
     return f'<td style="text-align:left">{html.escape(text)}</td>'
 
 
-def _metric_cells(metric: dict[str, Any], curve: dict[str, Any]) -> str:
+def _metric_cells(
+    metric: dict[str, Any], curve: dict[str, Any], ends: tuple[float | None, float | None]
+) -> str:
     context = " ".join(f"{key}={value}" for key, value in metric.get("context", {}).items())
     title = f"{metric.get('name', '')} {context}".strip()
     last = metric.get("last_value")
     text = "" if last is None else f"{last:.5g}"
-    return f"{_left_cell(title)}<td>{html.escape(text)}</td><td>{_curve(curve)}</td>"
+    return f"{_left_cell(title)}<td>{html.escape(text)}</td><td>{_curve(curve, ends)}</td>"
 
 
-def _curve(curve: dict[str, Any]) -> str:
+def _curve(curve: dict[str, Any], ends: tuple[float | None, float | None]) -> str:
     """Returns the points that are numbers as a line, from the first step to the last."""
     pairs = zip(curve.get("iters") or (), curve.get("values") or (), strict=False)
     points = [(x, y) for x, y in pairs if _is_number(x) and _is_number(y)]
@@ -106,12 +119,14 @@ def _curve(curve: dict[str, Any]) -> str:
     (left, right), (low, high) = (
         (min(own), max(own)) for own in ([x for x, _ in points], [y for _, y in points])
     )
+    low = low if ends[0] is None else ends[0]
+    high = high if ends[1] is None else ends[1]
 
     def place(value: float, start: float, end: float, size: int) -> float:
         # The distance of very large values is infinite.
         is_wide = end > start and math.isfinite(end - start)
         share = (value - start) / (end - start) if is_wide else 0.5
-        return _EDGE + share * (size - 2 * _EDGE)
+        return _EDGE + min(max(share, 0), 1) * (size - 2 * _EDGE)
 
     path = " ".join(
         f"{place(x, left, right, _WIDTH):.1f},{_HEIGHT - place(y, low, high, _HEIGHT):.1f}"

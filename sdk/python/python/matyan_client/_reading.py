@@ -444,6 +444,7 @@ class RunReader:
         """
         info: dict[str, Any] = {}
         curves: list[dict[str, Any]] = []
+        failure = ""
         try:
             info = self._http.get_run_info(self._hash)
             shown = _notebook.shown_metrics(info.get("traces", {}).get("metric", []))
@@ -454,14 +455,19 @@ class RunReader:
                 )
         except (errors.ServerError, RecursionError) as error:
             _logger.debug("failed to read run %s: %s", self._hash, error)
+            # The run may not have arrived.
+            if not isinstance(error, errors.NotFoundError):
+                failure = f"failed to read the run: {error}"
         params = self._params.merged(info.get("params", {}))
         # The server will give it the same name.
         name = self._local.get("name") or _core.spoken_name(self._hash)
         try:
-            return _notebook.run_html(self.url, name, info, params, curves)
+            return _notebook.run_html(self.url, name, info, params, curves, failure)
         except RecursionError:
             # Params may be nested more deeply than Python can show.
-            return _notebook.run_html(self.url, name, {**info, "traces": {}}, {}, [])
+            bare = {**info, "traces": {}}
+            failure = "the params are nested too deeply to be shown"
+            return _notebook.run_html(self.url, name, bare, {}, [], failure)
 
     def _wait_for_own_writes(self) -> None:
         """Makes the next answer of the server include the writes of this process."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import _notebook, errors
+from ._report_panels import Chart, settings
 
 if TYPE_CHECKING:
     from .transport.http import HttpTransport
@@ -17,6 +18,7 @@ _logger = logging.getLogger("matyan_client")
 
 # More lines and charts would keep a notebook waiting. The page of the report has all of them.
 _MOST_RUNS = 8
+_MOST_LINES = 100
 _MOST_CHARTS = 12
 
 _FENCE = re.compile(r"^\s*```\s*(\S*)")
@@ -66,9 +68,9 @@ class Report:
         for language, text in blocks(self.code):
             if language == "chart" and charts < _MOST_CHARTS:
                 charts += 1
-                parts.append(self._chart(text, infos))
+                parts.append(self._chart(Chart(text), infos))
             elif language == "chart" or language in _OTHER_PANELS:
-                title = html.escape(_settings(text).get("title") or language)
+                title = html.escape(settings(text).get("title") or language)
                 parts.append(f"<p><small>{link}{title}</a></small></p>")
             elif language == "":
                 parts.append(markdown_html(text))
@@ -76,24 +78,40 @@ class Report:
                 parts.append(f"<pre>{html.escape(text)}</pre>")
         return "".join(parts)
 
-    def _chart(self, text: str, infos: dict[str, dict[str, Any]]) -> str:
-        settings = _settings(text)
-        names = [name.strip() for name in settings.get("metric", "").split(",") if name.strip()]
-        title = settings.get("title") or ", ".join(names)
-        parts = [f"<div><b>{html.escape(title)}</b></div>"]
+    def _chart(self, chart: Chart, infos: dict[str, dict[str, Any]]) -> str:
+        """Returns a chart as HTML, with what is wrong with its text, and what cannot be read."""
+        rows: list[str] = []
+        notes = list(chart.mistakes)
+        runs: list[dict[str, Any]] = []
+        # One more tells whether some are left out.
+        limit = min(chart.limit, _MOST_RUNS + 1)
         try:
-            runs = self._http.search_runs(settings.get("query", ""), _MOST_RUNS)
-            rows = [
-                row for run in runs for row in self._rows(str(run.get("hash", "")), names, infos)
-            ]
+            runs = self._http.search_runs(chart.query, limit)
         except errors.ServerError as error:
-            _logger.debug("failed to read a chart of report %s: %s", self.id, error)
-            rows = []
-        parts.append(f"<table>{''.join(rows)}</table>" if rows else "<small>no runs</small>")
-        return "".join(parts)
+            self._note(notes, "failed to find the runs", error)
+        for run in runs[:_MOST_RUNS]:
+            run_hash = str(run.get("hash", ""))
+            try:
+                rows += self._rows(run_hash, chart, infos)
+            except errors.ServerError as error:
+                self._note(notes, f"failed to read run {run_hash}", error)
+        if not rows and not notes:
+            kind = "run of this query" if chart.query else "run"
+            notes.append(f"No {kind} has {', '.join(chart.names) or 'a metric'}.")
+        if len(runs) > _MOST_RUNS:
+            notes.append(f"Only the {_MOST_RUNS} newest runs are shown here.")
+        if len(rows) > _MOST_LINES:
+            notes.append(f"{len(rows) - _MOST_LINES} more lines are left out here.")
+        table = f"<table>{''.join(rows[:_MOST_LINES])}</table>" if rows else ""
+        texts = "".join(f"<div><small>{html.escape(note)}</small></div>" for note in notes)
+        return f"<div><b>{html.escape(chart.title)}</b></div>{table}{texts}"
 
-    def _rows(self, run_hash: str, names: list[str], infos: dict[str, dict[str, Any]]) -> list[str]:
-        """Returns a row for each metric of a run that has one of the names.
+    def _note(self, notes: list[str], action: str, error: errors.ServerError) -> None:
+        _logger.debug("%s of a chart of report %s: %s", action, self.id, error)
+        notes.append(f"{action}: {error}")
+
+    def _rows(self, run_hash: str, chart: Chart, infos: dict[str, dict[str, Any]]) -> list[str]:
+        """Returns a row for each metric of a run that the chart shows.
 
         `infos` keeps what was read of runs.
         """
@@ -101,14 +119,17 @@ class Report:
             infos[run_hash] = self._http.get_run_info(run_hash)
         info = infos[run_hash]
         found = info.get("traces", {}).get("metric", [])
-        metrics = [metric for metric in found if metric.get("name") in names]
-        traces = [{"name": one["name"], "context": one.get("context", {})} for one in metrics]
+        metrics = [metric for metric in found if chart.shows(str(metric.get("name", "")))]
+        # The others are counted without their points.
+        read = metrics[:_MOST_LINES]
+        traces = [{"name": one["name"], "context": one.get("context", {})} for one in read]
         if not traces:
             return []
-        density = _notebook.POINTS
-        curves = self._http.get_run_metric_batch(run_hash, traces, record_density=density)
+        curves = self._http.get_run_metric_batch(
+            run_hash, traces, chart.step_range, record_density=_notebook.POINTS
+        )
         name = info.get("props", {}).get("name") or run_hash
-        return _notebook.metric_rows(metrics, curves, str(name))
+        return _notebook.metric_rows(metrics, curves, str(name), chart.values)
 
 
 def blocks(code: str) -> Iterator[tuple[str, str]]:
@@ -128,19 +149,6 @@ def blocks(code: str) -> Iterator[tuple[str, str]]:
         language = (fence.group(1) or "text") if is_code else ""
     if lines:
         yield language, "\n".join(lines)
-
-
-def _settings(text: str) -> dict[str, str]:
-    """Returns the settings of a panel. An indented line continues the one above."""
-    settings: dict[str, str] = {}
-    last = ""
-    for line in text.splitlines():
-        if line[:1].isspace() and last:
-            settings[last] = f"{settings[last]}\n{line.strip()}".strip()
-        elif ":" in line:
-            last, _, value = (part.strip() for part in line.partition(":"))
-            settings[last] = value
-    return settings
 
 
 def markdown_html(text: str) -> str:
