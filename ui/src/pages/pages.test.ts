@@ -3,7 +3,12 @@ import { expect, test } from 'vitest';
 
 import { encodeCbor } from '../api/cbor_writer.ts';
 import { csvNumber } from '../format/csv.ts';
-import { RunSchema, SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
+import {
+  RunSchema,
+  SeriesInfoSchema,
+  type Run,
+  type SeriesInfo,
+} from '../gen/matyan/runs/v1/run_pb.ts';
 import { GroupOrder, MetricValue, SortField } from '../gen/matyan/search/v1/search_pb.ts';
 import {
   chartSections,
@@ -153,6 +158,20 @@ test('runs keep their color over all charts, and contexts their dashes', () => {
   ]);
   expect(loss?.lines[0]?.color).toBe(lr?.lines[0]?.color);
   expect(loss?.lines.map(({ dash }) => dash.length > 0)).toEqual([false, true, false, true]);
+});
+
+test('contexts keep their dashes when a run comes that has them in another order', () => {
+  const contexts = ['{"s":"train"}', '{"s":"val"}', ''];
+  const old = create(RunSchema, { runId: 'a', series: contexts.map(one => info('loss', one)) });
+  const dashesOf = (runs: Run[]): Map<string, readonly number[]> => {
+    const [loss] = projectCharts(runs);
+    const own = loss?.lines.filter(({ runId }) => runId === 'a') ?? [];
+    return new Map(own.map(({ info, dash }) => [info.context, dash]));
+  };
+  const before = dashesOf([old]);
+  expect(before.get('')).toBe(DASHES[0]);
+  const series = contexts.toReversed().map(one => info('loss', one));
+  expect(dashesOf([create(RunSchema, { runId: 'b', series }), old])).toEqual(before);
 });
 
 test('a column decides the color of runs, another one their dashes, and a third one their chart', () => {

@@ -139,6 +139,19 @@ export function agedRuns(runs: readonly Run[]): AgedRun[] {
 }
 
 /**
+ * The contexts of each metric by their texts, whichever run has them first: a new run does not change
+ * the dashes of others.
+ */
+function contextsOf(runs: readonly Run[]): ReadonlyMap<string, string[]> {
+  const found = new Map<string, Set<string>>();
+  for (const { name, context } of runs.flatMap(({ series }) => series)) {
+    const own = found.get(name) ?? new Set();
+    found.set(name, own.add(context));
+  }
+  return new Map([...found].map(([name, contexts]) => [name, [...contexts].sort()]));
+}
+
+/**
  * The charts of several runs. Colors distinguish runs or groups; dashes distinguish contexts, or
  * groups of runs.
  */
@@ -146,7 +159,7 @@ export function projectCharts(
   runs: readonly Run[],
   { colors: given, axis, groupOf, strokeOf, chartOf }: ChartOptions = {},
 ): ChartGroup[] {
-  const contexts = new Map<string, string[]>();
+  const contexts = contextsOf(runs);
   const colors = given ?? lineColors(runs, groupOf);
   const strokes = titlesOf(runs, strokeOf);
   const charts = new Map<string, ChartLine[]>();
@@ -156,8 +169,6 @@ export function projectCharts(
     const stroke = strokeOf?.(run);
     const chart = chartOf?.(run);
     for (const info of series) {
-      const known = contexts.get(info.name) ?? [];
-      if (!known.includes(info.context)) contexts.set(info.name, [...known, info.context]);
       const context = contexts.get(info.name)?.indexOf(info.context) ?? 0;
       const number = stroke === undefined ? context : strokes.indexOf(stroke);
       const name = chart === undefined ? info.name : `${info.name} · ${chart || 'none'}`;
