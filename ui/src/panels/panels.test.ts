@@ -122,6 +122,10 @@ test('metrics are named, or found by a pattern', () => {
     'val/loss',
   ]);
   expect(isShown(['/(/'], 'loss')).toBe(false);
+  const { panel, mistakes } = parsePanel('chart', 'query: a\nmetric: /(/\nsmooth: 0.5');
+  expect(panel).toEqual({ ...EMPTY_PANEL, query: 'a', smooth: 0.5 });
+  const message = '“metric” cannot be “/(/”. The pattern is no regular expression.';
+  expect(mistakes).toEqual([{ line: 2, message }]);
   expect(parsePanel('chart', 'metric: /^a{1,2}$/').panel.metric).toEqual(['/^a{1,2}$/']);
 });
 

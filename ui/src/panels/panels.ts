@@ -254,7 +254,13 @@ export function parsePanel(kind: string, code: string): { panel: Panel; mistakes
 }
 
 function isReadable(name: PanelField, value: string): boolean {
+  if (name === 'metric' && isBrokenPattern(value)) return false;
   return value === '' || schema[name].codec.read(value) !== undefined;
+}
+
+function isBrokenPattern(text: string): boolean {
+  const metric = metricNames(text);
+  return isPattern(metric) && patternOf(metric) === undefined;
 }
 
 function valueText(name: PanelField, value: string): string {
@@ -263,6 +269,7 @@ function valueText(name: PanelField, value: string): string {
     const hint = parseColumn(`param:${value}`) ? `“param:${value}” is a param.` : '';
     return `${start} It is a column, such as “experiment”. ${hint}`.trimEnd();
   }
+  if (name === 'metric') return `${start} The pattern is no regular expression.`;
   const choices = CHOICES[name];
   if (choices) return `${start} It is ${choices.join(', ')}.`;
   return `${start} It is ${typeof schema[name].fallback === 'boolean' ? 'yes or no' : 'a number'}.`;
@@ -335,14 +342,16 @@ export function panelOfChart(metrics: string[], query: string, settings: ChartsS
 
 /** Whether a metric belongs to a panel: its names, or one pattern between slashes. */
 export function isShown(metric: readonly string[], name: string): boolean {
-  const [first = ''] = metric;
-  const pattern = PATTERN.exec(first)?.[1];
-  if (pattern === undefined) return metric.includes(name);
+  return isPattern(metric) ? patternOf(metric)?.test(name) === true : metric.includes(name);
+}
+
+/** Undefined without a pattern, and while the pattern is incomplete. */
+function patternOf([first = '']: readonly string[]): RegExp | undefined {
   try {
-    return new RegExp(pattern, 'i').test(name);
+    const source = PATTERN.exec(first)?.[1];
+    return source === undefined ? undefined : new RegExp(source, 'i');
   } catch {
-    // A pattern is incomplete while it is typed.
-    return false;
+    return undefined;
   }
 }
 
