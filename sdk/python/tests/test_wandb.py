@@ -18,7 +18,6 @@ import pytest
 import matyan_client.wandb as wandb
 from matyan_client import Run, errors
 from matyan_client.wandb import _notices
-from matyan_client.wandb._target import Moment
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -316,26 +315,6 @@ def test_media(online):
             ["b", None, 2.5],
         ],
     }
-
-
-def test_different_files_have_different_paths():
-    def path(name, step, context):
-        return Moment(None, None, step, None).media_path("html", name, ".html", context)
-
-    assert path("train/loss", 3, {}) == "media/html/train/loss_3.html"
-    assert path("loss", None, {"index": 1}) == "media/html/loss_last-1.html"
-    names = ("x", "x_1", "x_last", "x 1", "x:1", "x-1", "/x", "x/", "../x", "a//x", "x_1-0-a")
-    contexts = (
-        *({}, {"index": 0}, {"index": 1}, {"row": 0, "column": "a"}, {"row": 0, "column": "a_1"}),
-        *({"row": 1, "column": "a"}, {"row": 0, "column": "a-1"}, {"row": 0, "column": "a/_1"}),
-        *({"index": 0, "row": 1, "column": "a"}, {"row": 0, "column": "1-a"}),
-    )
-    places = [
-        (name, step, context) for name in names for step in (None, 0, 1) for context in contexts
-    ]
-    paths = {path(*place) for place in places}
-    assert len(paths) == len(places)
-    assert not any({"", ".", ".."}.intersection(one.split("/")) for one in paths)
 
 
 def test_figures_and_charts(online):

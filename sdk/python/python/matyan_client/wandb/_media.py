@@ -74,7 +74,7 @@ class _File(Media):
     def log_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
         warn_once(f"wandb.{self._kind}: stored as a file among the artifacts of the run")
         path = moment.media_path(self._folder, name, self._suffix, context)
-        moment.store_bytes(self._data, path, name)
+        moment.store_bytes(self._data, path, name, context)
 
 
 class Image(_Tracked):
@@ -365,7 +365,7 @@ class Table(Media):
         files = [*table_files(base, self.columns, map(_plain_cells, self.data))]
         for path, data in files[:-1]:
             moment.store_part(data, path)
-        moment.store_bytes(files[-1].data, files[-1].path, name)
+        moment.store_bytes(files[-1].data, files[-1].path, name, context)
         for number, row in enumerate(self.data):
             for column, cell in zip(self.columns, row, strict=True):
                 if isinstance(cell, Media):

@@ -67,11 +67,11 @@ class Moment:
         """Tracks a number or an object."""
         self.run.track(value, name=name, step=self.step, epoch=self.epoch, context=context)
 
-    def store_bytes(self, data: bytes, path: str, name: str) -> None:
-        """Stores bytes as an artifact, with its path as a text under the name."""
+    def store_bytes(self, data: bytes, path: str, name: str, context: Mapping[str, Any]) -> None:
+        """Stores bytes as an artifact, with its path as a text under the name and the context."""
         file = self.staging.new_path(path)
         file.write_bytes(data)
-        self.store_file(file, path, name)
+        self.store_file(file, path, name, context)
 
     def store_part(self, data: bytes, path: str) -> None:
         """Stores bytes as an artifact that belongs to another one."""
@@ -79,10 +79,10 @@ class Moment:
         file.write_bytes(data)
         self.run.log_artifact(file, path)
 
-    def store_file(self, file: Path, path: str, name: str) -> None:
-        """Stores a file as an artifact, with its path as a text under the name."""
+    def store_file(self, file: Path, path: str, name: str, context: Mapping[str, Any]) -> None:
+        """Stores a file as an artifact, with its path as a text under the name and the context."""
         self.run.log_artifact(file, path)
-        self.track(Text(path), name, {"kind": "file"})
+        self.track(Text(path), name, {**context, "kind": "file"})
 
     def media_path(
         self, folder: str, name: str, suffix: str = "", context: Mapping[str, Any] | None = None
