@@ -93,4 +93,8 @@ impl Store for FdbStore {
     fn clears_ranges_at_once(&self) -> bool {
         true
     }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
 }

@@ -137,6 +137,12 @@ pub trait Store: Send + Sync + 'static {
     fn clears_ranges_at_once(&self) -> bool {
         false
     }
+
+    /// Whether calls wait for other machines, and not mostly for a processor or a disk of this one. Concurrent calls
+    /// then take hardly longer than one, and each commit is work of machines that many processes share.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 /// A view of one version. Cheap to hold briefly, and useless after `Limits::SNAPSHOT_AGE`.

@@ -3,7 +3,8 @@
 //!
 //! Writers send the blocks that they have written. A run is folded when it has enough of them,
 //! has ended, or has been silent for a while. A fold has many transactions, and the folds of a few runs take
-//! turns, so that a run with few points does not wait for the end of a run with many. The writer of a run waits
+//! turns, so that a run with few points does not wait for the end of a run with many. In a store on other machines,
+//! where a fold mostly waits for the network, a few of them have a turn at the same time. The writer of a run waits
 //! before it writes more than its share, so that blocks never pile up faster than they are folded; a run that
 //! writes little never waits for others. The notices are only hints: the list of runs with blocks is in the
 //! store, and is read at the start, after a failure, and every few minutes, to find the blocks that another
@@ -17,28 +18,30 @@
 //! next block has not changed. Two processes may fold the same run; the row of the fold lets
 //! only one of them commit.
 
+mod active_fold;
+mod notices;
+
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
-    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use bytes::Bytes;
 use matyan_model::{
     ids::{Project, RunId, RunNumber},
     keys,
     project::projects_list,
-    run::{Head, document_get, run_id_get, writing_get},
-    series::{Fold, FoldStatus, LiveRow, RunRef, StoredBlocks, UnfoldedBlocks},
+    run::{document_get, run_id_get, writing_get},
+    series::{FoldStatus, RunRef, StoredBlocks, UnfoldedBlocks},
 };
 use matyan_store::{Commit, Range, Scan, Transaction};
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
+    task::{JoinError, JoinSet},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
@@ -50,24 +53,19 @@ use crate::{
     heartbeat::{BEAT_INTERVAL, Heartbeat},
     metrics::Metrics,
 };
+use active_fold::ActiveFold;
+pub use notices::FoldNotices;
+pub(crate) use notices::UnhandledBlocks;
+use notices::{CountedBlocks, FoldNotice, NOTICES};
 
-/// Sizes of unhandled blocks, of one run and of all runs, from which a writer waits. Blocks of a run without
-/// unhandled blocks are always accepted.
-const RUN_BYTES: usize = 8 << 20;
-const ALL_BYTES: usize = 32 << 20;
-/// Size of a run's blocks up to which a higher limit of all blocks applies to the run. Runs that write much
-/// do not use the room between the two limits.
-const LIGHT_RUN_BYTES: usize = 64 << 10;
-const ALL_BYTES_OF_LIGHT_RUNS: usize = 2 * ALL_BYTES;
-/// Least size that a notice counts as, so that the channel holds all of them.
-const MIN_NOTICE_BYTES: usize = 4 << 10;
-/// Capacity for notices. If it does not suffice, the list in the store is read.
-const NOTICES: usize = ALL_BYTES_OF_LIGHT_RUNS / MIN_NOTICE_BYTES;
 /// Number of folds that take turns. Each keeps its blocks in memory.
 const FOLDS_AT_ONCE: usize = 3;
 /// Number of further folds, of runs with few unfolded bytes: a few transactions each.
 const SMALL_FOLDS_AT_ONCE: usize = 3;
 const SMALL_FOLD_BYTES: u64 = 1 << 20;
+/// Number of folds that have a turn at the same time, in a store on other machines. Each of these transactions takes
+/// up to some 15 MB. One more than the folds of any size, so that a small fold never waits for the turns of large ones.
+const TURNS_AT_ONCE: usize = FOLDS_AT_ONCE + 1;
 /// Time after a fold in which a run is busy.
 const BUSY_US: u64 = 1_000_000;
 /// Interval between searches for silent runs.
@@ -82,86 +80,6 @@ const MOST_WATCHED: usize = 2_000;
 /// Rows of the list that are read at a time.
 const LIST_PAGE: Scan = Scan { rows: 1_000, keys_only: true, ..Scan::DEFAULT };
 
-struct FoldNotice {
-    run: RunKey,
-    blocks: Vec<WrittenBlocks>,
-    /// Counted until the run is folded, or need not be folded yet.
-    counted: CountedBlocks,
-}
-
-/// Size of a run's blocks that the fold thread has yet to look at, or to fold.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct UnhandledBlocks(Arc<AtomicUsize>);
-
-/// Blocks that count as unhandled until this is dropped.
-struct CountedBlocks {
-    bytes: usize,
-    run: UnhandledBlocks,
-    all: UnhandledBlocks,
-    handled: Arc<Notify>,
-}
-
-impl Drop for CountedBlocks {
-    fn drop(&mut self) {
-        self.run.0.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.handled.notify_waiters();
-    }
-}
-
-/// Handle through which writers announce their blocks.
-#[derive(Clone)]
-pub struct FoldNotices {
-    sender: mpsc::Sender<FoldNotice>,
-    unhandled: UnhandledBlocks,
-    handled: Arc<Notify>,
-    missed: Arc<AtomicBool>,
-}
-
-impl FoldNotices {
-    fn new(sender: mpsc::Sender<FoldNotice>, missed: Arc<AtomicBool>) -> Self {
-        Self { sender, unhandled: UnhandledBlocks::default(), handled: Arc::new(Notify::new()), missed }
-    }
-
-    /// Waits until the run may write more blocks.
-    pub(crate) async fn wait_for_room(&self, run: &UnhandledBlocks) {
-        loop {
-            let mut handled = pin!(self.handled.notified());
-            // Registers before looking, so that no notification is missed.
-            handled.as_mut().enable();
-            let own = run.0.load(Ordering::Relaxed);
-            let all = if own < LIGHT_RUN_BYTES { ALL_BYTES_OF_LIGHT_RUNS } else { ALL_BYTES };
-            if own == 0 || (own < RUN_BYTES && self.unhandled.0.load(Ordering::Relaxed) < all) {
-                return;
-            }
-            // Without a fold thread, nothing is handled any more.
-            tokio::select! {
-                () = handled => {}
-                () = self.sender.closed() => return,
-            }
-        }
-    }
-
-    pub(crate) fn send(&self, key: &RunKey, blocks: Vec<WrittenBlocks>, run: &UnhandledBlocks) {
-        if blocks.is_empty() {
-            return;
-        }
-        let bytes: usize = blocks.iter().flat_map(|blocks| &blocks.blocks).map(Bytes::len).sum();
-        let bytes = bytes.max(MIN_NOTICE_BYTES);
-        run.0.fetch_add(bytes, Ordering::Relaxed);
-        self.unhandled.0.fetch_add(bytes, Ordering::Relaxed);
-        let counted = CountedBlocks {
-            bytes,
-            run: run.clone(),
-            all: self.unhandled.clone(),
-            handled: self.handled.clone(),
-        };
-        if self.sender.try_send(FoldNotice { run: key.clone(), blocks, counted }).is_err() {
-            self.missed.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
 /// Handle of the thread that folds.
 pub struct FoldThread {
     thread: JoinHandle<()>,
@@ -171,7 +89,7 @@ pub struct FoldThread {
 }
 
 impl FoldThread {
-    /// Starts the thread. It ends when `stop` is canceled, after the current transaction.
+    /// Starts the thread. It ends when `stop` is canceled, after the current transactions.
     pub fn start(
         deps: Deps,
         metrics: Metrics,
@@ -225,22 +143,16 @@ struct FoldTask {
     search: Option<FoldSearch>,
     /// Runs that are due, and whose folds have not begun.
     due: VecDeque<FoldKey>,
-    /// Folds that take turns.
+    /// Folds that wait for their turns.
     active: VecDeque<ActiveFold>,
-    /// The runs in `due` and `active`, with the blocks for which their writers may wait.
+    /// Folds that have a turn, in a store on other machines.
+    turns: JoinSet<EndedTurn>,
+    /// The runs in `due`, `active` and `turns`, with the blocks for which their writers may wait.
     scheduled: HashMap<FoldKey, Vec<Arc<CountedBlocks>>>,
 }
 
-/// A fold between two of its transactions.
-struct ActiveFold {
-    key: FoldKey,
-    fold: Fold,
-    live: LiveRow,
-    is_ended: bool,
-    started: Instant,
-}
-
 type FoldKey = (Project, RunNumber);
+type EndedTurn = (ActiveFold, matyan_store::Result<FoldStatus>);
 
 /// A search for runs to fold for which no notice came.
 #[derive(Default)]
@@ -289,6 +201,7 @@ impl FoldTask {
             search: None,
             due: VecDeque::new(),
             active: VecDeque::new(),
+            turns: JoinSet::new(),
             scheduled: HashMap::new(),
         };
         (FoldNotices::new(sender, missed), task)
@@ -301,19 +214,33 @@ impl FoldTask {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_searching = self.search.is_some();
-            let is_folding = !self.scheduled.is_empty();
+            // All turns that may begin in a store on other machines have begun.
+            let is_folding = !self.is_remote() && !self.scheduled.is_empty();
             tokio::select! {
                 // Stopping and heartbeats take precedence.
                 biased;
-                () = stop.cancelled() => return,
-                _ = beats.tick() => self.heartbeat.beat(),
+                () = stop.cancelled() => break,
+                _ = beats.tick() => self.beat(),
                 _ = searches.tick(), if !is_searching => self.start_search().await,
+                Some(turn) = self.turns.join_next() => self.end_concurrent_turn(turn).await,
                 Some(notice) = self.notices.recv() => self.handle(notice),
                 () = tokio::task::yield_now(), if is_searching || is_folding => {}
             }
             self.handle_waiting_notices();
             self.step_search().await;
-            self.step_fold().await;
+            if self.is_remote() { self.start_turns() } else { self.step_fold().await }
+        }
+        while self.turns.join_next().await.is_some() {}
+    }
+
+    fn is_remote(&self) -> bool {
+        self.deps.store.is_remote()
+    }
+
+    /// Beats, except during concurrent turns: only their ends show that the folds are making progress.
+    fn beat(&self) {
+        if self.turns.is_empty() {
+            self.heartbeat.beat();
         }
     }
 
@@ -414,7 +341,7 @@ impl FoldTask {
     /// does not stop the others.
     async fn step_search(&mut self) {
         let Some(mut search) = self.search.take() else { return };
-        self.heartbeat.beat();
+        self.beat();
         if !search.listed.is_empty() || !search.unread.is_empty() {
             if let Err(error) = self.read_list(&mut search).await {
                 self.fail_to_list(search.counts_blocks, &error);
@@ -552,19 +479,55 @@ impl FoldTask {
         }
     }
 
-    /// Does a transaction of the fold whose turn it is. A run that cannot be folded does not stop the others.
+    /// Begins the next fold, and does a transaction of the fold whose turn it is.
     async fn step_fold(&mut self) {
-        if let Some(key) = self.next_due()
-            && let Err(error) = self.begin_fold(key).await
-        {
-            self.scheduled.remove(&key);
-            self.fail(key, error).await;
+        if let Some(begun) = self.begin_next() {
+            self.take_turn(begun).await;
         }
-        let Some(mut active) = self.active.pop_front() else { return };
+        if let Some(fold) = self.active.pop_front() {
+            self.take_turn(fold).await;
+        }
+    }
+
+    async fn take_turn(&mut self, mut fold: ActiveFold) {
         self.heartbeat.beat();
-        let ActiveFold { key, is_ended, started, .. } = active;
-        let ended = match active.fold.step(&*self.deps.store, &active.live, self.deps.now_us()).await {
-            Ok(FoldStatus::InProgress) => return self.active.push_back(active),
+        let status = fold.turn(&*self.deps.store, self.deps.now_us()).await;
+        self.end_turn(fold, status).await;
+    }
+
+    /// Begins folds, and starts the turns of as many as may have one at the same time.
+    fn start_turns(&mut self) {
+        while let Some(begun) = self.begin_next() {
+            self.active.push_back(begun);
+        }
+        while self.turns.len() < TURNS_AT_ONCE
+            && let Some(mut fold) = self.active.pop_front()
+        {
+            let store = Arc::clone(&self.deps.store);
+            let now_us = self.deps.now_us();
+            self.turns.spawn(async move {
+                let status = fold.turn(&*store, now_us).await;
+                (fold, status)
+            });
+        }
+    }
+
+    async fn end_concurrent_turn(&mut self, turn: Result<EndedTurn, JoinError>) {
+        match turn.map_err(JoinError::try_into_panic) {
+            Ok((fold, status)) => self.end_turn(fold, status).await,
+            // It ends the thread, wherever it happened.
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // Turns are never aborted.
+            Err(Err(error)) => tracing::error!(%error, "a fold was aborted"),
+        }
+    }
+
+    /// Continues after a turn. A run that cannot be folded does not stop the others.
+    async fn end_turn(&mut self, fold: ActiveFold, status: matyan_store::Result<FoldStatus>) {
+        self.heartbeat.beat();
+        let ActiveFold { key, is_ended, started, .. } = fold;
+        let ended = match status {
+            Ok(FoldStatus::InProgress) => return self.active.push_back(fold),
             Ok(FoldStatus::Done | FoldStatus::Superseded) => {
                 self.finish_and_reschedule(key, is_ended, started).await
             }
@@ -584,9 +547,21 @@ impl FoldTask {
         }
     }
 
+    /// Begins the first due fold that may begin now.
+    fn begin_next(&mut self) -> Option<ActiveFold> {
+        while let Some(key) = self.next_due() {
+            let begun = self.begin_fold(key);
+            if begun.is_some() {
+                return begun;
+            }
+        }
+        None
+    }
+
     /// Takes the first due run whose fold may begin now.
     fn next_due(&mut self) -> Option<FoldKey> {
-        let room = (FOLDS_AT_ONCE + SMALL_FOLDS_AT_ONCE).checked_sub(self.active.len())?;
+        let begun = self.active.len() + self.turns.len();
+        let room = (FOLDS_AT_ONCE + SMALL_FOLDS_AT_ONCE).checked_sub(begun)?;
         let is_small = |key: &FoldKey| {
             self.pending.get(key).is_none_or(|pending| pending.unfolded.bytes < SMALL_FOLD_BYTES)
         };
@@ -599,28 +574,16 @@ impl FoldTask {
         self.due.remove(first)
     }
 
-    async fn begin_fold(&mut self, key: FoldKey) -> Result<(), Error> {
-        let Some(pending) = self.pending.get(&key).filter(|_| self.is_due(key)) else {
+    /// Begins the fold of a run, unless the run is no longer due. From then on, an end is a new one: it may be
+    /// reported while the fold is in progress.
+    fn begin_fold(&mut self, key: FoldKey) -> Option<ActiveFold> {
+        let is_due = self.is_due(key);
+        let Some(pending) = self.pending.get_mut(&key).filter(|_| is_due) else {
             self.scheduled.remove(&key);
-            return Ok(());
+            return None;
         };
-        let (project, number) = key;
-        let live = LiveRow { key: keys::head(project, &pending.id), value: Head::Live(number).encode() };
-        let is_ended = pending.is_ended;
-        let started = Instant::now();
-        let snapshot = self.deps.store.snapshot().await?;
-        let begun = Fold::begin(&*snapshot, RunRef { project, number }, is_ended).await?;
-        // From now on, an end is a new one: it may be reported while the fold is in progress.
-        if let Some(pending) = self.pending.get_mut(&key) {
-            pending.is_ended = false;
-        }
-        match begun {
-            Some(fold) => {
-                self.active.push_back(ActiveFold { key, fold, live, is_ended, started });
-                Ok(())
-            }
-            None => self.finish_and_reschedule(key, is_ended, started).await,
-        }
+        let is_ended = std::mem::take(&mut pending.is_ended);
+        Some(ActiveFold::new(key, &pending.id, is_ended))
     }
 
     /// Finishes the fold of a run, and schedules another fold of the run if it is due again.

@@ -222,6 +222,10 @@ impl Store for FaultyStore {
     fn clears_ranges_at_once(&self) -> bool {
         self.inner.clears_ranges_at_once()
     }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
 }
 
 #[cfg(test)]

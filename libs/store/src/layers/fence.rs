@@ -99,6 +99,10 @@ impl Store for FenceStore {
     fn clears_ranges_at_once(&self) -> bool {
         self.inner.clears_ranges_at_once()
     }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
 }
 
 struct FenceSnapshot {

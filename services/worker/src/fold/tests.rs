@@ -1,10 +1,17 @@
 //! Tests of folding with several workers, and while the store is unavailable.
 
+use std::collections::HashSet;
+
+use bytes::Bytes;
 use futures::FutureExt as _;
 use matyan_model::{quarantine::quarantine_get, run::run_find};
-use matyan_store::Batch;
+use matyan_store::{Batch, Key, Mutation, Snapshot, Store, Value};
+use tokio::sync::Semaphore;
 
-use super::*;
+use super::{
+    notices::{ALL_BYTES, LIGHT_RUN_BYTES, MIN_NOTICE_BYTES, RUN_BYTES},
+    *,
+};
 use crate::{
     apply::RunWriter,
     tests::harness::{P, TestEnv, TestRecord, record},
@@ -338,8 +345,9 @@ async fn a_run_that_ends_during_its_fold_is_folded_to_its_end() {
         worker.task.handle_waiting_notices();
     };
     send(&mut worker, record(0).define(0, &["loss"]).points(0, &many), false).await;
-    let due = worker.task.next_due().unwrap();
-    worker.task.begin_fold(due).await.unwrap();
+    let begun = worker.task.begin_next().unwrap();
+    // It reads the blocks.
+    worker.task.take_turn(begun).await;
     send(&mut worker, record(1).define(0, &["loss"]).points(0, &[(Some(20_000), 0.5)]), true).await;
     worker.end_folds().await;
     assert_eq!(blocks(&env, "r").await, 0);
@@ -365,11 +373,150 @@ async fn rule_39_small_folds_have_places_of_their_own() {
         pending.unfolded.bytes = SMALL_FOLD_BYTES;
     }
     let mut begun = Vec::new();
-    while let Some(key) = worker.task.next_due() {
-        begun.push(worker.task.pending[&key].id.as_str().to_owned());
-        worker.task.begin_fold(key).await.unwrap();
+    while let Some(fold) = worker.task.begin_next() {
+        begun.push(worker.task.pending[&fold.key].id.as_str().to_owned());
+        worker.task.take_turn(fold).await;
     }
     assert_eq!(begun, ["run-0", "run-1", "run-2", "run-6", "run-7", "run-8"]);
     worker.end_folds().await;
     assert!(worker.task.pending.is_empty());
+}
+
+/// A store on other machines, where the folds of some runs commit nothing until they are released.
+struct RemoteStore {
+    inner: Arc<dyn Store>,
+    /// The rows of these folds.
+    held: HashSet<Key>,
+    released: Semaphore,
+}
+
+#[async_trait::async_trait]
+impl Store for RemoteStore {
+    async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
+        self.inner.snapshot().await
+    }
+
+    async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
+        let is_held = |key: &Key| self.held.contains(key);
+        let mut mutations = batch.mutations.iter();
+        if mutations.any(|mutation| matches!(mutation, Mutation::Set { key, .. } if is_held(key))) {
+            // Fails once the semaphore is closed.
+            let _ = self.released.acquire().await;
+        }
+        self.inner.commit(batch).await
+    }
+
+    async fn sync(&self) -> matyan_store::Result<()> {
+        self.inner.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
+        self.inner.changed(key, seen).await
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+}
+
+/// A worker with a store on other machines, and ended runs that are due.
+struct RemoteFolds {
+    env: TestEnv,
+    store: Arc<RemoteStore>,
+    worker: Worker,
+}
+
+impl RemoteFolds {
+    /// The folds of the first runs are held.
+    async fn new(held: &[&str], others: &[&str]) -> Self {
+        let mut env = TestEnv::new().await;
+        let mut notices = Vec::new();
+        for run in held.iter().chain(others) {
+            let mut applied = env.apply_with(&mut env.writer(run), vec![point(0, run)]).await;
+            for blocks in &mut applied.blocks {
+                blocks.is_ended = true;
+            }
+            let key = RunKey { project: P, project_name: "".into(), id: RunId::new(*run) };
+            notices.push((key, applied.blocks));
+        }
+        let is_held = |key: &RunKey| held.contains(&key.id.as_str());
+        let rows = notices.iter().filter(|(key, _)| is_held(key)).flat_map(|(_, blocks)| blocks);
+        let held = rows.map(|blocks| keys::fold(P, blocks.number)).collect();
+        let inner = env.deps.store.clone();
+        let store = Arc::new(RemoteStore { inner, held, released: Semaphore::new(0) });
+        env.deps.store = store.clone();
+        let mut worker = Worker::new(&env);
+        for (key, blocks) in notices {
+            worker.notices.send(&key, blocks, &UnhandledBlocks::default());
+        }
+        worker.task.handle_waiting_notices();
+        Self { env, store, worker }
+    }
+
+    /// Ends turns until only as many runs are scheduled.
+    async fn fold_all_but(&mut self, left: usize) {
+        let task = &mut self.worker.task;
+        task.start_turns();
+        while task.scheduled.len() > left {
+            assert!(task.turns.len() <= TURNS_AT_ONCE);
+            let turn = tokio::time::timeout(Duration::from_mins(1), task.turns.join_next()).await;
+            task.end_concurrent_turn(turn.expect("a fold has ended").unwrap()).await;
+            task.start_turns();
+        }
+    }
+}
+
+#[tokio::test]
+async fn rule_39_a_fold_does_not_wait_for_the_network_of_another() {
+    let mut folds = RemoteFolds::new(&["slow"], &["a", "b", "c"]).await;
+    folds.fold_all_but(1).await;
+    for run in ["a", "b", "c"] {
+        assert_eq!(blocks(&folds.env, run).await, 0, "{run}");
+    }
+    assert_eq!(blocks(&folds.env, "slow").await, 1);
+    folds.store.released.close();
+    folds.fold_all_but(0).await;
+    assert_eq!(blocks(&folds.env, "slow").await, 0);
+    assert!(folds.worker.task.pending.is_empty());
+}
+
+/// However many large folds are due, and however long each of their transactions takes.
+#[tokio::test]
+async fn rule_39_small_folds_do_not_wait_for_the_turns_of_large_ones() {
+    let large = ["large-0", "large-1", "large-2", "large-3", "large-4", "large-5"];
+    let small = ["small-0", "small-1", "small-2", "small-3", "small-4", "small-5", "small-6"];
+    let mut folds = RemoteFolds::new(&large, &small).await;
+    for pending in folds.worker.task.pending.values_mut() {
+        if large.contains(&pending.id.as_str()) {
+            pending.unfolded.bytes = SMALL_FOLD_BYTES;
+        }
+    }
+    folds.fold_all_but(large.len()).await;
+    for run in small {
+        assert_eq!(blocks(&folds.env, run).await, 0, "{run}");
+    }
+    assert_eq!(folds.worker.task.turns.len(), FOLDS_AT_ONCE, "the others have not begun");
+    folds.store.released.close();
+    folds.fold_all_but(0).await;
+    assert!(folds.worker.task.pending.is_empty());
+}
+
+#[tokio::test]
+async fn folding_hangs_while_no_concurrent_turn_ends() {
+    let mut folds = RemoteFolds::new(&["slow"], &[]).await;
+    let task = &mut folds.worker.task;
+    task.start_turns();
+    let turn = task.turns.join_next().await.unwrap();
+    task.end_concurrent_turn(turn).await;
+    // The blocks are read, and the commit of the next turn hangs.
+    task.start_turns();
+    let heartbeat = task.heartbeat.clone();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(400)).await;
+    task.beat();
+    assert!(heartbeat.problem().is_some());
+    tokio::time::resume();
+    folds.store.released.close();
+    folds.fold_all_but(0).await;
+    assert!(heartbeat.problem().is_none());
 }

@@ -65,6 +65,10 @@ impl Store for FormatFence {
     fn clears_ranges_at_once(&self) -> bool {
         self.inner.clears_ranges_at_once()
     }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
 }
 
 #[cfg(test)]
