@@ -63,6 +63,8 @@
 //! | (p, 18, kind, id) | list of deleted entities whose links have yet to be swept |
 //! | (p, 19, 0) | number of changes, changed by atomic adds; watches wait for it to change |
 //! | (p, 19, 1) | stamp up to which changes have been trimmed |
+//! | (p, 19, 2, version) | mark: number of changes at a version of the store |
+//! | (p, 19, 3) | time until which someone waits for new data, so that it is applied without rests |
 //! | (p, 20, time, run id, log, partition, offset, item) | parked items by the time of their records |
 //! | (p, 21, run id, 0) | a run that is being restored: its number, its source, when the restore started |
 //! | (p, 21, run id, 1) | progress of the restore |

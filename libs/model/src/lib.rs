@@ -58,6 +58,7 @@ pub mod index;
 
 pub mod change;
 pub mod events;
+pub mod live_readers;
 pub mod lock;
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod deferred_runs;
 mod ending_quarantines;
 mod project_cache;
 mod read_point;
+mod watched_readers;
 mod writer_pool;
 
 use std::{sync::Arc, time::Duration};
@@ -480,9 +481,9 @@ impl IngestionWorker {
         let admission = self.writers.offer(&key, entry, &read);
         let Some(partition) = self.partitions.get_mut(number) else { return Ok(TakenRecord::HeldBack) };
         match admission {
-            Admission::Queued { was_idle } => {
+            Admission::Queued { needs_turn } => {
                 partition.take(&read);
-                if was_idle {
+                if needs_turn {
                     return Ok(TakenRecord::Dispatch(key));
                 }
             }

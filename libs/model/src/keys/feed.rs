@@ -115,6 +115,11 @@ pub fn changes_trimmed(project: Project) -> Key {
     super::project(project, Space::ChangeMark, (1_u16,))
 }
 
+/// Time until which someone waits for new data.
+pub fn live_readers(project: Project) -> Key {
+    super::project(project, Space::ChangeMark, (3_u16,))
+}
+
 /// A mark of the counter of changes, at a version of the store.
 pub fn change_counter_mark(project: Project, version: Version) -> Key {
     super::project(project, Space::ChangeMark, (2_u16, version.0))

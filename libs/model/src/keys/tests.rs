@@ -101,6 +101,7 @@ fn rows_of_projects() -> Vec<Key> {
         experiment_note(P, "r", "r"),
         change_count(P),
         changes_trimmed(P),
+        live_readers(P),
         change_counter_mark(P, matyan_store::Version(0)),
         line_written(P, n, 0),
         parked_by_time(P, 0, &id, ItemPosition::default()),

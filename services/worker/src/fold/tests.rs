@@ -383,7 +383,7 @@ async fn rule_39_small_folds_have_places_of_their_own() {
 }
 
 /// A store on other machines, where the folds of some runs commit nothing until they are released.
-struct RemoteStore {
+struct HeldRemoteStore {
     inner: Arc<dyn Store>,
     /// The rows of these folds.
     held: HashSet<Key>,
@@ -391,7 +391,7 @@ struct RemoteStore {
 }
 
 #[async_trait::async_trait]
-impl Store for RemoteStore {
+impl Store for HeldRemoteStore {
     async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
         self.inner.snapshot().await
     }
@@ -422,7 +422,7 @@ impl Store for RemoteStore {
 /// A worker with a store on other machines, and ended runs that are due.
 struct RemoteFolds {
     env: TestEnv,
-    store: Arc<RemoteStore>,
+    store: Arc<HeldRemoteStore>,
     worker: Worker,
 }
 
@@ -443,7 +443,7 @@ impl RemoteFolds {
         let rows = notices.iter().filter(|(key, _)| is_held(key)).flat_map(|(_, blocks)| blocks);
         let held = rows.map(|blocks| keys::fold(P, blocks.number)).collect();
         let inner = env.deps.store.clone();
-        let store = Arc::new(RemoteStore { inner, held, released: Semaphore::new(0) });
+        let store = Arc::new(HeldRemoteStore { inner, held, released: Semaphore::new(0) });
         env.deps.store = store.clone();
         let mut worker = Worker::new(&env);
         for (key, blocks) in notices {

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use matyan_model::position::LogPosition;
+use tokio::time::Instant;
 
 use super::{
     deferred_runs::{Deferral, DeferredRuns, Readiness},
@@ -35,6 +36,10 @@ const DEFERRED_RUNS: usize = 8_192;
 /// Part of the free window that one run may use. However many runs are stuck, some of the window is left for
 /// the others, and any number of busy runs share nearly all of it.
 const FREE_SHARE: usize = 2;
+/// Bytes of entries with which a run does not rest.
+pub(super) const REST_BYTES: usize = 256 << 10;
+/// Parts of the window, and of the busy runs, from which no run rests.
+const REST_SHARE: usize = 4;
 
 pub(super) struct ActiveRuns {
     runs: HashMap<RunKey, ActiveRun>,
@@ -66,6 +71,8 @@ struct ActiveRun {
     used: u64,
     /// Whether it needs a turn even without entries.
     is_woken: bool,
+    /// When its last turn began.
+    turn_began: Option<Instant>,
     /// Its blocks that the fold thread has yet to look at.
     blocks: UnhandledBlocks,
 }
@@ -73,8 +80,9 @@ struct ActiveRun {
 /// Outcome of offering a record that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// The record is queued. The flag says whether its run was idle, and thus needs a `dispatch`.
-    Queued { was_idle: bool },
+    /// The record is queued. The flag says whether its run needs a `dispatch`: it was idle, or has too much to
+    /// rest any longer.
+    Queued { needs_turn: bool },
     /// The record is left in the log, because its run has no room.
     Deferred,
     /// The record was taken before.
@@ -91,6 +99,7 @@ impl ActiveRun {
             bytes: 0,
             used: 0,
             is_woken: false,
+            turn_began: None,
             blocks: UnhandledBlocks::default(),
         }
     }
@@ -191,10 +200,11 @@ impl ActiveRuns {
             let deferral = Deferral { from: read.end, ..deferral };
             self.deferred.set(key, deferral, Readiness::Full);
         }
-        let was_idle = run.is_idle();
+        let ends_rest = (run.window - entry.bytes..run.window).contains(&(REST_BYTES - 1));
+        let needs_turn = run.is_idle() || (run.writer.is_some() && ends_rest);
         entry.detach();
         run.queue.push_back(entry);
-        Admission::Queued { was_idle }
+        Admission::Queued { needs_turn }
     }
 
     /// The first record of a run before a position that is not applied.
@@ -290,6 +300,7 @@ impl ActiveRuns {
         let run = self.runs.get_mut(key).filter(|run| !run.queue.is_empty() || run.is_woken)?;
         let writer = run.writer.take()?;
         run.is_woken = false;
+        run.turn_began = Some(Instant::now());
         let mut entries = Vec::new();
         let mut bytes = 0;
         while let Some(entry) = run.queue.front()
@@ -305,6 +316,16 @@ impl ActiveRuns {
         run.applying = entries.first().map(|entry| entry.position);
         self.idle_bytes -= std::mem::take(&mut run.bytes);
         Some(Turn { writer, entries, bytes, blocks: run.blocks.clone() })
+    }
+
+    /// When the last turn of a run began, if the run may rest before its next one: it has little to apply, and so
+    /// have all runs together.
+    pub(super) fn may_rest(&self, key: &RunKey) -> Option<Instant> {
+        let run = self.runs.get(key)?;
+        let has_little = run.window < REST_BYTES
+            && self.window < self.max_window / REST_SHARE
+            && self.busy < BUSY_RUNS / REST_SHARE;
+        if has_little && !run.is_woken { run.turn_began } else { None }
     }
 
     /// Makes the run's next turn possible even without entries.

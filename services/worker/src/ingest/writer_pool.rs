@@ -1,17 +1,25 @@
 //! Applies the entries of runs concurrently. Entries that queue up for a run while its writer is
 //! busy are applied together in the next turn.
+//!
+//! In a store on other machines, a run rests between turns if nobody waits for new data of its project: its entries of
+//! that time are applied together. The first entry after a rest is applied at once.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use matyan_model::position::LogPosition;
 use prometheus::Histogram;
-use tokio::task::{JoinError, JoinSet};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     IngestSettings,
     active_runs::{ActiveRuns, Admission, Turn},
     read_point::ReadRecord,
+    sleep_until_any,
+    watched_readers::WatchedReaders,
 };
 use crate::{
     apply::{
@@ -25,8 +33,17 @@ use crate::{
     record::Entry,
 };
 
+/// Time between the starts of two turns of a run that nobody reads. Clients send every ten milliseconds; each
+/// transaction costs a cluster about a kilobyte besides the points, at the same few places of a project.
+const REST: Duration = Duration::from_millis(50);
+
 pub(super) struct WriterPool {
     runs: ActiveRuns,
+    /// Runs with entries that rest, and the ends of their rests.
+    resting: BTreeSet<(Instant, RunKey)>,
+    rest: Duration,
+    /// `None` in the embedded store, where a transaction takes microseconds of the same process.
+    readers: Option<WatchedReaders>,
     turns: JoinSet<TurnResult>,
     deps: Deps,
     folds: FoldNotices,
@@ -75,6 +92,9 @@ impl WriterPool {
         };
         Self {
             runs: ActiveRuns::new(settings.window_bytes, settings.writer_cache_bytes),
+            resting: BTreeSet::new(),
+            rest: REST,
+            readers: deps.store.is_remote().then(|| WatchedReaders::new(deps.clone())),
             turns: JoinSet::new(),
             deps,
             folds,
@@ -114,8 +134,12 @@ impl WriterPool {
         self.dispatch(key);
     }
 
-    /// Starts a turn of the run's writer with the queued entries, if it is idle.
+    /// Starts a turn of the run's writer with the queued entries, if it is idle and need not rest.
     pub(super) fn dispatch(&mut self, key: RunKey) {
+        if let Some(until) = self.end_of_rest(&key) {
+            self.resting.insert((until, key));
+            return;
+        }
         let Some(Turn { mut writer, entries, bytes, blocks }) = self.runs.take_turn(&key) else { return };
         let mut positions: Vec<_> = entries.iter().map(|entry: &Entry| entry.position).collect();
         let stop = self.stop.clone();
@@ -135,11 +159,48 @@ impl WriterPool {
         });
     }
 
+    /// When the rest of a run ends, if the run rests now.
+    fn end_of_rest(&mut self, key: &RunKey) -> Option<Instant> {
+        let readers = self.readers.as_mut()?;
+        let until = self.runs.may_rest(key)? + self.rest;
+        let rests = until > Instant::now() && !self.stop.is_cancelled() && !readers.may_have(key.project);
+        rests.then_some(until)
+    }
+
+    /// Starts the turns of runs that have rested.
+    fn dispatch_rested(&mut self) {
+        let now = Instant::now();
+        while self.resting.first().is_some_and(|(until, _)| *until <= now)
+            && let Some((_, key)) = self.resting.pop_first()
+        {
+            self.dispatch(key);
+        }
+    }
+
+    /// Starts the turns of runs that need not rest any more, because there are readers.
+    fn dispatch_read(&mut self) {
+        for (_, key) in std::mem::take(&mut self.resting) {
+            self.dispatch(key);
+        }
+    }
+
     /// Returns the next finished turn, and starts the next one of its run; `None` if no writer
-    /// is busy. Cancel-safe.
+    /// is busy and no run rests. Cancel-safe.
     pub(super) async fn next_turn(&mut self) -> Option<Result<AppliedTurn, Error>> {
-        let turn = self.turns.join_next().await?;
-        Some(self.finish_turn(turn))
+        loop {
+            self.dispatch_rested();
+            let rested_at = self.resting.first().map(|(until, _)| *until);
+            if self.turns.is_empty() && rested_at.is_none() {
+                return None;
+            }
+            let readers = self.readers.as_ref().filter(|_| rested_at.is_some());
+            tokio::select! {
+                biased;
+                Some(turn) = self.turns.join_next() => return Some(self.finish_turn(turn)),
+                () = readers_changed(readers) => self.dispatch_read(),
+                () = sleep_until_any(rested_at) => {}
+            }
+        }
     }
 
     fn finish_turn(&mut self, turn: Result<TurnResult, JoinError>) -> Result<AppliedTurn, Error> {
@@ -159,8 +220,10 @@ impl WriterPool {
     }
 
     /// Makes writers stop after their current transactions.
-    pub(super) fn stop(&self) {
+    pub(super) fn stop(&mut self) {
         self.stop.cancel();
+        // Their records are redelivered after the restart.
+        self.resting.clear();
     }
 
     /// Waits for the copies of dead letters. All turns must have ended.
@@ -168,6 +231,14 @@ impl WriterPool {
         // Dropping the last handles of the dead letters ends their task.
         drop((self.runs, self.context));
         self.dead_letter_task.finish().await;
+    }
+}
+
+/// Never returns if no readers are watched.
+async fn readers_changed(readers: Option<&WatchedReaders>) {
+    match readers {
+        Some(readers) => readers.changed().await,
+        None => std::future::pending().await,
     }
 }
 

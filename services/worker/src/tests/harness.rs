@@ -22,7 +22,7 @@ use matyan_proto::{
     log::v1::LogEntry,
 };
 use matyan_store::{
-    Store,
+    Batch, Commit, Key, Snapshot, Store, Value,
     embedded::EmbeddedStore,
     layers::{Faults, FaultyStore},
 };
@@ -306,6 +306,32 @@ impl TestRecord {
 
     pub(super) fn new_record(&self) -> NewRecord {
         NewRecord { key: self.entry.run_id.clone().into(), value: self.value(), headers: Vec::new() }
+    }
+}
+
+/// A store that counts as one on other machines.
+pub(crate) struct RemoteStore(pub(crate) Arc<dyn Store>);
+
+#[async_trait::async_trait]
+impl Store for RemoteStore {
+    async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
+        self.0.snapshot().await
+    }
+
+    async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
+        self.0.commit(batch).await
+    }
+
+    async fn sync(&self) -> matyan_store::Result<()> {
+        self.0.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
+        self.0.changed(key, seen).await
+    }
+
+    fn is_remote(&self) -> bool {
+        true
     }
 }
 

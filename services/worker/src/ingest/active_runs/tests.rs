@@ -108,7 +108,7 @@ async fn no_more_is_read_while_the_records_of_many_runs_are_left_in_the_log() {
     assert_eq!(runs.runs.first_deferred(0).map(|point| point.offset), Some(1));
     runs.runs.rewind(0, 1);
     assert!(runs.runs.has_room() && !runs.runs.may_defer(), "only records that were left are read");
-    assert_eq!(runs.read_at("run-0", 600, 1), Admission::Queued { was_idle: true });
+    assert_eq!(runs.read_at("run-0", 600, 1), Admission::Queued { needs_turn: true });
     runs.runs.skip(0, ReadPoint { offset: 2, before: None });
     assert!(!runs.runs.may_defer());
     runs.runs.restart(0);
@@ -127,7 +127,7 @@ async fn rule_40_the_worker_returns_only_to_runs_that_have_room() {
     assert_eq!(runs.runs.first_deferred(0).map(|point| point.offset), Some(of_slow));
     runs.runs.rewind(0, of_slow);
     assert_eq!(runs.runs.deferred.returning(0), [key("slow")]);
-    assert_eq!(runs.read_at("slow", 10_000, of_slow), Admission::Queued { was_idle: true });
+    assert_eq!(runs.read_at("slow", 10_000, of_slow), Admission::Queued { needs_turn: true });
     runs.runs.caught_up(0);
     assert!(!runs.runs.is_returning(0));
     let of_stuck = runs.runs.first_left(0).unwrap();
@@ -185,4 +185,43 @@ async fn rule_40_idle_runs_are_kept_next_to_large_ones_that_cannot_be_dropped() 
     runs.set_bytes("idle-0", 1 << 20);
     runs.runs.trim();
     assert_eq!((kept(&runs), runs.runs.has(&key("idle-0"))), (7, false));
+}
+
+/// Whoever writes much would fill the window, and a run whose quarantine ends has waited long enough.
+#[tokio::test]
+async fn a_run_rests_only_while_there_is_little_to_apply() {
+    const WINDOW: usize = 16 << 20;
+    let mut runs = Runs::new(WINDOW).await;
+    let may_rest = |runs: &Runs| runs.runs.may_rest(&key("r")).is_some();
+    assert!(runs.is_queued("r", 100));
+    assert!(!may_rest(&runs), "it has had no turn");
+    runs.apply("r");
+    assert_eq!(runs.read("r", 100), Admission::Queued { needs_turn: true });
+    assert!(may_rest(&runs));
+    assert_eq!(runs.read("r", REST_BYTES - 101), Admission::Queued { needs_turn: false });
+    assert!(may_rest(&runs));
+    assert_eq!(runs.read("r", 1), Admission::Queued { needs_turn: true });
+    assert!(!may_rest(&runs));
+    assert_eq!(runs.read("r", 1), Admission::Queued { needs_turn: false });
+    runs.apply("r");
+
+    assert!(runs.is_queued("r", 100) && may_rest(&runs));
+    for run in 0..WINDOW / REST_SHARE / (1 << 20) {
+        assert!(may_rest(&runs), "next to {run} others");
+        assert!(runs.is_queued(&format!("large-{run}"), 1 << 20));
+    }
+    assert!(!may_rest(&runs));
+    for run in 0..WINDOW / REST_SHARE / (1 << 20) {
+        runs.apply(&format!("large-{run}"));
+    }
+
+    for run in 0..BUSY_RUNS / REST_SHARE - 1 {
+        assert!(may_rest(&runs), "next to {run} others");
+        assert!(runs.is_queued(&format!("small-{run}"), 100));
+    }
+    assert!(!may_rest(&runs));
+    runs.apply("small-0");
+    assert!(may_rest(&runs));
+    runs.runs.wake(&key("r"));
+    assert!(!may_rest(&runs));
 }

@@ -1,12 +1,14 @@
-//! Tests of the memory that writers keep.
+//! Tests of the memory that writers keep, and of rests between turns.
 
-use matyan_model::ids::RunId;
+use futures::FutureExt as _;
+use matyan_model::{ids::RunId, live_readers::live_readers_put};
+use matyan_store::Batch;
 
 use super::*;
 use crate::{
     FoldThread,
-    ingest::{log_identity::PartitionStart, partition::Partition},
-    tests::harness::{P, TestEnv, TestRecord, record},
+    ingest::{active_runs::REST_BYTES, log_identity::PartitionStart, partition::Partition},
+    tests::harness::{P, RemoteStore, TestEnv, TestRecord, record},
 };
 
 /// Offers a record, and applies it.
@@ -14,7 +16,7 @@ async fn apply(pool: &mut WriterPool, partition: &mut Partition, record: TestRec
     let key = key(&record.entry.run_id);
     let read = partition.read(&record.stored());
     let admission = pool.offer(&key, record.entry(), &read);
-    assert_eq!(admission, Admission::Queued { was_idle: true });
+    assert_eq!(admission, Admission::Queued { needs_turn: true });
     pool.dispatch(key);
     let turn = pool.next_turn().await.unwrap().unwrap();
     assert!(turn.outcome.is_complete && turn.outcome.parked == 0);
@@ -56,4 +58,136 @@ async fn idle_runs_are_evicted_and_continue() {
     pool.finish().await;
     stop.cancel();
     fold.finish().await;
+}
+
+/// A pool on a store on other machines, and a run that nobody reads.
+struct RestingPool {
+    env: TestEnv,
+    pool: WriterPool,
+    partition: Partition,
+    offset: u64,
+    stop: CancellationToken,
+}
+
+impl RestingPool {
+    async fn new() -> Self {
+        let mut env = TestEnv::new().await;
+        env.deps.store = Arc::new(RemoteStore(env.deps.store.clone()));
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let stop = CancellationToken::new();
+        let (notices, _fold) = FoldThread::start(env.deps.clone(), metrics.clone(), stop.clone()).unwrap();
+        let settings = IngestSettings::default();
+        let pool = WriterPool::new(env.deps.clone(), notices, Backlogs::new().0, &settings, &metrics);
+        let start = PartitionStart { identity: [1; 16], ..PartitionStart::default() };
+        let mut pool = Self { env, pool, partition: Partition::new(start), offset: 0, stop };
+        pool.look_for_readers().await;
+        pool
+    }
+
+    /// Waits until it is known that nobody reads the project.
+    async fn look_for_readers(&mut self) {
+        let readers = self.pool.readers.as_mut().unwrap();
+        while readers.may_have(P) {
+            readers.changed().await;
+        }
+    }
+
+    /// Offers a record of about this size, and dispatches the run if it needs a turn.
+    fn log(&mut self, bytes: usize) {
+        let record = record(self.offset).define(0, &["loss"]);
+        let record = record.points(0, &[(Some(self.offset as i64), 0.5)]);
+        self.offset += 1;
+        let key = key("r");
+        let read = self.partition.read(&record.stored());
+        let entry = Entry { bytes, ..record.entry() };
+        if let Admission::Queued { needs_turn: true } = self.pool.offer(&key, entry, &read) {
+            self.pool.dispatch(key);
+        }
+    }
+
+    /// The number of records of the next turn.
+    async fn turn(&mut self) -> usize {
+        let turn = tokio::time::timeout(Duration::from_mins(1), self.pool.next_turn()).await;
+        let turn = turn.expect("a run has a turn").unwrap().unwrap();
+        assert!(turn.outcome.is_complete && turn.outcome.parked == 0);
+        turn.positions.len()
+    }
+
+    /// Logs two records, of which the first is applied, and the second rests.
+    async fn rest(&mut self) {
+        self.pool.rest = Duration::from_hours(1);
+        self.log(300);
+        assert_eq!(self.turn().await, 1);
+        self.log(300);
+        let waited = tokio::time::timeout(Duration::from_millis(20), self.pool.next_turn()).await;
+        assert!(waited.is_err() && self.pool.turns.is_empty(), "the run rests");
+    }
+
+    async fn steps(&self) -> Vec<i64> {
+        self.env.read_run("r").await.unwrap().metrics[0].1.steps.to_vec()
+    }
+}
+
+impl Drop for RestingPool {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_nobody_reads_has_few_transactions() {
+    let mut pool = RestingPool::new().await;
+    let started = Instant::now();
+    let mut turns = 0;
+    let mut applied = 0;
+    for _ in 0..100 {
+        pool.log(300);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        while let Some(turn) = pool.pool.next_turn().now_or_never() {
+            let Some(turn) = turn else { break };
+            turns += 1;
+            applied += turn.unwrap().positions.len();
+        }
+    }
+    while applied < 100 {
+        applied += pool.turn().await;
+        turns += 1;
+    }
+    let most = 1 + started.elapsed().as_millis() / REST.as_millis();
+    assert!(turns <= most, "{turns} transactions, at most {most}");
+    assert_eq!(pool.steps().await, (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_reader_ends_the_rest_of_a_run() {
+    let mut pool = RestingPool::new().await;
+    pool.rest().await;
+    pool.log(300);
+    assert!(pool.pool.turns.is_empty());
+    let mut batch = Batch::default();
+    live_readers_put(&mut batch, P, pool.env.deps.now_us());
+    pool.env.store().commit(batch).await.unwrap();
+    assert_eq!(pool.turn().await, 2);
+    pool.log(300);
+    assert_eq!(pool.turn().await, 1, "there is no rest as long as there are readers");
+    assert_eq!(pool.steps().await, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_run_with_much_to_apply_does_not_rest() {
+    let mut pool = RestingPool::new().await;
+    pool.rest().await;
+    pool.log(REST_BYTES);
+    assert_eq!(pool.turn().await, 2);
+    assert_eq!(pool.steps().await, [0, 1, 2]);
+}
+
+/// The log keeps its records.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_runs_that_rest() {
+    let mut pool = RestingPool::new().await;
+    pool.rest().await;
+    pool.pool.stop();
+    assert!(pool.pool.next_turn().await.is_none());
+    assert_eq!(pool.steps().await, [0]);
 }
