@@ -77,6 +77,9 @@ pub(super) struct WrittenPositions {
 const WAIT: Duration = Duration::from_millis(500);
 /// Wait after a write. Each write wakes all calls that wait for a position.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Same in a store on other machines, which many workers share. Calls that wait for a run do not wait for the position
+/// of its partition.
+const REMOTE_PAUSE: Duration = Duration::from_millis(50);
 
 impl ProgressHandle {
     /// Starts the task.
@@ -153,6 +156,7 @@ impl WrittenPositions {
 
 impl PositionWriter {
     async fn run(mut self) {
+        let pause = if self.deps.store.is_remote() { REMOTE_PAUSE } else { PAUSE };
         loop {
             let is_open = self.reported.changed().await.is_ok();
             // Retry while the store is unavailable, but do not delay a shutdown: the
@@ -163,7 +167,7 @@ impl PositionWriter {
             if !is_open {
                 return;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -14,7 +14,7 @@ use matyan_store::{Batch, Commit, Key, Mutation, Result, Snapshot, Store, Value}
 use prometheus::Opts;
 
 use super::*;
-use crate::tests::harness::TestEnv;
+use crate::tests::harness::{RemoteStore, TestEnv};
 
 /// Trims only when it is finished.
 fn start(deps: Deps) -> ProgressHandle {
@@ -84,9 +84,18 @@ impl Store for CountingStore {
 
 #[tokio::test]
 async fn rule_41_progress_is_written_with_pauses() {
+    check_pauses(false, PAUSE).await;
+    check_pauses(true, REMOTE_PAUSE).await;
+}
+
+async fn check_pauses(is_remote: bool, pause: Duration) {
     let env = TestEnv::new().await;
     let store = CountingStore::new(env.deps.store.clone());
-    let progress = start(Deps { store: store.clone(), ..env.deps.clone() });
+    let mut deps = Deps { store: store.clone(), ..env.deps.clone() };
+    if is_remote {
+        deps.store = Arc::new(RemoteStore(deps.store));
+    }
+    let progress = start(deps);
     let started = Instant::now();
     progress.insert(0, 0);
     for next in 1..=300 {
@@ -96,7 +105,7 @@ async fn rule_41_progress_is_written_with_pauses() {
     progress.finish().await;
     let writes = store.writes.load(Ordering::Relaxed);
     // Neither the first write nor the last one waits.
-    let most = 2 + started.elapsed().as_millis() / PAUSE.as_millis();
+    let most = 2 + started.elapsed().as_millis() / pause.as_millis();
     assert!(u128::from(writes) <= most, "{writes} writes, at most {most}");
     let stored = applied_get(&*store.snapshot().await.unwrap(), LogTopic::Ingestion, 0).await.unwrap();
     assert_eq!(stored, Some(at(300, [9; 16])));
