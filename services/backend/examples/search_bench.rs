@@ -139,6 +139,7 @@ async fn main() -> Result<()> {
         params_cache_ttl: Duration::from_secs(30),
         quotas: Arc::default(),
         run_samples: matyan_backend::RunSamples::default(),
+        live_readers: matyan_backend::LiveReaders::default(),
         evaluation: matyan_backend::Evaluation::start(2)?,
         metrics: Metrics::new(&prometheus::Registry::new())?,
     });

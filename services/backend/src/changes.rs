@@ -7,8 +7,9 @@ mod run_changes;
 mod sent_runs;
 mod watch_memory;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use matyan_model::ids::Project;
 use matyan_proto::limits;
 use matyan_store::Stamp;
 use tokio::time::{Instant, sleep_until};
@@ -23,6 +24,7 @@ pub(crate) use {
 use crate::server::{
     Server,
     call::Call,
+    deps::Deps,
     error::Result,
     stream::{Sender, StreamEnd},
 };
@@ -46,6 +48,8 @@ pub(crate) enum LiveEvent {
 
 /// The events of one stream.
 pub(crate) struct LiveEvents {
+    deps: Arc<Deps>,
+    project: Project,
     feed: ChangeFeed,
     pending: PendingRuns,
     settle: Duration,
@@ -69,8 +73,11 @@ impl Watches {
     /// Changes after a position.
     pub(crate) async fn after(&self, call: &Call, position: Stamp, settle: Duration) -> Result<LiveEvents> {
         let Server { deps, streams } = &self.server;
+        deps.announce_reader(call.project).await;
         let feed = self.feeds.follow(&deps.store, streams, call.project, position).await?;
         Ok(LiveEvents {
+            deps: deps.clone(),
+            project: call.project,
             feed,
             pending: PendingRuns::default(),
             settle,
@@ -88,6 +95,8 @@ impl Watches {
 
 impl LiveEvents {
     pub(crate) async fn next<T>(&mut self, sender: &Sender<T>) -> Result<LiveEvent, StreamEnd> {
+        // A stream has an event at least as often as it sends keep-alives.
+        sender.wait(self.deps.announce_reader(self.project)).await?;
         let due = self.pending.due();
         let takes_more = self.pending.len() < MAX_PENDING;
         let feed = &mut self.feed;

@@ -44,6 +44,7 @@ pub use server::{
     audit::{AuditEvent, AuditLog, Audited},
     deps::{Clock, Deps},
     evaluation::Evaluation,
+    live_readers::LiveReaders,
     metrics::Metrics,
     run_samples::RunSamples,
     scheduling::{interruptible, yield_to_others},

@@ -10,6 +10,7 @@ pub(crate) mod error;
 pub(crate) mod evaluation;
 pub(crate) mod failure_budget;
 pub(crate) mod left_out_runs;
+pub(crate) mod live_readers;
 pub(crate) mod metrics;
 pub(crate) mod quota;
 pub(crate) mod run_samples;

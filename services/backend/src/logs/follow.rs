@@ -175,6 +175,7 @@ impl RunState {
 
     /// Waits until the run has changed; returns false when a keep-alive is due.
     async fn wait<T>(&self, deps: &Deps, run_key: RunKey, sender: &Sender<T>) -> Result<bool, StreamEnd> {
+        sender.wait(deps.announce_reader(run_key.0)).await?;
         let changed = run_change_wait(deps.store.as_ref(), run_key.0, run_key.1, &self.seen);
         match sender.wait(tokio::time::timeout(KEEP_ALIVE, changed)).await? {
             Ok(changed) => {

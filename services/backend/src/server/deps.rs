@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::{
     error::{Error, Result},
     evaluation::Evaluation,
+    live_readers::LiveReaders,
     metrics::Metrics,
     run_samples::RunSamples,
     uri_key::UriKey,
@@ -58,6 +59,8 @@ pub struct Deps {
     pub quotas: Arc<ProjectQuotas>,
     /// Samples of projects, for the planner.
     pub run_samples: RunSamples,
+    /// The readers that workers know of.
+    pub live_readers: LiveReaders,
     pub evaluation: Evaluation,
     pub metrics: Metrics,
 }
@@ -76,6 +79,11 @@ pub(crate) fn position_view(LogPosition { log, partition, offset }: LogPosition)
 const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Deps {
+    /// Notes that someone waits for new data of a project.
+    pub(crate) async fn announce_reader(&self, project: Project) {
+        self.live_readers.announce(self.store.as_ref(), (self.clock)(), project).await;
+    }
+
     /// Appends records to the ingestion log, and returns the position of each.
     pub(crate) async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<LogPosition>> {
         let count = records.len();
@@ -102,9 +110,16 @@ impl Deps {
             let position = self.resolve_log(position).await?;
             let store = self.store.as_ref();
             let run_applied = async {
-                match run {
-                    Some((project, id)) => cursor_wait(store, project, id, position).await,
-                    None => std::future::pending().await,
+                let Some((project, id)) = run else { return std::future::pending().await };
+                // At the same time, because the position is mostly applied already.
+                let announced = async {
+                    self.announce_reader(project).await;
+                    std::future::pending().await
+                };
+                tokio::select! {
+                    biased;
+                    applied = cursor_wait(store, project, id, position) => applied,
+                    never = announced => never,
                 }
             };
             tokio::select! {

@@ -337,6 +337,7 @@ fn backend(
         params_cache_ttl: settings.backend.params_cache_ttl,
         quotas: Arc::clone(&settings.project_quotas),
         run_samples: matyan_backend::RunSamples::default(),
+        live_readers: matyan_backend::LiveReaders::default(),
         evaluation: available_parallelism()
             .and_then(|cores| Evaluation::start(cores.get()))
             .map_err(Error::SetUp)?,

@@ -287,6 +287,7 @@ impl Harness {
             params_cache_ttl: Duration::from_secs(30),
             quotas: Arc::new(quotas),
             run_samples: matyan_backend::RunSamples::default(),
+            live_readers: matyan_backend::LiveReaders::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: matyan_backend::Metrics::new(&registry).unwrap(),
         });

@@ -160,6 +160,7 @@ impl Harness {
             params_cache_ttl: Duration::from_secs(30),
             quotas: Arc::default(),
             run_samples: matyan_backend::RunSamples::default(),
+            live_readers: matyan_backend::LiveReaders::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: Metrics::new(&registry).unwrap(),
         };

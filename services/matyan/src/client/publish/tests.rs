@@ -55,6 +55,7 @@ async fn backend(directory: &Path, store: Arc<EmbeddedStore>) -> Backend {
         params_cache_ttl: Duration::ZERO,
         quotas: Arc::default(),
         run_samples: matyan_backend::RunSamples::default(),
+        live_readers: matyan_backend::LiveReaders::default(),
         evaluation: matyan_backend::Evaluation::start(1).unwrap(),
         metrics: matyan_backend::Metrics::new(&registry).unwrap(),
     })

@@ -83,6 +83,7 @@ impl TestSystem {
             params_cache_ttl: Duration::ZERO,
             quotas: Arc::default(),
             run_samples: matyan_backend::RunSamples::default(),
+            live_readers: matyan_backend::LiveReaders::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: matyan_backend::Metrics::new(&Registry::new()).unwrap(),
         });

@@ -1,0 +1,120 @@
+//! Announces readers that wait for new data, so that workers apply it without rests, in a store on other machines.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use matyan_model::{ids::Project, live_readers::live_readers_put};
+use matyan_store::{Batch, Store};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Time after which a reader of a project is announced again: workers count on it for much longer.
+const RENEWED: Duration = Duration::from_secs(20);
+
+/// The projects whose readers this process has announced lately. Cheap to clone; clones share them.
+#[derive(Clone, Default)]
+pub struct LiveReaders(Arc<Mutex<HashMap<Project, Instant>>>);
+
+impl LiveReaders {
+    /// Announces a reader of a project, unless this process did so a moment ago. A failure only delays what the reader
+    /// sees, by a fraction of a second.
+    pub(crate) async fn announce(&self, store: &dyn Store, now_us: i64, project: Project) {
+        if !store.is_remote() || !self.is_due(project) {
+            return;
+        }
+        let mut batch = Batch::buffered();
+        live_readers_put(&mut batch, project, now_us);
+        if let Err(error) = store.commit(batch).await {
+            tracing::debug!(project = project.0, %error, "failed to announce a reader; will retry");
+            self.0.lock().remove(&project);
+        }
+    }
+
+    /// Whether a reader is to be announced now; the next one is only due later.
+    fn is_due(&self, project: Project) -> bool {
+        let now = Instant::now();
+        let is_recent = |announced: &Instant| now.duration_since(*announced) < RENEWED;
+        let mut projects = self.0.lock();
+        if projects.get(&project).is_some_and(is_recent) {
+            return false;
+        }
+        projects.retain(|_, announced| is_recent(announced));
+        projects.insert(project, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_store::{Commit, Error, Key, Result, Snapshot, Value};
+
+    use super::*;
+
+    /// A store that counts commits, and applies none.
+    struct CountingStore {
+        is_remote: bool,
+        fails: bool,
+        commits: Mutex<usize>,
+    }
+
+    impl CountingStore {
+        fn new(is_remote: bool, fails: bool) -> Self {
+            Self { is_remote, fails, commits: Mutex::default() }
+        }
+
+        async fn announce(&self, readers: &LiveReaders, project: u32) -> usize {
+            readers.announce(self, 7, Project(project)).await;
+            *self.commits.lock()
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Store for CountingStore {
+        async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+            Err(Error::unavailable("it has no data"))
+        }
+
+        async fn commit(&self, _: Batch) -> Result<Commit> {
+            *self.commits.lock() += 1;
+            if self.fails { Err(Error::unavailable("a test asked for it")) } else { Ok(Commit::Conflict) }
+        }
+
+        async fn sync(&self) -> Result<()> {
+            Ok(())
+        }
+
+        async fn changed(&self, _: &Key, _: Option<&Value>) -> Result<()> {
+            Ok(())
+        }
+
+        fn is_remote(&self) -> bool {
+            self.is_remote
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_is_announced_from_time_to_time() {
+        let store = CountingStore::new(true, false);
+        let readers = LiveReaders::default();
+        assert_eq!(store.announce(&readers, 1).await, 1);
+        assert_eq!(store.announce(&readers, 1).await, 1);
+        assert_eq!(store.announce(&readers, 2).await, 2);
+        tokio::time::advance(RENEWED).await;
+        assert_eq!(store.announce(&readers, 1).await, 3);
+        assert_eq!(readers.0.lock().len(), 1, "the other is forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_failed_announcement_is_repeated() {
+        let store = CountingStore::new(true, true);
+        let readers = LiveReaders::default();
+        assert_eq!(store.announce(&readers, 1).await, 1);
+        assert_eq!(store.announce(&readers, 1).await, 2);
+    }
+
+    /// Its workers have no rests.
+    #[tokio::test]
+    async fn no_reader_is_announced_in_an_embedded_store() {
+        let store = CountingStore::new(false, false);
+        assert_eq!(store.announce(&LiveReaders::default(), 1).await, 0);
+    }
+}
