@@ -24,6 +24,7 @@ mod unapplied_age;
 mod active_runs;
 mod deferred_runs;
 mod ending_quarantines;
+mod fresh_turns;
 mod project_cache;
 mod read_point;
 mod watched_readers;

@@ -49,6 +49,11 @@ impl RunWriter {
         size_of::<Self>() + self.state.as_ref().map_or(0, RunState::heap_bytes)
     }
 
+    /// Whether the run is known to be deleted.
+    pub(crate) fn has_deleted_run(&self) -> bool {
+        self.state.as_ref().is_some_and(RunState::is_deleted)
+    }
+
     pub(crate) fn quarantined(&self) -> QuarantinedRun<'_> {
         QuarantinedRun {
             deps: &self.deps,

@@ -4,7 +4,11 @@
 //! In a store on other machines, a run rests between turns if nobody waits for new data of its project: its entries of
 //! that time are applied together. The first entry after a rest is applied at once.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use matyan_model::position::LogPosition;
 use prometheus::Histogram;
@@ -17,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     IngestSettings,
     active_runs::{ActiveRuns, Admission, Turn},
+    fresh_turns::{FreshTurns, TurnStart},
     read_point::ReadRecord,
     sleep_until_any,
     watched_readers::WatchedReaders,
@@ -45,6 +50,9 @@ pub(super) struct WriterPool {
     /// `None` in the embedded store, where a transaction takes microseconds of the same process.
     readers: Option<WatchedReaders>,
     turns: JoinSet<TurnResult>,
+    fresh: FreshTurns,
+    /// Runs whose turns begin when others have ended.
+    waiting: VecDeque<RunKey>,
     deps: Deps,
     folds: FoldNotices,
     context: Arc<WriterContext>,
@@ -56,6 +64,7 @@ pub(super) struct WriterPool {
 /// Result of one turn of a writer.
 struct TurnResult {
     key: RunKey,
+    start: TurnStart,
     writer: Box<RunWriter>,
     /// Bytes of the entries that were applied.
     bytes: usize,
@@ -96,6 +105,8 @@ impl WriterPool {
             rest: REST,
             readers: deps.store.is_remote().then(|| WatchedReaders::new(deps.clone())),
             turns: JoinSet::new(),
+            fresh: FreshTurns::default(),
+            waiting: VecDeque::new(),
             deps,
             folds,
             context: Arc::new(context),
@@ -134,17 +145,33 @@ impl WriterPool {
         self.dispatch(key);
     }
 
-    /// Starts a turn of the run's writer with the queued entries, if it is idle and need not rest.
+    /// Starts a turn of a run, once the run need not rest and few other turns have just begun.
     pub(super) fn dispatch(&mut self, key: RunKey) {
         if let Some(until) = self.end_of_rest(&key) {
             self.resting.insert((until, key));
             return;
         }
+        self.waiting.push_back(key);
+        self.start_waiting();
+    }
+
+    fn start_waiting(&mut self) {
+        while !self.waiting.is_empty()
+            && !self.fresh.is_full()
+            && let Some(key) = self.waiting.pop_front()
+        {
+            self.start_turn(key);
+        }
+    }
+
+    /// Starts a turn of the run's writer with the queued entries, if it is idle.
+    fn start_turn(&mut self, key: RunKey) {
         let Some(Turn { mut writer, entries, bytes, blocks }) = self.runs.take_turn(&key) else { return };
         let mut positions: Vec<_> = entries.iter().map(|entry: &Entry| entry.position).collect();
         let stop = self.stop.clone();
         let folds = self.folds.clone();
         let seconds = self.turn_seconds.clone();
+        let start = self.fresh.begin();
         self.turns.spawn(async move {
             // Wait in the task, so that a slow fold does not block the loop.
             folds.wait_for_room(&blocks).await;
@@ -155,7 +182,8 @@ impl WriterPool {
             positions.truncate(positions.len() - left.len());
             let bytes = bytes - left.iter().map(|entry| entry.bytes).sum::<usize>();
             let is_paused = outcome.is_paused;
-            TurnResult { key, writer, bytes, is_paused, left, applied: AppliedTurn { positions, outcome } }
+            let applied = AppliedTurn { positions, outcome };
+            TurnResult { key, start, writer, bytes, is_paused, left, applied }
         });
     }
 
@@ -189,32 +217,37 @@ impl WriterPool {
     pub(super) async fn next_turn(&mut self) -> Option<Result<AppliedTurn, Error>> {
         loop {
             self.dispatch_rested();
+            self.start_waiting();
             let rested_at = self.resting.first().map(|(until, _)| *until);
             if self.turns.is_empty() && rested_at.is_none() {
                 return None;
             }
             let readers = self.readers.as_ref().filter(|_| rested_at.is_some());
+            let room_at = self.fresh.next_room().filter(|_| !self.waiting.is_empty());
+            let next_start = rested_at.into_iter().chain(room_at).min();
             tokio::select! {
                 biased;
                 Some(turn) = self.turns.join_next() => return Some(self.finish_turn(turn)),
                 () = readers_changed(readers) => self.dispatch_read(),
-                () = sleep_until_any(rested_at) => {}
+                () = sleep_until_any(next_start) => {}
             }
         }
     }
 
     fn finish_turn(&mut self, turn: Result<TurnResult, JoinError>) -> Result<AppliedTurn, Error> {
-        let TurnResult { key, writer, bytes, is_paused, left, applied } =
+        let TurnResult { key, start, writer, bytes, is_paused, left, applied } =
             turn.map_err(|error| Error::Writer(error.to_string()))?;
-        self.runs.put_back(&key, writer, bytes, left);
+        self.fresh.end(start);
         if is_paused {
             self.runs.wake(&key);
         }
+        self.runs.put_back(&key, writer, bytes, left);
         // A turn is incomplete only while stopping. Its records are redelivered after the
         // restart.
         if applied.outcome.is_complete {
             self.dispatch(key);
         }
+        self.start_waiting();
         self.runs.trim();
         Ok(applied)
     }
@@ -224,6 +257,7 @@ impl WriterPool {
         self.stop.cancel();
         // Their records are redelivered after the restart.
         self.resting.clear();
+        self.waiting.clear();
     }
 
     /// Waits for the copies of dead letters. All turns must have ended.

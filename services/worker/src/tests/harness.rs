@@ -237,7 +237,7 @@ impl TestRecord {
         self.event(Kind::CreateRun(pb::CreateRun::default()))
     }
 
-    pub(super) fn delete(self) -> Self {
+    pub(crate) fn delete(self) -> Self {
         self.event(Kind::DeleteRun(pb::DeleteRun {}))
     }
 

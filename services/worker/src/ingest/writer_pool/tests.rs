@@ -7,7 +7,9 @@ use matyan_store::Batch;
 use super::*;
 use crate::{
     FoldThread,
-    ingest::{active_runs::REST_BYTES, log_identity::PartitionStart, partition::Partition},
+    ingest::{
+        active_runs::REST_BYTES, fresh_turns::FRESH_TURNS, log_identity::PartitionStart, partition::Partition,
+    },
     tests::harness::{P, RemoteStore, TestEnv, TestRecord, record},
 };
 
@@ -58,6 +60,60 @@ async fn idle_runs_are_evicted_and_continue() {
     pool.finish().await;
     stop.cancel();
     fold.finish().await;
+}
+
+/// Deletions come by the thousand.
+#[tokio::test]
+async fn the_writers_of_deleted_runs_are_not_kept() {
+    let env = TestEnv::new().await;
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    let stop = CancellationToken::new();
+    let (notices, _fold) = FoldThread::start(env.deps.clone(), metrics.clone(), stop.clone()).unwrap();
+    let settings = IngestSettings::default();
+    let mut pool = WriterPool::new(env.deps.clone(), notices, Backlogs::new().0, &settings, &metrics);
+    let start = PartitionStart { identity: [1; 16], ..PartitionStart::default() };
+    let mut partition = Partition::new(start);
+    let points = |offset: u64| record(offset).define(0, &["loss"]).points(0, &[(Some(0), 0.5)]);
+    apply(&mut pool, &mut partition, points(0)).await;
+    assert!(pool.runs().has(&key("r")));
+    apply(&mut pool, &mut partition, record(1).delete()).await;
+    assert!(!pool.runs().has(&key("r")));
+    // Its points are dropped, whoever remembers that it was deleted.
+    apply(&mut pool, &mut partition, points(2)).await;
+    assert!(!pool.runs().has(&key("r")));
+    assert!(env.read_run("r").await.is_none());
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn few_turns_begin_at_once() {
+    const RUNS: usize = 2 * FRESH_TURNS + 5;
+    let env = TestEnv::new().await;
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    let stop = CancellationToken::new();
+    let (notices, _fold) = FoldThread::start(env.deps.clone(), metrics.clone(), stop.clone()).unwrap();
+    let settings = IngestSettings::default();
+    let mut pool = WriterPool::new(env.deps.clone(), notices, Backlogs::new().0, &settings, &metrics);
+    let start = PartitionStart { identity: [1; 16], ..PartitionStart::default() };
+    let mut partition = Partition::new(start);
+    // No turn takes long meanwhile.
+    tokio::time::pause();
+    for offset in 0..RUNS {
+        let run = format!("run-{offset}");
+        let record = record(offset as u64).run(&run).define(0, &["loss"]);
+        let record = record.points(0, &[(Some(0), 0.5)]);
+        let read = partition.read(&record.stored());
+        assert_eq!(pool.offer(&key(&run), record.entry(), &read), Admission::Queued { needs_turn: true });
+        pool.dispatch(key(&run));
+    }
+    assert_eq!((pool.turns.len(), pool.waiting.len()), (FRESH_TURNS, RUNS - FRESH_TURNS));
+    tokio::time::resume();
+    for _ in 0..RUNS {
+        let turn = pool.next_turn().await.unwrap().unwrap();
+        assert!(turn.outcome.is_complete && turn.positions.len() == 1);
+    }
+    assert!(pool.next_turn().await.is_none());
+    stop.cancel();
 }
 
 /// A pool on a store on other machines, and a run that nobody reads.
