@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use matyan_maintenance::COLLECT_METRICS;
 use matyan_proto::admin::v1::ListJobsRequest;
 use matyan_tests::Server;
 
@@ -15,10 +16,8 @@ use crate::{
 
 const RUNS: u64 = 1_000_000;
 
-/// The job that stores the values of metrics of ended runs together.
-const JOB: &str = "collect-metrics";
-
-/// Time without this job after which it has nothing left to do: it starts each minute.
+/// Time without the job that stores the values of metrics of ended runs together, after which the job has nothing left
+/// to do: it starts each minute.
 const IDLE: Duration = Duration::from_secs(90);
 
 const JOB_PAUSE: Duration = Duration::from_millis(100);
@@ -49,7 +48,7 @@ async fn until_collected(server: &Server) {
     while idle_since.elapsed() < IDLE {
         tokio::time::sleep(JOB_PAUSE).await;
         let jobs = client.list_jobs(ListJobsRequest::default()).await.expect("the jobs are listed");
-        if jobs.into_inner().jobs.iter().any(|job| job.name == JOB && !job.holder.is_empty()) {
+        if jobs.into_inner().jobs.iter().any(|job| job.name == COLLECT_METRICS && !job.holder.is_empty()) {
             idle_since = Instant::now();
         }
     }

@@ -105,6 +105,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-value",
             "matyan-store",
             "matyan-log",
+            "matyan-maintenance",
             "matyan-blob",
             "matyan-model",
             "matyan-worker",
