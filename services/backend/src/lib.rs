@@ -40,6 +40,7 @@ mod subscriptions;
 
 mod services;
 
+pub use query::table::MAX_TABLE_BYTES;
 pub use server::{
     audit::{AuditEvent, AuditLog, Audited},
     deps::{Clock, Deps},

@@ -39,6 +39,8 @@ mod refresh;
 mod group;
 mod page;
 
+pub use roster::MAX_TABLE_BYTES;
+
 pub(crate) use {
     group::{GroupNumber, GroupQuery, GroupRow, GroupStart},
     match_set::TableQuery,

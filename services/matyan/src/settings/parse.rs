@@ -10,6 +10,7 @@ use std::{
 
 use tracing_subscriber::filter::Targets;
 
+use matyan_backend::MAX_TABLE_BYTES;
 use matyan_edge::Protocol;
 use matyan_log::kafka_settings::Compression;
 use matyan_sign_in::{ClientSecret, is_trustworthy};
@@ -46,7 +47,7 @@ const MAX_FETCH_BYTES: u32 = 1 << 20;
 const FETCH_WAITS_MS: RangeInclusive<u64> = 10..=5_000;
 
 /// Limits for the memory of tables of runs: with less, small projects have no sorted lists.
-const TABLE_BYTES: RangeInclusive<usize> = 1 << 20..=1 << 31;
+const TABLE_BYTES: RangeInclusive<usize> = 1 << 20..=MAX_TABLE_BYTES;
 
 /// Limits for retries of store operations.
 const MAX_ATTEMPTS: u32 = 1_000;

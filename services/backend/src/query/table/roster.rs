@@ -55,7 +55,7 @@ pub(super) struct Roster {
 const IS_HEX: u32 = 1 << 31;
 
 /// The largest memory of all tables, so that the ends of ids have room for a flag.
-pub(super) const MAX_TABLE_BYTES: usize = 1 << 31;
+pub const MAX_TABLE_BYTES: usize = 1 << 31;
 
 /// Bytes that a roster stores of an id.
 pub(super) fn id_bytes(run_id: &str) -> usize {
