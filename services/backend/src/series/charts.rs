@@ -139,23 +139,51 @@ impl ChartPart {
         let mut charts = Vec::with_capacity(self.series);
         let mut is_renewed = false;
         for part in self.runs {
-            let RunPart { run, run_ref, open: OpenRun { snapshot, run: opened }, selected } = part;
-            let read = run_charts(snapshot.as_ref(), &opened, run, &selected, options).await;
-            match read {
-                Ok(read) => charts.extend(read),
-                Err(Error::Store(StoreError::SnapshotTooOld)) => {
-                    drop((snapshot, opened));
-                    is_renewed = true;
-                    let mut reader = RunReader::for_run(deps, run_ref);
-                    let (snapshot, opened) = reader.run().await?;
-                    charts.extend(run_charts(snapshot, opened, run, &selected, options).await?);
-                }
-                Err(error) => return Err(error),
-            }
+            is_renewed = part.read(deps, options, is_renewed, &mut charts).await?;
         }
         Ok(ReadPart { charts, is_renewed })
     }
 }
+
+impl RunPart {
+    /// Adds the charts of the run. When a snapshot expires, reading continues from a newer one after the charts that are
+    /// complete. It fails if a new snapshot expires before a chart is complete, so that it always ends.
+    ///
+    /// `is_renewed` says that a snapshot of the part has expired. The snapshot of this run is about as old, so it is not
+    /// tried. Returns whether any snapshot of the part has expired by now.
+    async fn read(
+        self,
+        deps: &Deps,
+        options: &ChartOptions,
+        mut is_renewed: bool,
+        charts: &mut Vec<SeriesBuckets>,
+    ) -> Result<bool> {
+        let Self { run, run_ref, open, selected } = self;
+        let mut first = (!is_renewed).then_some(open);
+        let mut rest = selected.as_slice();
+        loop {
+            let is_new = first.is_none();
+            let OpenRun { snapshot, run: opened } = match first.take() {
+                Some(open) => open,
+                None => RunReader::for_run(deps, run_ref).open_run().await?,
+            };
+            let before = charts.len();
+            let read = add_charts(charts, snapshot.as_ref(), &opened, run, rest, options).await;
+            let added = charts.len() - before;
+            match read {
+                Ok(()) => return Ok(is_renewed),
+                Err(Error::Store(StoreError::SnapshotTooOld)) if added > 0 || !is_new => {
+                    is_renewed = true;
+                    rest = &rest[added..];
+                }
+                Err(Error::Store(StoreError::SnapshotTooOld)) => return Err(Error::Waiting(SLOW_CHART)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+const SLOW_CHART: &str = "the points of a metric were not read before the snapshot of the store expired";
 
 /// Parts in memory, which are read at the same time, on as many threads: more would take the threads of other calls.
 const PARTS_AT_ONCE: usize = 2;
@@ -263,17 +291,18 @@ fn messages(charts: Vec<SeriesBuckets>) -> Vec<BucketsResponse> {
     messages
 }
 
-async fn run_charts(
+/// Adds the charts of series of a run in their order, also those before an error.
+async fn add_charts(
+    charts: &mut Vec<SeriesBuckets>,
     snapshot: &dyn Snapshot,
     opened: &RunSeries,
     run: u32,
     selected: &[ChartSeries],
     options: &ChartOptions,
-) -> Result<Vec<SeriesBuckets>> {
+) -> Result<()> {
     let numbers: Vec<_> = selected.iter().map(|(series, _)| series.number).collect();
     let axes: Vec<_> = selected.iter().filter_map(|(_, axis)| *axis).collect();
     let mut axis_views = opened.views(snapshot, &axes).await?.into_iter();
-    let mut charts = Vec::with_capacity(selected.len());
     for ((series, _), view) in selected.iter().zip(opened.views(snapshot, &numbers).await?) {
         let axis_view = axis_views.next().unwrap_or_else(|| view.clone());
         let summary = view.summary(snapshot).await?;
@@ -300,7 +329,7 @@ async fn run_charts(
         chart.info = Some(view::metric_info(series.number, series.header.clone(), summary.as_ref()));
         charts.push(chart);
     }
-    Ok(charts)
+    Ok(())
 }
 
 pub(crate) async fn chart(
