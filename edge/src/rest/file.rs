@@ -6,6 +6,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use matyan_wire::{content_types::with_charset, headers::UNKNOWN_TYPE};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
@@ -162,12 +163,10 @@ fn text(value: &str) -> HeaderValue {
 }
 
 fn content_type(named: &str) -> HeaderValue {
-    let octets = HeaderValue::from_static("application/octet-stream");
-    let charset =
-        if named.starts_with("text/") && !named.contains("charset") { "; charset=utf-8" } else { "" };
+    let unknown = HeaderValue::from_static(UNKNOWN_TYPE);
     match named {
-        "" => octets,
-        named => HeaderValue::from_str(&format!("{named}{charset}")).unwrap_or(octets),
+        "" => unknown,
+        named => HeaderValue::from_str(&with_charset(named)).unwrap_or(unknown),
     }
 }
 

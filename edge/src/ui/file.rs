@@ -4,7 +4,6 @@
 //! relative to it, so that neither `..` nor a link can escape it.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -12,6 +11,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use cap_std::fs::{Dir, Metadata};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use matyan_wire::content_types;
 use percent_encoding::percent_decode_str;
 use tokio_util::io::ReaderStream;
 
@@ -29,32 +29,6 @@ const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// Extensions of compressed files, best first, each with its name in HTTP.
 const ENCODINGS: [(&str, &str); 2] = [("br", "br"), ("gz", "gzip")];
-
-/// Content types by extension. Anything else is `application/octet-stream`.
-const TYPES: [(&str, &str); 22] = [
-    ("css", "text/css; charset=utf-8"),
-    ("eot", "application/vnd.ms-fontobject"),
-    ("gif", "image/gif"),
-    ("html", "text/html; charset=utf-8"),
-    ("ico", "image/x-icon"),
-    ("jpeg", "image/jpeg"),
-    ("jpg", "image/jpeg"),
-    ("js", "text/javascript; charset=utf-8"),
-    ("json", "application/json"),
-    ("map", "application/json"),
-    ("mjs", "text/javascript; charset=utf-8"),
-    ("otf", "font/otf"),
-    ("png", "image/png"),
-    ("py", "text/plain; charset=utf-8"),
-    ("svg", "image/svg+xml"),
-    ("ttf", "font/ttf"),
-    ("txt", "text/plain; charset=utf-8"),
-    ("wasm", "application/wasm"),
-    ("webmanifest", "application/manifest+json"),
-    ("webp", "image/webp"),
-    ("woff", "font/woff"),
-    ("woff2", "font/woff2"),
-];
 
 /// A request for a file.
 pub(super) struct FileRequest<'a> {
@@ -99,9 +73,8 @@ fn candidates(name: &str, headers: &HeaderMap) -> Vec<(String, Option<&'static s
 }
 
 pub(super) fn content_type(name: &str) -> HeaderValue {
-    let extension = Path::new(name).extension().and_then(|it| it.to_str()).map(str::to_ascii_lowercase);
-    let known = TYPES.into_iter().find(|(known, _)| extension.as_deref() == Some(known));
-    HeaderValue::from_static(known.map_or("application/octet-stream", |(_, content_type)| content_type))
+    let content_type = content_types::with_charset(content_types::of_name(name));
+    HeaderValue::from_str(&content_type).expect("all types of the table are plain ASCII")
 }
 
 /// An existing file.

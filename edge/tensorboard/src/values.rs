@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use matyan_proto::{ABSENT, limits};
 use matyan_tfrecord::{Bin, Distribution, Elements, TensorProto};
 use matyan_value::{Map, Value};
+use matyan_wire::content_types;
 use prost::Message;
 
 use crate::{
@@ -18,6 +19,9 @@ const MAX_TEXT_BYTES: usize = 4 << 20;
 
 /// The end of a text that was cut.
 const CUT: &str = "\n… (cut)";
+
+/// The beginning of the content types of images. The names of their formats are the rest.
+const IMAGE_TYPE: &str = "image/";
 
 /// A number of a series.
 #[derive(Clone, Debug, PartialEq)]
@@ -248,13 +252,9 @@ fn distribution_part(distribution: Distribution) -> ObjectPart {
 }
 
 fn image_part(content: Vec<u8>, (width, height): (i64, i64)) -> ObjectPart {
-    let (format, content_type) = match &*content {
-        [0xff, 0xd8, 0xff, ..] => ("jpeg", "image/jpeg"),
-        [b'G', b'I', b'F', b'8', ..] => ("gif", "image/gif"),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => ("webp", "image/webp"),
-        [b'B', b'M', ..] => ("bmp", "image/bmp"),
-        _ => ("png", "image/png"),
-    };
+    let found = content_types::of_content("", &content);
+    let content_type = if found.starts_with(IMAGE_TYPE) { found } else { "image/png" };
+    let format = content_type.trim_start_matches(IMAGE_TYPE);
     let mut value = Map::from([("format".to_owned(), Value::Text(format.to_owned()))]);
     for (name, pixels) in [("width", width), ("height", height)] {
         if pixels > 0 {

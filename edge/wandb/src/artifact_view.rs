@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use matyan_wire::content_types;
 use serde_json::{Value, json};
 
-use crate::batch::content_type;
 use crate::call::{CallContext, entity_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
@@ -508,7 +508,7 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
             "url": url,
             "directUrl": url,
             "sizeBytes": bytes.unwrap_or_default(),
-            "mimetype": content_type(&name),
+            "mimetype": content_types::of_name(&name),
             "md5": null,
             "digest": null,
             "updatedAt": artifact.get("createdAt"),

@@ -11,6 +11,7 @@ use matyan_proto::ingest::v1::{
 };
 use matyan_proto::limits;
 use matyan_value::{Map, cbor};
+use matyan_wire::content_types;
 use prost::Message;
 
 use crate::error::{Result, WandbError};
@@ -102,7 +103,7 @@ impl RunBatch {
             Kind::BlobRef(BlobRef {
                 key: format!("{run_id}/{path}"),
                 path: path.to_owned(),
-                content_type: content_type(path).to_owned(),
+                content_type: content_types::of_name(path).to_owned(),
                 size: None,
                 content_hash: Bytes::new(),
             }),
@@ -229,26 +230,6 @@ pub(crate) async fn wait_applied(
             Ok(Visibility::Later)
         }
         Err(status) => Err(WandbError::from(status)),
-    }
-}
-
-/// The type of a file by its name.
-pub(crate) fn content_type(path: &str) -> &'static str {
-    let extension = path.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-    match extension.as_deref() {
-        Some("json") => "application/json",
-        Some("jsonl" | "log" | "txt" | "md" | "py" | "yaml" | "yml" | "patch" | "csv") => "text/plain",
-        Some("html") => "text/html",
-        Some("png") => "image/png",
-        Some("jpg" | "jpeg") => "image/jpeg",
-        Some("gif") => "image/gif",
-        Some("svg") => "image/svg+xml",
-        Some("webp") => "image/webp",
-        Some("wav") => "audio/wav",
-        Some("mp3") => "audio/mpeg",
-        Some("mp4") => "video/mp4",
-        Some("webm") => "video/webm",
-        _ => "application/octet-stream",
     }
 }
 

@@ -9,10 +9,11 @@ use matyan_channels::is_missing;
 use matyan_proto::artifacts::v1::get_response::Message;
 use matyan_proto::artifacts::v1::{Artifact, DeleteRequest, GetRequest, ListRequest};
 use matyan_proto::ingest::v1::PresignRequest;
+use matyan_wire::content_types;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::batch::{RunBatch, content_type, publish, wait_for_published};
+use crate::batch::{RunBatch, publish, wait_for_published};
 use crate::call::{CallContext, PermitMaker, project_or_default};
 use crate::error::{Result, WandbError};
 use crate::names::{RunName, file_path, time_text};
@@ -346,7 +347,7 @@ fn file_node(context: &CallContext, run: &Node, file: &Artifact, size: u64) -> R
         "url": url,
         "directUrl": url,
         "sizeBytes": size,
-        "mimetype": content_type(&file.path),
+        "mimetype": content_types::of_name(&file.path),
         "md5": null,
         "digest": null,
         "updatedAt": time_text(file.logged_us),

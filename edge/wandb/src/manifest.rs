@@ -10,9 +10,10 @@ use bytes::Bytes;
 use matyan_channels::{is_missing, store_file};
 use matyan_proto::artifacts::v1::GetRequest;
 use matyan_proto::artifacts::v1::get_response::Message;
+use matyan_wire::content_types;
 use serde_json::{Map, Value, json};
 
-use crate::batch::{RunBatch, content_type, publish_and_wait};
+use crate::batch::{RunBatch, publish_and_wait};
 use crate::call::CallContext;
 use crate::documents::{self, ARTIFACTS, Members, text};
 use crate::error::{Result, WandbError};
@@ -218,7 +219,7 @@ pub(crate) async fn complete(context: &CallContext, version: &Members) -> Result
         manifest_text = merged_text;
         let path = own.path(MANIFEST)?;
         let content = manifest_text.clone();
-        store_file(&context.channels, &own.run_id, &path, content_type(&path), content).await?;
+        store_file(&context.channels, &own.run_id, &path, content_types::of_name(&path), content).await?;
         let mut batch = RunBatch::default();
         batch.announce(&own.run_id, &path);
         publish_and_wait(&context.channels, &own.run_id, batch).await?.check_visible()?;

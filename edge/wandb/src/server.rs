@@ -10,10 +10,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, StatusCode};
 use matyan_proto::artifacts::v1::GetRequest;
 use matyan_proto::artifacts::v1::get_response::Message;
+use matyan_wire::content_types;
 use serde_json::json;
 use tonic::Status;
 
-use crate::batch::content_type;
 use crate::budget::{AnswerMemory, AnswerShare, Budget};
 use crate::call::{CallContext, GraphqlCall, PermitMaker};
 use crate::document::{self, FieldTypes, check_text, default_variables};
@@ -243,7 +243,7 @@ async fn find_file(context: &CallContext, file: FileDigest<'_>) -> Result<(Strin
 
 /// A file whose content is in memory, until the body is dropped.
 fn held_file(path: &str, content: Bytes, budget: Arc<Budget>) -> FileAnswer {
-    let content_type = content_type(path).to_owned();
+    let content_type = content_types::of_name(path).to_owned();
     let size = Some(content.len() as u64);
     let share = AnswerShare::new(budget, content.len());
     let content = stream::iter([Ok(content)]).map(move |chunk| {

@@ -16,6 +16,7 @@ use matyan_value::{
     Context, Map, Value,
     json::{self, JsonStyle},
 };
+use matyan_wire::headers::UNKNOWN_TYPE;
 use time::OffsetDateTime;
 
 pub use super::client_blobs::BlobCounts;
@@ -30,9 +31,6 @@ use super::{
     series::NUMBERS,
     writer::{rfc3339, stamp},
 };
-
-/// Content type of artifacts, which clients do not know.
-const ARTIFACT_TYPE: &str = "application/octet-stream";
 
 /// An archive that is being written.
 pub struct ClientArchive {
@@ -269,8 +267,7 @@ impl ClientRun {
 
     /// Copies an artifact. In an archive without blobs, it is only listed.
     pub fn artifact(&mut self, path: &str, file: &Path) -> Result<()> {
-        let fields =
-            Fields::default().text("s3_key", &self.blob_key(path)).text("content_type", ARTIFACT_TYPE);
+        let fields = Fields::default().text("s3_key", &self.blob_key(path)).text("content_type", UNKNOWN_TYPE);
         self.artifacts.insert(path.to_owned(), fields.value());
         match &mut self.blobs {
             Some(blobs) => blobs.add(path, &mut File::open(file).map_err(file_error(file))?),

@@ -1,5 +1,5 @@
 //! Formats on which two processes must agree: the columns and JSON messages of clients, the
-//! records of the log, and which hosts are this machine.
+//! records of the log, the content types of files, and which hosts are this machine.
 //!
 //! No other crate writes or reads these formats. This crate performs no I/O: it handles messages and
 //! the keys, values, and headers of records, but never a connection or a log.
@@ -8,6 +8,7 @@ mod message_type;
 
 pub mod client_json;
 pub mod columns;
+pub mod content_types;
 mod json_event;
 
 pub mod control;

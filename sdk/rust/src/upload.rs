@@ -27,6 +27,10 @@ use std::{
 
 use matyan_proto::{ingest::v1::event::Kind, limits};
 use matyan_value::{Context, Value};
+use matyan_wire::{
+    content_types::{self, START_BYTES},
+    headers::UNKNOWN_TYPE,
+};
 use prost::Message as _;
 
 use crate::{clock, error::ArgumentError, events::Object, run::Run, spool::record, sys::files};
@@ -138,8 +142,8 @@ impl Run {
         let content_type = match content_type {
             Some(content_type) => content_type.to_owned(),
             // A path without an extension is described by the extension of the file, or by the content.
-            None => match media::content_type(&path, &[]) {
-                "application/octet-stream" => guess(content)?,
+            None => match content_types::of_name(&path) {
+                UNKNOWN_TYPE => guess(content)?,
                 known => known.to_owned(),
             },
         };
@@ -170,7 +174,7 @@ impl Run {
             for (key, described) in encoding.description(format) {
                 value.entry(key.to_owned()).or_insert(described);
             }
-            let content_type = media::content_type(&path, &[]).to_owned();
+            let content_type = content_types::of_name(&path).to_owned();
             uploads.push((Draft { path, content_type, encoding }, raw));
         }
         let described = Object { values: &values, ..object.clone() };
@@ -275,11 +279,10 @@ impl<'a> Payload<'a> {
 /// Guesses the content type by the name of a file, or by the first bytes.
 fn guess(content: Content<'_>) -> Result<String, UploadError> {
     let (name, start) = match content {
-        Content::Bytes(bytes) => (String::new(), bytes[..bytes.len().min(media::START_BYTES)].to_vec()),
+        Content::Bytes(bytes) => (String::new(), bytes[..bytes.len().min(START_BYTES)].to_vec()),
         Content::OpenFile { mut file, path } => {
             let mut start = Vec::new();
-            let read =
-                file.rewind().and_then(|()| file.take(media::START_BYTES as u64).read_to_end(&mut start));
+            let read = file.rewind().and_then(|()| file.take(START_BYTES as u64).read_to_end(&mut start));
             read.map_err(|source| UploadError::File { path: path.to_owned(), source })?;
             (path.to_string_lossy().into_owned(), start)
         }
@@ -287,7 +290,7 @@ fn guess(content: Content<'_>) -> Result<String, UploadError> {
             let mut start = Vec::new();
             match File::open(path) {
                 // A directory can be opened; a later step reports that it is a directory.
-                Ok(file) => drop(file.take(media::START_BYTES as u64).read_to_end(&mut start)),
+                Ok(file) => drop(file.take(START_BYTES as u64).read_to_end(&mut start)),
                 // The name may say enough.
                 Err(error) if files::is_lack_of_descriptors(&error) => {}
                 Err(source) => return Err(UploadError::File { path: path.to_owned(), source }),
@@ -295,7 +298,7 @@ fn guess(content: Content<'_>) -> Result<String, UploadError> {
             (path.to_string_lossy().into_owned(), start)
         }
     };
-    Ok(media::content_type(&name, &start).to_owned())
+    Ok(content_types::of_content(&name, &start).to_owned())
 }
 
 /// First folder of the paths of objects, which readers do not list as artifacts.

@@ -63,10 +63,13 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     // A translator reaches services through generated clients only.
     ("matyan-channels", &["matyan-proto", "matyan-wire"]),
-    ("matyan-wandb", &["matyan-channels", "matyan-proto", "matyan-value"]),
+    ("matyan-wandb", &["matyan-channels", "matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-mlflow", &["matyan-channels", "matyan-proto", "matyan-value"]),
     ("matyan-optuna", &["matyan-channels", "matyan-proto"]),
-    ("matyan-tensorboard", &["matyan-channels", "matyan-proto", "matyan-tfrecord", "matyan-value"]),
+    (
+        "matyan-tensorboard",
+        &["matyan-channels", "matyan-proto", "matyan-tfrecord", "matyan-value", "matyan-wire"],
+    ),
     (
         "matyan-edge",
         &[

@@ -1,4 +1,4 @@
-//! Content types, and encoding of raw pixels and samples.
+//! Encoding of raw pixels and samples.
 
 use std::{
     fs::{self, File},
@@ -6,88 +6,7 @@ use std::{
     path::Path,
 };
 
-use matyan_wire::headers::UNKNOWN_TYPE;
-
 use super::manifest::{Encoding, SampleKind};
-
-/// Content types by extension.
-const BY_EXTENSION: &[(&str, &str)] = &[
-    ("bmp", "image/bmp"),
-    ("css", "text/css"),
-    ("csv", "text/csv"),
-    ("flac", "audio/flac"),
-    ("gif", "image/gif"),
-    ("gz", "application/gzip"),
-    ("htm", "text/html"),
-    ("html", "text/html"),
-    ("ipynb", "application/x-ipynb+json"),
-    ("jpeg", "image/jpeg"),
-    ("jpg", "image/jpeg"),
-    ("js", "text/javascript"),
-    ("json", "application/json"),
-    ("jsonl", "application/jsonl"),
-    ("log", "text/plain"),
-    ("md", "text/markdown"),
-    ("mp3", "audio/mpeg"),
-    ("mp4", "video/mp4"),
-    ("ogg", "audio/ogg"),
-    ("parquet", "application/vnd.apache.parquet"),
-    ("pdf", "application/pdf"),
-    ("png", "image/png"),
-    ("py", "text/x-python"),
-    ("sh", "text/x-shellscript"),
-    ("svg", "image/svg+xml"),
-    ("tar", "application/x-tar"),
-    ("toml", "application/toml"),
-    ("tsv", "text/tab-separated-values"),
-    ("txt", "text/plain"),
-    ("wav", "audio/wav"),
-    ("webm", "video/webm"),
-    ("webp", "image/webp"),
-    ("xml", "application/xml"),
-    ("yaml", "application/yaml"),
-    ("yml", "application/yaml"),
-    ("zip", "application/zip"),
-];
-
-/// Content types by their first bytes, for names without a known extension.
-const BY_START: &[(&[u8], &str)] = &[
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"BM", "image/bmp"),
-    (b"%PDF-", "application/pdf"),
-    (b"PK\x03\x04", "application/zip"),
-    (b"\x1f\x8b", "application/gzip"),
-    (b"fLaC", "audio/flac"),
-    (b"OggS", "audio/ogg"),
-    (b"ID3", "audio/mpeg"),
-    (b"PAR1", "application/vnd.apache.parquet"),
-];
-
-/// Number of bytes from the start that `content_type` looks at.
-pub(super) const START_BYTES: usize = 16;
-
-/// Guesses the content type by the name, or else by the first bytes.
-pub(super) fn content_type(name: &str, start: &[u8]) -> &'static str {
-    let extension = Path::new(name).extension().and_then(|it| it.to_str()).unwrap_or_default();
-    let extension = extension.to_ascii_lowercase();
-    let by_name = BY_EXTENSION.iter().find(|(known, _)| *known == extension);
-    by_name
-        .map(|(_, content_type)| *content_type)
-        .or_else(|| match start {
-            [b'R', b'I', b'F', b'F', _, _, _, _, kind @ ..] if kind.starts_with(b"WAVE") => Some("audio/wav"),
-            [b'R', b'I', b'F', b'F', _, _, _, _, kind @ ..] if kind.starts_with(b"WEBP") => {
-                Some("image/webp")
-            }
-            _ => BY_START
-                .iter()
-                .find(|(known, _)| start.starts_with(known))
-                .map(|(_, content_type)| *content_type),
-        })
-        .unwrap_or(UNKNOWN_TYPE)
-}
 
 /// Encodes the content of one file into another.
 pub(super) fn encode_file(encoding: Encoding, source: &Path, target: &Path) -> io::Result<()> {
@@ -159,20 +78,6 @@ fn encode_wav(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_content_type_is_known_by_name_or_by_content() {
-        let check =
-            |name: &str, start: &[u8], expected: &str| assert_eq!(content_type(name, start), expected);
-        check("a/b.PNG", b"", "image/png");
-        check("config.yaml", b"\x89PNG\r\n\x1a\n", "application/yaml");
-        check("picture", b"\x89PNG\r\n\x1a\nxxxx", "image/png");
-        check("sound", b"RIFF\x01\x02\x03\x04WAVE", "audio/wav");
-        check("sound", b"RIFF\x01\x02\x03\x04WEBP", "image/webp");
-        check("model.pt", b"PK\x03\x04", "application/zip");
-        check("model.unknown", b"", UNKNOWN_TYPE);
-        check("", b"", UNKNOWN_TYPE);
-    }
 
     fn encoded(encoding: Encoding, raw: &[u8]) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();

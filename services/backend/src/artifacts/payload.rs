@@ -7,6 +7,7 @@ use futures::{StreamExt, stream};
 use image::{DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
 use matyan_blob::{BlobKey, BlobMeta, Content};
 use matyan_proto::artifacts::v1::{PayloadInfo, PayloadRequest, ThumbnailRequest, ThumbnailResponse};
+use matyan_wire::headers::UNKNOWN_TYPE;
 use tokio::time::timeout;
 
 use super::image_slots::ImageSlots;
@@ -23,7 +24,6 @@ const SIGNATURE_BYTES: u64 = 512;
 
 /// Types that a browser may show, because it runs nothing in them.
 const SHOWN: [&str; 3] = ["image/", "audio/", "video/"];
-const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 const MAX_IMAGE_BYTES: usize = 32 << 20;
 /// 4,096 × 4,096 pixels.

@@ -12,31 +12,12 @@ from typing import NamedTuple, TypeAlias
 
 from matyan_client import _core
 
-CONTENT_TYPES = {
-    "png": "image/png",
-    "jpeg": "image/jpeg",
-    "jpg": "image/jpeg",
-    "gif": "image/gif",
-    "bmp": "image/bmp",
-    "webp": "image/webp",
-    "tiff": "image/tiff",
-    "wav": "audio/wav",
-    "mp3": "audio/mpeg",
-    "flac": "audio/flac",
-    "ogg": "audio/ogg",
-}
-
 
 class Encoded(NamedTuple):
     """Bytes of a file, such as an image."""
 
     data: bytes
     format: str
-
-    @property
-    def content_type(self) -> str:
-        """Media type for the format, or the general media type if the format is unknown."""
-        return CONTENT_TYPES.get(self.format.lower(), "application/octet-stream")
 
 
 class Pixels(NamedTuple):

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use matyan_blob::{BlobKey, Blobs, Content};
+use matyan_wire::content_types;
 use tempfile::TempDir;
 
 use super::{
@@ -125,7 +126,8 @@ impl BucketFolder {
         let file = File::open(&path).map_err(file_error(&path))?;
         let size = file.metadata().map_err(file_error(&path))?.len();
         let key = self.place.key(name)?;
-        let put = self.blobs.put(&key, content_type(name), Some(size), content_of(file));
+        let content_type = content_types::with_charset(content_types::of_name(name));
+        let put = self.blobs.put(&key, &content_type, Some(size), content_of(file));
         put.await.map(drop).map_err(self.place.error())
     }
 }
@@ -206,27 +208,6 @@ fn read_piece(file: &mut File) -> io::Result<Vec<u8>> {
     Ok(piece)
 }
 
-/// The content type that a web server would send for a file. Only our own pages and pages that runs have
-/// logged are HTML.
-fn content_type(name: &str) -> &'static str {
-    match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
-        "html" => "text/html; charset=utf-8",
-        "js" => "text/javascript; charset=utf-8",
-        "css" => "text/css; charset=utf-8",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "gif" => "image/gif",
-        "webp" => "image/webp",
-        "bmp" => "image/bmp",
-        "mp3" => "audio/mpeg",
-        "ogg" => "audio/ogg",
-        "flac" => "audio/flac",
-        "wav" => "audio/wav",
-        _ => "application/octet-stream",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -296,12 +277,5 @@ mod tests {
         blobs.delete(&[BlobKey::new("sweep/index.html").unwrap()]).await.unwrap();
         let error = publish(&blobs, true, &files).await.unwrap_err().to_string();
         assert!(error.contains("is not a published copy"), "{error}");
-    }
-
-    #[test]
-    fn files_have_the_types_that_browsers_want() {
-        assert_eq!(content_type("static-files/assets/main-1.js"), "text/javascript; charset=utf-8");
-        assert_eq!(content_type("data/payloads/1.bin"), "application/octet-stream");
-        assert_eq!(content_type("LICENSE"), "application/octet-stream");
     }
 }
