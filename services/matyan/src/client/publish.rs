@@ -15,6 +15,7 @@ mod pages;
 mod panels;
 mod several;
 mod site;
+mod upload_list;
 mod view;
 
 use std::{
@@ -68,7 +69,7 @@ the params and metrics of the runs that it shows. Anyone who can open it can rea
 for passwords before you publish them.";
 
 const INTERRUPTED: &str = "the command was interrupted: nothing was published";
-const UPLOAD_INTERRUPTED: &str = "the command was interrupted: the bucket may have a part of the copy. Run the command again: with --force if there was an earlier copy, otherwise once the folder is empty";
+const UPLOAD_INTERRUPTED: &str = "the command was interrupted: the bucket may have a part of the copy. Run the same command again to upload the rest";
 
 /// Folder of all data of a copy.
 const DATA: &str = "data";
@@ -263,10 +264,11 @@ impl Destination {
         }
     }
 
-    async fn keep(self) -> Result<(), Error> {
+    /// `is_quiet` hides the progress of an upload.
+    async fn keep(self, is_quiet: bool) -> Result<(), Error> {
         match self {
             Self::Directory(folder) => folder.keep(),
-            Self::Bucket(folder) => folder.keep().await,
+            Self::Bucket(folder) => folder.keep(is_quiet).await,
         }
     }
 }
@@ -280,7 +282,9 @@ async fn write_to(
     progress: &Progress,
 ) -> Result<Done, Error> {
     let done = write(channel, destination.path(), subject, flags, progress).await?;
-    destination.keep().await?;
+    // An upload has a bar of its own.
+    progress.finish();
+    destination.keep(flags.client.connection.json).await?;
     Ok(done)
 }
 

@@ -1,7 +1,8 @@
-//! Copies in a bucket: they are written to a temporary directory, and uploaded when they are complete.
+//! Copies in a bucket: they are written to a temporary directory, and uploaded when they are complete. An upload that was
+//! interrupted is continued by the next one.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read as _},
     iter,
@@ -16,9 +17,11 @@ use matyan_wire::content_types;
 use tempfile::TempDir;
 
 use super::{
-    Error, file_error,
+    Error, Progress, file_error,
     folder::{entries_of, is_copy},
+    notice,
     site::INDEX,
+    upload_list::{CopyFile, CopyFiles, EarlierFiles, UPLOAD_LIST, UploadList},
 };
 use crate::{
     settings::{BlobStore, Environment, Settings},
@@ -31,6 +34,8 @@ const FILES_AT_A_TIME: usize = 8;
 const PIECE_BYTES: usize = 1 << 20;
 /// An index page is shorter.
 const INDEX_BYTES: u64 = 1 << 20;
+/// The list of an upload with half a million files is shorter.
+const LIST_BYTES: u64 = 64 << 20;
 /// Keys that one call deletes.
 const DELETED_KEYS: usize = 1_000;
 
@@ -64,6 +69,22 @@ impl Place {
             Error::Message(format!("{bucket}/{folder}: {error}"))
         }
     }
+
+    fn upload_error(&self) -> impl Fn(matyan_blob::Error) -> Error + '_ {
+        move |error| {
+            let Self { bucket, folder } = self;
+            let next = "run the same command again to upload the rest";
+            Error::Message(format!("{bucket}/{folder}: {error}: {next}"))
+        }
+    }
+
+    /// The beginning of a file.
+    async fn read(&self, blobs: &dyn Blobs, name: &str, bytes: u64) -> Result<Option<Vec<u8>>, Error> {
+        let found = blobs.read(&self.key(name)?, Some(0..bytes)).await.map_err(self.error())?;
+        let Some((_, content)) = found else { return Ok(None) };
+        let pieces: Vec<Bytes> = content.try_collect().await.map_err(self.error())?;
+        Ok(Some(pieces.concat()))
+    }
 }
 
 /// A copy that will be in a bucket.
@@ -71,12 +92,13 @@ pub(super) struct BucketFolder {
     place: Place,
     blobs: Arc<dyn Blobs>,
     folder: TempDir,
-    /// The files of the earlier copy that this one replaces.
-    earlier: Vec<BlobKey>,
+    /// The files of the earlier copy that this one replaces, or of an upload that this one continues.
+    earlier: EarlierFiles,
 }
 
 impl BucketFolder {
-    /// Fails if there is something in the folder, unless `replaces` is set and it is a copy that was published earlier.
+    /// Fails if there is something in the folder, unless it is a part of a copy whose upload was interrupted, or
+    /// `replaces` is set and it is a copy that was published earlier.
     pub(super) async fn create(place: Place, replaces: bool) -> Result<Self, Error> {
         let Place { bucket, .. } = &place;
         if bucket.ends_with('/') {
@@ -92,7 +114,7 @@ impl BucketFolder {
             )));
         };
         let blobs = cloud.open(clock::now_us()).await.map_err(place.error())?.blobs;
-        let earlier = earlier_copy(&*blobs, &place, replaces).await?;
+        let earlier = earlier_files(&*blobs, &place, replaces).await?;
         let folder = TempDir::with_prefix("matyan-publish-").map_err(file_error(&std::env::temp_dir()))?;
         Ok(Self { place, blobs, folder, earlier })
     }
@@ -101,57 +123,100 @@ impl BucketFolder {
         self.folder.path()
     }
 
-    /// Uploads the files, the first index page last, and deletes those of the earlier copy that are gone.
-    pub(super) async fn keep(self) -> Result<(), Error> {
-        let names = files_of(self.path(), "")?;
-        let (index, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| *name == INDEX);
-        let uploads = stream::iter(others).map(|name| self.upload(name)).buffer_unordered(FILES_AT_A_TIME);
+    /// Uploads the files that the bucket does not have, the first index page last, and deletes files that are gone.
+    pub(super) async fn keep(self, is_quiet: bool) -> Result<(), Error> {
+        let files = copy_files(self.path()).await?;
+        self.upload_list(&self.earlier.list_of_upload(&files)).await?;
+        let progress = Progress::new(files.len() as u64, "files uploaded", is_quiet);
+        let uploaded = self.upload_files(&files, &progress).await;
+        progress.finish();
+        uploaded?;
+        let gone = self.earlier.gone(&files).map(|name| self.place.key(name));
+        let gone = gone.collect::<Result<Vec<_>, _>>()?;
+        for keys in gone.chunks(DELETED_KEYS) {
+            self.delete(keys).await?;
+        }
+        self.delete(&[self.place.key(UPLOAD_LIST)?]).await
+    }
+
+    async fn upload_list(&self, list: &UploadList) -> Result<(), Error> {
+        let path = self.path().join(UPLOAD_LIST);
+        let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+        folder.and_then(|()| fs::write(&path, list.to_text())).map_err(file_error(&path))?;
+        self.upload(UPLOAD_LIST).await.map(drop)
+    }
+
+    async fn upload_files(&self, files: &CopyFiles, progress: &Progress) -> Result<(), Error> {
+        let is_missing = |(name, file): &(&String, &CopyFile)| !self.earlier.have(name, file);
+        let missing: Vec<&String> = files.iter().filter(is_missing).map(|(name, _)| name).collect();
+        let stored = files.len() - missing.len();
+        if stored > 0 {
+            let total = files.len();
+            progress.suspend(|| {
+                notice(format!(
+                    "matyan: continuing an interrupted upload: the bucket has {stored} of {total} files"
+                ));
+            });
+            progress.set(stored as u64, total as u64);
+        }
+        let (index, others): (Vec<_>, Vec<_>) = missing.into_iter().partition(|name| *name == INDEX);
+        let upload = move |name: &String| {
+            let name = name.clone();
+            async move {
+                let bytes = self.upload(&name).await?;
+                progress.increment();
+                progress.add_bytes(bytes);
+                Ok::<_, Error>(())
+            }
+        };
+        let uploads = stream::iter(others).map(upload).buffer_unordered(FILES_AT_A_TIME);
         uploads.try_collect::<()>().await?;
         for name in index {
-            self.upload(name).await?;
-        }
-        let kept: HashSet<String> = names.iter().map(|name| format!("{}{name}", self.place.folder)).collect();
-        let gone: Vec<_> = self.earlier.iter().filter(|key| !kept.contains(key.as_str())).cloned().collect();
-        for keys in gone.chunks(DELETED_KEYS) {
-            let failed = self.blobs.delete(keys).await.map_err(self.place.error())?;
-            if let Some((_, error)) = failed.into_iter().next() {
-                return Err(self.place.error()(error));
-            }
+            upload(name).await?;
         }
         Ok(())
     }
 
-    async fn upload(&self, name: &str) -> Result<(), Error> {
+    /// Uploads a file, and returns its size.
+    async fn upload(&self, name: &str) -> Result<u64, Error> {
         let path = self.path().join(name);
         let file = File::open(&path).map_err(file_error(&path))?;
         let size = file.metadata().map_err(file_error(&path))?.len();
         let key = self.place.key(name)?;
         let content_type = content_types::with_charset(content_types::of_name(name));
         let put = self.blobs.put(&key, &content_type, Some(size), content_of(file));
-        put.await.map(drop).map_err(self.place.error())
+        put.await.map_err(self.place.upload_error())
+    }
+
+    async fn delete(&self, keys: &[BlobKey]) -> Result<(), Error> {
+        let failed = self.blobs.delete(keys).await.map_err(self.place.error())?;
+        match failed.into_iter().next() {
+            Some((_, error)) => Err(self.place.error()(error)),
+            None => Ok(()),
+        }
     }
 }
 
-/// The files of an earlier copy in the folder.
-async fn earlier_copy(blobs: &dyn Blobs, place: &Place, replaces: bool) -> Result<Vec<BlobKey>, Error> {
+/// The files of an earlier copy in the folder, or of an upload that was interrupted.
+async fn earlier_files(blobs: &dyn Blobs, place: &Place, replaces: bool) -> Result<EarlierFiles, Error> {
     let Place { bucket, folder } = place;
-    let index = match blobs.read(&place.key(INDEX)?, Some(0..INDEX_BYTES)).await.map_err(place.error())? {
-        Some((_, content)) => {
-            let pieces: Vec<Bytes> = content.try_collect().await.map_err(place.error())?;
-            String::from_utf8_lossy(&pieces.concat()).into_owned()
-        }
-        None => String::new(),
-    };
+    let index = place.read(blobs, INDEX, INDEX_BYTES).await?.unwrap_or_default();
+    let index = String::from_utf8_lossy(&index);
+    let list = place.read(blobs, UPLOAD_LIST, LIST_BYTES).await?;
+    let list = list.and_then(|list| UploadList::parse(&list));
     let refused = |what: &str| Error::Message(format!("{bucket}/{folder} {what}"));
-    let mut keys = Vec::new();
+    let mut sizes = BTreeMap::new();
     let mut after = None;
     loop {
         let page = blobs.list(folder, after.as_ref()).await.map_err(place.error())?;
-        keys.extend(page.blobs.into_iter().map(|(key, _)| key));
-        if !keys.is_empty() && !is_copy(&index) {
+        for (key, listed) in page.blobs {
+            let name = key.as_str().strip_prefix(folder.as_str()).unwrap_or_default();
+            sizes.insert(name.to_owned(), listed.size);
+        }
+        if !sizes.is_empty() && !is_copy(&index) && list.is_none() {
             return Err(refused("is not empty, and is not a published copy: choose another --output"));
         }
-        if !keys.is_empty() && !replaces {
+        if !sizes.is_empty() && is_copy(&index) && !replaces {
             return Err(refused(
                 "contains an earlier copy: use --force to replace it, or choose another --output",
             ));
@@ -161,17 +226,42 @@ async fn earlier_copy(blobs: &dyn Blobs, place: &Place, replaces: bool) -> Resul
             break;
         }
     }
-    let entries = entries_of(&index);
-    let is_of_copy = |key: &&BlobKey| {
-        let name = key.as_str().strip_prefix(folder.as_str()).unwrap_or_default();
-        entries.contains(&name.split('/').next().unwrap_or_default())
+    let entries = if is_copy(&index) { entries_of(&index) } else { Vec::new() };
+    let list = list.unwrap_or_default();
+    let is_of_copy = |name: &str| {
+        let entry = name.split('/').next().unwrap_or_default();
+        name == UPLOAD_LIST || list.contains(name) || entries.contains(&entry)
     };
-    if let Some(other) = keys.iter().find(|key| !is_of_copy(key)) {
+    if let Some(other) = sizes.keys().find(|name| !is_of_copy(name.as_str())) {
         return Err(refused(&format!(
-            "contains {other}, which is not part of an earlier copy and would be lost: move it away, or choose another --output"
+            "contains {folder}{other}, which is not part of an earlier copy and would be lost: move it away, or choose another --output"
         )));
     }
-    Ok(keys)
+    Ok(EarlierFiles { sizes, list })
+}
+
+/// All files below a directory.
+async fn copy_files(root: &Path) -> Result<CopyFiles, Error> {
+    let mut files = CopyFiles::new();
+    for name in files_of(root, "")? {
+        let file = copy_file(&root.join(&name)).await?;
+        files.insert(name, file);
+    }
+    Ok(files)
+}
+
+async fn copy_file(path: &Path) -> Result<CopyFile, Error> {
+    let mut file = File::open(path).map_err(file_error(path))?;
+    let mut hasher = blake3::Hasher::new();
+    loop {
+        let piece = read_piece(&mut file).map_err(file_error(path))?;
+        if piece.is_empty() {
+            return Ok(CopyFile { size: hasher.count(), hash: hasher.finalize().to_hex().to_string() });
+        }
+        hasher.update(&piece);
+        // An interruption is noticed between two pieces.
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Names of all files below a directory, with slashes between folders.
@@ -210,9 +300,11 @@ fn read_piece(file: &mut File) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{ops::Range, time::Duration};
 
-    use matyan_blob::{UrlSigner, fs::FsBlobs};
+    use async_trait::async_trait;
+    use matyan_blob::{BlobMeta, Listing, PresignedUpload, UrlSigner, fs::FsBlobs};
+    use parking_lot::Mutex;
 
     use super::*;
     use crate::client::publish::site::{MARK, PAGES_ATTRIBUTE};
@@ -233,14 +325,14 @@ mod tests {
     /// A folder that a directory of blobs stands for.
     async fn publish(blobs: &Arc<dyn Blobs>, replaces: bool, files: &[(&str, &str)]) -> Result<(), Error> {
         let place = Place { bucket: "s3://papers".to_owned(), folder: "sweep/".to_owned() };
-        let earlier = earlier_copy(&**blobs, &place, replaces).await?;
+        let earlier = earlier_files(&**blobs, &place, replaces).await?;
         let folder = BucketFolder { place, blobs: blobs.clone(), folder: TempDir::new().unwrap(), earlier };
         for (name, text) in files {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        folder.keep().await
+        folder.keep(true).await
     }
 
     async fn names(blobs: &Arc<dyn Blobs>) -> Vec<String> {
@@ -248,12 +340,171 @@ mod tests {
         listing.blobs.iter().map(|(key, _)| key.as_str().to_owned()).collect()
     }
 
+    fn bucket(directory: &TempDir) -> Arc<dyn Blobs> {
+        let clock = clock::now_us();
+        let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
+        Arc::new(FsBlobs::open(directory.path(), signer, clock).unwrap())
+    }
+
+    async fn text(blobs: &Arc<dyn Blobs>, name: &str) -> String {
+        let key = BlobKey::new(name).unwrap();
+        let (_, content) = blobs.read(&key, None).await.unwrap().unwrap();
+        String::from_utf8(content.try_collect::<Vec<_>>().await.unwrap().concat()).unwrap()
+    }
+
+    async fn put(blobs: &Arc<dyn Blobs>, name: &str) {
+        let key = BlobKey::new(name).unwrap();
+        let text = stream::once(async { Ok(Bytes::from("text")) }).boxed();
+        blobs.put(&key, "", None, text).await.unwrap();
+    }
+
+    /// Files that are stored before the connection is cut: the list, and two files of the copy.
+    const STORED: usize = 3;
+
+    /// A bucket whose connection is cut when the upload of one file begins.
+    struct CutBlobs {
+        blobs: Arc<dyn Blobs>,
+        /// The end of the name of the file; `None`: the connection stays.
+        cut_at: Mutex<Option<&'static str>>,
+        /// Keys of the blobs that were stored.
+        stored: Mutex<Vec<String>>,
+    }
+
+    #[async_trait]
+    impl Blobs for CutBlobs {
+        async fn presign(
+            &self,
+            key: &BlobKey,
+            content_type: &str,
+            size: Option<u64>,
+        ) -> matyan_blob::Result<PresignedUpload> {
+            self.blobs.presign(key, content_type, size).await
+        }
+
+        async fn put(
+            &self,
+            key: &BlobKey,
+            content_type: &str,
+            size: Option<u64>,
+            content: Content,
+        ) -> matyan_blob::Result<u64> {
+            let cut_at = *self.cut_at.lock();
+            if cut_at.is_some_and(|name| key.as_str().ends_with(name)) {
+                while self.stored.lock().len() < STORED {
+                    tokio::task::yield_now().await;
+                }
+                return Err(matyan_blob::Error::unavailable("the connection was cut"));
+            }
+            let size = self.blobs.put(key, content_type, size, content).await?;
+            self.stored.lock().push(key.as_str().to_owned());
+            Ok(size)
+        }
+
+        async fn read(
+            &self,
+            key: &BlobKey,
+            range: Option<Range<u64>>,
+        ) -> matyan_blob::Result<Option<(BlobMeta, Content)>> {
+            self.blobs.read(key, range).await
+        }
+
+        async fn describe(&self, key: &BlobKey) -> matyan_blob::Result<Option<BlobMeta>> {
+            self.blobs.describe(key).await
+        }
+
+        async fn delete(&self, keys: &[BlobKey]) -> matyan_blob::Result<Vec<(BlobKey, matyan_blob::Error)>> {
+            self.blobs.delete(keys).await
+        }
+
+        async fn list(&self, folder: &str, after: Option<&BlobKey>) -> matyan_blob::Result<Listing> {
+            self.blobs.list(folder, after).await
+        }
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_upload_is_continued() {
+        let directory = TempDir::new().unwrap();
+        let cut = Arc::new(CutBlobs {
+            blobs: bucket(&directory),
+            cut_at: Mutex::new(Some("d.bin")),
+            stored: Mutex::default(),
+        });
+        let blobs: Arc<dyn Blobs> = cut.clone();
+        let index = format!("{MARK}>");
+        let mut files = [
+            ("index.html", index.as_str()),
+            ("data/a.bin", "aaaa"),
+            ("data/b.bin", "bbbb"),
+            ("data/c.bin", "cccc"),
+            ("data/d.bin", "dddd"),
+        ];
+        let error = publish(&blobs, false, &files).await.unwrap_err().to_string();
+        assert!(error.contains("run the same command again"), "{error}");
+        let there = names(&blobs).await;
+        assert!(there.iter().any(|name| name == "sweep/data/upload.json"), "{there:?}");
+        assert!(there.iter().all(|name| name != "sweep/index.html"), "{there:?}");
+
+        put(&blobs, "sweep/data/thesis.pdf").await;
+        let error = publish(&blobs, true, &files).await.unwrap_err().to_string();
+        assert!(error.contains("contains sweep/data/thesis.pdf"), "{error}");
+        blobs.delete(&[BlobKey::new("sweep/data/thesis.pdf").unwrap()]).await.unwrap();
+
+        // One file has changed since, and keeps its size.
+        files[1].1 = "AAAA";
+        *cut.cut_at.lock() = None;
+        cut.stored.lock().clear();
+        publish(&blobs, false, &files).await.unwrap();
+        let stored = cut.stored.lock().clone();
+        assert!(stored.iter().any(|name| name == "sweep/data/a.bin"), "{stored:?}");
+        assert_eq!(stored.last().unwrap(), "sweep/index.html");
+        let is_unchanged = |name: &&String| name.ends_with("b.bin") || name.ends_with("c.bin");
+        let unchanged: Vec<&String> = there.iter().filter(is_unchanged).collect();
+        assert!(!unchanged.is_empty() && unchanged.iter().all(|name| !stored.contains(name)), "{stored:?}");
+        let copy: Vec<_> = ["a", "b", "c", "d"].iter().map(|name| format!("sweep/data/{name}.bin")).collect();
+        assert_eq!(names(&blobs).await, [copy, vec!["sweep/index.html".to_owned()]].concat());
+        assert_eq!(text(&blobs, "sweep/data/a.bin").await, "AAAA");
+    }
+
+    /// The earlier copy stays readable, and files that the list does not know for certain are uploaded again.
+    #[tokio::test]
+    async fn an_interrupted_replacement_is_continued() {
+        let directory = TempDir::new().unwrap();
+        let cut = Arc::new(CutBlobs {
+            blobs: bucket(&directory),
+            cut_at: Mutex::new(None),
+            stored: Mutex::default(),
+        });
+        let blobs: Arc<dyn Blobs> = cut.clone();
+        let index = format!("{MARK}>");
+        let old = [("index.html", index.as_str()), ("data/a.bin", "aaaa"), ("data/old.bin", "old")];
+        publish(&blobs, false, &old).await.unwrap();
+        let new = [
+            ("index.html", index.as_str()),
+            ("data/a.bin", "AAAA"),
+            ("data/b.bin", "bbbb"),
+            ("data/d.bin", "dddd"),
+        ];
+        cut.stored.lock().clear();
+        *cut.cut_at.lock() = Some("d.bin");
+        publish(&blobs, true, &new).await.unwrap_err();
+        assert!(names(&blobs).await.contains(&"sweep/data/old.bin".to_owned()));
+        let error = publish(&blobs, false, &new).await.unwrap_err().to_string();
+        assert!(error.contains("use --force"), "{error}");
+        *cut.cut_at.lock() = None;
+        cut.stored.lock().clear();
+        publish(&blobs, true, &new).await.unwrap();
+        let stored = cut.stored.lock().clone();
+        assert!(stored.iter().any(|name| name == "sweep/data/a.bin"), "{stored:?}");
+        assert!(stored.iter().all(|name| name != "sweep/data/b.bin"), "{stored:?}");
+        let expected = ["sweep/data/a.bin", "sweep/data/b.bin", "sweep/data/d.bin", "sweep/index.html"];
+        assert_eq!(names(&blobs).await, expected);
+        assert_eq!(text(&blobs, "sweep/data/a.bin").await, "AAAA");
+    }
+
     #[tokio::test]
     async fn a_bucket_gets_a_copy_and_only_copies_are_replaced() {
         let directory = TempDir::new().unwrap();
-        let clock = clock::now_us();
-        let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
-        let blobs: Arc<dyn Blobs> = Arc::new(FsBlobs::open(directory.path(), signer, clock).unwrap());
+        let blobs = bucket(&directory);
         let index = format!("{MARK} {PAGES_ATTRIBUTE}report\">");
         let large = "x".repeat(PIECE_BYTES + 1);
         let files =
@@ -269,9 +520,7 @@ mod tests {
         publish(&blobs, true, &files[..1]).await.unwrap();
         assert_eq!(names(&blobs).await, ["sweep/index.html"]);
 
-        let other = BlobKey::new("sweep/thesis.pdf").unwrap();
-        let text = stream::once(async { Ok(Bytes::from("text")) }).boxed();
-        blobs.put(&other, "", None, text).await.unwrap();
+        put(&blobs, "sweep/thesis.pdf").await;
         let error = publish(&blobs, true, &files).await.unwrap_err().to_string();
         assert!(error.contains("contains sweep/thesis.pdf"), "{error}");
         blobs.delete(&[BlobKey::new("sweep/index.html").unwrap()]).await.unwrap();
