@@ -115,6 +115,15 @@ test('every mistake in a panel is named with its line, and the rest is shown', (
   expect(text[8]).toContain('has no setting “number”');
 });
 
+test('lines after a mistake belong to it', () => {
+  const { panel, mistakes } = parsePanel(
+    'runs',
+    'kind: chart\n  x\nquery: run.a\nquery: run.b\n  and run.c\n  or run.d\nruns: 3',
+  );
+  expect(panel).toEqual({ ...EMPTY_PANEL, kind: 'runs', query: 'run.a', runs: 3 });
+  expect(mistakes.map(({ line }) => line)).toEqual([1, 4]);
+});
+
 test('metrics are named, or found by a pattern', () => {
   expect(['loss', 'val/loss'].filter(name => isShown(['loss'], name))).toEqual(['loss']);
   expect(['loss', 'val/loss', 'lr'].filter(name => isShown(['/LOSS$/'], name))).toEqual([

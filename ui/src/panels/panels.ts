@@ -155,8 +155,11 @@ export function uses({ kind }: Panel, name: PanelField): boolean {
   return USED[kind].includes(name);
 }
 
-/** How many runs each kind shows without a choice. */
+/** How many runs each kind shows without a choice. Panels of params read as many as their page. */
 const USUAL_RUNS: Partial<Record<PanelKind, number>> = {
+  scatter: MAX_RUNS,
+  parallel: MAX_RUNS,
+  importance: MAX_RUNS,
   runs: 20,
   media: 6,
   number: MAX_RUNS,
@@ -164,8 +167,9 @@ const USUAL_RUNS: Partial<Record<PanelKind, number>> = {
 };
 const USUAL = 50;
 
-export function runsOf({ kind, runs }: Panel): number {
-  return clamped(runs ?? USUAL_RUNS[kind] ?? USUAL, 1, MAX_RUNS);
+export function runsOf(panel: Panel): number {
+  const chosen = uses(panel, 'runs') ? panel.runs : undefined;
+  return clamped(chosen ?? USUAL_RUNS[panel.kind] ?? USUAL, 1, MAX_RUNS);
 }
 
 function clamped(value: number, low: number, high: number): number {
@@ -225,19 +229,24 @@ export interface PanelMistake {
 
 /**
  * Reads a panel of a report: lines such as `metric: loss`. A line that is indented continues the
- * line above, so that texts can have several.
+ * line above, so that texts can have several. `matyan publish` reads the settings that decide
+ * which runs a panel shows; `tests/vectors/panels.json` has cases for both.
  */
 export function parsePanel(kind: string, code: string): { panel: Panel; mistakes: PanelMistake[] } {
   const mistakes: PanelMistake[] = [];
   const fields = new Map<string, string>([['kind', kind]]);
-  let last = '';
+  /** The setting that an indented line continues; empty after a line with a mistake. */
+  let last = undefined as string | undefined;
   for (const [at, line] of code.split('\n').entries()) {
-    const wrong = (message: string): void => void mistakes.push({ line: at + 1, message });
+    const wrong = (message: string): void => {
+      mistakes.push({ line: at + 1, message });
+      last = '';
+    };
     const [, name = '', value = ''] = /^(\w[\w ]*?)\s*:\s*(.*?)\s*$/s.exec(line) ?? [];
     const known = FIELDS.find(own => own === name);
     if (line.trim() === '') continue;
-    if (/^\s/.test(line) && last !== '') {
-      fields.set(last, `${fields.get(last) ?? ''}\n${line.trim()}`.trim());
+    if (/^\s/.test(line) && last !== undefined) {
+      if (last !== '') fields.set(last, `${fields.get(last) ?? ''}\n${line.trim()}`.trim());
       continue;
     }
     if (name === '') wrong(`“${line.trim()}” is no setting. Write “name: value”.`);
@@ -246,8 +255,10 @@ export function parsePanel(kind: string, code: string): { panel: Panel; mistakes
       wrong(`A panel “${kind}” has no setting “${name}”. ${settingsText(kind)}`);
     else if (fields.has(known)) wrong(`“${name}” is set twice.`);
     else if (!isReadable(known, value)) wrong(valueText(known, value));
-    else fields.set(known, value);
-    last = known ?? '';
+    else {
+      fields.set(known, value);
+      last = known;
+    }
   }
   const panel = placed(decode(schema, new URLSearchParams([...fields]).toString()));
   return { panel, mistakes };

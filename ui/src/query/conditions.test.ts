@@ -99,4 +99,5 @@ test('two queries find the runs of both', () => {
   expect(bothQueries('run.a or run.b', 'run.c or run.d')).toBe(
     '(run.a or run.b) and (run.c or run.d)',
   );
+  expect(expressionOf(bothQueries('falcon', 'eagle (2)'))).toBe(expressionOf('falcon eagle (2)'));
 });

@@ -26,6 +26,8 @@ export function conditionsOf(query: string): string[] {
 
 export function joinConditions(conditions: readonly string[]): string {
   if (conditions.length < 2) return conditions.join('');
+  // With an `and` between them they would all be words, also the `and`.
+  if (conditions.every(isWords)) return conditions.map(wordsCondition).join(' ');
   return conditions.map(one => (isWords(one) ? wordsCondition(one) : closed(one))).join(' and ');
 }
 

@@ -3,6 +3,7 @@
 
 mod artifacts;
 mod bucket;
+mod columns;
 mod document;
 mod environment;
 mod folder;
@@ -13,6 +14,8 @@ mod media;
 mod metrics;
 mod pages;
 mod panels;
+mod queries;
+mod report;
 mod several;
 mod site;
 mod upload_list;

@@ -137,7 +137,7 @@ export function parseColumn(text: string): DataColumn | undefined {
     const segments = text.slice('param:'.length).match(/(?:\\.|[^.\\])+/gs) ?? [];
     return { kind: 'param', segments: segments.map(plain) };
   }
-  if (text in PROPS) return { kind: 'prop', name: text as PropName };
+  if (Object.hasOwn(PROPS, text)) return { kind: 'prop', name: text as PropName };
   const metric = /^(metric|min|max|first|curve):((?:\\.|[^{\\])*?)(?: (\{.*))?$/s.exec(text);
   if (!metric) return undefined;
   const [, value, name = '', context = ''] = metric;

@@ -1,30 +1,71 @@
 //! The panels of reports and dashboards, as far as a copy has to know which runs they show. The web UI
-//! reads and writes them (`ui/src/panels/panels.ts`).
+//! reads and writes them (`ui/src/panels/panels.ts`); `tests/vectors/panels.json` has cases for both.
 
-use matyan_proto::{
-    common::v1::{SeriesKey, SeriesType},
-    runs::v1::ParamPath,
-    search::v1::{MetricValue, Sort, SortField, sort::By},
-};
+use matyan_proto::{common::v1::SeriesType, search::v1::Sort};
 use matyan_value::{Map, Value};
-use percent_encoding::percent_decode_str;
-use serde_json::json;
 
-/// Kinds of panels that show runs, and the number of runs that each shows unless it says otherwise.
-const KINDS: [(&str, u32); 9] = [
-    ("chart", 50),
-    ("bar", 50),
-    ("scatter", 1_000),
-    ("parallel", 1_000),
-    ("importance", 1_000),
-    ("heat", 1),
-    ("number", 1_000),
-    ("runs", 20),
-    ("media", 6),
-];
+use super::{
+    columns::sort_of,
+    queries::both_queries,
+    report::{ReportCode, ReportText},
+};
+
+/// A kind of panels that show runs.
+#[derive(Debug)]
+struct PanelKind {
+    name: &'static str,
+    /// The number of runs that a panel shows unless it says otherwise.
+    runs: u32,
+    /// Whether a panel may say otherwise.
+    is_limited: bool,
+}
+
+impl PanelKind {
+    /// A kind whose panels state their number of runs.
+    const fn limited(name: &'static str, runs: u32) -> Self {
+        Self { name, runs, is_limited: true }
+    }
+
+    /// A kind whose panels show all runs.
+    const fn whole(name: &'static str) -> Self {
+        Self { name, runs: MAX_RUNS, is_limited: false }
+    }
+
+    /// `None` for any other word, and for texts.
+    fn named(name: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.name == name)
+    }
+
+    fn uses(&self, field: &str) -> bool {
+        match field {
+            "query" => true,
+            "runs" => self.is_limited,
+            "sort" => self.name == RUNS,
+            "media" => self.name == MEDIA,
+            _ => false,
+        }
+    }
+}
+
 const MAX_RUNS: u32 = 1_000;
+const RUNS: &str = "runs";
+const MEDIA: &str = "media";
+const TEXT: &str = "text";
+/// Panels of dashboards with an unknown kind are of this kind.
+const CHART: PanelKind = PanelKind::limited("chart", 50);
+static KINDS: [PanelKind; 9] = [
+    CHART,
+    PanelKind::limited("bar", 50),
+    PanelKind::whole("scatter"),
+    PanelKind::whole("parallel"),
+    PanelKind::whole("importance"),
+    PanelKind::limited("heat", 1),
+    PanelKind::limited("number", MAX_RUNS),
+    PanelKind::limited(RUNS, 20),
+    PanelKind::limited(MEDIA, 6),
+];
 /// Kinds of media, the usual one first, and the objects that each of them is.
-const MEDIA: [(&str, SeriesType); 7] = [
+const MEDIA_KINDS: [(&str, SeriesType); 7] = [
     ("images", SeriesType::Images),
     ("audio", SeriesType::Audios),
     ("texts", SeriesType::Texts),
@@ -33,23 +74,6 @@ const MEDIA: [(&str, SeriesType); 7] = [
     ("pages", SeriesType::Htmls),
     ("points", SeriesType::PointClouds),
 ];
-const FENCE: &str = "```";
-const PICTURE: &str = "](artifact:";
-
-/// Objects of the query language, which words are not.
-const OBJECTS: [&str; 10] = [
-    "run",
-    "metric",
-    "images",
-    "audios",
-    "texts",
-    "distributions",
-    "figures",
-    "htmls",
-    "point_clouds",
-    "True",
-];
-const KEYWORDS: [&str; 9] = ["and", "or", "not", "in", "if", "else", "lambda", "False", "None"];
 
 /// The runs that a panel shows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,27 +89,18 @@ pub(super) struct PanelSearch {
     pub(super) having: Option<SeriesType>,
 }
 
-/// A picture of a report: the artifact of a run.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Picture {
-    pub(super) run_id: String,
-    pub(super) path: String,
-}
-
-/// The fields of a panel that decide which runs it shows.
+/// The fields of a panel that decide which runs it shows; `None`: not set.
 #[derive(Debug, Default)]
 struct Fields {
-    kind: String,
-    query: String,
-    sort: String,
-    runs: String,
-    media: String,
+    query: Option<String>,
+    sort: Option<String>,
+    runs: Option<String>,
+    media: Option<String>,
 }
 
 impl Fields {
-    fn named(&mut self, name: &str) -> Option<&mut String> {
+    fn named(&mut self, name: &str) -> Option<&mut Option<String>> {
         match name {
-            "kind" => Some(&mut self.kind),
             "query" => Some(&mut self.query),
             "sort" => Some(&mut self.sort),
             "runs" => Some(&mut self.runs),
@@ -94,82 +109,88 @@ impl Fields {
         }
     }
 
-    /// `None` for a panel that shows no runs.
-    fn search(self) -> Option<PanelSearch> {
-        let kind = if self.kind.is_empty() { "chart" } else { &self.kind };
-        let usual = KINDS.iter().find(|(own, _)| *own == kind)?.1;
-        // Like the web UI, which takes no other texts for numbers.
-        let stated = self.runs.trim().parse::<f64>().ok().filter(|runs| runs.is_finite());
-        let limit = stated.map_or(usual, |runs| runs.round().clamp(1.0, MAX_RUNS.into()) as u32);
-        let sort = if kind == "runs" { sort_of(&self.sort) } else { Vec::new() };
-        Some(PanelSearch {
+    /// Reads the code of a panel in a report.
+    fn of_code(kind: &PanelKind, lines: &[String]) -> Self {
+        let mut fields = Self::default();
+        let mut last = None;
+        for line in lines.iter().filter(|line| !line.trim().is_empty()) {
+            if line.starts_with(char::is_whitespace) {
+                // It continues the line above, unless that has a mistake, or is about something else.
+                if let Some(value) = last.and_then(|name| fields.named(name)).and_then(Option::as_mut) {
+                    *value = format!("{value}\n{}", line.trim()).trim().to_owned();
+                }
+            } else {
+                last = fields.read_line(kind, line);
+            }
+        }
+        fields
+    }
+
+    /// Reads a line such as `query: run.active`. Returns the name of the field, unless the line has a mistake, which the web
+    /// UI tells the author.
+    fn read_line<'l>(&mut self, kind: &PanelKind, line: &'l str) -> Option<&'l str> {
+        let (name, value) = line.split_once(':')?;
+        let name = name.trim_end();
+        let value = value.trim();
+        let field = self.named(name).filter(|field| field.is_none())?;
+        if !kind.uses(name) || !is_readable(name, value) {
+            return None;
+        }
+        *field = Some(value.to_owned());
+        Some(name)
+    }
+
+    fn search(self, kind: &PanelKind) -> PanelSearch {
+        let stated = self.runs.as_deref().filter(|_| kind.is_limited).and_then(number_of);
+        let limit = stated.map_or(kind.runs, |runs| runs.round().clamp(1.0, MAX_RUNS.into()) as u32);
+        let sort = self.sort.as_deref().filter(|_| kind.uses("sort")).and_then(sort_of);
+        let has_objects = kind.name == MEDIA;
+        let media = self.media.as_deref().and_then(media_of).unwrap_or(SeriesType::Images);
+        PanelSearch {
+            query: self.query.unwrap_or_default(),
+            sort: sort.unwrap_or_default(),
             limit,
-            sort,
-            has_points: matches!(kind, "chart" | "heat"),
-            has_objects: kind == "media",
-            having: (kind == "media").then(|| type_of(&self.media)),
-            query: self.query,
-        })
+            has_points: matches!(kind.name, "chart" | "heat"),
+            has_objects,
+            having: has_objects.then_some(media),
+        }
     }
 }
 
-fn type_of(media: &str) -> SeriesType {
-    let known = MEDIA.iter().find(|(name, _)| *name == media);
-    known.map_or(SeriesType::Images, |(_, objects)| *objects)
+/// Whether a field has a value that the web UI can read.
+fn is_readable(name: &str, value: &str) -> bool {
+    value.is_empty()
+        || match name {
+            "sort" => sort_of(value).is_some(),
+            "runs" => number_of(value).is_some(),
+            "media" => media_of(value).is_some(),
+            _ => true,
+        }
+}
+
+fn media_of(media: &str) -> Option<SeriesType> {
+    MEDIA_KINDS.iter().find(|(name, _)| *name == media).map(|(_, objects)| *objects)
+}
+
+/// A finite number as JavaScript reads it.
+fn number_of(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let lower = text.to_ascii_lowercase();
+    let radix = [("0x", 16), ("0o", 8), ("0b", 2)].into_iter().find_map(|(prefix, radix)| {
+        let digits = lower.strip_prefix(prefix).filter(|digits| !digits.starts_with('+'))?;
+        Some(u64::from_str_radix(digits, radix).ok()? as f64)
+    });
+    let number = radix.or_else(|| text.parse().ok());
+    number.filter(|number| number.is_finite())
 }
 
 /// The panels in the text of a report.
-pub(super) fn of_report(code: &str) -> Vec<PanelSearch> {
-    let mut found = Vec::new();
-    let mut open: Option<(Fields, String)> = None;
-    for line in code.lines() {
-        match &mut open {
-            Some(_) if line.trim() == FENCE => {
-                found.extend(open.take().and_then(|(fields, _)| fields.search()));
-            }
-            Some((fields, last)) => read_line(fields, last, line),
-            None => open = opened_by(line).map(|kind| (Fields { kind, ..Fields::default() }, String::new())),
-        }
-    }
-    found.extend(open.and_then(|(fields, _)| fields.search()));
-    found
-}
-
-/// The language of code that begins with a line; empty: none.
-fn opened_by(line: &str) -> Option<String> {
-    let language = line.trim_start().strip_prefix(FENCE)?.split_whitespace().next().unwrap_or("text");
-    Some(language.to_owned())
-}
-
-/// A line such as `query: run.active`, or an indented line that continues the line above.
-fn read_line(fields: &mut Fields, last: &mut String, line: &str) {
-    if line.trim().is_empty() {
-        return;
-    }
-    if line.starts_with(char::is_whitespace) && !last.is_empty() {
-        if let Some(value) = fields.named(last) {
-            *value = format!("{value}\n{}", line.trim()).trim().to_owned();
-        }
-        return;
-    }
-    let (name, value) = line.split_once(':').unwrap_or((line, ""));
-    name.trim().clone_into(last);
-    if let Some(own) = fields.named(last).filter(|own| own.is_empty()) {
-        value.trim().clone_into(own);
-    }
-}
-
-/// The pictures in the text of a report.
-pub(super) fn pictures_of(code: &str) -> Vec<Picture> {
-    let places = code.split(PICTURE).skip(1).filter_map(|rest| rest.split_once(')'));
-    let pictures = places.filter_map(|(place, _)| {
-        let (run_id, path) = place.split_once('/')?;
-        Some(Picture {
-            run_id: run_id.to_owned(),
-            path: percent_decode_str(path).decode_utf8_lossy().into_owned(),
-        })
-    });
-    pictures.collect()
+pub(super) fn of_report(report: &ReportText) -> Vec<PanelSearch> {
+    let search = |code: &ReportCode| {
+        let kind = PanelKind::named(&code.language)?;
+        Some(Fields::of_code(kind, &code.lines).search(kind))
+    };
+    report.code.iter().filter_map(search).collect()
 }
 
 /// The panels in the state of a dashboard, each of which gets its query together with the filter of the dashboard.
@@ -180,260 +201,39 @@ pub(super) fn of_dashboard(state: &mut Map) -> Vec<PanelSearch> {
     };
     let Some(Value::List(panels)) = state.get_mut("panels") else { return Vec::new() };
     let mut found = Vec::new();
-    for panel in panels {
-        let Value::Map(panel) = panel else { continue };
-        let query = both_queries(&filter, text_of(panel, "query"));
+    for value in panels {
+        if !matches!(value, Value::Map(_)) {
+            // The web UI shows a chart with no settings.
+            *value = Value::Map(Map::new());
+        }
+        let Value::Map(panel) = value else { continue };
+        let query = both_queries(&filter, &text_of(panel, "query").unwrap_or_default());
         panel.insert("query".to_owned(), Value::Text(query.clone()));
-        let text = |name: &str| text_of(panel, name).to_owned();
+        let name = text_of(panel, "kind").unwrap_or_default();
+        if name == TEXT {
+            continue;
+        }
+        let kind = PanelKind::named(&name).unwrap_or(&CHART);
         let fields = Fields {
-            kind: text("kind"),
-            query,
-            sort: text("sort"),
-            runs: text("runs"),
-            media: text("media"),
+            query: Some(query),
+            sort: text_of(panel, "sort"),
+            runs: text_of(panel, "runs"),
+            media: text_of(panel, "media"),
         };
-        found.extend(fields.search());
+        found.push(fields.search(kind));
     }
     found
 }
 
-fn text_of<'m>(map: &'m Map, name: &str) -> &'m str {
-    match map.get(name) {
-        Some(Value::Text(text)) => text,
-        _ => "",
+/// A text or a number as a text.
+fn text_of(map: &Map, name: &str) -> Option<String> {
+    match map.get(name)? {
+        Value::Text(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        _ => None,
     }
-}
-
-/// A query for the runs that two queries find.
-fn both_queries(first: &str, second: &str) -> String {
-    match (first.trim(), second.trim()) {
-        ("", only) | (only, "") => only.to_owned(),
-        (first, second) => format!("({}) and ({})", expression_of(first), expression_of(second)),
-    }
-}
-
-/// A query as the server reads it. Words in place of an expression find runs in which a name, a description, a tag, an
-/// experiment or a hash has each of them.
-pub(super) fn expression_of(query: &str) -> String {
-    if !is_words(query) {
-        return query.to_owned();
-    }
-    let terms = query.split_whitespace().map(|word| {
-        let word = json!(word.to_lowercase());
-        format!(
-            "any({word} in text.lower() for text in [run.name or \"\", run.description or \"\", run.experiment or \"\", \
-             run.hash, *run.tags])"
-        )
-    });
-    terms.collect::<Vec<_>>().join(" and ")
-}
-
-/// Whether a query is plain words: it refers to nothing, and compares nothing.
-fn is_words(query: &str) -> bool {
-    let is_plain = |char: char| char.is_alphanumeric() || char.is_whitespace() || "_./:@-".contains(char);
-    let is_of_language = |word: &str| {
-        let object = word.split_once('.').map_or(word, |(object, _)| object);
-        KEYWORDS.contains(&word) || OBJECTS.contains(&object)
-    };
-    query.chars().all(is_plain) && !query.trim().is_empty() && !query.split_whitespace().any(is_of_language)
-}
-
-/// The order of columns such as `-created` or `metric:loss`, with commas between them.
-fn sort_of(columns: &str) -> Vec<Sort> {
-    let sort = parts(columns, ',').into_iter().filter_map(|column| {
-        let column = unescaped(column);
-        let column = column.trim();
-        let name = column.strip_prefix('-').unwrap_or(column);
-        let (by, value) = source_of(name)?;
-        Some(Sort { by: Some(by), metric_value: value.into(), descending: name.len() < column.len() })
-    });
-    sort.collect()
-}
-
-/// The content of a column, and for a metric, which of its values.
-fn source_of(column: &str) -> Option<(By, MetricValue)> {
-    let field = |field: SortField| Some((By::Field(field.into()), MetricValue::Unspecified));
-    match column {
-        "created" => return field(SortField::Created),
-        "duration" => return field(SortField::Duration),
-        "status" => return field(SortField::Outcome),
-        "name" => return field(SortField::Name),
-        "experiment" => return field(SortField::Experiment),
-        _ => {}
-    }
-    let (kind, rest) = column.split_once(':')?;
-    let value = match kind {
-        "param" => {
-            let segments = parts(rest, '.').into_iter().map(unescaped).collect();
-            return Some((By::Param(ParamPath { segments }), MetricValue::Unspecified));
-        }
-        "metric" | "curve" => MetricValue::Last,
-        "first" => MetricValue::First,
-        "min" => MetricValue::Min,
-        "max" => MetricValue::Max,
-        _ => return None,
-    };
-    // The context begins with the first brace that is not protected.
-    let (name, context) = match places(rest, '{').next() {
-        Some(at) => (rest[..at].strip_suffix(' ')?, &rest[at..]),
-        None => (rest, ""),
-    };
-    Some((By::Metric(SeriesKey { name: unescaped(name), context: context.to_owned() }), value))
-}
-
-/// The parts of a text between separators that no backslash protects, without parts that are blank.
-fn parts(text: &str, separator: char) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut start = 0;
-    for at in places(text, separator) {
-        parts.push(&text[start..at]);
-        start = at + separator.len_utf8();
-    }
-    parts.push(&text[start..]);
-    parts.retain(|part| !part.trim().is_empty());
-    parts
-}
-
-/// Where a text has a character that no backslash protects.
-fn places(text: &str, wanted: char) -> impl Iterator<Item = usize> {
-    let mut is_protected = false;
-    text.char_indices().filter_map(move |(at, char)| {
-        let is_found = char == wanted && !is_protected;
-        is_protected = char == '\\' && !is_protected;
-        is_found.then_some(at)
-    })
-}
-
-fn unescaped(text: &str) -> String {
-    let mut plain = String::new();
-    let mut chars = text.chars();
-    while let Some(char) = chars.next() {
-        plain.push(if char == '\\' { chars.next().unwrap_or('\\') } else { char });
-    }
-    plain
-}
-
-/// The values of a field of an address that has a list.
-pub(super) fn list_of(value: &str) -> Vec<String> {
-    parts(value, ',').into_iter().map(unescaped).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const REPORT: &str = "\
-# Losses
-
-```python
-query: of no panel
-```
-
-```chart
-title: Losses
-metric: loss
-query: run.active
-  and run.hparams.lr > 0
-runs: 12
-```
-![a](artifact:3fd1/a%20b/c.png)
-
-``` runs
-sort: -metric:loss {\"a\"\\,1}, name
-```
-
-```text
-query: no
-```
-
-```number
-metric: loss
-";
-
-    #[test]
-    fn the_panels_of_a_report_are_found() {
-        let found = of_report(REPORT);
-        let texts = found.iter().map(|it| (it.query.as_str(), it.limit, it.has_points, it.sort.len()));
-        assert_eq!(
-            texts.collect::<Vec<_>>(),
-            [("run.active\nand run.hparams.lr > 0", 12, true, 0), ("", 20, false, 2), ("", 1_000, false, 0)]
-        );
-        let expected = Picture { run_id: "3fd1".to_owned(), path: "a b/c.png".to_owned() };
-        assert_eq!(pictures_of(REPORT), [expected]);
-        assert!(of_report("").is_empty() && pictures_of("![a](b.png)").is_empty());
-    }
-
-    #[test]
-    fn panels_of_a_dashboard_get_its_filter() {
-        let text = |text: &str| Value::Text(text.to_owned());
-        let panel = |kind: &str, query: &str| {
-            Value::Map(Map::from([("kind".to_owned(), text(kind)), ("query".to_owned(), text(query))]))
-        };
-        let mut state = Map::from([
-            ("query".to_owned(), text("falcon")),
-            (
-                "panels".to_owned(),
-                Value::List(vec![panel("", ""), panel("text", ""), panel("media", "run.active")]),
-            ),
-        ]);
-        let found = of_dashboard(&mut state);
-        assert_eq!(found.iter().map(|it| it.having).collect::<Vec<_>>(), [None, Some(SeriesType::Images)]);
-        assert_eq!(found[0].query, "falcon");
-        assert!(found[1].query.starts_with("(any(\"falcon\" in text.lower()"), "{}", found[1].query);
-        assert!(found[1].query.ends_with(" and (run.active)"), "{}", found[1].query);
-        assert_eq!(state["query"], text(""));
-        let Value::List(panels) = &state["panels"] else { panic!("no panels") };
-        assert_eq!(text_of(panels[2].as_map().unwrap(), "query"), found[1].query);
-        assert!(of_dashboard(&mut Map::new()).is_empty());
-    }
-
-    #[test]
-    fn a_panel_of_media_names_its_objects() {
-        let having = |media: &str| of_report(&format!("```media\nmedia: {media}\n```"))[0].having;
-        assert_eq!(having("points"), Some(SeriesType::PointClouds));
-        assert_eq!(having("unknown"), Some(SeriesType::Images));
-    }
-
-    #[test]
-    fn a_panel_has_at_most_a_thousand_runs() {
-        for (runs, limit) in [("7", 7), ("0", 1), ("5000", 1_000), ("many", 50), ("nan", 50), ("inf", 50)] {
-            assert_eq!(of_report(&format!("```chart\nruns: {runs}\n```"))[0].limit, limit, "{runs}");
-        }
-    }
-
-    #[test]
-    fn words_and_expressions_are_distinguished() {
-        for words in ["falcon", "llama3-8b val/loss", "running wild"] {
-            assert!(is_words(words), "{words}");
-        }
-        for expression in
-            ["", " ", "run.active", "not x", "a < 1", "True", "\"a\" in run.tags", "metric.name"]
-        {
-            assert_eq!(expression_of(expression), expression);
-        }
-        assert_eq!(expression_of("A b").matches("any(").count(), 2);
-        assert!(expression_of("A").starts_with("any(\"a\" in"));
-    }
-
-    #[test]
-    fn columns_are_sort_keys() {
-        let metric = |name: &str, context: &str| {
-            By::Metric(SeriesKey { name: name.to_owned(), context: context.to_owned() })
-        };
-        assert_eq!(source_of("min:a\\{b"), Some((metric("a{b", ""), MetricValue::Min)));
-        let context = "{\"subset\":\"val\"}";
-        let column = format!("metric:val loss {context}");
-        assert_eq!(source_of(&column), Some((metric("val loss", context), MetricValue::Last)));
-        let path = ParamPath { segments: vec!["a.b".to_owned(), "c".to_owned()] };
-        assert_eq!(source_of("param:a\\.b.c"), Some((By::Param(path), MetricValue::Unspecified)));
-        assert_eq!(source_of("tags"), None);
-        let sort = sort_of("-created, name,");
-        assert_eq!(sort.iter().map(|one| one.descending).collect::<Vec<_>>(), [true, false]);
-    }
-
-    #[test]
-    fn paths_and_lists_are_decoded() {
-        assert_eq!(pictures_of("](artifact:3fd1/a+b)")[0].path, "a+b");
-        assert_eq!(list_of("a,b\\,c"), ["a", "b,c"]);
-    }
-}
+mod tests;

@@ -28,7 +28,9 @@ use super::{
     client,
     document::{Document, View},
     file_error, notice,
-    panels::{self, PanelSearch, expression_of},
+    panels::{self, PanelSearch},
+    queries::expression_of,
+    report::ReportText,
     run_ids,
     site::Page,
     write_run,
@@ -134,11 +136,12 @@ impl SeveralCopy<'_> {
         match document {
             Document::Report(report) => {
                 let mut pictures: BTreeMap<String, HashSet<String>> = BTreeMap::new();
-                for picture in panels::pictures_of(&report.code) {
+                let text = ReportText::parse(&report.code);
+                for picture in text.pictures() {
                     pictures.entry(picture.run_id).or_default().insert(picture.path);
                 }
                 let pages = vec![document_page("report", &report.id)];
-                let searches = panels::of_report(&report.code);
+                let searches = panels::of_report(&text);
                 let published = PublishedPages { report: Some(report), ..PublishedPages::default() };
                 Ok(Plan { searches, pictures, named: Vec::new(), published, pages })
             }

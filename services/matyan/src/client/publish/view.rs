@@ -1,6 +1,6 @@
 //! The pages of a named view, and the runs that it names.
 
-use super::{document::View, panels::list_of};
+use super::{columns::list_of, document::View};
 
 /// The pages of a view, in the order in which the web UI looks for the first of them, and their folders at the root of a
 /// copy. The folders of runs are in the folder of the table of runs.
