@@ -267,7 +267,8 @@ impl ClientRun {
 
     /// Copies an artifact. In an archive without blobs, it is only listed.
     pub fn artifact(&mut self, path: &str, file: &Path) -> Result<()> {
-        let fields = Fields::default().text("s3_key", &self.blob_key(path)).text("content_type", UNKNOWN_TYPE);
+        let fields =
+            Fields::default().text("s3_key", &self.blob_key(path)).text("content_type", UNKNOWN_TYPE);
         self.artifacts.insert(path.to_owned(), fields.value());
         match &mut self.blobs {
             Some(blobs) => blobs.add(path, &mut File::open(file).map_err(file_error(file))?),

@@ -165,7 +165,10 @@ mod tests {
         let by_extension = BY_EXTENSION.iter().map(|(_, named)| named);
         let by_start = BY_START.iter().map(|(_, named)| named);
         for named in by_extension.chain(by_start) {
-            assert!(named.is_ascii() && named.contains('/') && !named.contains(char::is_whitespace), "{named}");
+            assert!(
+                named.is_ascii() && named.contains('/') && !named.contains(char::is_whitespace),
+                "{named}"
+            );
         }
     }
 }

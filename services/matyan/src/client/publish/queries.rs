@@ -5,17 +5,8 @@
 use serde_json::json;
 
 /// Objects of the query language, which words do not refer to.
-const OBJECTS: [&str; 9] = [
-    "run",
-    "metric",
-    "images",
-    "audios",
-    "texts",
-    "distributions",
-    "figures",
-    "htmls",
-    "point_clouds",
-];
+const OBJECTS: [&str; 9] =
+    ["run", "metric", "images", "audios", "texts", "distributions", "figures", "htmls", "point_clouds"];
 /// Queries that are expressions although they have no operator.
 const VALUES: [&str; 4] = ["run", "True", "False", "None"];
 /// Operators that bind less than `and`.
