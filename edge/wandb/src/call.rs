@@ -18,6 +18,10 @@ pub(crate) const ENTITY: &str = "matyan";
 /// The project of clients that do not name a project, as in W&B.
 pub(crate) const UNCATEGORIZED: &str = "uncategorized";
 
+/// Calls of services that a field of a request makes at the same time, where it needs many. More would take the turns of
+/// other requests.
+pub(crate) const CALLS_AT_A_TIME: usize = 16;
+
 /// The values that all handlers of a request need.
 #[derive(Clone, Debug)]
 pub(crate) struct CallContext {

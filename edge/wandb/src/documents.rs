@@ -1,5 +1,6 @@
 //! Named documents as JSON objects: the artifacts of W&B, and their collections.
 
+use futures::future::try_join_all;
 use matyan_channels::documents::{Effect, StoredDocument};
 use matyan_channels::{Channels, documents, is_missing};
 use matyan_proto::documents::v1::{DeleteRequest, ListRequest};
@@ -22,6 +23,16 @@ pub(crate) fn text<'a>(members: &'a Members, name: &str) -> &'a str {
 /// Reads a document; `None` if there is none.
 pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<Option<Members>> {
     Ok(documents::read(channels, kind, name).await?.map(|stored| stored.content))
+}
+
+/// Reads a few documents at the same time, in the order of their names; `None` for each that does not exist. The caller
+/// asks for `CALLS_AT_A_TIME` at most.
+pub(crate) async fn read_together(
+    channels: &Channels,
+    kind: &str,
+    names: &[&str],
+) -> Result<Vec<Option<Members>>> {
+    try_join_all(names.iter().map(|name| read(channels, kind, name))).await
 }
 
 /// Reads the documents whose names start with a text, in the order of their names. Damaged documents are left out: they

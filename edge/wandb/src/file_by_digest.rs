@@ -3,7 +3,7 @@
 use matyan_channels::Channels;
 
 use crate::artifact_view::{collection_name, versions};
-use crate::call::CallContext;
+use crate::call::{CALLS_AT_A_TIME, CallContext};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
 use crate::manifest::{self, Owner};
@@ -53,10 +53,13 @@ async fn owner_in(channels: &Channels, collection: &CollectionName, owner: &str)
     let Ok(name) = collection_name(&collection.project, &collection.name) else { return Ok(None) };
     let collection = documents::read(channels, COLLECTIONS, &name).await?.unwrap_or_default();
     let ids = versions(&collection).rev().filter_map(|version| version["id"].as_str());
-    for id in ids.take(MAX_SEARCHED) {
-        let version = documents::read(channels, ARTIFACTS, id).await?.unwrap_or_default();
-        if let Some(found) = manifest::other_owner(&version, owner) {
-            return Ok(Some(found));
+    let ids: Vec<&str> = ids.take(MAX_SEARCHED).collect();
+    for ids in ids.chunks(CALLS_AT_A_TIME) {
+        let versions = documents::read_together(channels, ARTIFACTS, ids).await?;
+        // The newest of them that knows the owner.
+        let found = versions.iter().flatten().find_map(|version| manifest::other_owner(version, owner));
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use matyan_channels::{is_missing, store_file};
 use matyan_proto::artifacts::v1::GetRequest;
 use matyan_proto::artifacts::v1::get_response::Message;
@@ -14,7 +15,7 @@ use matyan_wire::content_types;
 use serde_json::{Map, Value, json};
 
 use crate::batch::{RunBatch, publish_and_wait};
-use crate::call::CallContext;
+use crate::call::{CALLS_AT_A_TIME, CallContext};
 use crate::documents::{self, ARTIFACTS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, MANIFEST, size, version_path};
@@ -103,11 +104,20 @@ pub(crate) fn other_owner(version: &Members, id: &str) -> Option<Owner> {
     Some(Owner::new(id, other_owners(version).get(id)?.as_object()?))
 }
 
+/// The size of the manifest of a version; `None` if it is not there.
+async fn manifest_size(context: &CallContext, version: &Owner) -> Result<Option<u64>> {
+    size(context, &version.run_id, &version.path(MANIFEST)?).await
+}
+
 /// Whether the other owners of the files of a version still have their files, which are deleted with their runs.
 pub(crate) async fn has_files_of_others(context: &CallContext, version: &Members) -> Result<bool> {
+    let mut owners = Vec::new();
     for (id, members) in other_owners(version).as_object().into_iter().flatten() {
-        let owner = Owner::new(id, members.as_object().ok_or_else(|| WandbError::broken(OWNERS))?);
-        if size(context, &owner.run_id, &owner.path(MANIFEST)?).await?.is_none() {
+        owners.push(Owner::new(id, members.as_object().ok_or_else(|| WandbError::broken(OWNERS))?));
+    }
+    for owners in owners.chunks(CALLS_AT_A_TIME) {
+        let sizes = try_join_all(owners.iter().map(|owner| manifest_size(context, owner))).await?;
+        if sizes.contains(&None) {
             return Ok(false);
         }
     }
@@ -150,7 +160,7 @@ pub(crate) async fn files(
     selection: &FileSelection<'_>,
 ) -> Result<(Vec<VersionFile>, usize)> {
     // A manifest may be kept longer than its run.
-    let manifest = match size(context, &version.run_id, &version.path(MANIFEST)?).await? {
+    let manifest = match manifest_size(context, &version).await? {
         Some(_) => read(context, &version).await?.unwrap_or_default(),
         None => Arc::default(),
     };
@@ -180,7 +190,8 @@ fn is_incremental(version: &Members) -> bool {
 
 /// A version whose files are uploaded, with everything that its commit stores about them.
 pub(crate) struct CompleteVersion {
-    pub(crate) manifest: Manifest,
+    /// The number of files of other versions, and their size as the client has sent it.
+    pub(crate) totals_of_others: (u64, u64),
     manifest_digest: String,
     /// The owners of files besides this version.
     other_owners: Map<String, Value>,
@@ -193,6 +204,29 @@ impl CompleteVersion {
         if !self.other_owners.is_empty() {
             version.insert(OWNERS.to_owned(), self.other_owners.clone().into());
         }
+    }
+}
+
+/// The parts of a manifest that a commit stores.
+struct ManifestSummary {
+    digest: String,
+    totals_of_others: (u64, u64),
+    /// The owners of files besides the version itself.
+    owners: BTreeSet<String>,
+}
+
+impl ManifestSummary {
+    /// Reads the manifest of a version, and checks the names of its files.
+    fn new(text: &[u8], version: &str) -> Result<Self> {
+        let manifest = Manifest::parse(text)?;
+        for (name, _) in manifest.files() {
+            file_path(name)?;
+        }
+        Ok(Self {
+            digest: text_digest(text),
+            totals_of_others: manifest.totals_of_others(version),
+            owners: manifest.owners_besides(version).into_iter().map(str::to_owned).collect(),
+        })
     }
 }
 
@@ -225,13 +259,11 @@ pub(crate) async fn complete(context: &CallContext, version: &Members) -> Result
         publish_and_wait(&context.channels, &own.run_id, batch).await?.check_visible()?;
     }
     let bytes = manifest_text.len();
-    let parse = move || Ok::<_, WandbError>((Manifest::parse(&manifest_text)?, text_digest(&manifest_text)));
-    let (manifest, manifest_digest) = context.large_work.run(bytes, parse).await?;
-    let other_owners = found_owners(context, &manifest, &own.id, base.as_ref()).await?;
-    for (name, _) in manifest.files() {
-        file_path(name)?;
-    }
-    Ok(CompleteVersion { manifest, manifest_digest, other_owners })
+    let summarize = move || ManifestSummary::new(&manifest_text, &own.id);
+    let ManifestSummary { digest, totals_of_others, owners } =
+        context.large_work.run(bytes, summarize).await?;
+    let other_owners = found_owners(context, &owners, base.as_ref()).await?;
+    Ok(CompleteVersion { totals_of_others, manifest_digest: digest, other_owners })
 }
 
 /// The base of a version; `None` if it has no base, or if the base was deleted.
@@ -243,33 +275,34 @@ async fn base_of(context: &CallContext, version: &Members) -> Result<Option<Memb
 }
 
 /// Adds the wanted owners that a version knows.
-fn inherit_owners(inherited: &mut Map<String, Value>, version: &Members, wanted: &BTreeSet<&str>) {
+fn inherit_owners(inherited: &mut Map<String, Value>, version: &Members, wanted: &BTreeSet<String>) {
     let known = other_owners(version).as_object().into_iter().flatten();
     let known = known.filter(|(id, _)| wanted.contains(id.as_str()));
     inherited.extend(known.map(|(id, owner)| (id.clone(), owner.clone())));
 }
 
-/// The entries of all other owners of files. A deleted owner is still known to the versions that have its files; the base
+/// The entries of all wanted owners of files. A deleted owner is still known to the versions that have its files; the base
 /// of this version may be one of them.
 async fn found_owners(
     context: &CallContext,
-    manifest: &Manifest,
-    version: &str,
+    wanted: &BTreeSet<String>,
     base: Option<&Members>,
 ) -> Result<Map<String, Value>> {
-    let wanted = manifest.owners_besides(version);
     let mut found = Map::new();
     let mut inherited = Map::new();
     if let Some(base) = base {
-        inherit_owners(&mut inherited, base, &wanted);
+        inherit_owners(&mut inherited, base, wanted);
     }
-    for id in &wanted {
-        if let Some(owner) = documents::read(&context.channels, ARTIFACTS, id).await? {
+    let ids: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    for ids in ids.chunks(CALLS_AT_A_TIME) {
+        let owners = documents::read_together(&context.channels, ARTIFACTS, ids).await?;
+        for (id, owner) in ids.iter().zip(owners) {
+            let Some(owner) = owner else { continue };
             found.insert((*id).to_owned(), Owner::of_version(&owner).entry());
-            inherit_owners(&mut inherited, &owner, &wanted);
+            inherit_owners(&mut inherited, &owner, wanted);
         }
     }
-    for id in wanted {
+    for id in ids {
         if found.contains_key(id) {
             continue;
         }
@@ -315,7 +348,7 @@ async fn committed_text(context: &CallContext, version: &Owner) -> Result<Option
 pub(crate) async fn read(context: &CallContext, version: &Owner) -> Result<Option<Arc<SharedManifest>>> {
     let parsed = || read_parsed(context, version);
     match &version.manifest_digest {
-        Some(digest) => context.manifests.get_or_read(digest, parsed).await,
+        Some(digest) => context.manifests.get_or_read(digest, &context.budget, parsed).await,
         // Another text may replace it.
         None => Ok(parsed().await?.map(|manifest| Arc::new(manifest.into()))),
     }
@@ -363,8 +396,23 @@ mod tests {
     fn a_version_inherits_the_owners_that_it_wants() {
         let base = json!({"owners": {"v0": {"run": "first"}, "v1": {"run": "second"}}});
         let mut inherited = Map::new();
-        inherit_owners(&mut inherited, base.as_object().unwrap(), &BTreeSet::from(["v0", "v7"]));
+        let wanted = ["v0", "v7"].map(str::to_owned);
+        inherit_owners(&mut inherited, base.as_object().unwrap(), &BTreeSet::from(wanted));
         assert_eq!(Value::from(inherited), json!({"v0": {"run": "first"}}));
+    }
+
+    #[test]
+    fn a_commit_stores_a_summary_of_the_manifest() {
+        let text = r#"{"contents": {
+            "a": {"size": 2, "birthArtifactID": "v0"}, "b": {"size": 3, "birthArtifactID": "v0"},
+            "c": {"size": 5, "birthArtifactID": "v1"}, "d": {"size": 7},
+            "e": {"size": 11, "birthArtifactID": "v9", "ref": "s3://bucket/x"}
+        }}"#;
+        let summary = ManifestSummary::new(text.as_bytes(), "v1").unwrap();
+        assert_eq!(summary.totals_of_others, (2, 5));
+        assert_eq!(summary.owners, BTreeSet::from(["v0".to_owned()]));
+        assert_eq!(summary.digest, text_digest(text.as_bytes()));
+        assert!(ManifestSummary::new(br#"{"contents": {"../a": {}}}"#, "v1").is_err());
     }
 
     #[test]

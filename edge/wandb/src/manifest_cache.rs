@@ -4,15 +4,16 @@
 //! A manifest is found by the digest of its text. The digest is in the document of the version, which a caller reads with
 //! the rights of its own request first: nobody gets a manifest of another project by an id.
 
+use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use lru::LruCache;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
-use crate::budget::{AnswerMemory, MemoryShare};
-use crate::error::Result;
+use crate::budget::{AnswerMemory, Budget, MemoryShare};
+use crate::error::{Result, WandbError};
 use crate::manifest_content::Manifest;
 
 /// Memory of all manifests of a port that are kept: a few of 100,000 files, or many small ones.
@@ -21,16 +22,15 @@ const MAX_BYTES: usize = 128 << 20;
 /// Maximum number of manifests that are kept.
 const MAX_MANIFESTS: usize = 256;
 
-/// Maximum number of manifests that are read at a time. Further requests for files of the same version wait, and then find
-/// the manifest that the first requests have read.
+/// Maximum number of manifests that are read at a time.
 const MAX_READS: usize = 4;
 
 /// A manifest that requests share.
 #[derive(Debug, Default)]
 pub(crate) struct SharedManifest {
     manifest: Manifest,
-    /// Returns the memory when neither the cache nor a request has the manifest. `None` if it is not kept: then the budget
-    /// of its request pays for it.
+    /// Returns the memory when neither the cache nor a request has the manifest. `None` if it is not kept: then the budgets
+    /// of its requests pay for it.
     share: Option<MemoryShare>,
 }
 
@@ -63,19 +63,28 @@ struct CacheState {
     memory: AnswerMemory,
     /// By their digests.
     kept: Mutex<LruCache<String, Arc<SharedManifest>>>,
+    /// The manifests that are being read, by their digests. Each belongs to the requests that wait for it.
+    reads: Mutex<HashMap<String, Weak<Read>>>,
     turns: Semaphore,
 }
+
+/// A manifest that one of the requests that want it reads for all of them. If that request fails or is cancelled, the
+/// next request reads the manifest itself.
+type Read = OnceCell<Arc<SharedManifest>>;
 
 impl ManifestCache {
     pub(crate) fn new(memory: AnswerMemory) -> Self {
         let kept = Mutex::new(LruCache::unbounded());
-        Self(Arc::new(CacheState { memory, kept, turns: Semaphore::new(MAX_READS) }))
+        let reads = Mutex::default();
+        Self(Arc::new(CacheState { memory, kept, reads, turns: Semaphore::new(MAX_READS) }))
     }
 
-    /// The manifest whose text has this digest, read by `read` unless it is kept. `None` if `read` finds none.
+    /// The manifest whose text has this digest, read by `read` unless it is kept or another request reads it. `None` if
+    /// `read` finds none. `read` charges the budget for its own manifest.
     pub(crate) async fn get_or_read<F>(
         &self,
         digest: &str,
+        budget: &Budget,
         read: impl FnOnce() -> F,
     ) -> Result<Option<Arc<SharedManifest>>>
     where
@@ -84,12 +93,41 @@ impl ManifestCache {
         if let Some(known) = self.get(digest) {
             return Ok(Some(known));
         }
-        let _turn = self.0.turns.acquire().await.expect("the semaphore is never closed");
-        // Another request may have read it in the meantime.
-        if let Some(known) = self.get(digest) {
-            return Ok(Some(known));
+        let shared = self.read_of(digest);
+        let mut has_read = false;
+        let read = async {
+            let _turn = self.0.turns.acquire().await.expect("the semaphore is never closed");
+            // Another request may have read it in the meantime.
+            if let Some(known) = self.get(digest) {
+                return Ok(known);
+            }
+            has_read = true;
+            let manifest = read().await.map_err(Some)?.ok_or(None::<WandbError>)?;
+            Ok::<_, Option<WandbError>>(self.keep(digest, manifest))
+        };
+        let manifest = match shared.get_or_try_init(|| read).await {
+            Ok(manifest) => Arc::clone(manifest),
+            Err(None) => return Ok(None),
+            Err(Some(error)) => return Err(error),
+        };
+        if !has_read && manifest.share.is_none() {
+            // The budget of the request that has read it may end first.
+            budget.charge_manifest(manifest.memory())?;
         }
-        Ok(read().await?.map(|manifest| self.keep(digest, manifest)))
+        Ok(Some(manifest))
+    }
+
+    /// The read of a manifest, which all requests that want the manifest at the moment share.
+    fn read_of(&self, digest: &str) -> Arc<Read> {
+        let mut reads = self.0.reads.lock();
+        if let Some(read) = reads.get(digest).and_then(Weak::upgrade) {
+            return read;
+        }
+        // There are no more reads than requests.
+        reads.retain(|_, read| read.strong_count() > 0);
+        let read = Arc::new(Read::new());
+        reads.insert(digest.to_owned(), Arc::downgrade(&read));
+        read
     }
 
     fn get(&self, digest: &str) -> Option<Arc<SharedManifest>> {
@@ -103,24 +141,35 @@ impl ManifestCache {
         let is_kept = share.is_some();
         let manifest = Arc::new(SharedManifest { manifest, share });
         if is_kept {
-            let mut kept = self.0.kept.lock();
-            kept.put(digest.to_owned(), Arc::clone(&manifest));
-            let mut total: usize = kept.iter().map(|(_, manifest)| manifest.kept_bytes()).sum();
-            while total > MAX_BYTES || kept.len() > MAX_MANIFESTS {
-                let Some((_, oldest)) = kept.pop_lru() else { break };
-                total -= oldest.kept_bytes();
-            }
+            // Large manifests are dropped after the lock is released.
+            let _replaced = self.put(digest, &manifest);
         }
         manifest
+    }
+
+    /// Keeps a manifest, and returns those that it replaces.
+    fn put(&self, digest: &str, manifest: &Arc<SharedManifest>) -> Vec<Arc<SharedManifest>> {
+        let mut kept = self.0.kept.lock();
+        let mut replaced = Vec::from_iter(kept.put(digest.to_owned(), Arc::clone(manifest)));
+        let mut total: usize = kept.iter().map(|(_, manifest)| manifest.kept_bytes()).sum();
+        while total > MAX_BYTES || kept.len() > MAX_MANIFESTS {
+            let Some((_, oldest)) = kept.pop_lru() else { break };
+            total -= oldest.kept_bytes();
+            replaced.push(oldest);
+        }
+        replaced
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use futures::executor::block_on;
+    use futures::future::join_all;
 
     use super::*;
-    use crate::error::WandbError;
+    use crate::budget::Resource;
 
     fn manifest(files: usize) -> Manifest {
         let entries: Vec<String> =
@@ -129,7 +178,8 @@ mod tests {
     }
 
     fn count(cache: &ManifestCache, digest: &str, read: Result<Option<Manifest>>) -> Result<Option<usize>> {
-        let found = block_on(cache.get_or_read(digest, move || async move { read }))?;
+        let budget = Budget::new(AnswerMemory::default());
+        let found = block_on(cache.get_or_read(digest, &budget, move || async move { read }))?;
         Ok(found.map(|manifest| manifest.files().count()))
     }
 
@@ -147,6 +197,65 @@ mod tests {
         assert_eq!(memory.taken(), u64::try_from(expected).unwrap());
         drop(cache);
         assert_eq!(memory.taken(), 0);
+    }
+
+    /// Asks for the same manifest 50 times at once, and returns the numbers of the requests that have found it and of the
+    /// reads. The first reads fail.
+    async fn concurrent_reads(cache: &ManifestCache, failing: usize) -> (usize, usize) {
+        let reads = AtomicUsize::new(0);
+        let read = || async {
+            let number = reads.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            if number < failing { Err(WandbError::invalid("failed")) } else { Ok(Some(manifest(2))) }
+        };
+        let budget = Budget::new(AnswerMemory::default());
+        let found = join_all((0..50).map(|_| cache.get_or_read("a", &budget, read))).await;
+        (found.iter().flatten().flatten().count(), reads.into_inner())
+    }
+
+    #[tokio::test]
+    async fn requests_at_the_same_time_share_one_read() {
+        let cache = ManifestCache::new(AnswerMemory::default());
+        assert_eq!(concurrent_reads(&cache, 0).await, (50, 1));
+        assert_eq!(concurrent_reads(&cache, 0).await, (50, 0), "it is kept");
+        let cache = ManifestCache::new(AnswerMemory::default());
+        assert_eq!(concurrent_reads(&cache, 2).await, (48, 3), "a failure is the failure of one request");
+    }
+
+    #[tokio::test]
+    async fn a_manifest_without_room_is_shared_and_paid_for_by_each_request() {
+        let memory = AnswerMemory::default();
+        let cache = ManifestCache::new(memory.clone());
+        let others = memory.take(usize::try_from(crate::budget::PORT_BYTES).unwrap()).unwrap();
+        assert_eq!(concurrent_reads(&cache, 0).await, (50, 1));
+        assert_eq!(concurrent_reads(&cache, 0).await, (50, 1), "it is not kept");
+        let budget = Budget::new(AnswerMemory::default());
+        let read = || async {
+            tokio::task::yield_now().await;
+            Ok(Some(manifest(2)))
+        };
+        let (reader, waiting) =
+            futures::join!(cache.get_or_read("a", &budget, read), cache.get_or_read("a", &budget, read));
+        assert!(Arc::ptr_eq(&reader.unwrap().unwrap(), &waiting.unwrap().unwrap()));
+        let charged = Budget::new(AnswerMemory::default()).left(Resource::HeldBytes)
+            - budget.left(Resource::HeldBytes);
+        assert_eq!(charged, u64::try_from(manifest(2).memory()).unwrap(), "the reader has charged for itself");
+        drop(others);
+        assert_eq!(memory.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_read_is_taken_over() {
+        let cache = ManifestCache::new(AnswerMemory::default());
+        let budget = Budget::new(AnswerMemory::default());
+        let mut cancelled = Box::pin(cache.get_or_read("a", &budget, || std::future::pending()));
+        assert!(futures::poll!(cancelled.as_mut()).is_pending());
+        let mut waiting = Box::pin(cache.get_or_read("a", &budget, || async { Ok(Some(manifest(2))) }));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(cancelled);
+        assert_eq!(waiting.await.unwrap().unwrap().files().count(), 2);
+        cache.read_of("b");
+        assert_eq!(cache.0.reads.lock().len(), 1, "an ended read is forgotten");
     }
 
     #[test]

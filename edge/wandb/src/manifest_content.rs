@@ -30,9 +30,21 @@ const ENTRY_BYTES: usize = 256;
 const MEMBER_BYTES: usize = 64;
 
 /// A manifest as far as this server reads it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub(crate) struct Manifest {
+    /// Sorted by name.
+    contents: Vec<(String, Entry)>,
+    /// Indexes in `contents` of the uploaded files, sorted by digest, owner and name: a client that downloads a version asks
+    /// for each of its files by digest.
+    by_digest: Vec<u32>,
+    /// The approximate memory of the entries.
+    memory: usize,
+}
+
+/// The text of a manifest.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ManifestText {
     contents: BTreeMap<String, Entry>,
 }
 
@@ -61,23 +73,43 @@ impl Entry {
     }
 }
 
+/// The digest of a file, and the owner that its entry names.
+type DigestKey<'m> = (&'m str, Option<&'m str>);
+
+fn digest_key(contents: &[(String, Entry)], index: u32) -> DigestKey<'_> {
+    let (_, entry) = &contents[index as usize];
+    (entry.digest.as_str(), entry.named_owner())
+}
+
+/// The approximate memory of an entry.
+fn entry_memory(name: &str, entry: &Entry) -> usize {
+    let optional = [&entry.reference, &entry.owner].into_iter().flatten();
+    ENTRY_BYTES + name.len() + entry.digest.len() + optional.map(String::len).sum::<usize>()
+}
+
 impl Manifest {
     pub(crate) fn parse(text: &[u8]) -> Result<Self> {
-        parsed(text)
+        let ManifestText { contents } = parsed(text)?;
+        let contents: Vec<(String, Entry)> = contents.into_iter().collect();
+        let memory = contents.iter().map(|(name, entry)| entry_memory(name, entry)).sum();
+        let mut by_digest: Vec<u32> = (0..)
+            .zip(&contents)
+            .filter(|(_, (_, entry))| entry.reference.is_none())
+            .map(|(index, _)| index)
+            .collect();
+        by_digest.sort_unstable_by_key(|index| (digest_key(&contents, *index), *index));
+        Ok(Self { contents, by_digest, memory })
     }
 
     /// The uploaded files by their names.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&String, &Entry)> {
-        self.contents.iter().filter(|(_, entry)| entry.reference.is_none())
+        let files = self.contents.iter().filter(|(_, entry)| entry.reference.is_none());
+        files.map(|file| (&file.0, &file.1))
     }
 
     /// The approximate memory of the parsed manifest.
     pub(crate) fn memory(&self) -> usize {
-        let texts = |entry: &Entry| {
-            let optional = [&entry.reference, &entry.owner].into_iter().flatten();
-            entry.digest.len() + optional.map(String::len).sum::<usize>()
-        };
-        self.contents.iter().map(|(name, entry)| ENTRY_BYTES + name.len() + texts(entry)).sum()
+        self.memory
     }
 
     /// The number of files of other versions than this one, and their size as the client has sent it.
@@ -93,11 +125,21 @@ impl Manifest {
         self.files().map(|(_, entry)| entry.owner(version)).filter(|owner| *owner != version).collect()
     }
 
-    /// The name of a file that this version owns, by its digest in hexadecimal digits.
+    /// The name of a file that this version owns, by its digest in hexadecimal digits. If several files have the same
+    /// content, it is the first of their names.
     pub(crate) fn name_by_digest(&self, version: &str, digest: &str) -> Option<&str> {
         let digest = STANDARD.encode(hex::decode(digest).ok()?);
-        let is_wanted = |entry: &Entry| entry.digest == digest && entry.owner(version) == version;
-        self.files().find(|(_, entry)| is_wanted(entry)).map(|(name, _)| name.as_str())
+        // An entry of the version itself may name no owner.
+        let of_version = [None, Some(version)].into_iter();
+        let first = of_version.filter_map(|owner| self.first_index((digest.as_str(), owner))).min()?;
+        Some(self.contents[first as usize].0.as_str())
+    }
+
+    /// The index of the first file with this digest and this owner.
+    fn first_index(&self, wanted: DigestKey<'_>) -> Option<u32> {
+        let at = self.by_digest.partition_point(|index| digest_key(&self.contents, *index) < wanted);
+        let first = *self.by_digest.get(at)?;
+        (digest_key(&self.contents, first) == wanted).then_some(first)
     }
 }
 
@@ -238,6 +280,46 @@ mod tests {
         assert_eq!(manifest.name_by_digest("v0", "0708"), Some("own"));
         for other in ["0304", "", "x", "010"] {
             assert_eq!(manifest.name_by_digest("v1", other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_equal_files_is_found_whether_its_entry_names_the_owner_or_not() {
+        let text = r#"{"contents": {
+            "c": {"digest": "AQI="},
+            "b": {"digest": "AQI=", "birthArtifactID": "v1"},
+            "a": {"digest": "AQI=", "birthArtifactID": "v0"},
+            "d": {"digest": "AwQ=", "birthArtifactID": ""},
+            "e": {"digest": "AwQ=", "birthArtifactID": "v1"},
+            "f": {"digest": "BQY=", "ref": "s3://bucket/x"}
+        }}"#;
+        let manifest = Manifest::parse(text.as_bytes()).unwrap();
+        for (version, digest, expected) in [
+            ("v1", "0102", Some("b")),
+            ("v0", "0102", Some("a")),
+            ("v2", "0102", Some("c")),
+            ("v1", "0304", Some("d")),
+            ("v1", "0506", None),
+        ] {
+            assert_eq!(manifest.name_by_digest(version, digest), expected, "{version} {digest}");
+        }
+        assert!(Manifest::default().name_by_digest("v1", "0102").is_none());
+    }
+
+    #[test]
+    fn all_files_of_a_large_version_are_found_by_their_digests() {
+        // Equal files of other versions come before the wanted ones: they must not be read one by one.
+        let entry = |file: usize| {
+            let own = format!(r#""own{file}": {{"digest": "{}"}}"#, STANDARD.encode(file.to_be_bytes()));
+            format!(r#"{own}, "a{file}": {{"digest": "AQI=", "birthArtifactID": "v{file}"}}"#)
+        };
+        let entries: Vec<String> = (0..20_000).map(entry).collect();
+        let manifest =
+            Manifest::parse(format!(r#"{{"contents": {{{}}}}}"#, entries.join(",")).as_bytes()).unwrap();
+        for file in 0..20_000_usize {
+            let found = manifest.name_by_digest("v", &hex::encode(file.to_be_bytes()));
+            assert_eq!(found, Some(format!("own{file}").as_str()));
+            assert_eq!(manifest.name_by_digest("v", "0102"), None);
         }
     }
 
