@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
-use crate::artifact_view::{COMMITTED, aliases_of, collection_name, stored_input, versions};
+use crate::artifact_view::{COMMITTED, aliases_of, collection_name, own_collection, stored_input, versions};
 use crate::call::CallContext;
 use crate::documents::{self, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
@@ -32,11 +32,6 @@ fn checked_alias(alias: &str) -> Result<String> {
 fn is_version(name: &str) -> bool {
     name.strip_prefix('v')
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit()))
-}
-
-/// The collection in which a version was logged.
-pub(crate) fn own_collection(artifact: &Members) -> Result<String> {
-    collection_name(text(artifact, "project"), text(artifact, "collection"))
 }
 
 /// The collection whose aliases a client changes: a version may also be linked to others.
@@ -121,7 +116,8 @@ pub(crate) async fn replace_aliases(
     let name = own_collection(artifact)?;
     let collection = documents::read(&context.channels, COLLECTIONS, &name).await?.unwrap_or_default();
     let known = aliases_of(&collection, text(artifact, "id"));
-    let left_out: BTreeSet<String> = known.filter(|alias| !aliases.contains(alias)).cloned().collect();
+    let wanted: BTreeSet<&String> = aliases.iter().collect();
+    let left_out: BTreeSet<String> = known.filter(|alias| !wanted.contains(alias)).cloned().collect();
     let effect = if left_out.is_empty() { Effect::Adds } else { Effect::Deletes };
     change_aliases(context, &name, artifact, effect, |known, id| {
         // An alias that was added in the meantime stays.

@@ -1,12 +1,13 @@
 //! Reads of artifacts: versions, collections, types and files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use matyan_wire::content_types;
 use serde_json::{Value, json};
 
-use crate::call::{CallContext, entity_or_default};
+use crate::call::{CALLS_AT_A_TIME, CallContext, entity_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::files::{
@@ -17,6 +18,7 @@ use crate::manifest::{self, FileSelection, Owner, VersionFile};
 use crate::names::{RunName, digest, time_text};
 use crate::node::{Arguments, Node};
 use crate::run_view::{ENTITY, RunSnapshot, project_node};
+use crate::shown_collection::ShownCollection;
 
 pub(crate) const LATEST: &str = "latest";
 
@@ -85,18 +87,54 @@ pub(crate) async fn has_files(context: &CallContext, artifact: &Members) -> Resu
 
 /// The value of GraphQL's object of a version.
 pub(crate) async fn node(context: &CallContext, entity: &str, artifact: &Members) -> Result<Value> {
-    let project = text(artifact, "project");
-    let name = collection_name(project, text(artifact, "collection"))?;
-    let collection = documents::read(&context.channels, COLLECTIONS, &name).await?.unwrap_or_default();
+    let name = own_collection(artifact)?;
+    let ids = HashSet::from([text(artifact, "id")]);
+    let collection = ShownCollection::read(&context.channels, &name, &ids).await?;
     Ok(node_in(entity, artifact, &collection))
 }
 
-fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
+/// The values of GraphQL's objects of versions, in their order. Each of their collections is read once.
+async fn nodes(context: &CallContext, entity: &str, artifacts: &[Members]) -> Result<Vec<Value>> {
+    let mut ids: BTreeMap<String, HashSet<&str>> = BTreeMap::new();
+    for artifact in artifacts {
+        ids.entry(own_collection(artifact)?).or_default().insert(text(artifact, "id"));
+    }
+    let wanted: Vec<(&String, &HashSet<&str>)> = ids.iter().collect();
+    let mut collections = HashMap::new();
+    for wanted in wanted.chunks(CALLS_AT_A_TIME) {
+        let reads = wanted.iter().map(|(name, ids)| ShownCollection::read(&context.channels, name, ids));
+        let shown = try_join_all(reads).await?;
+        collections.extend(wanted.iter().map(|(name, _)| name.as_str()).zip(shown));
+    }
+    let unknown = ShownCollection::default();
+    let node = |artifact: &Members| {
+        let collection = collections.get(own_collection(artifact)?.as_str()).unwrap_or(&unknown);
+        Ok::<_, WandbError>(node_in(entity, artifact, collection))
+    };
+    artifacts.iter().map(node).collect()
+}
+
+/// The collection in which a version was logged.
+pub(crate) fn own_collection(artifact: &Members) -> Result<String> {
+    collection_name(text(artifact, "project"), text(artifact, "collection"))
+}
+
+/// Reads the versions with these ids, without those that were deleted.
+async fn stored_versions(context: &CallContext, ids: &[&str]) -> Result<Vec<Members>> {
+    let mut found = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(CALLS_AT_A_TIME) {
+        found
+            .extend(documents::read_together(&context.channels, ARTIFACTS, ids).await?.into_iter().flatten());
+    }
+    Ok(found)
+}
+
+fn node_in(entity: &str, artifact: &Members, collection: &ShownCollection) -> Value {
     let id = text(artifact, "id");
     let project = text(artifact, "project");
-    let kind = type_of(artifact, collection);
-    let sequence = sequence_node(entity, project, text(artifact, "collection"), kind, collection);
-    let aliases = alias_nodes(id, aliases_of(collection, id).map(String::as_str), &sequence);
+    let kind = type_of(artifact, collection.members());
+    let sequence = sequence_node(entity, project, text(artifact, "collection"), kind, collection.members());
+    let aliases = alias_nodes(id, collection.aliases(id), &sequence);
     let created = time_text(artifact.get("created_us").and_then(Value::as_i64).unwrap_or_default());
     json!({
         ENTITY: entity,
@@ -130,30 +168,36 @@ fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
     })
 }
 
-/// The value of GraphQL's object of a version that was found in a collection.
-async fn node_of_member(
+/// The values of GraphQL's objects of versions that were found in a collection, in their order.
+async fn nodes_of_members(
     context: &CallContext,
     entity: &str,
-    artifact: &Members,
-    collection: &Members,
-) -> Result<Value> {
-    if !has_links(collection) {
-        return Ok(node_in(entity, artifact, collection));
+    artifacts: &[Members],
+    collection: &ShownCollection,
+) -> Result<Vec<Value>> {
+    if !has_links(collection.members()) {
+        return Ok(artifacts.iter().map(|artifact| node_in(entity, artifact, collection)).collect());
     }
-    let mut linked = node(context, entity, artifact).await?;
-    let id = text(artifact, "id");
-    let link = versions(collection).find(|version| version["id"] == id).unwrap_or(&Value::Null);
-    let number = format!("v{}", link["version"]);
-    let project = text(collection, "project");
-    let name = text(collection, "name");
-    let sequence = sequence_node(entity, project, name, text(collection, "type"), collection);
-    // Older clients read the number of the link from its aliases.
-    let aliases = aliases_of(collection, id).map(String::as_str).chain([number.as_str()]);
-    linked["aliases"] = alias_nodes(id, aliases, &sequence).into();
-    let linked_at = time_text(link["linked_us"].as_i64().unwrap_or_default());
-    linked[LINK] =
-        json!({"versionIndex": link["version"], "createdAt": linked_at, "artifactSequence": sequence});
+    let mut linked = nodes(context, entity, artifacts).await?;
+    for (node, artifact) in linked.iter_mut().zip(artifacts) {
+        set_link(node, entity, text(artifact, "id"), collection);
+    }
     Ok(linked)
+}
+
+/// Adds to the node of a version the link by which it was found.
+fn set_link(node: &mut Value, entity: &str, id: &str, collection: &ShownCollection) {
+    let link = collection.entry(id);
+    let number = format!("v{}", link["version"]);
+    let members = collection.members();
+    let project = text(members, "project");
+    let sequence = sequence_node(entity, project, text(members, "name"), text(members, "type"), members);
+    // Older clients read the number of the link from its aliases.
+    let aliases = collection.aliases(id).chain([number.as_str()]);
+    node["aliases"] = alias_nodes(id, aliases, &sequence).into();
+    let linked_at = time_text(link["linked_us"].as_i64().unwrap_or_default());
+    node[LINK] =
+        json!({"versionIndex": link["version"], "createdAt": linked_at, "artifactSequence": sequence});
 }
 
 fn alias_nodes<'a>(id: &str, aliases: impl Iterator<Item = &'a str>, sequence: &Value) -> Vec<Value> {
@@ -228,12 +272,16 @@ pub(crate) async fn by_name(context: &CallContext, entity: &str, project: &str, 
     // W&B also accepts a digest.
     let by_digest = || versions(&members).rev().find(|known| known["digest"] == version)?["id"].as_str();
     let Some(id) = by_alias.or_else(by_number).or_else(by_digest) else { return Ok(Value::Null) };
-    match documents::read(&context.channels, ARTIFACTS, id).await? {
-        Some(artifact) if has_files(context, &artifact).await? => {
-            node_of_member(context, entity, &artifact, &members).await
-        }
-        _ => Ok(Value::Null),
+    let Some(artifact) = documents::read(&context.channels, ARTIFACTS, id).await? else {
+        return Ok(Value::Null);
+    };
+    if !has_files(context, &artifact).await? {
+        return Ok(Value::Null);
     }
+    let id = id.to_owned();
+    let shown = ShownCollection::new(members, &HashSet::from([id.as_str()]));
+    let mut nodes = nodes_of_members(context, entity, &[artifact], &shown).await?;
+    Ok(nodes.pop().unwrap_or_default())
 }
 
 /// A member of a version's node, from the link by which the version was found, if there is one.
@@ -385,14 +433,14 @@ pub(crate) async fn versions_of(
     if !is_oldest_first(arguments.text("order")?)? {
         ids.reverse();
     }
-    let mut nodes = Vec::new();
-    for id in ids.iter().skip(start).take(length) {
-        if let Some(artifact) = documents::read(&context.channels, ARTIFACTS, id).await? {
-            nodes.push(node_of_member(context, entity, &artifact, &members).await?);
-        }
-    }
+    let total = ids.len();
+    let ids: Vec<String> = ids.into_iter().skip(start).take(length).map(str::to_owned).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let artifacts = stored_versions(context, &ids).await?;
+    let shown = ShownCollection::new(members, &ids.into_iter().collect());
+    let nodes = nodes_of_members(context, entity, &artifacts, &shown).await?;
     // A version that was deleted may still be linked.
-    let mut connection = page_connection(nodes, start, length, ids.len());
+    let mut connection = page_connection(nodes, start, length, total);
     if let Some(edges) = connection["edges"].as_array_mut() {
         for edge in edges {
             edge["version"] = format!("v{}", of_membership(&edge["node"], "versionIndex")).into();
@@ -426,12 +474,9 @@ pub(crate) async fn of_run(
     };
     let ids = snapshot.artifacts(member);
     let (start, length) = page(arguments)?;
-    let mut nodes = Vec::new();
-    for id in ids.iter().skip(start).take(length) {
-        if let Some(artifact) = documents::read(&context.channels, ARTIFACTS, id).await? {
-            nodes.push(node(context, entity, &artifact).await?);
-        }
-    }
+    let wanted: Vec<&str> = ids.iter().skip(start).take(length).map(String::as_str).collect();
+    let artifacts = stored_versions(context, &wanted).await?;
+    let nodes = nodes(context, entity, &artifacts).await?;
     Ok(page_connection(nodes, start, length, ids.len()))
 }
 
@@ -568,6 +613,33 @@ pub(crate) fn type_of<'m>(artifact: &'m Members, collection: &'m Members) -> &'m
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn members(value: Value) -> Members {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn a_linked_version_has_the_number_and_the_aliases_of_its_link() {
+        let artifact = members(json!({"id": "a", "project": "p", "collection": "model", "version": 7}));
+        let ids = HashSet::from(["a"]);
+        let own = json!({"project": "p", "name": "model", "type": "model", "aliases": {"latest": "a"}});
+        let mut node = node_in("e", &artifact, &ShownCollection::new(members(own), &ids));
+        assert_eq!(
+            (node["versionIndex"].clone(), node["aliases"][0]["alias"].clone()),
+            (json!(7), json!("latest"))
+        );
+        let linked = json!({
+            "project": "registry", "name": "best", "type": "model", "links": true,
+            "versions": [{"id": "b", "version": 0}, {"id": "a", "version": 3}], "aliases": {"prod": "a", "old": "b"},
+        });
+        set_link(&mut node, "e", "a", &ShownCollection::new(members(linked), &ids));
+        let aliases: Vec<&Value> =
+            node["aliases"].as_array().unwrap().iter().map(|it| &it["alias"]).collect();
+        assert_eq!(aliases, ["prod", "v3"]);
+        assert_eq!(*of_membership(&node, "versionIndex"), 3);
+        assert_eq!(of_membership(&node, "artifactSequence")["name"], "best");
+        assert_eq!(node["artifactSequence"]["name"], "model", "it stays where it was logged");
+    }
 
     #[test]
     fn versions_have_an_order() {

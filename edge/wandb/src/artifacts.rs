@@ -8,10 +8,10 @@
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
-use crate::aliases::{add_aliases_of, aliases_mut, own_collection, replace_aliases, requested_aliases};
+use crate::aliases::{add_aliases_of, aliases_mut, replace_aliases, requested_aliases};
 use crate::artifact_view::{
     COMMITTED, IS_ONLY_USED, LATEST, artifact_id, collection_name, entity_of, has_files, has_links,
-    no_artifact, node, stored, stored_input, totals, versions,
+    no_artifact, node, own_collection, stored, stored_input, totals, versions,
 };
 use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
 use crate::call::{CallContext, entity_or_default, project_or_default};

@@ -44,6 +44,7 @@ mod schema;
 mod search;
 mod series;
 mod server;
+mod shown_collection;
 mod summary;
 mod terminal;
 

@@ -4,9 +4,10 @@
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
-use crate::aliases::{aliases_mut, own_collection, requested_aliases};
+use crate::aliases::{aliases_mut, requested_aliases};
 use crate::artifact_view::{
-    COMMITTED, LATEST, LINKS, artifact_id, collection_name, has_links, stored, type_of, versions,
+    COMMITTED, LATEST, LINKS, artifact_id, collection_name, has_links, own_collection, stored, type_of,
+    versions,
 };
 use crate::artifacts::{check_type, describe, now_us, push_version, remove_version};
 use crate::call::{CallContext, project_or_default};

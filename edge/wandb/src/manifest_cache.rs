@@ -237,9 +237,13 @@ mod tests {
         let (reader, waiting) =
             futures::join!(cache.get_or_read("a", &budget, read), cache.get_or_read("a", &budget, read));
         assert!(Arc::ptr_eq(&reader.unwrap().unwrap(), &waiting.unwrap().unwrap()));
-        let charged = Budget::new(AnswerMemory::default()).left(Resource::HeldBytes)
-            - budget.left(Resource::HeldBytes);
-        assert_eq!(charged, u64::try_from(manifest(2).memory()).unwrap(), "the reader has charged for itself");
+        let charged =
+            Budget::new(AnswerMemory::default()).left(Resource::HeldBytes) - budget.left(Resource::HeldBytes);
+        assert_eq!(
+            charged,
+            u64::try_from(manifest(2).memory()).unwrap(),
+            "the reader has charged for itself"
+        );
         drop(others);
         assert_eq!(memory.taken(), 0);
     }
