@@ -11,7 +11,8 @@ use crate::call::{CALLS_AT_A_TIME, CallContext, entity_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::files::{
-    MANIFEST, connection, known_size, listed_below, page, page_connection, read_url, size, version_folder,
+    ListedFile, MANIFEST, connection, known_sizes, listed_below, page, page_connection, read_url, size,
+    version_folder,
 };
 use crate::json_text::check_values;
 use crate::manifest::{self, FileSelection, Owner, VersionFile};
@@ -541,11 +542,16 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
     let selection = FileSelection { names, start, length };
     let (files, total) = selected_files(context, artifact, &selection).await?;
     let id = artifact.known("id")?;
+    let mut listed = Vec::with_capacity(files.len());
+    for VersionFile { name, size, owner } in &files {
+        listed.push(ListedFile { run_id: &owner.run_id, path: owner.path(name)?, size: *size });
+    }
+    let sizes = known_sizes(context, &listed).await?;
     let mut nodes = Vec::new();
-    for VersionFile { name, size, owner } in files {
-        let path = owner.path(&name)?;
-        let bytes = known_size(context, &owner.run_id, &path, size).await?;
-        let url = file_url(context, artifact, &owner, &path)?;
+    for ((VersionFile { name, owner, .. }, ListedFile { path, .. }), bytes) in
+        files.iter().zip(listed).zip(sizes)
+    {
+        let url = file_url(context, artifact, owner, &path)?;
         nodes.push(json!({
             "id": format!("{id}/{name}"),
             "name": name,
@@ -553,7 +559,7 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
             "url": url,
             "directUrl": url,
             "sizeBytes": bytes.unwrap_or_default(),
-            "mimetype": content_types::of_name(&name),
+            "mimetype": content_types::of_name(name),
             "md5": null,
             "digest": null,
             "updatedAt": artifact.get("createdAt"),
@@ -566,17 +572,13 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
 /// The number of files in the folder of a version that have arrived, and their size.
 pub(crate) async fn totals(context: &CallContext, run_id: &str, id: &str) -> Result<(u64, u64)> {
     let folder = version_folder(id);
-    let mut count = 0;
-    let mut bytes = 0;
-    for (name, known) in listed_below(context, run_id, &folder).await? {
-        if name != MANIFEST
-            && let Some(arrived) = known_size(context, run_id, &format!("{folder}{name}"), known).await?
-        {
-            count += 1;
-            bytes += arrived;
-        }
-    }
-    Ok((count, bytes))
+    let files = listed_below(context, run_id, &folder).await?.into_iter();
+    let files = files.filter(|(name, _)| name != MANIFEST);
+    let files: Vec<ListedFile<'_>> =
+        files.map(|(name, size)| ListedFile { run_id, path: format!("{folder}{name}"), size }).collect();
+    let sizes = known_sizes(context, &files).await?;
+    let arrived = sizes.into_iter().flatten();
+    Ok(arrived.fold((0, 0), |(count, bytes): (u64, u64), size| (count + 1, bytes.saturating_add(size))))
 }
 
 /// The run that has made a version; null if there is none, or if the run was deleted.

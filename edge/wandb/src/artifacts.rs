@@ -5,6 +5,8 @@
 //! When all files of a version are uploaded, one change of the collection's document gives the version its number and
 //! moves `latest` to it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
@@ -14,11 +16,11 @@ use crate::artifact_view::{
     no_artifact, node, own_collection, stored, stored_input, totals, versions,
 };
 use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
-use crate::call::{CallContext, entity_or_default, project_or_default};
+use crate::call::{CALLS_AT_A_TIME, CallContext, entity_or_default, project_or_default};
 use crate::collections::{change_tags, tags_of};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
-use crate::files::{MANIFEST, connection, sign, version_folder, version_path};
+use crate::files::{MANIFEST, connection, sign, sign_all, version_folder, version_path};
 use crate::manifest;
 use crate::names::{MADE_ARTIFACTS, RunName, USED_ARTIFACTS, WANDB};
 use crate::node::Arguments;
@@ -194,38 +196,88 @@ pub(crate) async fn create_files(context: &CallContext, arguments: &Arguments) -
     if specs.len() > MAX_FILES {
         return Err(WandbError::invalid(format!("`artifactFiles` has more than {MAX_FILES} members")));
     }
-    let mut nodes = Vec::new();
-    let mut artifact = Members::new();
-    for spec in specs {
-        let id = spec.required("artifactID")?;
-        if text(&artifact, "id") != id {
-            artifact = stored(context, id).await?;
+    let ids = specs.iter().map(|spec| spec.required("artifactID")).collect::<Result<BTreeSet<&str>>>()?;
+    let run_ids = runs_of_pending(context, &ids).await?;
+    let mut files: BTreeMap<&str, Vec<NewFile<'_>>> = BTreeMap::new();
+    for (index, spec) in specs.iter().enumerate() {
+        let artifact_id = spec.required("artifactID")?;
+        let run_id = run_ids.get(artifact_id).ok_or_else(|| no_artifact(artifact_id))?;
+        let name = spec.required("name")?;
+        files.entry(run_id).or_default().push(NewFile {
+            index,
+            artifact_id,
+            name,
+            path: version_path(artifact_id, name)?,
+            part_count: parted_uploads::part_count(spec, "uploadPartsInput")?,
+        });
+    }
+    let mut nodes = vec![Value::Null; specs.len()];
+    for (run_id, files) in files {
+        add_file_nodes(context, run_id, &files, &mut nodes).await?;
+    }
+    let total = nodes.len();
+    Ok(json!({"files": connection(nodes, 0, total)}))
+}
+
+/// A file of a version that a client wants to upload.
+struct NewFile<'r> {
+    /// The place in the request.
+    index: usize,
+    artifact_id: &'r str,
+    name: &'r str,
+    path: String,
+    /// `None` if the client sends the file at once.
+    part_count: Option<usize>,
+}
+
+/// The runs of versions that are not committed, by the ids of the versions.
+async fn runs_of_pending<'r>(
+    context: &CallContext,
+    ids: &BTreeSet<&'r str>,
+) -> Result<BTreeMap<&'r str, String>> {
+    let ids: Vec<&str> = ids.iter().copied().collect();
+    let mut run_ids = BTreeMap::new();
+    for ids in ids.chunks(CALLS_AT_A_TIME) {
+        let artifacts = documents::read_together(&context.channels, ARTIFACTS, ids).await?;
+        for (id, artifact) in ids.iter().zip(artifacts) {
+            let artifact = artifact.ok_or_else(|| no_artifact(id))?;
             check_pending(&artifact)?;
+            run_ids.insert(*id, text(&artifact, "run_id").to_owned());
         }
-        let file = spec.required("name")?;
-        let path = version_path(text(&artifact, "id"), file)?;
-        let run_id = text(&artifact, "run_id");
-        let upload = sign(context, run_id, &path).await?;
-        let parts = match parted_uploads::part_count(&spec, "uploadPartsInput")? {
-            Some(count) => parted_uploads::begin(context, run_id, &path, count).await?,
+    }
+    Ok(run_ids)
+}
+
+/// Signs upload URLs for files of a run, announces the files, and puts their nodes at their places.
+async fn add_file_nodes(
+    context: &CallContext,
+    run_id: &str,
+    files: &[NewFile<'_>],
+    nodes: &mut [Value],
+) -> Result<()> {
+    let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
+    let uploads = sign_all(context, run_id, &paths).await?;
+    let mut batch = RunBatch::default();
+    for (file, upload) in files.iter().zip(uploads) {
+        let NewFile { index, artifact_id, name, path, part_count } = file;
+        let parts = match part_count {
+            Some(count) => parted_uploads::begin(context, run_id, path, *count).await?,
             None => Value::Null,
         };
-        let mut batch = RunBatch::default();
-        batch.announce(run_id, &path);
-        publish(&context.channels, run_id, batch).await?;
-        nodes.push(json!({
-            "id": format!("{id}/{file}"),
-            "name": file,
-            "displayName": file,
+        batch.announce(run_id, path);
+        nodes[*index] = json!({
+            "id": format!("{artifact_id}/{name}"),
+            "name": name,
+            "displayName": name,
             "storagePath": path,
             "uploadUrl": upload.url,
             "uploadHeaders": upload.headers,
             "uploadMultipartUrls": parts,
-            "artifact": {"id": id},
-        }));
+            "artifact": {"id": artifact_id},
+        });
     }
-    let total = nodes.len();
-    Ok(json!({"files": connection(nodes, 0, total)}))
+    publish(&context.channels, run_id, batch).await?;
+    Ok(())
 }
 
 /// Ends the upload of a file in parts.

@@ -1,11 +1,12 @@
 //! Changes of collections of artifacts, and tags of versions and collections. A collection has the versions of one
 //! artifact.
 
+use futures::future::try_join_all;
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
 use crate::artifact_view::{self, collection_name, has_links, known_tags, tag_node, versions};
-use crate::call::{CallContext, ENTITY, project_or_default};
+use crate::call::{CALLS_AT_A_TIME, CallContext, ENTITY, project_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::node::Arguments;
@@ -104,8 +105,9 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
         if has_links(&members) {
             return Ok::<_, WandbError>(());
         }
-        for version in versions(&members).filter_map(|version| version["id"].as_str()) {
-            documents::delete(&context.channels, ARTIFACTS, version).await?;
+        let ids: Vec<&str> = versions(&members).filter_map(|version| version["id"].as_str()).collect();
+        for ids in ids.chunks(CALLS_AT_A_TIME) {
+            try_join_all(ids.iter().map(|id| documents::delete(&context.channels, ARTIFACTS, id))).await?;
         }
         Ok(())
     };

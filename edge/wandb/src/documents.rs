@@ -91,3 +91,19 @@ pub(crate) async fn delete(channels: &Channels, kind: &str, name: &str) -> Resul
         Err(status) => Err(status.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::CALLS_AT_A_TIME;
+    use crate::test_context::empty_context;
+
+    #[tokio::test]
+    async fn documents_are_read_together() {
+        let (context, counts) = empty_context();
+        let names = ["a"; CALLS_AT_A_TIME];
+        let found = read_together(&context.channels, ARTIFACTS, &names).await.unwrap();
+        assert_eq!(found, vec![None; CALLS_AT_A_TIME], "none exists");
+        assert_eq!(counts.total_and_most(), (CALLS_AT_A_TIME, CALLS_AT_A_TIME));
+    }
+}

@@ -64,3 +64,24 @@ async fn owner_in(channels: &Channels, collection: &CollectionName, owner: &str)
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+    use crate::test_context::empty_context;
+
+    #[tokio::test]
+    async fn a_file_of_no_version_is_missing() {
+        let (context, counts) = empty_context();
+        let collection = CollectionName { project: "p".to_owned(), name: "model".to_owned() };
+        for (collection, calls) in [(None, 1), (Some(&collection), 3)] {
+            let file = FileDigest { collection, owner: "v0", digest: "0102" };
+            let error = find(&context, file).await.unwrap_err();
+            assert_eq!(error.status, StatusCode::NOT_FOUND);
+            assert!(error.message.contains("log the artifact again"), "{error}");
+            assert_eq!(counts.total_and_most().0, calls, "the version, and then the collection");
+        }
+    }
+}

@@ -5,16 +5,18 @@
 
 use std::collections::BTreeSet;
 
+use futures::future::try_join_all;
 use matyan_channels::is_missing;
 use matyan_proto::artifacts::v1::get_response::Message;
 use matyan_proto::artifacts::v1::{Artifact, DeleteRequest, GetRequest, ListRequest};
 use matyan_proto::ingest::v1::PresignRequest;
+use matyan_proto::limits::ARTIFACT_PATH_BYTES;
 use matyan_wire::content_types;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::batch::{RunBatch, publish, wait_for_published};
-use crate::call::{CallContext, PermitMaker, project_or_default};
+use crate::call::{CALLS_AT_A_TIME, CallContext, PermitMaker, project_or_default};
 use crate::error::{Result, WandbError};
 use crate::names::{RunName, file_path, time_text};
 use crate::node::{Arguments, Node};
@@ -72,6 +74,15 @@ pub(crate) async fn sign(context: &CallContext, run_id: &str, path: &str) -> Res
     headers.push(format!("Content-Type:{UPLOAD_TYPE}"));
     headers.sort();
     Ok(Upload { url, headers })
+}
+
+/// Signs URLs for the uploads of files to a run, in the order of their paths.
+pub(crate) async fn sign_all(context: &CallContext, run_id: &str, paths: &[String]) -> Result<Vec<Upload>> {
+    let mut uploads = Vec::with_capacity(paths.len());
+    for paths in paths.chunks(CALLS_AT_A_TIME) {
+        uploads.extend(try_join_all(paths.iter().map(|path| sign(context, run_id, path))).await?);
+    }
+    Ok(uploads)
 }
 
 /// A relative URL points to this server, as seen by the client.
@@ -137,13 +148,13 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     let names = input.texts("files")?.unwrap_or_default();
     checked_count(&names)?;
     let run = find(context, &name).await?.ok_or_else(|| no_run(&name.id))?;
+    let paths = names.iter().map(|file| run_file_path(file)).collect::<Result<Vec<String>>>()?;
+    let uploads = sign_all(context, &run.run_id, &paths).await?;
     let mut batch = RunBatch::default();
     let mut files = Vec::new();
     let mut upload_headers = Vec::new();
-    for file in names {
-        let path = run_file_path(file)?;
-        let upload = sign(context, &run.run_id, &path).await?;
-        batch.announce(&run.run_id, &path);
+    for ((file, path), upload) in names.into_iter().zip(&paths).zip(uploads) {
+        batch.announce(&run.run_id, path);
         files.push(json!({"name": file, "uploadUrl": upload.url}));
         upload_headers = upload.headers;
     }
@@ -210,17 +221,25 @@ pub(crate) async fn listed_below(
     Ok(files.filter_map(|file| Some((file.path.strip_prefix(folder)?.to_owned(), file.size))).collect())
 }
 
-/// The size of a file, asked for if it is not known; `None` if the file has not arrived.
-pub(crate) async fn known_size(
-    context: &CallContext,
-    run_id: &str,
-    path: &str,
-    known: Option<u64>,
-) -> Result<Option<u64>> {
-    match known {
-        Some(bytes) => Ok(Some(bytes)),
-        None => size(context, run_id, path).await,
+/// A file of a run as it was listed.
+pub(crate) struct ListedFile<'f> {
+    pub(crate) run_id: &'f str,
+    pub(crate) path: String,
+    pub(crate) size: Option<u64>,
+}
+
+/// The sizes of files, asked for if they are not known; `None` for each file that has not arrived.
+pub(crate) async fn known_sizes(context: &CallContext, files: &[ListedFile<'_>]) -> Result<Vec<Option<u64>>> {
+    let mut sizes: Vec<Option<u64>> = files.iter().map(|file| file.size).collect();
+    let unknown: Vec<usize> = (0..files.len()).filter(|index| sizes[*index].is_none()).collect();
+    for indexes in unknown.chunks(CALLS_AT_A_TIME) {
+        let files = indexes.iter().map(|index| &files[*index]);
+        let found = try_join_all(files.map(|file| size(context, file.run_id, &file.path))).await?;
+        for (index, found) in indexes.iter().zip(found) {
+            sizes[*index] = found;
+        }
     }
+    Ok(sizes)
 }
 
 /// The number of files of a run.
@@ -266,10 +285,20 @@ pub(crate) fn page_connection(nodes: Vec<Value>, start: usize, length: usize, to
     connection
 }
 
+/// The characters of a pattern of SQL's `LIKE`, which is compared with the names of all files of a run.
+fn pattern_chars(pattern: &str) -> Result<Vec<char>> {
+    if pattern.len() > ARTIFACT_PATH_BYTES {
+        return Err(WandbError::invalid(format!(
+            "`pattern` has {} bytes, and the limit is {ARTIFACT_PATH_BYTES}: shorten it, or send `names`",
+            pattern.len()
+        )));
+    }
+    Ok(pattern.chars().collect())
+}
+
 /// Returns whether a name matches a pattern of SQL's `LIKE`.
-fn is_like(name: &str, pattern: &str) -> bool {
+fn is_like(name: &str, pattern: &[char]) -> bool {
     let name: Vec<char> = name.chars().collect();
-    let pattern: Vec<char> = pattern.chars().collect();
     // The place in the pattern after the last `%`, and the place in the name where that `%` was tried.
     let mut at = 0;
     let mut of_pattern = 0;
@@ -303,7 +332,7 @@ pub(crate) async fn list(context: &CallContext, run: &Node, arguments: &Argument
     let run_id = run.known(RUN_ID)?;
     let names = arguments.texts("names")?.unwrap_or_default();
     checked_count(&names)?;
-    let pattern = arguments.text("pattern")?.filter(|_| names.is_empty());
+    let pattern = arguments.text("pattern")?.filter(|_| names.is_empty()).map(pattern_chars).transpose()?;
     let (start, length) = page(arguments)?;
     let named = names.iter().map(|name| file_path(name)).collect::<Result<BTreeSet<String>>>()?;
     let mut files: Vec<Artifact> = listed(context, run_id)
@@ -311,17 +340,20 @@ pub(crate) async fn list(context: &CallContext, run: &Node, arguments: &Argument
         .into_iter()
         .filter(|file| !file.path.starts_with(ARTIFACT_FOLDER))
         .filter(|file| named.is_empty() || named.contains(&file.path))
-        .filter(|file| pattern.is_none_or(|pattern| is_like(&file.path, pattern)))
+        .filter(|file| pattern.as_ref().is_none_or(|pattern| is_like(&file.path, pattern)))
         .collect();
     let found: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
     let absent: Vec<String> = named.iter().filter(|name| !found.contains(name.as_str())).cloned().collect();
     files.extend(absent.into_iter().map(|path| Artifact { path, ..Artifact::default() }));
     let total = files.len();
+    let page: Vec<Artifact> = files.into_iter().skip(start).take(length).collect();
+    let listed = |file: &Artifact| ListedFile { run_id, path: file.path.clone(), size: file.size };
+    let sizes = known_sizes(context, &page.iter().map(listed).collect::<Vec<_>>()).await?;
     let mut nodes = Vec::new();
     let mut passed = 0;
-    for file in files.into_iter().skip(start).take(length) {
+    for (file, size) in page.into_iter().zip(sizes) {
         let is_named = named.contains(&file.path);
-        match known_size(context, run_id, &file.path, file.size).await? {
+        match size {
             None if !is_named => passed += 1,
             bytes => nodes.push(file_node(context, run, &file, bytes.unwrap_or_default())?),
         }
@@ -387,26 +419,34 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
     let ids = input.texts("files")?.unwrap_or_default();
     checked_count(&ids)?;
     let files = ids.into_iter().map(parsed_id).collect::<Result<Vec<_>>>()?;
-    let mut waited = None;
-    for (run_id, path) in files {
-        // A file whose announcement is not applied yet would appear afterwards.
-        if waited != Some(run_id) {
-            wait_for_published(&context.channels, run_id).await?.check_visible()?;
-            waited = Some(run_id);
-        }
-        let request = DeleteRequest { run_id: run_id.to_owned(), path: path.to_owned() };
-        match context.channels.artifacts().delete(request).await {
-            Ok(_) => {}
-            Err(status) if is_missing(&status) => {}
-            Err(status) => return Err(status.into()),
+    // A file whose announcement is not applied yet would appear afterwards.
+    let runs: BTreeSet<&str> = files.iter().map(|(run_id, _)| *run_id).collect();
+    let runs: Vec<&str> = runs.into_iter().collect();
+    for runs in runs.chunks(CALLS_AT_A_TIME) {
+        let waits = runs.iter().map(|run_id| wait_for_published(&context.channels, run_id));
+        for visibility in try_join_all(waits).await? {
+            visibility.check_visible()?;
         }
     }
+    for files in files.chunks(CALLS_AT_A_TIME) {
+        try_join_all(files.iter().map(|(run_id, path)| delete_file(context, run_id, path))).await?;
+    }
     Ok(json!({"success": true}))
+}
+
+async fn delete_file(context: &CallContext, run_id: &str, path: &str) -> Result<()> {
+    let request = DeleteRequest { run_id: run_id.to_owned(), path: path.to_owned() };
+    match context.channels.artifacts().delete(request).await {
+        Ok(_) => Ok(()),
+        Err(status) if is_missing(&status) => Ok(()),
+        Err(status) => Err(status.into()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_context::empty_context;
 
     #[test]
     fn patterns_follow_sql() {
@@ -421,8 +461,26 @@ mod tests {
             ("", "", true),
             ("a", "", false),
         ] {
-            assert_eq!(is_like(name, pattern), expected, "{name} {pattern}");
+            let chars = pattern_chars(pattern).unwrap();
+            assert_eq!(is_like(name, &chars), expected, "{name} {pattern}");
         }
+        let error = pattern_chars(&"%".repeat(ARTIFACT_PATH_BYTES + 1)).unwrap_err();
+        assert!(error.message.contains("`pattern`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn unknown_sizes_are_asked_for_some_at_a_time() {
+        let (context, counts) = empty_context();
+        let file = |number: u64| ListedFile {
+            run_id: "r:p",
+            path: format!("{number}"),
+            size: (number % 3 == 0).then_some(number),
+        };
+        let files: Vec<ListedFile<'_>> = (0..60).map(file).collect();
+        let sizes = known_sizes(&context, &files).await.unwrap();
+        let expected: Vec<Option<u64>> = files.iter().map(|file| file.size).collect();
+        assert_eq!(sizes, expected, "a file that has not arrived has no size");
+        assert_eq!(counts.total_and_most(), (40, CALLS_AT_A_TIME));
     }
 
     #[test]

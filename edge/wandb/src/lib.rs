@@ -47,6 +47,8 @@ mod server;
 mod shown_collection;
 mod summary;
 mod terminal;
+#[cfg(test)]
+mod test_context;
 
 pub use budget::AnswerShare;
 pub use call::PermitMaker;

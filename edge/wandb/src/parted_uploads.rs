@@ -1,12 +1,13 @@
 //! Uploads of large files of artifacts in parts. A client says how many parts it sends, and not how large the file is.
 
+use futures::future::try_join_all;
 use matyan_channels::MAX_PARTS;
 use matyan_proto::ingest::v1::{
     AbortUploadRequest, BeginUploadRequest, CompleteUploadRequest, PartedUpload, PresignPartRequest,
 };
 use serde_json::{Value, json};
 
-use crate::call::CallContext;
+use crate::call::{CALLS_AT_A_TIME, CallContext};
 use crate::error::{Result, WandbError};
 use crate::files::{UPLOAD_TYPE, absolute};
 use crate::node::Arguments;
@@ -61,17 +62,26 @@ pub(crate) async fn begin(context: &CallContext, run_id: &str, path: &str, count
         ..BeginUploadRequest::default()
     };
     let upload_id = ingest.begin_upload(request).await?.into_inner().upload_id;
+    let numbers: Vec<u32> = (1..).take(count).collect();
     let mut parts = Vec::with_capacity(count);
-    for part_number in (1..).take(count) {
-        let request = PresignPartRequest { upload: upload(run_id, path, &upload_id, count), part_number };
-        let signed = ingest.presign_part(request).await?.into_inner();
-        if !signed.headers.is_empty() {
-            return Ok(Value::Null);
+    for numbers in numbers.chunks(CALLS_AT_A_TIME) {
+        let requests = numbers.iter().map(|number| PresignPartRequest {
+            upload: upload(run_id, path, &upload_id, count),
+            part_number: *number,
+        });
+        let urls = try_join_all(requests.map(|request| sign(context, request))).await?;
+        for (part_number, url) in numbers.iter().zip(urls) {
+            let Some(url) = url else { return Ok(Value::Null) };
+            parts.push(json!({"partNumber": part_number, "uploadUrl": url}));
         }
-        let url = absolute(context, signed.upload_url);
-        parts.push(json!({"partNumber": part_number, "uploadUrl": url}));
     }
     Ok(json!({"uploadID": upload_id, "uploadUrlParts": parts}))
+}
+
+/// Signs a URL for a part; `None` if the blob store wants headers.
+async fn sign(context: &CallContext, request: PresignPartRequest) -> Result<Option<String>> {
+    let signed = context.channels.ingest().presign_part(request).await?.into_inner();
+    Ok(signed.headers.is_empty().then(|| absolute(context, signed.upload_url)))
 }
 
 /// Joins the parts of a file, or discards them. May be repeated.

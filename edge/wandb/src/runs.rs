@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::future::try_join_all;
 use matyan_channels::{client_name, is_missing};
 use matyan_proto::common::v1::{Outcome, OutcomeKind, SeriesKey, StepRange};
 use matyan_proto::ingest::v1::event::Kind;
@@ -13,7 +14,7 @@ use matyan_value::{Map, Value, json};
 use serde_json::json;
 
 use crate::batch::{RunBatch, publish, publish_and_wait};
-use crate::call::{CallContext, entity_or_default, project_or_default};
+use crate::call::{CALLS_AT_A_TIME, CallContext, entity_or_default, project_or_default};
 use crate::error::{Result, WandbError};
 use crate::json_text::check_values;
 use crate::metric_goals::{self, GOALS};
@@ -370,29 +371,36 @@ pub(crate) async fn rewind(context: &CallContext, arguments: &Arguments) -> Resu
     let name = RunName::new(project_or_default(input.text("projectName")?), input.required("runName")?)?;
     let run = find(context, &name).await?.ok_or_else(|| no_run(&name.id))?;
     let later = StepRange { start: Some(last.saturating_add(1)), stop: None };
+    let mut deletions = Vec::new();
     for series in all_series(&context.channels, &run.run_id).await? {
         if series.last_step <= last || series.is_system() {
             continue;
         }
-        let request = DeleteStepsRequest {
+        deletions.push(DeleteStepsRequest {
             run_id: run.run_id.clone(),
             r#type: series.deletion_type().into(),
             key: Some(SeriesKey { name: series.name, context: series.context }),
             steps: Some(later),
             request_id: String::new(),
-        };
-        match context.channels.series().delete_steps(request).await {
-            Ok(_) => {}
-            // The run was deleted during the wait.
-            Err(status) if is_missing(&status) => {}
-            Err(status) => return Err(status.into()),
-        }
+        });
+    }
+    for deletions in deletions.chunks(CALLS_AT_A_TIME) {
+        try_join_all(deletions.iter().map(|request| delete_steps(context, request))).await?;
     }
     let entity = entity_or_default(input.text("entityName")?);
     let mut batch = RunBatch::default();
     batch.create();
     publish_and_wait(&context.channels, &run.run_id, batch).await?;
     Ok(json!({"rewoundRun": run.node(entity)}))
+}
+
+async fn delete_steps(context: &CallContext, request: &DeleteStepsRequest) -> Result<()> {
+    match context.channels.series().delete_steps(request.clone()).await {
+        Ok(_) => Ok(()),
+        // The run was deleted during the wait.
+        Err(status) if is_missing(&status) => Ok(()),
+        Err(status) => Err(status.into()),
+    }
 }
 
 /// Logs an alert as a record of its level.
