@@ -470,7 +470,7 @@ pub(crate) async fn of_run(
 ) -> Result<Value> {
     let run_id = run.known(crate::run_view::RUN_ID)?;
     let entity = run.known(ENTITY)?;
-    let Some(snapshot) = RunSnapshot::read(&context.channels, run_id).await? else {
+    let Some(snapshot) = RunSnapshot::read(context, run_id).await? else {
         return Ok(connection(Vec::new(), 0, 0));
     };
     let ids = snapshot.artifacts(member);
@@ -586,7 +586,7 @@ pub(crate) async fn creator(context: &CallContext, artifact: &Node) -> Result<Va
     if artifact.get(IS_ONLY_USED).as_bool() == Some(true) {
         return Ok(Value::Null);
     }
-    let run = RunSnapshot::read(&context.channels, artifact.known("_runId")?).await?;
+    let run = RunSnapshot::read(context, artifact.known("_runId")?).await?;
     let entity = artifact.known(ENTITY)?;
     Ok(run.map_or(Value::Null, |run| run.node(entity)))
 }

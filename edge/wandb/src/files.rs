@@ -13,7 +13,7 @@ use matyan_proto::ingest::v1::PresignRequest;
 use matyan_proto::limits::ARTIFACT_PATH_BYTES;
 use matyan_wire::content_types;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::batch::{RunBatch, publish, wait_for_published};
 use crate::call::{CALLS_AT_A_TIME, CallContext, PermitMaker, project_or_default};
@@ -265,15 +265,21 @@ pub(crate) fn page(arguments: &Arguments) -> Result<(usize, usize)> {
 /// A connection of nodes. The first node has this index.
 pub(crate) fn connection(nodes: Vec<Value>, start: usize, total: usize) -> Value {
     let end = start.saturating_add(nodes.len());
-    let edges: Vec<Value> = (start + 1..)
-        .zip(nodes)
-        .map(|(cursor, node)| json!({"node": node, "cursor": cursor.to_string()}))
-        .collect();
-    json!({
-        "edges": edges,
+    let edges = (start + 1..).zip(nodes).map(|(cursor, node)| edge(node, cursor.to_string())).collect();
+    let mut connection = json!({
         "pageInfo": {"endCursor": end.to_string(), "hasNextPage": end < total},
         "totalCount": total,
-    })
+    });
+    connection[EDGES] = edges;
+    connection
+}
+
+/// The member of a connection with its edges. They are moved to it: `json!` would copy a page that may be large.
+pub(crate) const EDGES: &str = "edges";
+
+/// An edge of a connection.
+pub(crate) fn edge(node: Value, cursor: String) -> Value {
+    Value::Object(Map::from_iter([("node".to_owned(), node), ("cursor".to_owned(), cursor.into())]))
 }
 
 /// A connection of the nodes of a page. Members of the page that have no node count as well, so that the next page begins

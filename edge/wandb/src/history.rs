@@ -109,7 +109,7 @@ impl<'a> HistoryReader<'a> {
     /// All rows in a range of shown steps, of the series for which `is_wanted` is true.
     async fn rows(&self, range: std::ops::Range<i64>, is_wanted: impl Fn(&str) -> bool) -> Result<Rows> {
         let chosen: Vec<&LoggedSeries> =
-            self.series.iter().filter(|series| is_wanted(&series.shown_name())).collect();
+            self.series.iter().filter(|series| is_wanted(series.shown_name())).collect();
         let mut rows = Rows::new();
         if chosen.is_empty() || range.is_empty() {
             return Ok(rows);
@@ -139,7 +139,7 @@ impl<'a> HistoryReader<'a> {
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<Rows> {
         let chosen: Vec<&LoggedSeries> =
-            self.series.iter().filter(|series| is_wanted(&series.shown_name())).collect();
+            self.series.iter().filter(|series| is_wanted(series.shown_name())).collect();
         let mut rows = Rows::new();
         if chosen.is_empty() {
             return Ok(rows);
@@ -184,17 +184,21 @@ impl<'a> HistoryReader<'a> {
         let place = points.place.as_ref().ok_or_else(|| WandbError::broken("place"))?;
         let series = chosen.get(place.series as usize).ok_or_else(|| WandbError::broken("series"))?;
         let name = series.shown_name();
-        self.charge(&name, points.steps.len())?;
+        self.charge(name, points.steps.len())?;
+        let steps = self.writers.steps_of(series);
         for (index, step) in points.steps.iter().enumerate() {
-            let shown = self.writers.shown_step(series, *step);
+            let shown = steps.shown(*step);
             let Some(value) = points.values.get(index).filter(|_| range.contains(&shown)) else { continue };
             let row = rows.entry(shown).or_default();
-            row.insert(name.clone(), number(*value));
+            let is_new = row.is_empty();
+            row.insert(name.to_owned(), number(*value));
             if let Some(time_us) = points.times_us.get(index) {
                 let seconds = *time_us as f64 / SECOND_US;
                 row.insert(TIMESTAMP.to_owned(), json!(seconds));
             }
-            row.insert(STEP.to_owned(), shown.into());
+            if is_new {
+                row.insert(STEP.to_owned(), shown.into());
+            }
         }
         Ok(())
     }
@@ -207,10 +211,13 @@ fn without_own_columns<'k>(keys: &BTreeSet<&'k str>) -> BTreeSet<&'k str> {
 
 /// The key with the fewest points; `None` if there are no keys, or if a key has no points. Several series may have the
 /// same name. The keys and the series are each read once, however many there are.
-fn rarest_key<'k>(keys: &BTreeSet<&'k str>, counts: impl Iterator<Item = (String, u64)>) -> Option<&'k str> {
+fn rarest_key<'k, 's>(
+    keys: &BTreeSet<&'k str>,
+    counts: impl Iterator<Item = (&'s str, u64)>,
+) -> Option<&'k str> {
     let mut points: HashMap<&'k str, u64> = HashMap::new();
     for (name, count) in counts {
-        if let Some(key) = keys.get(name.as_str()) {
+        if let Some(key) = keys.get(name) {
             *points.entry(*key).or_default() += count;
         }
     }
@@ -238,6 +245,10 @@ fn started_s(run: &Node) -> Option<f64> {
 
 fn lines(rows: Vec<Map<String, Value>>) -> Value {
     rows.into_iter().map(|row| Value::String(Value::Object(row).to_string())).collect()
+}
+
+fn objects(rows: Vec<Map<String, Value>>) -> Value {
+    rows.into_iter().map(Value::Object).collect()
 }
 
 fn samples(arguments: &Arguments, name: &str) -> Result<i64> {
@@ -272,10 +283,24 @@ async fn page(context: &CallContext, run: &Node, arguments: &Arguments, is_syste
             reader.sampled_rows(range, samples, |_| true).await?
         }
     };
-    let mut rows = with_runtime(rows, started_s(run));
-    // Each series is thinned alone, so together the series may have more rows.
-    thin(&mut rows, samples);
-    Ok(lines(rows))
+    let started_s = started_s(run);
+    let shape = move |rows| {
+        let mut rows = with_runtime(rows, started_s);
+        // Each series is thinned alone, so together the series may have more rows.
+        thin(&mut rows, samples);
+        lines(rows)
+    };
+    Ok(shaped(context, rows, shape).await)
+}
+
+/// Gives rows the form of an answer, off the async threads if they have many values.
+async fn shaped<T: Send + 'static>(
+    context: &CallContext,
+    rows: Rows,
+    shape: impl FnOnce(Rows) -> T + Send + 'static,
+) -> T {
+    let values: usize = rows.values().map(Map::len).sum();
+    context.large_work.run(values.saturating_mul(VALUE_BYTES), move || shape(rows)).await
 }
 
 /// Keeps this number of rows, spread evenly, with the first and the last row.
@@ -337,14 +362,19 @@ async fn sampled_list(reader: &HistoryReader<'_>, run: &Node, spec: &Arguments) 
     } else {
         reader.common_rows(range, samples, &logged).await?
     };
-    let mut rows = with_runtime(rows, started_s(run));
-    thin(&mut rows, samples);
-    if !keys.is_empty() {
-        for row in &mut rows {
-            row.retain(|name, _| keys.contains(name.as_str()) || name == STEP);
+    let started_s = started_s(run);
+    let keys: BTreeSet<String> = keys.into_iter().map(str::to_owned).collect();
+    let shape = move |rows| {
+        let mut rows = with_runtime(rows, started_s);
+        thin(&mut rows, samples);
+        if !keys.is_empty() {
+            for row in &mut rows {
+                row.retain(|name, _| keys.contains(name) || name == STEP);
+            }
         }
-    }
-    Ok(rows.into_iter().map(Value::Object).collect())
+        objects(rows)
+    };
+    Ok(shaped(reader.context, rows, shape).await)
 }
 
 impl HistoryReader<'_> {
@@ -364,7 +394,7 @@ impl HistoryReader<'_> {
             .iter()
             .filter(|series| {
                 let name = series.shown_name();
-                name != rarest && keys.contains(name.as_str())
+                name != rarest && keys.contains(name)
             })
             .collect();
         if let (false, Some((first, _)), Some((last, _))) =
@@ -393,11 +423,12 @@ impl HistoryReader<'_> {
     fn add_to_rows(&self, rows: &mut Rows, chosen: &[&LoggedSeries], points: &SeriesPoints) -> Result<()> {
         let place = points.place.as_ref().ok_or_else(|| WandbError::broken("place"))?;
         let series = chosen.get(place.series as usize).ok_or_else(|| WandbError::broken("series"))?;
+        let name = series.shown_name();
+        let steps = self.writers.steps_of(series);
         for (step, value) in points.steps.iter().zip(&points.values) {
-            if let Some(row) = rows.get_mut(&self.writers.shown_step(series, *step)) {
-                let name = series.shown_name();
-                self.charge(&name, 1)?;
-                row.insert(name, number(*value));
+            if let Some(row) = rows.get_mut(&steps.shown(*step)) {
+                self.charge(name, 1)?;
+                row.insert(name.to_owned(), number(*value));
             }
         }
         Ok(())
@@ -429,7 +460,11 @@ pub(crate) async fn parquet_history(
     let logged = without_own_columns(&keys);
     let is_wanted = |name: &str| logged.is_empty() || logged.contains(name);
     let rows = reader.rows(i64::MIN / 2..i64::MAX / 2, is_wanted).await?;
-    Ok(json!({"parquetUrls": [], "liveData": with_runtime(rows, started_s(run))}))
+    let started_s = started_s(run);
+    let mut answer = json!({"parquetUrls": []});
+    // Moved: `json!` would copy each value.
+    answer["liveData"] = shaped(context, rows, move |rows| objects(with_runtime(rows, started_s))).await;
+    Ok(answer)
 }
 
 /// The keys of the history, and how often each was logged.
@@ -440,7 +475,7 @@ pub(crate) async fn history_keys(context: &CallContext, run: &Node) -> Result<Va
     };
     let mut counts: BTreeMap<String, (u64, &str)> = BTreeMap::new();
     for series in reader.series.iter().chain(&reader.objects) {
-        counts.entry(series.shown_name()).or_insert((0, series.wandb_type())).0 += series.count;
+        counts.entry(series.shown_name().to_owned()).or_insert((0, series.wandb_type())).0 += series.count;
     }
     let rows = counts.values().map(|(count, _)| *count).max().unwrap_or_default();
     counts.extend(OWN_COLUMNS.map(|name| (name.to_owned(), (rows, "number"))));
@@ -486,7 +521,7 @@ mod tests {
         let logged = [("loss", 9), ("acc", 2), ("acc", 3), ("lr", 0), ("seen", 1)];
         let rarest = |keys: &[&str]| {
             let keys: BTreeSet<&str> = keys.iter().copied().collect();
-            let counts = logged.iter().map(|(name, count)| ((*name).to_owned(), *count));
+            let counts = logged.iter().copied();
             rarest_key(&keys, counts).map(str::to_owned)
         };
         assert_eq!(rarest(&["loss", "acc"]).as_deref(), Some("acc"), "two writers have logged it");

@@ -229,7 +229,7 @@ async fn run(context: &CallContext, node: &Node, field: &str, arguments: &Argume
 
 async fn internal_config(context: &CallContext, node: &Node, arguments: &Arguments) -> Result<Value> {
     let keys = arguments.texts("keys")?.unwrap_or_default();
-    let run = RunSnapshot::read(&context.channels, node.known(RUN_ID)?).await?;
+    let run = RunSnapshot::read(context, node.known(RUN_ID)?).await?;
     Ok(run.map_or(Value::Null, |run| run.internal_config(&keys).into()))
 }
 

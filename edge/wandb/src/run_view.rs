@@ -8,12 +8,13 @@ use matyan_value::json::{self, JsonStyle};
 use matyan_value::{Map, Value, cbor};
 use serde_json::json;
 
+use crate::call::CallContext;
 use crate::error::{Result, WandbError};
 use crate::names::{
     self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, INTERNAL_SUMMARY, RunName, SUMMARY, WANDB,
     project_number, time_text,
 };
-use matyan_channels::{Channels, is_missing};
+use matyan_channels::is_missing;
 
 /// Members of a run's node that other resolvers read.
 pub(crate) const RUN_ID: &str = "_runId";
@@ -63,21 +64,21 @@ impl RunSnapshot {
     }
 
     /// Reads a run as W&B shows it; `None` if there is none.
-    pub(crate) async fn read(channels: &Channels, run_id: &str) -> Result<Option<Self>> {
-        Self::read_parts(channels, run_id, parts()).await
+    pub(crate) async fn read(context: &CallContext, run_id: &str) -> Result<Option<Self>> {
+        Self::read_parts(context, run_id, parts()).await
     }
 
     /// Reads these parts of a run, including its properties; `None` if there is no run.
     pub(crate) async fn read_parts(
-        channels: &Channels,
+        context: &CallContext,
         run_id: &str,
         parts: RunParts,
     ) -> Result<Option<Self>> {
         let request = GetRequest { run_id: run_id.to_owned(), parts: Some(parts) };
-        match channels.runs().get(request).await {
+        match context.channels.runs().get(request).await {
             Ok(response) => {
                 let run = response.into_inner().run.ok_or_else(|| WandbError::broken("run"))?;
-                Self::new(run).map(Some)
+                context.large_work.run(run.params.len(), move || Self::new(run)).await.map(Some)
             }
             Err(status) if is_missing(&status) => Ok(None),
             Err(status) => Err(status.into()),

@@ -54,10 +54,10 @@ pub(crate) async fn find_parts(
     name: &RunName,
     parts: RunParts,
 ) -> Result<Option<RunSnapshot>> {
-    if let Some(run) = RunSnapshot::read_parts(&context.channels, &name.run_id(), parts.clone()).await? {
+    if let Some(run) = RunSnapshot::read_parts(context, &name.run_id(), parts.clone()).await? {
         return Ok(Some(run));
     }
-    let other = RunSnapshot::read_parts(&context.channels, &name.id, parts).await?;
+    let other = RunSnapshot::read_parts(context, &name.id, parts).await?;
     let is_in_project = |run: &RunSnapshot| {
         run.props.experiment.as_ref().map_or("", |experiment| experiment.name.as_str()) == name.project
     };
@@ -122,7 +122,7 @@ pub(crate) async fn upsert(context: &CallContext, arguments: &Arguments) -> Resu
         set_summary(&mut params, &mut batch, parsed_map("summaryMetrics", text)?)?;
     }
     let visibility = publish_and_wait(&context.channels, &run_id, batch).await?;
-    let Some(run) = RunSnapshot::read(&context.channels, &run_id).await? else {
+    let Some(run) = RunSnapshot::read(context, &run_id).await? else {
         // A new run that is applied late: the lines that the client streams next would find no run.
         visibility.check_visible()?;
         let message = format!("the run `{}` was deleted, and its id is not free: choose another id", name.id);

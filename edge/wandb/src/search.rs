@@ -1,11 +1,13 @@
 //! Projects, and the runs of a project.
 
 use matyan_proto::experiments::v1::ListRequest;
+use matyan_proto::runs::v1::Run;
 use matyan_proto::search::v1::{Query, RunsRequest};
 use serde_json::{Value, json};
 
 use crate::call::CallContext;
 use crate::error::{Result, WandbError};
+use crate::files::{EDGES, edge};
 use crate::filter;
 use crate::node::{Arguments, Node, Selection};
 use crate::run_view::{ENTITY, PARAM_MEMBERS, RunSnapshot, parts, parts_without_params, project_node};
@@ -85,23 +87,32 @@ async fn read_page(context: &CallContext, entity: &str, request: RunsRequest) ->
         if message.done {
             cursor = Some(message.next_cursor);
         }
-        for run in message.runs {
+        let before = bytes;
+        for (index, run) in message.runs.iter().enumerate() {
             bytes += run.params.len();
-            if bytes > PAGE_BYTES && !nodes.is_empty() {
-                let fitting_runs = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+            let fitting_runs = nodes.len() + index;
+            if bytes > PAGE_BYTES && fitting_runs > 0 {
+                let fitting_runs = u32::try_from(fitting_runs).unwrap_or(u32::MAX);
                 return Ok(RunPage::TooLarge { fitting_runs });
             }
-            nodes.push(RunSnapshot::new(run)?.node(entity));
         }
+        let made = run_nodes(message.runs, entity.to_owned());
+        nodes.extend(context.large_work.run(bytes - before, made).await?);
     }
     let cursor = cursor.ok_or_else(|| WandbError::broken("done"))?;
     // Older clients continue after the last edge.
-    let edges: Vec<Value> = nodes.into_iter().map(|node| json!({"node": node, "cursor": cursor})).collect();
-    Ok(RunPage::Complete(json!({
-        "edges": edges,
+    let edges = nodes.into_iter().map(|node| edge(node, cursor.clone())).collect();
+    let mut connection = json!({
         "pageInfo": {"endCursor": cursor, "hasNextPage": !cursor.is_empty()},
         "totalCount": total,
-    })))
+    });
+    connection[EDGES] = edges;
+    Ok(RunPage::Complete(connection))
+}
+
+/// Makes the nodes of runs.
+fn run_nodes(runs: Vec<Run>, entity: String) -> impl FnOnce() -> Result<Vec<Value>> {
+    move || runs.into_iter().map(|run| Ok(RunSnapshot::new(run)?.node(&entity))).collect()
 }
 
 /// The number of runs of a project.

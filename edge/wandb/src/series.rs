@@ -24,13 +24,18 @@ pub(crate) struct LoggedSeries {
     pub(crate) count: u64,
     pub(crate) first_step: i64,
     pub(crate) last_step: i64,
+    /// The writer of the series, if its run has several.
+    writer: Option<String>,
+    shown_name: String,
 }
 
 impl LoggedSeries {
     fn new(info: SeriesInfo) -> Self {
         let is_metric = info.r#type() == SeriesType::Metric;
         let SeriesInfo { number, name, context, dtype, count, first_step, last_step, .. } = info;
-        Self { is_metric, number, name, context, dtype, count, first_step, last_step }
+        let writer = writer_of(&context);
+        let shown_name = shown_name(&name, &context, writer.is_some());
+        Self { is_metric, number, name, context, dtype, count, first_step, last_step, writer, shown_name }
     }
 
     /// Whether the metric is about the machine, and not about the training.
@@ -57,22 +62,27 @@ impl LoggedSeries {
         }
     }
 
-    /// The name in W&B. A series of another client may have a context, which becomes a part of the name.
-    pub(crate) fn shown_name(&self) -> String {
-        if let Some(name) = self.name.strip_prefix(SYSTEM_PREFIX) {
-            return format!("{WANDB_SYSTEM_PREFIX}{name}");
-        }
-        match self.context.as_str() {
-            "" | "{}" => self.name.clone(),
-            _ if self.writer().is_some() => self.name.clone(),
-            context => format!("{} {context}", self.name),
-        }
+    /// The name in W&B.
+    pub(crate) fn shown_name(&self) -> &str {
+        &self.shown_name
     }
+}
 
-    /// The writer of the series, if its run has several.
-    pub(crate) fn writer(&self) -> Option<String> {
-        let context: serde_json::Value = serde_json::from_str(&self.context).ok()?;
-        Some(context.as_object().filter(|members| members.len() == 1)?.get(WRITER)?.as_str()?.to_owned())
+/// The writer in a context, if the run has several.
+fn writer_of(context: &str) -> Option<String> {
+    let context: serde_json::Value = serde_json::from_str(context).ok()?;
+    Some(context.as_object().filter(|members| members.len() == 1)?.get(WRITER)?.as_str()?.to_owned())
+}
+
+/// The name of a series in W&B. A series of another client may have a context, which becomes a part of the name.
+fn shown_name(name: &str, context: &str, has_writer: bool) -> String {
+    if let Some(name) = name.strip_prefix(SYSTEM_PREFIX) {
+        return format!("{WANDB_SYSTEM_PREFIX}{name}");
+    }
+    match context {
+        "" | "{}" => name.to_owned(),
+        _ if has_writer => name.to_owned(),
+        context => format!("{name} {context}"),
     }
 }
 
@@ -91,30 +101,31 @@ pub(crate) async fn all_series(channels: &Channels, run_id: &str) -> Result<Vec<
     Ok(found)
 }
 
-/// The writers of a run. Each writer counts its steps from 0, and the client expects one row for each step: with n
+/// The writers of a run, sorted. Each writer counts its steps from 0, and the client expects one row for each step: with n
 /// writers, step s of the writer at index i is shown as s·n + i.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Writers(Vec<String>);
 
 impl Writers {
     pub(crate) fn of(series: &[LoggedSeries]) -> Self {
-        let writers: BTreeSet<String> = series.iter().filter_map(LoggedSeries::writer).collect();
-        Self(writers.into_iter().collect())
+        let writers: BTreeSet<&String> = series.iter().filter_map(|series| series.writer.as_ref()).collect();
+        Self(writers.into_iter().cloned().collect())
     }
 
     fn count(&self) -> i64 {
         i64::try_from(self.0.len().max(1)).unwrap_or(i64::MAX)
     }
 
-    fn index(&self, series: &LoggedSeries) -> i64 {
-        let writer = series.writer();
-        let index = writer.and_then(|writer| self.0.iter().position(|known| *known == writer));
-        i64::try_from(index.unwrap_or_default()).unwrap_or(i64::MAX)
+    /// The steps of a series as a client sees them.
+    pub(crate) fn steps_of(&self, series: &LoggedSeries) -> ShownSteps {
+        let index = series.writer.as_ref().and_then(|writer| self.0.binary_search(writer).ok());
+        let index = i64::try_from(index.unwrap_or_default()).unwrap_or(i64::MAX);
+        ShownSteps { count: self.count(), index }
     }
 
     /// The step that a client sees.
     pub(crate) fn shown_step(&self, series: &LoggedSeries, step: i64) -> i64 {
-        step.saturating_mul(self.count()).saturating_add(self.index(series))
+        self.steps_of(series).shown(step)
     }
 
     /// The first stored step whose shown step is not less than this step, for any writer.
@@ -128,22 +139,45 @@ impl Writers {
     }
 }
 
+/// The steps of one series as a client sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShownSteps {
+    /// The number of writers.
+    count: i64,
+    /// The index of the writer of the series.
+    index: i64,
+}
+
+impl ShownSteps {
+    /// The step that a client sees.
+    pub(crate) fn shown(self, step: i64) -> i64 {
+        step.saturating_mul(self.count).saturating_add(self.index)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn series(name: &str, context: &str) -> LoggedSeries {
-        let name = name.to_owned();
-        let context = context.to_owned();
-        LoggedSeries {
-            is_metric: true,
-            number: 0,
-            name,
-            context,
+        LoggedSeries::new(SeriesInfo {
+            r#type: SeriesType::Metric.into(),
+            name: name.to_owned(),
+            context: context.to_owned(),
             dtype: "float".to_owned(),
             count: 1,
-            first_step: 0,
-            last_step: 0,
+            ..SeriesInfo::default()
+        })
+    }
+
+    #[test]
+    fn each_of_many_writers_has_its_own_index() {
+        let context = |writer: usize| format!(r#"{{"writer":"w{writer:04}"}}"#);
+        let all: Vec<LoggedSeries> = (0..2_000).map(|writer| series("loss", &context(writer))).collect();
+        let writers = Writers::of(&all);
+        for (index, series) in (0..).zip(&all) {
+            let steps = writers.steps_of(series);
+            assert_eq!((steps.shown(0), steps.shown(2)), (index, 4_000 + index));
         }
     }
 
