@@ -190,6 +190,11 @@ impl Budget {
         resource.limit().saturating_sub(self.used[resource as usize].load(Ordering::Relaxed))
     }
 
+    /// The memory of the request so far.
+    pub(crate) fn held(&self) -> usize {
+        usize::try_from(self.used[Resource::HeldBytes as usize].load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
     /// The reason why the request is refused; `None` as long as it is not refused.
     pub(crate) fn refusal(&self) -> Option<&WandbError> {
         self.refusal.get()

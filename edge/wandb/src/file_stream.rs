@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use matyan_proto::common::v1::{Outcome, OutcomeKind};
 use matyan_proto::ingest::v1::FinishRun;
 use matyan_proto::ingest::v1::event::Kind;
@@ -20,7 +21,7 @@ use crate::json_text::check_values;
 use crate::lines::{LineSource, add_history, add_system, add_terminal, row};
 use crate::names::{RunName, STATE, WANDB, file_path};
 use crate::param_changes::ParamChanges;
-use crate::run_view::{parts_to_change, parts_without_params};
+use crate::run_view::{RunSnapshot, parts_to_change, parts_without_params};
 use crate::runs::find_parts;
 use crate::summary::set_fitting_summary;
 
@@ -87,28 +88,40 @@ pub(crate) async fn append(
     context: &CallContext,
     name: &RunName,
     writer: Option<&str>,
-    body: &[u8],
+    body: Bytes,
 ) -> Result<serde_json::Value> {
+    let bytes = body.len();
+    let (body, summary) = context.large_work.run(bytes, move || parsed_body(&body)).await?;
+    let changes_params = summary.is_some() || body.is_preempting();
+    let parts = if changes_params { parts_to_change() } else { parts_without_params() };
+    let RunSnapshot { run_id, params, params_bytes, .. } =
+        find_parts(context, name, parts).await?.ok_or_else(|| {
+            WandbError::missing("the run does not exist, or was deleted: call `wandb.init` again")
+        })?;
+    let is_complete = body.is_complete();
+    // Everything is read and checked before anything is stored.
+    let source_id = run_id.clone();
+    let writer = writer.map(str::to_owned);
+    let collect = move || {
+        let source = LineSource { run_id: &source_id, writer: writer.as_deref() };
+        stored_batch(&body, summary, &source, ParamChanges::new(params))
+    };
+    let batch = context.large_work.run(bytes + params_bytes, collect).await?;
+    let last = publish(&context.channels, &run_id, batch).await?;
+    if is_complete && let Some(position) = last {
+        wait_applied(&context.channels, &run_id, position).await?;
+    }
+    Ok(serde_json::json!({"exitcode": null, "limits": {}}))
+}
+
+/// The parts of a request, and its summary.
+fn parsed_body(body: &[u8]) -> Result<(StreamBody, Option<Map>)> {
     check_values("the body", body)?;
     let body: StreamBody = serde_json::from_slice(body).map_err(|error| {
         WandbError::invalid(format!("the body does not have the form of a file stream: {error}"))
     })?;
     let summary = body.summary()?;
-    let changes_params = summary.is_some() || body.is_preempting();
-    let parts = if changes_params { parts_to_change() } else { parts_without_params() };
-    let run = find_parts(context, name, parts).await?.ok_or_else(|| {
-        WandbError::missing("the run does not exist, or was deleted: call `wandb.init` again")
-    })?;
-    // Everything is read and checked before anything is stored.
-    let source = LineSource { run_id: &run.run_id, writer };
-    let batch = stored_batch(&body, summary, &source, ParamChanges::new(run.params))?;
-    let last = publish(&context.channels, &run.run_id, batch).await?;
-    if body.is_complete()
-        && let Some(position) = last
-    {
-        wait_applied(&context.channels, &run.run_id, position).await?;
-    }
-    Ok(serde_json::json!({"exitcode": null, "limits": {}}))
+    Ok((body, summary))
 }
 
 /// The data to store for a request, in the order in which it is published.
@@ -172,12 +185,12 @@ fn outcome(exit_code: Option<i64>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use matyan_proto::ingest::v1::{Event, IngestionBatch};
     use matyan_value::json::{self, JsonStyle};
     use prost::Message;
 
     use super::*;
+    use crate::test_context::empty_context;
 
     fn stored(body: &str, params: &str) -> Result<RunBatch> {
         let body: StreamBody = serde_json::from_str(body).unwrap();
@@ -221,6 +234,20 @@ mod tests {
         assert_eq!(one, [r#"{"summary":{}}"#, r#"{"summary":{"acc":Infinity}}"#, cleared, step]);
         assert_eq!(sent(r#"{"_step": 3}"#), [r#"{"summary":{}}"#, cleared, step]);
         assert_eq!(sent(r#"{"a": 1, "b": 2}"#), [r#"{"summary":{"a":1,"b":2}}"#]);
+    }
+
+    #[tokio::test]
+    async fn lines_of_an_unknown_run_are_refused_with_advice() {
+        let (context, _) = empty_context();
+        let name = RunName::new("p", "r").unwrap();
+        for body in
+            [r#"{"complete": true}"#.to_owned(), format!(r#"{{"complete": "{}"}}"#, "x".repeat(1 << 20))]
+        {
+            let is_broken = body.len() > 1_000;
+            let error = append(&context, &name, None, body.into()).await.unwrap_err();
+            let advice = if is_broken { "the form of a file stream" } else { "call `wandb.init` again" };
+            assert!(error.message.contains(advice), "{error}");
+        }
     }
 
     #[test]

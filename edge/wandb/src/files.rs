@@ -265,7 +265,8 @@ pub(crate) fn page(arguments: &Arguments) -> Result<(usize, usize)> {
 /// A connection of nodes. The first node has this index.
 pub(crate) fn connection(nodes: Vec<Value>, start: usize, total: usize) -> Value {
     let end = start.saturating_add(nodes.len());
-    let edges = (start + 1..).zip(nodes).map(|(cursor, node)| edge(node, cursor.to_string())).collect();
+    let edges: Value =
+        (start + 1..).zip(nodes).map(|(cursor, node)| edge(node, cursor.to_string())).collect();
     let mut connection = json!({
         "pageInfo": {"endCursor": end.to_string(), "hasNextPage": end < total},
         "totalCount": total,

@@ -26,6 +26,8 @@ pub(crate) struct RunSnapshot {
     pub(crate) run_id: String,
     pub(crate) props: Props,
     pub(crate) params: Map,
+    /// The size of the params as they are stored.
+    pub(crate) params_bytes: usize,
 }
 
 /// The parts of a run that W&B shows.
@@ -54,13 +56,14 @@ pub(crate) const PARAM_MEMBERS: [&str; 9] =
 
 impl RunSnapshot {
     pub(crate) fn new(run: Run) -> Result<Self> {
+        let params_bytes = run.params.len();
         let params = if run.params.is_empty() { Ok(Map::new()) } else { cbor::decode_map(&run.params) };
         let params = params.map_err(|error| {
             tracing::error!(run_id = run.run_id, %error, "failed to read the params of a run");
             WandbError::broken("params")
         })?;
         let props = run.props.ok_or_else(|| WandbError::broken("props"))?;
-        Ok(Self { run_id: run.run_id, props, params })
+        Ok(Self { run_id: run.run_id, props, params, params_bytes })
     }
 
     /// Reads a run as W&B shows it; `None` if there is none.
@@ -245,13 +248,14 @@ mod tests {
     fn tags_are_sorted() {
         let tag = |name: &str| TagRef { name: name.to_owned(), ..TagRef::default() };
         let props = Props { tags: vec![tag("b"), tag("a")], ..Props::default() };
-        let run = RunSnapshot { run_id: String::new(), props, params: Map::new() };
+        let run = RunSnapshot { run_id: String::new(), props, params: Map::new(), params_bytes: 0 };
         assert_eq!(run.tags(), ["a", "b"]);
     }
 
     #[test]
     fn members_that_are_made_of_params_are_known() {
-        let run = RunSnapshot { run_id: "r:p".to_owned(), props: Props::default(), params: Map::new() };
+        let run_id = "r:p".to_owned();
+        let run = RunSnapshot { run_id, props: Props::default(), params: Map::new(), params_bytes: 0 };
         let text = |name: &str| Value::Text(name.to_owned());
         let reported = [names::GROUP, names::JOB_TYPE, names::COMMIT, names::HOST, names::USER]
             .into_iter()

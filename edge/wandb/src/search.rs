@@ -101,7 +101,7 @@ async fn read_page(context: &CallContext, entity: &str, request: RunsRequest) ->
     }
     let cursor = cursor.ok_or_else(|| WandbError::broken("done"))?;
     // Older clients continue after the last edge.
-    let edges = nodes.into_iter().map(|node| edge(node, cursor.clone())).collect();
+    let edges: Value = nodes.into_iter().map(|node| edge(node, cursor.clone())).collect();
     let mut connection = json!({
         "pageInfo": {"endCursor": cursor, "hasNextPage": !cursor.is_empty()},
         "totalCount": total,

@@ -127,11 +127,10 @@ impl Wandb {
             manifests: self.manifests.clone(),
         };
         match route {
-            Route::Graphql => self.execute(context, &body).await,
+            Route::Graphql => self.execute(context, body).await,
             Route::FileStream { project, run } => {
                 let name = RunName::new(&project, &run)?;
-                let answer =
-                    file_stream::append(&context, &name, writer(&headers)?.as_deref(), &body).await?;
+                let answer = file_stream::append(&context, &name, writer(&headers)?.as_deref(), body).await?;
                 Ok(Answer::Json {
                     status: StatusCode::OK,
                     body: answer.to_string(),
@@ -168,10 +167,9 @@ impl Wandb {
         }
     }
 
-    async fn execute(&self, mut context: CallContext, body: &[u8]) -> Result<Answer> {
-        check_request(body)?;
-        let mut request: async_graphql::Request = serde_json::from_slice(body)
-            .map_err(|error| WandbError::invalid(format!("the body is no request of GraphQL: {error}")))?;
+    async fn execute(&self, mut context: CallContext, body: Bytes) -> Result<Answer> {
+        let bytes = body.len();
+        let mut request = self.large_work.run(bytes, move || parsed_request(&body)).await?;
         // Some clients send an empty name for an operation without a name.
         request.operation_name = request.operation_name.filter(|name| !name.is_empty());
         let operation = request.operation_name.clone();
@@ -205,13 +203,27 @@ impl Wandb {
             });
         }
         let status = call.status().unwrap_or(StatusCode::OK);
-        let body = serde_json::to_string(&response).map_err(|error| {
-            tracing::error!(%error, "failed to write an answer of GraphQL");
-            WandbError::broken("response")
-        })?;
+        let held = call.context.budget.held();
+        let body = self.large_work.run(held, move || written(&response)).await?;
         let share = AnswerShare::new(Arc::clone(&call.context.budget), body.len());
         Ok(Answer::Json { status, body, unanswered, share: Some(share) })
     }
+}
+
+fn parsed_request(body: &[u8]) -> Result<async_graphql::Request> {
+    check_request(body)?;
+    serde_json::from_slice(body).map_err(|error| {
+        WandbError::invalid(format!(
+            "the body is not a request of GraphQL: {error}; send an object with `query` and `variables`"
+        ))
+    })
+}
+
+fn written(response: &async_graphql::Response) -> Result<String> {
+    serde_json::to_string(response).map_err(|error| {
+        tracing::error!(%error, "failed to write an answer of GraphQL");
+        WandbError::broken("response")
+    })
 }
 
 /// The answer to a document that is not executed. It has the status that W&B's server sends for such documents, which
@@ -321,6 +333,15 @@ mod tests {
         assert_eq!(wandb.memory.taken(), u64::try_from(body.len()).unwrap());
         drop(share);
         assert_eq!(wandb.memory.taken(), 0);
+    }
+
+    #[test]
+    fn a_body_that_is_not_a_request_is_refused() {
+        for wrong in ["", "7", "{", r#"{"query": 7}"#] {
+            let error = parsed_request(wrong.as_bytes()).unwrap_err();
+            assert!(error.message.contains("send an object with `query`"), "{wrong} {error}");
+        }
+        assert_eq!(parsed_request(br#"{"query": "{ viewer { id } }"}"#).unwrap().query, "{ viewer { id } }");
     }
 
     #[test]
