@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::Channels;
+use crate::large_work::run_apart;
 use crate::status::{is_missing, product_code};
 
 /// Attempts to change a document that others change at the same time. With the pauses, they take some seconds.
@@ -24,6 +25,8 @@ pub struct StoredDocument {
     pub content: Map<String, Value>,
     /// 0: there is none.
     pub version: i64,
+    /// The size of the content as it is stored.
+    pub bytes: usize,
 }
 
 impl StoredDocument {
@@ -32,7 +35,13 @@ impl StoredDocument {
             tracing::warn!(kind = document.kind, name = document.name, %error, "failed to read a document; its content is not a JSON object");
             DocumentError::Damaged
         })?;
-        Ok(Self { name: document.name, content, version: document.updated_us })
+        Ok(Self { name: document.name, content, version: document.updated_us, bytes: document.content.len() })
+    }
+
+    /// Reads documents in their order, off the async threads if they are large. A damaged document is an error of its own.
+    pub async fn read_all(documents: Vec<Document>) -> Vec<Result<Self, DocumentError>> {
+        let bytes = documents.iter().map(|document| document.content.len()).sum();
+        run_apart(bytes, move || documents.into_iter().map(Self::new).collect()).await
     }
 }
 
@@ -80,7 +89,7 @@ pub async fn read(
     match channels.documents().get(request).await {
         Ok(response) => {
             let document = response.into_inner().document.ok_or(DocumentError::NoAnswer)?;
-            StoredDocument::new(document).map(Some)
+            run_apart(document.content.len(), move || StoredDocument::new(document)).await.map(Some)
         }
         // A document cannot have this name, so there is none.
         Err(status) if is_missing(&status) || status.code() == Code::InvalidArgument => Ok(None),
@@ -100,16 +109,16 @@ pub async fn change<T, E: From<DocumentError>>(
 ) -> Result<T, E> {
     let mut attempt = 1;
     loop {
-        let (before, version) = match read(channels, kind, name).await? {
-            Some(stored) => (stored.content, stored.version),
-            None => (Map::new(), 0),
+        let (before, version, bytes) = match read(channels, kind, name).await? {
+            Some(stored) => (stored.content, stored.version, stored.bytes),
+            None => (Map::new(), 0, 0),
         };
         let mut content = before.clone();
         let changed = change(&mut content, version != 0)?;
         if content == before {
             return Ok(changed);
         }
-        let new = NewContent { content: &content, replaced: version, effect };
+        let new = NewContent { content, replaced: version, replaced_bytes: bytes, effect };
         if write(channels, kind, name, new).await?.is_some() {
             return Ok(changed);
         }
@@ -153,10 +162,11 @@ fn retry_pause(attempt: u32) -> Duration {
 }
 
 /// Content that replaces the content of one version of a document.
-struct NewContent<'c> {
-    content: &'c Map<String, Value>,
+struct NewContent {
+    content: Map<String, Value>,
     /// 0: there is no document.
     replaced: i64,
+    replaced_bytes: usize,
     effect: Effect,
 }
 
@@ -166,16 +176,18 @@ async fn write(
     channels: &Channels,
     kind: &str,
     name: &str,
-    new: NewContent<'_>,
+    new: NewContent,
 ) -> Result<Option<i64>, DocumentError> {
-    let content =
-        serde_json::to_vec(new.content).expect("a map of JSON with texts as keys is written to memory");
+    let NewContent { content, replaced, replaced_bytes, effect } = new;
+    let written =
+        move || serde_json::to_vec(&content).expect("a map of JSON with texts as keys is written to memory");
+    let content = run_apart(replaced_bytes, written).await;
     let request = WriteRequest {
         kind: kind.to_owned(),
         name: name.to_owned(),
         content: content.into(),
-        if_updated_us: Some(new.replaced),
-        deletes: new.effect == Effect::Deletes,
+        if_updated_us: Some(replaced),
+        deletes: effect == Effect::Deletes,
     };
     match channels.documents().write(request).await {
         Ok(response) => Ok(Some(response.into_inner().updated_us)),
@@ -184,5 +196,29 @@ async fn write(
             Err(DocumentError::TooLarge { name: name.to_owned(), message: status.message().to_owned() })
         }
         Err(status) => Err(status.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn documents_are_read_in_their_order_and_a_damaged_one_hides_no_other() {
+        let document = |name: &str, content: String| Document {
+            name: name.to_owned(),
+            content: Bytes::from(content),
+            ..Document::default()
+        };
+        let large = format!(r#"{{"text": "{}"}}"#, "x".repeat(1 << 20));
+        let large_bytes = large.len();
+        let documents =
+            vec![document("a", large), document("b", "[]".to_owned()), document("c", "{}".to_owned())];
+        let read = StoredDocument::read_all(documents).await;
+        let found: Vec<Option<(String, usize)>> =
+            read.into_iter().map(|read| read.ok().map(|stored| (stored.name, stored.bytes))).collect();
+        assert_eq!(found, [Some(("a".to_owned(), large_bytes)), None, Some(("c".to_owned(), 2))]);
     }
 }

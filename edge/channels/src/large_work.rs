@@ -33,12 +33,24 @@ impl LargeWork {
         }
         let permit = self.0.clone().acquire_owned().await.expect("the semaphore is never closed");
         // The work continues if the caller leaves.
-        let task = tokio::task::spawn_blocking(move || {
+        run_apart(bytes, move || {
             let _permit = permit;
             work()
-        });
-        task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        })
+        .await
     }
+}
+
+/// Runs work over `bytes` bytes that is bounded by other means, such as the size of a document.
+pub(crate) async fn run_apart<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    if bytes <= LARGE_BYTES {
+        return work();
+    }
+    let task = tokio::task::spawn_blocking(work);
+    task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 #[cfg(test)]
@@ -53,5 +65,7 @@ mod tests {
         let here = thread::current().id();
         assert_eq!(work.run(LARGE_BYTES, || thread::current().id()).await, here);
         assert_ne!(work.run(LARGE_BYTES + 1, || thread::current().id()).await, here);
+        assert_eq!(run_apart(LARGE_BYTES, || thread::current().id()).await, here);
+        assert_ne!(run_apart(LARGE_BYTES + 1, || thread::current().id()).await, here);
     }
 }

@@ -29,9 +29,10 @@ pub(crate) async fn list<T>(
     let mut found = Vec::new();
     let mut bytes = 0;
     while let Some(message) = messages.message().await? {
-        for document in message.documents {
-            let size = document.content.len();
-            let Ok(stored) = StoredDocument::new(document) else { continue };
+        for stored in StoredDocument::read_all(message.documents).await {
+            // The log names it.
+            let Ok(stored) = stored else { continue };
+            let size = stored.bytes;
             let Some(entry) = find(stored)? else { continue };
             bytes += size;
             if bytes > FOUND_BYTES {

@@ -32,7 +32,7 @@ pub(crate) fn stage(name: &str) -> Result<&'static str> {
 
 /// A renaming changes the time of a document, and not its content.
 impl From<StoredDocument> for RegisteredModel {
-    fn from(StoredDocument { name, mut content, version }: StoredDocument) -> Self {
+    fn from(StoredDocument { name, mut content, version, .. }: StoredDocument) -> Self {
         let updated_ms = integer(&content, "updated_ms").max(version / 1_000);
         content.insert("updated_ms".to_owned(), updated_ms.into());
         Self { name, content }

@@ -42,7 +42,7 @@ pub(crate) async fn list(channels: &Channels, kind: &str, name_prefix: &str) -> 
     let mut messages = channels.documents().list(request).await?.into_inner();
     let mut found = Vec::new();
     while let Some(message) = messages.message().await? {
-        let stored = message.documents.into_iter().flat_map(StoredDocument::new);
+        let stored = StoredDocument::read_all(message.documents).await.into_iter().flatten();
         found.extend(stored.map(|stored| stored.content));
     }
     Ok(found)
