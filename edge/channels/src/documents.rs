@@ -40,7 +40,7 @@ impl StoredDocument {
 
     /// Reads documents in their order, off the async threads if they are large. A damaged document is an error of its own.
     pub async fn read_all(documents: Vec<Document>) -> Vec<Result<Self, DocumentError>> {
-        let bytes = documents.iter().map(|document| document.content.len()).sum();
+        let bytes: usize = documents.iter().map(|document| document.content.len()).sum();
         run_apart(bytes, move || documents.into_iter().map(Self::new).collect()).await
     }
 }

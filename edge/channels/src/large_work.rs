@@ -42,10 +42,7 @@ impl LargeWork {
 }
 
 /// Runs work over `bytes` bytes that is bounded by other means, such as the size of a document.
-pub(crate) async fn run_apart<T: Send + 'static>(
-    bytes: usize,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
+pub async fn run_apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if bytes <= LARGE_BYTES {
         return work();
     }

@@ -30,10 +30,14 @@ use tonic::body::Body;
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
 pub use client_name::client_name;
-pub use large_work::LargeWork;
+pub use large_work::{LargeWork, run_apart};
 pub use position::{after, wait_applied};
 pub use status::{is_missing, missing_resource, product_code};
 pub use stored_file::store_file;
+
+/// Calls of services that a part of a request makes at the same time, where it needs many. More would take the turns of
+/// other requests.
+pub const CALLS_AT_A_TIME: usize = 16;
 
 /// Maximum number of parts of an upload whose size is not known.
 pub const MAX_PARTS: usize = 10_000;

@@ -1,6 +1,7 @@
 //! The points of a metric. First come points that a later point of the same step has replaced, in the order in which
 //! they were logged, then the shown points, by step. An answer that has all points is sorted as MLflow sorts it.
 
+use futures::future::try_join_all;
 use matyan_proto::common::v1::{SeriesKey, StepRange};
 use matyan_proto::runs::v1::RunParts;
 use matyan_proto::series::v1::{PointColumns, RunSelection, SampleRequest};
@@ -14,7 +15,7 @@ use crate::names::check_run_id;
 use crate::numbers::float;
 use crate::run_names::REPEATED_CONTEXT;
 use crate::run_view::{NO_CONTEXT, RunSnapshot, no_run};
-use matyan_channels::{Channels, is_missing};
+use matyan_channels::{CALLS_AT_A_TIME, Channels, is_missing, run_apart};
 
 /// Points in an answer without a page size. Current clients ask for pages of 25,000.
 const DEFAULT_POINTS: u32 = 200_000;
@@ -26,6 +27,10 @@ const MAX_SAMPLE: u32 = 2_500;
 const MAX_BULK_POINTS: u32 = 25_000;
 /// Runs in one request.
 const MAX_RUNS: usize = 100;
+/// Runs whose points are read at a time. The points of the last ones may have no room in the answer.
+const PAGES_AT_A_TIME: usize = 4;
+/// Memory of a point in an answer.
+const VIEW_BYTES: usize = 100;
 
 /// The start of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +133,14 @@ async fn read_series(
     Ok(None)
 }
 
+/// The views of points, which are sorted if they are all points of a metric.
+fn point_views(key: &str, mut points: Vec<Point>, is_whole: bool) -> Value {
+    if is_whole {
+        sort(&mut points);
+    }
+    points.iter().map(|point| point_view(key, point)).collect()
+}
+
 fn point_view(key: &str, point: &Point) -> Value {
     json!({"key": key, "value": float(point.value), "timestamp": point.time_ms, "step": point.step})
 }
@@ -147,6 +160,13 @@ async fn check_run(channels: &Channels, run_id: &str) -> Result<()> {
     Ok(())
 }
 
+async fn check_runs(channels: &Channels, run_ids: &[String]) -> Result<()> {
+    for run_ids in run_ids.chunks(CALLS_AT_A_TIME) {
+        try_join_all(run_ids.iter().map(|run_id| check_run(channels, run_id))).await?;
+    }
+    Ok(())
+}
+
 pub(crate) async fn get_history(channels: &Channels, fields: &Fields) -> Result<Value> {
     let run_id = fields.run_id()?;
     let key = fields.required("metric_key")?;
@@ -154,12 +174,13 @@ pub(crate) async fn get_history(channels: &Channels, fields: &Fields) -> Result<
     let limit = fields.max_results(DEFAULT_POINTS, MAX_POINTS)?;
     let start = Start::parse(token)?;
     check_run(channels, run_id).await?;
-    let (mut points, next) = read_page(channels, run_id, key, start, limit as usize).await?;
-    if start == Start::BEGINNING && next.is_none() {
-        sort(&mut points);
-    }
-    let metrics: Vec<Value> = points.iter().map(|point| point_view(key, point)).collect();
-    let mut answer = json!({"metrics": metrics});
+    let (points, next) = read_page(channels, run_id, key, start, limit as usize).await?;
+    let is_whole = start == Start::BEGINNING && next.is_none();
+    let key = key.to_owned();
+    let bytes = points.len() * VIEW_BYTES;
+    let mut answer = json!({});
+    // Moved: `json!` would copy each point.
+    answer["metrics"] = run_apart(bytes, move || point_views(&key, points, is_whole)).await;
     if let Some(next) = next {
         answer["next_page_token"] = next.token().into();
     }
@@ -185,15 +206,18 @@ pub(crate) async fn get_history_bulk(channels: &Channels, fields: &Fields) -> Re
     let key = fields.required("metric_key")?;
     let limit = fields.max_results(MAX_BULK_POINTS, MAX_BULK_POINTS)? as usize;
     let mut metrics = Vec::new();
-    for run_id in run_ids(fields)? {
-        check_run(channels, &run_id).await?;
-        let room = limit.saturating_sub(metrics.len());
-        if room == 0 {
-            continue;
+    let ids = run_ids(fields)?;
+    check_runs(channels, &ids).await?;
+    for ids in ids.chunks(PAGES_AT_A_TIME) {
+        if metrics.len() >= limit {
+            break;
         }
         let most = MAX_BULK_POINTS as usize;
-        let (points, _) = read_page(channels, &run_id, key, Start::BEGINNING, most).await?;
-        metrics.extend(first_points(points, room).iter().map(|point| view_with_run(key, point, &run_id)));
+        let pages = ids.iter().map(|run_id| read_page(channels, run_id, key, Start::BEGINNING, most));
+        for (run_id, (points, _)) in ids.iter().zip(try_join_all(pages).await?) {
+            let room = limit.saturating_sub(metrics.len());
+            metrics.extend(first_points(points, room).iter().map(|point| view_with_run(key, point, run_id)));
+        }
     }
     Ok(json!({"metrics": metrics}))
 }
@@ -226,9 +250,7 @@ pub(crate) async fn get_history_bulk_interval(channels: &Channels, fields: &Fiel
         return Err(MlflowError::invalid("end_step must be greater than start_step"));
     }
     let ids = run_ids(fields)?;
-    for run_id in &ids {
-        check_run(channels, run_id).await?;
-    }
+    check_runs(channels, &ids).await?;
     let selection = |run_id: &String| RunSelection {
         run_id: run_id.clone(),
         keys: vec![SeriesKey { name: key.to_owned(), context: String::new() }],
@@ -267,6 +289,17 @@ mod tests {
         };
         assert_eq!(values(2), [9.0, 10.0]);
         assert_eq!(values(9), [9.0, 10.0, 11.0, 12.0]);
+    }
+
+    #[test]
+    fn all_points_of_a_metric_are_sorted_and_a_page_is_not() {
+        let points =
+            vec![Point { step: 2, time_ms: 5, value: 1.0 }, Point { step: 1, time_ms: 4, value: f64::NAN }];
+        let steps = |is_whole| -> Vec<Value> {
+            let views = point_views("loss", points.clone(), is_whole);
+            views.as_array().unwrap().iter().map(|view| view["step"].clone()).collect()
+        };
+        assert_eq!((steps(true), steps(false)), (vec![json!(1), json!(2)], vec![json!(2), json!(1)]));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod local_filter;
 mod logged_metric;
 mod logged_models;
 mod metric_log;
+mod model_metrics;
 mod model_search;
 mod names;
 mod numbers;

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use matyan_proto::common::v1::{Outcome, OutcomeKind};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{CreateRun, FinishRun, SetRunProperty};
-use matyan_proto::limits::NAMED_DOCUMENT_BYTES;
 use matyan_value::Value as StoredValue;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -14,17 +13,16 @@ use uuid::Uuid;
 use crate::batch::{RunBatch, publish_patiently};
 use crate::clock::now_ms;
 use crate::documents::{self, LOGGED_MODELS, integer, map_in, member, pairs};
-use crate::error::{ErrorCode, MlflowError, Result};
+use crate::error::{MlflowError, Result};
 use crate::experiments;
 use crate::fields::Fields;
 use crate::filter::{self, Identifier, IdentifierKind};
 use crate::local_filter::{LocalValue, Searched, matches, page, sort_by_values};
-use crate::logged_metric::LoggedMetric;
 use crate::names::{MODEL_TAG_CHARS, PARAM_CHARS, check_key, check_length, check_run_id, is_model_id};
-use crate::numbers::{float, read_float};
+use crate::numbers::read_float;
 use crate::order::{self, OrderKey};
 use crate::run_names::{HOLDS_MODEL, MLFLOW, at_path};
-use crate::run_view::{RunSnapshot, location_of, parts_without_metrics};
+use crate::run_view::{RunSnapshot, location_of, locations_of, parts_without_metrics};
 use matyan_channels::Channels;
 use matyan_channels::documents::Effect;
 
@@ -35,9 +33,6 @@ const MAX_RESULTS: u32 = 50_000;
 const PENDING: &str = "LOGGED_MODEL_PENDING";
 /// The statuses that end the logging of a model.
 const FINAL_STATUSES: [&str; 2] = ["LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED"];
-
-/// Size of a model up to which metrics are stored with it. The rest of the document is left to its params and tags.
-const MODEL_BYTES: usize = NAMED_DOCUMENT_BYTES / 2;
 
 /// The tag of a model that lists the versions in the registry that were made of it.
 const VERSIONS_TAG: &str = "mlflow.modelVersions";
@@ -51,7 +46,7 @@ fn no_model(model_id: &str) -> MlflowError {
     MlflowError::missing(format!("Logged model with ID '{model_id}' not found."))
 }
 
-async fn find(channels: &Channels, model_id: &str) -> Result<Map<String, Value>> {
+pub(crate) async fn find(channels: &Channels, model_id: &str) -> Result<Map<String, Value>> {
     if !is_model_id(model_id) {
         return Err(no_model(model_id));
     }
@@ -64,7 +59,7 @@ fn is_deleted(content: &Map<String, Value>) -> bool {
 }
 
 /// Changes a model, and returns the changed model.
-async fn change(
+pub(crate) async fn change(
     channels: &Channels,
     model_id: &str,
     effect: Effect,
@@ -303,102 +298,6 @@ pub(crate) async fn add_registration(
     Ok(())
 }
 
-/// The models that metrics are about, each once.
-fn model_ids(metrics: &[LoggedMetric]) -> BTreeSet<&str> {
-    metrics.iter().filter_map(|metric| Some(metric.model.as_ref()?.model_id.as_str())).collect()
-}
-
-/// Refuses metrics of models that do not exist.
-pub(crate) async fn check_models(channels: &Channels, metrics: &[LoggedMetric]) -> Result<()> {
-    for model_id in model_ids(metrics) {
-        find(channels, model_id).await?;
-    }
-    Ok(())
-}
-
-/// Stores the latest values of metrics with the models that they are about.
-pub(crate) async fn log_model_metrics(
-    channels: &Channels,
-    run_id: &str,
-    metrics: &[LoggedMetric],
-) -> Result<()> {
-    for model_id in model_ids(metrics) {
-        let is_about_model =
-            |metric: &&LoggedMetric| metric.model.as_ref().is_some_and(|it| it.model_id == model_id);
-        let changed = change(channels, model_id, Effect::Adds, |content| {
-            let stored = content.entry("metrics").or_insert_with(|| json!([]));
-            if !stored.is_array() {
-                *stored = json!([]);
-            }
-            let stored = stored.as_array_mut().expect("it was made a list above");
-            for metric in metrics.iter().filter(is_about_model) {
-                keep_latest(stored, metric_view(metric, run_id));
-            }
-            drop_oldest(content);
-            Ok(())
-        });
-        match changed.await {
-            // The model was deleted after the check.
-            Err(error) if error.code == ErrorCode::ResourceDoesNotExist => {}
-            changed => drop(changed?),
-        }
-    }
-    Ok(())
-}
-
-/// Drops the oldest metrics of a model that has too many. They are still points of their runs.
-fn drop_oldest(content: &mut Map<String, Value>) {
-    let length = |value: &Value| value.to_string().len() + 1;
-    let mut bytes: usize = content.iter().map(|(name, value)| name.len() + length(value) + 3).sum();
-    let Some(metrics) = content.get_mut("metrics").and_then(Value::as_array_mut) else { return };
-    if bytes <= MODEL_BYTES {
-        return;
-    }
-    metrics.sort_by_key(|metric| metric["timestamp"].as_i64());
-    let mut dropped = 0;
-    while bytes > MODEL_BYTES
-        && let Some(metric) = metrics.get(dropped)
-    {
-        bytes -= length(metric);
-        dropped += 1;
-    }
-    metrics.drain(..dropped);
-    if metrics.is_empty() {
-        content.remove("metrics");
-    }
-}
-
-fn metric_view(metric: &LoggedMetric, run_id: &str) -> Value {
-    let mut view = json!({
-        "key": metric.key,
-        "value": float(metric.point.value),
-        "timestamp": metric.point.time_ms,
-        "step": metric.point.step,
-        "run_id": run_id,
-    });
-    if let Some(model) = &metric.model {
-        view["model_id"] = model.model_id.as_str().into();
-        if !model.dataset_name.is_empty() {
-            view["dataset_name"] = model.dataset_name.as_str().into();
-            view["dataset_digest"] = model.dataset_digest.as_str().into();
-        }
-    }
-    view
-}
-
-/// Replaces the metric with the same key, data set and run if the new one is later.
-fn keep_latest(stored: &mut Vec<Value>, new: Value) {
-    let is_same = |other: &Value| {
-        ["key", "dataset_name", "dataset_digest", "run_id"].iter().all(|name| other[*name] == new[*name])
-    };
-    let age = |metric: &Value| (metric["step"].as_i64(), metric["timestamp"].as_i64());
-    match stored.iter_mut().find(|other| is_same(other)) {
-        Some(other) if age(other) <= age(&new) => *other = new,
-        Some(_) => {}
-        None => stored.push(new),
-    }
-}
-
 /// Maximum number of data sets in a search. Each of them is compared with each metric of a model.
 const MAX_DATASETS: usize = 100;
 
@@ -564,13 +463,18 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
         Ok(matches(&model, &filter)?.then_some(model))
     })
     .await?;
-    found.sort_by_key(|model| (std::cmp::Reverse(integer(&model.content, "created_ms")), model.id.clone()));
+    found.sort_by(|one, other| {
+        let created = |model: &FoundModel| integer(&model.content, "created_ms");
+        created(other).cmp(&created(one)).then_with(|| one.id.cmp(&other.id))
+    });
     let (found, next) = page(order.sort(found)?, fields.text("page_token")?, size)?;
-    let mut models = Vec::with_capacity(found.len());
-    for model in &found {
-        let location = location_of(channels, member(&model.content, "experiment_id")).await?;
-        models.push(view(&model.content, &model.id, &location));
-    }
+    let experiments = found.iter().map(|model| member(&model.content, "experiment_id")).collect();
+    let locations = locations_of(channels, experiments).await?;
+    let shown = |model: &FoundModel| {
+        let location = locations.get(member(&model.content, "experiment_id"));
+        view(&model.content, &model.id, location.map_or("", String::as_str))
+    };
+    let models: Vec<Value> = found.iter().map(shown).collect();
     let mut answer = json!({"models": models});
     if let Some(next) = next {
         answer["next_page_token"] = next.into();
@@ -581,22 +485,6 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_latest_metric_of_a_model_is_kept() {
-        let metric =
-            |step, value| json!({"key": "a", "value": value, "timestamp": 1, "step": step, "run_id": "r"});
-        let mut stored = Vec::new();
-        for (step, value) in [(1, 0.5), (3, 0.7), (2, 0.6)] {
-            keep_latest(&mut stored, metric(step, value));
-        }
-        assert_eq!(stored, [metric(3, 0.7)]);
-        keep_latest(
-            &mut stored,
-            json!({"key": "a", "value": 1, "timestamp": 1, "step": 0, "run_id": "other"}),
-        );
-        assert_eq!(stored.len(), 2);
-    }
 
     #[test]
     fn a_search_may_be_for_data_sets() {
@@ -657,30 +545,6 @@ mod tests {
         let registrations = [json!({"name": "m", "version": "1"}), json!({"name": "m", "version": "2"})];
         let text = r#"[{"name": "m", "version": 1}, {"name": "m", "version": 2}]"#;
         assert_eq!(versions_text(&registrations), text);
-    }
-
-    #[test]
-    fn a_model_with_too_many_metrics_keeps_the_latest() {
-        let metric =
-            |time: usize| json!({"key": "k".repeat(1_000), "value": 1, "timestamp": time, "step": 0});
-        let content = |count: usize| {
-            let metrics: Vec<_> = (0..count).rev().map(metric).collect();
-            Map::from_iter([("name".to_owned(), json!("m")), ("metrics".to_owned(), json!(metrics))])
-        };
-        let few = content(1_000);
-        let mut kept = few.clone();
-        drop_oldest(&mut kept);
-        assert_eq!(kept, few);
-        let mut many = content(10_000);
-        drop_oldest(&mut many);
-        let bytes = serde_json::to_vec(&many).unwrap().len();
-        assert!((MODEL_BYTES - 2_000..MODEL_BYTES + 10).contains(&bytes), "{bytes}");
-        let times: Vec<_> =
-            many["metrics"].as_array().unwrap().iter().map(|it| it["timestamp"].as_u64()).collect();
-        assert_eq!((times.last().unwrap(), times.len()), (&Some(9_999), 10_000 - times[0].unwrap() as usize));
-        many.insert("tags".to_owned(), "x".repeat(MODEL_BYTES).into());
-        drop_oldest(&mut many);
-        assert!(!many.contains_key("metrics"), "the tags take all of the room");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use futures::future::try_join_all;
 use matyan_proto::common::v1::{SeriesKey, StepRange};
 use matyan_proto::runs::v1::SeriesInfo;
 use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SeriesPoints};
@@ -14,7 +15,7 @@ use crate::error::Result;
 use crate::logged_metric::LoggedMetric;
 use crate::run_names::REPEATED_CONTEXT;
 use crate::run_view::{NO_CONTEXT, list_series};
-use matyan_channels::Channels;
+use matyan_channels::{CALLS_AT_A_TIME, Channels};
 
 /// The number of repeated points among which a new point is looked up. Requests are repeated soon, so the repeated
 /// points of the last two requests are enough, each with the most points that a request may have. Reading all of them
@@ -118,25 +119,38 @@ pub(crate) async fn add_points(
         by_key.entry(&metric.key).or_default().push(metric.point);
     }
     let names = by_key.keys().map(|key| (*key).to_owned()).collect();
-    let series = list_series(channels, run_id, names).await?;
-    for (key, points) in by_key {
-        let stored = read_stored(channels, run_id, key, &points, &series).await?;
-        let new = NewPoints::new(&points, stored);
-        if !new.shown.is_empty() {
-            let number = batch.series(key, "");
-            for point in &new.shown {
-                batch.point(number, *point);
-            }
-        }
-        if !new.repeated.is_empty() {
-            let number = batch.series(key, REPEATED_CONTEXT);
-            for point in &new.repeated {
-                batch.appended_point(number, *point);
-            }
+    let listed = list_series(channels, run_id, names).await?;
+    let series: SeriesByKey<'_> =
+        listed.iter().map(|series| ((series.name.as_str(), series.context.as_str()), series)).collect();
+    let metrics: Vec<(&str, Vec<Point>)> = by_key.into_iter().collect();
+    for metrics in metrics.chunks(CALLS_AT_A_TIME) {
+        let reads = metrics.iter().map(|(key, points)| read_stored(channels, run_id, key, points, &series));
+        let stored = try_join_all(reads).await?;
+        for ((key, points), stored) in metrics.iter().zip(stored) {
+            add_new(batch, key, &NewPoints::new(points, stored));
         }
     }
     Ok(())
 }
+
+/// Adds new points of a metric.
+fn add_new(batch: &mut RunBatch, key: &str, new: &NewPoints) {
+    if !new.shown.is_empty() {
+        let number = batch.series(key, "");
+        for point in &new.shown {
+            batch.point(number, *point);
+        }
+    }
+    if !new.repeated.is_empty() {
+        let number = batch.series(key, REPEATED_CONTEXT);
+        for point in &new.repeated {
+            batch.appended_point(number, *point);
+        }
+    }
+}
+
+/// Series by their names and contexts.
+type SeriesByKey<'s> = HashMap<(&'s str, &'s str), &'s SeriesInfo>;
 
 /// Reads the stored points at the steps of new points. Most points come after all stored points, and need no read.
 async fn read_stored(
@@ -144,24 +158,21 @@ async fn read_stored(
     run_id: &str,
     key: &str,
     points: &[Point],
-    series: &[SeriesInfo],
+    series: &SeriesByKey<'_>,
 ) -> Result<StoredMetric> {
-    let find = |context: &str| series.iter().find(|it| it.name == key && it.context == context);
     let mut stored = StoredMetric::default();
-    let Some(shown) = find(NO_CONTEXT) else { return Ok(stored) };
+    let Some(shown) = series.get(&(key, NO_CONTEXT)) else { return Ok(stored) };
     let steps: BTreeSet<i64> =
         points.iter().map(|point| point.step).filter(|step| *step <= shown.last_step).collect();
     let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return Ok(stored) };
     let range = StepRange { start: Some(*first), stop: last.checked_add(1) };
-    for point in read_points(channels, run_id, key, NO_CONTEXT, range).await? {
-        if steps.contains(&point.step) {
-            stored.by_step.insert(point.step, point);
-        }
-    }
-    if let Some(repeated) = find(REPEATED_CONTEXT) {
+    // There may be millions of points between the first step and the last one.
+    let found = read_points(channels, run_id, key, NO_CONTEXT, range, Some(&steps)).await?;
+    stored.by_step.extend(found.into_iter().map(|point| (point.step, point)));
+    if let Some(repeated) = series.get(&(key, REPEATED_CONTEXT)) {
         let start = Some(repeated.last_step.saturating_sub(COMPARED_POINTS - 1));
         let range = StepRange { start, stop: None };
-        let points = read_points(channels, run_id, key, REPEATED_CONTEXT, range).await?;
+        let points = read_points(channels, run_id, key, REPEATED_CONTEXT, range, None).await?;
         stored.repeated = points.iter().map(identity).collect();
     }
     Ok(stored)
@@ -194,18 +205,21 @@ pub(crate) fn points_of(piece: &SeriesPoints, context: &str) -> Vec<Point> {
     piece.steps.iter().enumerate().map(point).collect()
 }
 
+/// Reads the points of a series in a range, or those at some of its steps.
 async fn read_points(
     channels: &Channels,
     run_id: &str,
     key: &str,
     context: &str,
-    steps: StepRange,
+    range: StepRange,
+    steps: Option<&BTreeSet<i64>>,
 ) -> Result<Vec<Point>> {
-    let request = points_request(run_id, key, context, steps);
+    let request = points_request(run_id, key, context, range);
     let mut messages = channels.series().points(request).await?.into_inner();
     let mut points = Vec::new();
     while let Some(message) = messages.message().await? {
-        points.extend(message.points.iter().flat_map(|piece| points_of(piece, context)));
+        let read = message.points.iter().flat_map(|piece| points_of(piece, context));
+        points.extend(read.filter(|point| steps.is_none_or(|steps| steps.contains(&point.step))));
     }
     Ok(points)
 }

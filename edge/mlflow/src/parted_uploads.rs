@@ -5,7 +5,8 @@
 //! that is sent as a whole is stored right away.
 
 use bytes::Bytes;
-use matyan_channels::{Channels, MAX_PARTS};
+use futures::future::try_join_all;
+use matyan_channels::{CALLS_AT_A_TIME, Channels, MAX_PARTS};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{
     AbortUploadRequest, BeginUploadRequest, BlobRef, CompleteUploadRequest, PartedUpload, PresignPartRequest,
@@ -69,13 +70,23 @@ pub(crate) async fn create(channels: &Channels, origin: Option<&str>, fields: &F
     };
     let upload_id = channels.ingest().begin_upload(request).await?.into_inner().upload_id;
     let mut credentials = Vec::with_capacity(count);
-    for part_number in (1..).take(count) {
-        let request = PresignPartRequest { upload: upload(&artifact, &upload_id, count), part_number };
-        let signed = channels.ingest().presign_part(request).await?.into_inner();
-        let url = absolute(origin, signed.upload_url)?;
-        credentials.push(json!({"url": url, "part_number": part_number, "headers": signed.headers}));
+    let numbers: Vec<u32> = (1..).take(count).collect();
+    for numbers in numbers.chunks(CALLS_AT_A_TIME) {
+        let requests = numbers.iter().map(|number| PresignPartRequest {
+            upload: upload(&artifact, &upload_id, count),
+            part_number: *number,
+        });
+        credentials.extend(try_join_all(requests.map(|request| sign(channels, origin, request))).await?);
     }
     Ok(json!({"upload_id": upload_id, "credentials": credentials}))
+}
+
+/// Signs a URL for a part, as MLflow shows it.
+async fn sign(channels: &Channels, origin: Option<&str>, request: PresignPartRequest) -> Result<Value> {
+    let part_number = request.part_number;
+    let signed = channels.ingest().presign_part(request).await?.into_inner();
+    let url = absolute(origin, signed.upload_url)?;
+    Ok(json!({"url": url, "part_number": part_number, "headers": signed.headers}))
 }
 
 /// A relative URL points to this server, as seen by the client.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use futures::future::join_all;
 use matyan_proto::runs::v1::RunParts;
 use matyan_proto::search::v1::{Query, RunsRequest};
 use serde_json::{Value, json};
@@ -15,8 +16,8 @@ use crate::order;
 use crate::query::{ViewType, run_query, run_sort};
 use crate::run_names::{DATASETS, MLFLOW, path};
 use crate::run_pages::{RunPage, read_page};
-use crate::run_view::{all_parts, last_times, location_of};
-use matyan_channels::Channels;
+use crate::run_view::{RunSnapshot, all_parts, last_times, locations_of};
+use matyan_channels::{CALLS_AT_A_TIME, Channels, run_apart};
 
 /// Page sizes of MLflow.
 const DEFAULT_RESULTS: u32 = 1_000;
@@ -42,14 +43,16 @@ async fn experiment_names(channels: &Channels, ids: &[String]) -> Result<(Vec<St
     }
     let mut names = Vec::new();
     let mut has_default = false;
-    for id in ids {
-        match experiments::find(channels, id).await {
-            Ok(found) => {
-                has_default |= found.id == DEFAULT_ID;
-                names.push(found.name);
+    for ids in ids.chunks(CALLS_AT_A_TIME) {
+        for found in join_all(ids.iter().map(|id| experiments::find(channels, id))).await {
+            match found {
+                Ok(found) => {
+                    has_default |= found.id == DEFAULT_ID;
+                    names.push(found.name);
+                }
+                Err(error) if error.code == ErrorCode::ResourceDoesNotExist => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.code == ErrorCode::ResourceDoesNotExist => {}
-            Err(error) => return Err(error),
         }
     }
     Ok((names, has_default))
@@ -87,16 +90,14 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
         cursor = next;
         room = room.saturating_sub(bytes);
         let times = last_times(channels, &runs).await?;
-        for (run, times) in runs.iter().zip(times) {
-            let id = run.experiment_id().to_owned();
-            let location = match locations.get(&id) {
-                Some(location) => location.clone(),
-                None => location_of(channels, &id).await?,
-            };
-            views.push(run.view(&location, &times));
-            locations.insert(id, location);
-        }
-        if cursor.is_empty() || runs.is_empty() || room == 0 || views.len() >= wanted as usize {
+        let new = runs.iter().map(RunSnapshot::experiment_id).filter(|id| !locations.contains_key(*id));
+        let new = locations_of(channels, new.collect()).await?;
+        locations.extend(new);
+        let of_run = |run: &RunSnapshot| locations.get(run.experiment_id()).cloned().unwrap_or_default();
+        let of_runs: Vec<String> = runs.iter().map(of_run).collect();
+        let is_empty = runs.is_empty();
+        views.extend(run_apart(bytes, move || run_views(&runs, &times, &of_runs)).await);
+        if cursor.is_empty() || is_empty || room == 0 || views.len() >= wanted as usize {
             break;
         }
     }
@@ -105,6 +106,12 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
         answer["next_page_token"] = cursor.into();
     }
     Ok(answer)
+}
+
+/// The views of runs, with the times of their last points and the locations of their files.
+fn run_views(runs: &[RunSnapshot], times: &[HashMap<u32, i64>], locations: &[String]) -> Vec<Value> {
+    let runs = runs.iter().zip(times).zip(locations);
+    runs.map(|((run, times), location)| run.view(location, times)).collect()
 }
 
 /// The data sets that runs of experiments have read.

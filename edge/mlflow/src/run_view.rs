@@ -1,7 +1,8 @@
 //! A run of this server as MLflow shows it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
+use futures::future::try_join_all;
 use matyan_proto::common::v1::{OutcomeKind, SeriesType, StepRange};
 use matyan_proto::limits::RUN_PARAMS_BYTES;
 use matyan_proto::runs::v1::{GetRequest, Props, Run, RunParts, SeriesInfo};
@@ -17,7 +18,7 @@ use crate::names::encoded_run_id;
 use crate::numbers::float;
 use crate::run_names::{MLFLOW, NAME_TAG, NOTE_TAG, PARAMS, TAGS, USER, USER_TAG, find, path};
 use crate::values::{flat_params, param_text};
-use matyan_channels::{Channels, after, is_missing};
+use matyan_channels::{CALLS_AT_A_TIME, Channels, after, is_missing};
 
 /// The context of a series without labels.
 pub(crate) const NO_CONTEXT: &str = "{}";
@@ -315,6 +316,20 @@ pub(crate) async fn read_view(channels: &Channels, run_id: &str) -> Result<serde
     let times = last_times(channels, &runs).await?;
     let [snapshot] = runs;
     Ok(snapshot.view(&location, &times.into_iter().next().unwrap_or_default()))
+}
+
+/// The locations of the files of experiments, by their ids.
+pub(crate) async fn locations_of(
+    channels: &Channels,
+    experiment_ids: BTreeSet<&str>,
+) -> Result<HashMap<String, String>> {
+    let ids: Vec<&str> = experiment_ids.into_iter().collect();
+    let mut locations = HashMap::with_capacity(ids.len());
+    for ids in ids.chunks(CALLS_AT_A_TIME) {
+        let found = try_join_all(ids.iter().map(|id| location_of(channels, id))).await?;
+        locations.extend(ids.iter().map(|id| (*id).to_owned()).zip(found));
+    }
+    Ok(locations)
 }
 
 /// The location of the files of an experiment.

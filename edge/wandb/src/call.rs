@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::budget::Budget;
 use crate::error::WandbError;
 use crate::manifest_cache::ManifestCache;
+pub(crate) use matyan_channels::CALLS_AT_A_TIME;
 use matyan_channels::{Channels, LargeWork};
 
 /// The entity of clients that do not name one. This server has no entities: it returns the entity that a client sends.
@@ -17,10 +18,6 @@ pub(crate) const ENTITY: &str = "matyan";
 
 /// The project of clients that do not name a project, as in W&B.
 pub(crate) const UNCATEGORIZED: &str = "uncategorized";
-
-/// Calls of services that a field of a request makes at the same time, where it needs many. More would take the turns of
-/// other requests.
-pub(crate) const CALLS_AT_A_TIME: usize = 16;
 
 /// The values that all handlers of a request need.
 #[derive(Clone, Debug)]
