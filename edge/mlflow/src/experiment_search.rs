@@ -29,8 +29,8 @@ impl Searched for FoundExperiment {
         let key = identifier.key.as_str();
         match identifier.kind {
             IdentifierKind::Tag => {
-                let tags = self.info.tags(&self.content);
-                Ok(tags.get(key).and_then(Value::as_str).map(|text| LocalValue::Text(text.to_owned())))
+                let text = self.info.tag(&self.content, key);
+                Ok(text.map(|text| LocalValue::Text(text.to_owned())))
             }
             IdentifierKind::Attribute => match key {
                 "name" => Ok(Some(LocalValue::Text(self.info.name.clone()))),

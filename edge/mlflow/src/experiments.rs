@@ -72,6 +72,14 @@ impl ExperimentInfo {
         tags
     }
 
+    /// The text of a tag.
+    pub(crate) fn tag<'c>(&'c self, content: &'c Map<String, Value>, key: &str) -> Option<&'c str> {
+        if key == NOTE_TAG && !self.description.is_empty() {
+            return Some(&self.description);
+        }
+        content.get("tags")?.get(key)?.as_str()
+    }
+
     pub(crate) fn stage(&self) -> &'static str {
         if self.is_deleted { "deleted" } else { "active" }
     }

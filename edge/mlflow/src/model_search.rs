@@ -1,16 +1,18 @@
 //! Searches of registered models and of their versions.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::documents::{integer, member};
-use crate::error::{MlflowError, Result};
+use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::Fields;
 use crate::filter::{self, Comparator, Comparison, Identifier, IdentifierKind, Operand};
 use crate::local_filter::{LocalValue, Searched, matches, page, sort};
 use crate::order;
 use crate::registry::{PROMPT_TAG, is_stored_prompt};
 use crate::registry_store::{self, RegisteredModel};
-use crate::version_view::{model_view, version_view};
+use crate::version_view::{VersionAliases, model_view, version_view};
 use matyan_channels::Channels;
 
 /// Page sizes of MLflow.
@@ -153,6 +155,11 @@ fn sort_versions<'m>(
     sort(found, order)
 }
 
+/// Whether a read has failed because of the name of the model. Other failures, such as a missing right, are not hidden.
+fn is_about_name(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::ResourceDoesNotExist | ErrorCode::InvalidParameterValue)
+}
+
 pub(crate) async fn search_versions(channels: &Channels, fields: &Fields) -> Result<Value> {
     let filter = filter::parse(fields.text("filter")?.unwrap_or_default())?;
     let order = order::parse(&fields.texts("order_by")?)?;
@@ -162,8 +169,8 @@ pub(crate) async fn search_versions(channels: &Channels, fields: &Fields) -> Res
     let models = match only_model(&filter) {
         Some(name) => match registry_store::find(channels, name).await {
             Ok(model) => vec![model],
-            // A search finds nothing where a read would fail.
-            Err(error) if error.code.status().is_client_error() => Vec::new(),
+            // A search for a name that no model has, or can have, finds nothing.
+            Err(error) if is_about_name(error.code) => Vec::new(),
             Err(error) => return Err(error),
         },
         None => {
@@ -175,8 +182,18 @@ pub(crate) async fn search_versions(channels: &Channels, fields: &Fields) -> Res
         found.extend(matching_versions(model, &filter)?);
     }
     let (found, next) = page(sort_versions(found, &order)?, fields.text("page_token")?, size)?;
-    let views = found.iter().map(|it| version_view(it.model, it.number, it.version)).collect();
-    Ok(answer("model_versions", views, next))
+    Ok(answer("model_versions", views(&found), next))
+}
+
+/// The views of versions of any models.
+fn views<'m>(found: &[FoundVersion<'m>]) -> Vec<Value> {
+    let mut aliases: HashMap<&'m str, VersionAliases<'m>> = HashMap::new();
+    let mut views = Vec::with_capacity(found.len());
+    for FoundVersion { model, number, version } in found {
+        let of_model = aliases.entry(model.name.as_str()).or_insert_with(|| VersionAliases::new(model));
+        views.push(version_view(model, *number, version, of_model));
+    }
+    views
 }
 
 #[cfg(test)]
@@ -189,6 +206,30 @@ mod tests {
         assert_eq!(only("name = 'a' AND run_id = 'b'").as_deref(), Some("a"));
         assert_eq!(only("name LIKE 'a'"), None);
         assert_eq!(only("run_id = 'b'"), None);
+    }
+
+    #[test]
+    fn only_a_name_without_a_model_is_a_search_without_results() {
+        assert!(
+            is_about_name(ErrorCode::ResourceDoesNotExist) && is_about_name(ErrorCode::InvalidParameterValue)
+        );
+        for other in
+            [ErrorCode::PermissionDenied, ErrorCode::Unauthenticated, ErrorCode::RequestLimitExceeded]
+        {
+            assert!(!is_about_name(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn versions_of_several_models_have_their_own_aliases() {
+        let model = |name: &str, aliases: Value| {
+            let content = json!({"versions": {"1": {}, "2": {}}, "aliases": aliases});
+            RegisteredModel { name: name.to_owned(), content: content.as_object().unwrap().clone() }
+        };
+        let models = [model("a", json!({"best": 1, "first": 1, "gone": 9})), model("b", json!({"best": 2}))];
+        let found: Vec<_> = models.iter().flat_map(|model| matching_versions(model, &[]).unwrap()).collect();
+        let aliases: Vec<Value> = views(&found).into_iter().map(|view| view["aliases"].clone()).collect();
+        assert_eq!(aliases, [json!(["best", "first"]), json!([]), json!([]), json!(["best"])]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) struct OrderKey {
 /// Refuses an order with too many keys.
 pub(crate) fn check_length(keys: usize) -> Result<()> {
     if keys > MAX_KEYS {
-        return Err(MlflowError::invalid(format!("`order_by` has more than {MAX_KEYS} keys")));
+        return Err(MlflowError::invalid(format!("`order_by` has more than {MAX_KEYS} keys: sort by fewer")));
     }
     Ok(())
 }

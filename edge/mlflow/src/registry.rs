@@ -8,7 +8,7 @@ use crate::error::{MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::names::{MODEL_TAG_CHARS, check_alias, check_key, check_length, check_model_name};
 use crate::registry_store::{self, RegisteredModel, STAGES, no_model, no_version, stage, version_number};
-use crate::version_view::{latest_versions, model_view, version_view};
+use crate::version_view::{VersionAliases, latest_versions, model_view, version_view};
 use matyan_channels::Channels;
 use matyan_channels::documents::Effect;
 
@@ -136,10 +136,20 @@ pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value
 
 pub(crate) async fn get_latest(channels: &Channels, fields: &Fields) -> Result<Value> {
     let model = registry_store::find(channels, fields.required("name")?).await?;
-    let wanted = fields.texts("stages")?;
-    let stages = wanted.iter().map(|name| stage(name)).collect::<Result<Vec<_>>>()?;
-    let stages = if stages.is_empty() { STAGES.to_vec() } else { stages };
+    let stages = wanted_stages(&fields.texts("stages")?)?;
     Ok(json!({"model_versions": latest_versions(&model, &stages)}))
+}
+
+/// The stages that a client asks for, each once, in its order; all if it names none.
+fn wanted_stages(names: &[String]) -> Result<Vec<&'static str>> {
+    let mut stages = Vec::new();
+    for name in names {
+        let stage = stage(name)?;
+        if !stages.contains(&stage) {
+            stages.push(stage);
+        }
+    }
+    Ok(if stages.is_empty() { STAGES.to_vec() } else { stages })
 }
 
 pub(crate) async fn set_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
@@ -202,10 +212,26 @@ pub(crate) async fn get_by_alias(channels: &Channels, fields: &Fields) -> Result
     let found = number.and_then(|number| Some((number, model.version(number)?)));
     let (number, version) =
         found.ok_or_else(|| MlflowError::invalid(format!("Registered model alias {alias} not found.")))?;
-    Ok(json!({"model_version": version_view(&model, number, version)}))
+    Ok(json!({"model_version": version_view(&model, number, version, &VersionAliases::new(&model))}))
 }
 
 /// The number of the next version. A number is never used a second time.
 pub(crate) fn next_number(content: &Map<String, Value>) -> i64 {
     integer(content, "last_version") + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_asked_for_once() {
+        let stages = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            wanted_stages(&names)
+        };
+        assert_eq!(stages(&["production", "None", "Production"]).unwrap(), ["Production", "None"]);
+        assert_eq!(stages(&[]).unwrap(), STAGES);
+        stages(&["other"]).unwrap_err();
+    }
 }

@@ -240,18 +240,29 @@ pub(crate) async fn log_model(
     let run = RunSnapshot::read_for_write(channels, run_id).await?;
     let tags = run.tags();
     let before = tags.iter().find(|(key, _)| key == LOGGED_MODELS_TAG).map_or("[]", |(_, value)| value);
-    check_values(&format!("the tag '{LOGGED_MODELS_TAG}'"), before.as_bytes())?;
-    let mut models: Vec<serde_json::Value> = serde_json::from_str(before).unwrap_or_default();
-    let new = serde_json::Value::Object(kept);
-    if !models.contains(&new) {
-        models.push(new);
-    }
-    let value = serde_json::Value::Array(models).to_string();
+    let value = with_model(before, kept)?;
     let mut batch = RunBatch::default();
     add_tag(&mut batch, LOGGED_MODELS_TAG, &value);
     run.check_room(batch.params_bytes)?;
     publish(channels, run_id, batch).await?;
     Ok(json!({}))
+}
+
+/// The tag with one more model, unless it has the model already. A tag that is not a list was set by the user, and is
+/// not replaced.
+fn with_model(tag: &str, model: serde_json::Map<String, serde_json::Value>) -> Result<String> {
+    check_values(&format!("the tag '{LOGGED_MODELS_TAG}'"), tag.as_bytes())?;
+    let mut models: Vec<serde_json::Value> = serde_json::from_str(tag).map_err(|_| {
+        MlflowError::invalid(format!(
+            "the tag '{LOGGED_MODELS_TAG}' of the run is not a JSON list of models: delete the tag, and log the model \
+             again"
+        ))
+    })?;
+    let new = serde_json::Value::Object(model);
+    if !models.contains(&new) {
+        models.push(new);
+    }
+    Ok(serde_json::Value::Array(models).to_string())
 }
 
 #[cfg(test)]
@@ -290,6 +301,19 @@ mod tests {
         assert_eq!(tag(&fields(&body)).unwrap().1.len(), TAG_CHARS);
         param(&fields(r#"{"key": "a"}"#)).unwrap_err();
         assert_eq!(tag(&fields(r#"{"key": "a"}"#)).unwrap().1, "");
+    }
+
+    #[test]
+    fn a_model_is_added_to_the_tag_once() {
+        let model = |path: &str| json!({"artifact_path": path}).as_object().unwrap().clone();
+        let one = with_model("[]", model("a")).unwrap();
+        assert_eq!(one, r#"[{"artifact_path":"a"}]"#);
+        assert_eq!(with_model(&one, model("a")).unwrap(), one);
+        assert_eq!(with_model(&one, model("b")).unwrap(), r#"[{"artifact_path":"a"},{"artifact_path":"b"}]"#);
+        for damaged in ["", "my model", r#"{"artifact_path":"a"}"#] {
+            let error = with_model(damaged, model("b")).unwrap_err();
+            assert!(error.message.contains("delete the tag"), "{damaged} {}", error.message);
+        }
     }
 
     #[test]

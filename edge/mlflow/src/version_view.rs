@@ -1,14 +1,34 @@
 //! Registered models and versions as MLflow shows them.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::documents::{integer, member, pairs};
 use crate::registry_store::{RegisteredModel, STAGES};
 
+/// The aliases of a model by the numbers of their versions: both may be many.
+#[derive(Debug, Default)]
+pub(crate) struct VersionAliases<'m>(HashMap<u64, Vec<&'m String>>);
+
+impl<'m> VersionAliases<'m> {
+    pub(crate) fn new(model: &'m RegisteredModel) -> Self {
+        let mut aliases: HashMap<u64, Vec<&String>> = HashMap::new();
+        for (alias, number) in model.aliases() {
+            aliases.entry(number).or_default().push(alias);
+        }
+        Self(aliases)
+    }
+}
+
 /// A version of a model.
-pub(crate) fn version_view(model: &RegisteredModel, number: u64, version: &Map<String, Value>) -> Value {
-    let aliases: Vec<&String> =
-        model.aliases().filter(|(_, version)| *version == number).map(|(alias, _)| alias).collect();
+pub(crate) fn version_view(
+    model: &RegisteredModel,
+    number: u64,
+    version: &Map<String, Value>,
+    aliases: &VersionAliases<'_>,
+) -> Value {
+    let aliases = aliases.0.get(&number).map_or(&[][..], Vec::as_slice);
     let mut view = json!({
         "name": model.name,
         "version": number.to_string(),
@@ -32,9 +52,12 @@ pub(crate) fn version_view(model: &RegisteredModel, number: u64, version: &Map<S
 
 /// The latest version in each of these stages.
 pub(crate) fn latest_versions(model: &RegisteredModel, stages: &[&str]) -> Vec<Value> {
+    let aliases = VersionAliases::new(model);
     let versions = model.versions();
     let latest = |stage: &&str| versions.iter().rev().find(|(_, version)| member(version, "stage") == *stage);
-    stages.iter().filter_map(latest).map(|(number, version)| version_view(model, *number, version)).collect()
+    let view =
+        |(number, version): &(u64, &Map<String, Value>)| version_view(model, *number, version, &aliases);
+    stages.iter().filter_map(latest).map(view).collect()
 }
 
 /// A registered model.

@@ -12,7 +12,7 @@ use crate::registry::{
     PROMPT_TAG, check_model_tag, description, is_prompt, is_stored_prompt, model_tags, next_number,
 };
 use crate::registry_store::{self, RegisteredModel, no_version, stage, version_number};
-use crate::version_view::version_view;
+use crate::version_view::{VersionAliases, version_view};
 use matyan_channels::Channels;
 use matyan_channels::documents::Effect;
 
@@ -59,7 +59,7 @@ fn check_prompt_source(source: &str) -> Result<()> {
 fn answer(model: &RegisteredModel, version: &str) -> Result<Value> {
     let number = version_number(version)?;
     let found = model.version(number).ok_or_else(|| no_version(&model.name, version))?;
-    Ok(json!({"model_version": version_view(model, number, found)}))
+    Ok(json!({"model_version": version_view(model, number, found, &VersionAliases::new(model))}))
 }
 
 /// The version that a source such as `models:/name/3` names: the new version is a copy of it.
