@@ -189,9 +189,10 @@ pub(crate) async fn search_versions(channels: &Channels, fields: &Fields) -> Res
 fn views<'m>(found: &[FoundVersion<'m>]) -> Vec<Value> {
     let mut aliases: HashMap<&'m str, VersionAliases<'m>> = HashMap::new();
     let mut views = Vec::with_capacity(found.len());
-    for FoundVersion { model, number, version } in found {
+    for it in found {
+        let model: &'m RegisteredModel = it.model;
         let of_model = aliases.entry(model.name.as_str()).or_insert_with(|| VersionAliases::new(model));
-        views.push(version_view(model, *number, version, of_model));
+        views.push(version_view(model, it.number, it.version, of_model));
     }
     views
 }

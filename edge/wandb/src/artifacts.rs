@@ -194,7 +194,9 @@ pub(crate) async fn create_files(context: &CallContext, arguments: &Arguments) -
     let input = arguments.input()?;
     let specs = input.objects("artifactFiles")?;
     if specs.len() > MAX_FILES {
-        return Err(WandbError::invalid(format!("`artifactFiles` has more than {MAX_FILES} members")));
+        return Err(WandbError::invalid(format!(
+            "`artifactFiles` has more than {MAX_FILES} members: send several requests"
+        )));
     }
     let ids = specs.iter().map(|spec| spec.required("artifactID")).collect::<Result<BTreeSet<&str>>>()?;
     let run_ids = runs_of_pending(context, &ids).await?;
@@ -288,7 +290,9 @@ pub(crate) async fn end_upload(context: &CallContext, arguments: &Arguments) -> 
     let path = input.required("storagePath")?;
     let folder = version_folder(text(&artifact, "id"));
     if !path.starts_with(&folder) {
-        return Err(WandbError::invalid("`storagePath` is not the path of a file of this artifact"));
+        return Err(WandbError::invalid(
+            "`storagePath` is not the path of a file of this artifact: send the path that `createArtifactFiles` has returned",
+        ));
     }
     parted_uploads::end(context, text(&artifact, "run_id"), path, &input).await?;
     Ok(json!({"digest": null}))
@@ -386,7 +390,7 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
     let version = documents::change(&context.channels, COLLECTIONS, &name, Effect::Adds, add).await?;
     let artifact = documents::change(&context.channels, ARTIFACTS, &id, Effect::Adds, |members| {
         if members.is_empty() {
-            return Err(WandbError::missing("the artifact was deleted"));
+            return Err(WandbError::missing("the artifact was deleted while it was uploaded: log it again"));
         }
         members.insert("version".to_owned(), version.into());
         members.insert("file_count".to_owned(), (own_count + other_count).into());

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::budget::Budget;
 use crate::error::WandbError;
 use crate::manifest_cache::ManifestCache;
+use crate::owner_hints::OwnerHints;
 pub(crate) use matyan_channels::CALLS_AT_A_TIME;
 use matyan_channels::{Channels, LargeWork};
 
@@ -33,9 +34,10 @@ pub(crate) struct CallContext {
     pub(crate) permits: Option<PermitMaker>,
     /// The budget of the request: of GraphQL, or of a search for a file.
     pub(crate) budget: Arc<Budget>,
-    /// Shared by all requests of the port, like `manifests`.
+    /// Shared by all requests of the port, like `manifests` and `owner_hints`.
     pub(crate) large_work: LargeWork,
     pub(crate) manifests: ManifestCache,
+    pub(crate) owner_hints: OwnerHints,
 }
 
 /// Makes the permits of URLs under which clients read files without their credentials.

@@ -4,7 +4,7 @@ use matyan_channels::Channels;
 
 use crate::artifact_view::{collection_name, versions};
 use crate::call::{CALLS_AT_A_TIME, CallContext};
-use crate::documents::{self, ARTIFACTS, COLLECTIONS};
+use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members};
 use crate::error::{Result, WandbError};
 use crate::manifest::{self, Owner};
 use crate::route::CollectionName;
@@ -30,7 +30,7 @@ pub(crate) async fn find(context: &CallContext, file: FileDigest<'_>) -> Result<
             "no version of an artifact has this file: it was deleted, or was never uploaded; log the artifact again",
         )
     };
-    let owner = owner(&context.channels, file).await?.ok_or_else(missing)?;
+    let owner = owner(context, file).await?.ok_or_else(missing)?;
     let manifest = manifest::read(context, &owner).await?.ok_or_else(missing)?;
     let name = manifest.name_by_digest(&owner.id, file.digest).ok_or_else(missing)?;
     let path = owner.path(name)?;
@@ -39,25 +39,36 @@ pub(crate) async fn find(context: &CallContext, file: FileDigest<'_>) -> Result<
 
 /// The version that a file was uploaded with. If it was deleted, its place is in the documents of the versions that have
 /// its files.
-async fn owner(channels: &Channels, file: FileDigest<'_>) -> Result<Option<Owner>> {
-    if let Some(version) = documents::read(channels, ARTIFACTS, file.owner).await? {
+async fn owner(context: &CallContext, file: FileDigest<'_>) -> Result<Option<Owner>> {
+    if let Some(version) = documents::read(&context.channels, ARTIFACTS, file.owner).await? {
         return Ok(Some(Owner::of_version(&version)));
     }
-    match file.collection {
-        Some(collection) => owner_in(channels, collection, file.owner).await,
-        None => Ok(None),
+    let Some(collection) = file.collection else { return Ok(None) };
+    let Ok(name) = collection_name(&collection.project, &collection.name) else { return Ok(None) };
+    if let Some(hint) = context.owner_hints.get(&name, file.owner)
+        && let Some(version) = documents::read(&context.channels, ARTIFACTS, &hint).await?
+        && let Some(found) = manifest::other_owner(&version, file.owner)
+    {
+        return Ok(Some(found));
     }
+    let Some((version, found)) = owner_in(&context.channels, &name, file.owner).await? else {
+        return Ok(None);
+    };
+    context.owner_hints.keep(&name, file.owner, &version);
+    Ok(Some(found))
 }
 
-async fn owner_in(channels: &Channels, collection: &CollectionName, owner: &str) -> Result<Option<Owner>> {
-    let Ok(name) = collection_name(&collection.project, &collection.name) else { return Ok(None) };
-    let collection = documents::read(channels, COLLECTIONS, &name).await?.unwrap_or_default();
+/// The newest version of a collection that knows a deleted version, by its id, and the place of the deleted version.
+async fn owner_in(channels: &Channels, collection: &str, owner: &str) -> Result<Option<(String, Owner)>> {
+    let collection = documents::read(channels, COLLECTIONS, collection).await?.unwrap_or_default();
     let ids = versions(&collection).rev().filter_map(|version| version["id"].as_str());
     let ids: Vec<&str> = ids.take(MAX_SEARCHED).collect();
     for ids in ids.chunks(CALLS_AT_A_TIME) {
-        let versions = documents::read_together(channels, ARTIFACTS, ids).await?;
-        // The newest of them that knows the owner.
-        let found = versions.iter().flatten().find_map(|version| manifest::other_owner(version, owner));
+        let read = documents::read_together(channels, ARTIFACTS, ids).await?;
+        let knows = |(id, version): (&&str, Option<Members>)| {
+            Some(((*id).to_owned(), manifest::other_owner(&version?, owner)?))
+        };
+        let found = ids.iter().zip(read).find_map(knows);
         if found.is_some() {
             return Ok(found);
         }
@@ -83,5 +94,9 @@ mod tests {
             assert!(error.message.contains("log the artifact again"), "{error}");
             assert_eq!(counts.total_and_most().0, calls, "the version, and then the collection");
         }
+        context.owner_hints.keep("p/model", "v0", "v1");
+        let file = FileDigest { collection: Some(&collection), owner: "v0", digest: "0102" };
+        find(&context, file).await.unwrap_err();
+        assert_eq!(counts.total_and_most().0, 6, "a version that is gone as well is searched again");
     }
 }

@@ -416,7 +416,10 @@ pub(crate) async fn url(context: &CallContext, file: &Node, arguments: &Argument
 fn parsed_id(id: &str) -> Result<(&str, &str)> {
     match id.split_once('/') {
         Some((run_id, path)) if !path.is_empty() && !is_of_artifacts(path) => Ok((run_id, path)),
-        _ => Err(WandbError::invalid(format!("`{}` is not the id of a file of a run", id.escape_debug()))),
+        _ => Err(WandbError::invalid(format!(
+            "`{}` is not the id of a file of a run: send the `id` from a list of files",
+            id.escape_debug()
+        ))),
     }
 }
 

@@ -37,7 +37,9 @@ pub(crate) fn users_of(artifact_id: &str) -> String {
 
 fn all(project: &str, conditions: &Map<String, Value>, depth: usize) -> Result<String> {
     if depth > MAX_DEPTH {
-        return Err(WandbError::invalid("`filters` is nested too deep"));
+        return Err(WandbError::invalid(
+            "`filters` is nested too deep: use fewer levels of $and, $or and $not",
+        ));
     }
     let condition = |(key, value): (&String, &Value)| match key.as_str() {
         "$and" => each(project, value, " and ", depth),
@@ -139,7 +141,9 @@ fn of_field(field: &Field, value: &Value, depth: usize) -> Result<String> {
     match value {
         Value::Object(operators) if operators.keys().any(|key| key.starts_with('$')) => {
             if depth > MAX_DEPTH {
-                return Err(WandbError::invalid("`filters` is nested too deep"));
+                return Err(WandbError::invalid(
+                    "`filters` is nested too deep: use fewer levels of $and, $or and $not",
+                ));
             }
             let part = |(operator, operand): (&String, &Value)| match operator.as_str() {
                 "$not" => Ok(format!("not ({})", of_field(field, operand, depth + 1)?)),

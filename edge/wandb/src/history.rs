@@ -329,7 +329,9 @@ pub(crate) async fn sampled_history(
 ) -> Result<Value> {
     let specs = arguments.texts("specs")?.unwrap_or_default();
     if specs.len() > MAX_SPECS {
-        return Err(WandbError::invalid(format!("`specs` has more than {MAX_SPECS} members")));
+        return Err(WandbError::invalid(format!(
+            "`specs` has more than {MAX_SPECS} members: ask for some of them at a time"
+        )));
     }
     let reader = HistoryReader::open(context, run, false).await?;
     let mut lists = Vec::new();

@@ -20,7 +20,9 @@ pub(crate) fn part_count(input: &Arguments, field: &str) -> Result<Option<usize>
     let parts = input.objects(field)?;
     let count = parts.len();
     if count > MAX_PARTS {
-        return Err(WandbError::invalid(format!("`{field}` has more than {MAX_PARTS} members")));
+        return Err(WandbError::invalid(format!(
+            "`{field}` has more than {MAX_PARTS} members: send larger parts"
+        )));
     }
     let mut is_sent = vec![false; count];
     for part in parts {

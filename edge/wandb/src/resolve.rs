@@ -75,7 +75,9 @@ async fn query(context: &CallContext, field: &str, arguments: &Arguments) -> Res
 }
 
 fn unknown(field: &str) -> WandbError {
-    WandbError::invalid(format!("this server does not have `{field}`"))
+    WandbError::invalid(format!(
+        "this server does not have `{field}`: docs/concepts/wandb.md lists what it answers"
+    ))
 }
 
 fn viewer(context: &CallContext) -> Value {

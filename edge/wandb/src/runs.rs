@@ -71,7 +71,10 @@ async fn find_by_storage_id(context: &CallContext, storage_id: &str) -> Result<(
 }
 
 pub(crate) fn no_run(id: &str) -> WandbError {
-    WandbError::missing(format!("there is no run `{}`", id.escape_debug()))
+    WandbError::missing(format!(
+        "there is no run `{}` in the project: check the id and the project, or call `wandb.init`",
+        id.escape_debug()
+    ))
 }
 
 /// Creates or changes a run.

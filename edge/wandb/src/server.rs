@@ -25,6 +25,7 @@ use crate::manifest::manifest_at;
 use crate::manifest_cache::ManifestCache;
 use crate::metered_channel::metered;
 use crate::names::{RunName, file_path};
+use crate::owner_hints::OwnerHints;
 use crate::route::Route;
 use crate::schema;
 use matyan_channels::{Channels, LargeWork, is_missing};
@@ -94,6 +95,7 @@ pub struct Wandb {
     memory: AnswerMemory,
     large_work: LargeWork,
     manifests: ManifestCache,
+    owner_hints: OwnerHints,
 }
 
 impl Wandb {
@@ -104,6 +106,7 @@ impl Wandb {
             schema: schema::build(&definitions),
             types: Arc::new(FieldTypes::new(&definitions)),
             manifests: ManifestCache::new(memory.clone()),
+            owner_hints: OwnerHints::default(),
             memory,
             large_work,
         }
@@ -125,6 +128,7 @@ impl Wandb {
             budget: Arc::new(Budget::new(self.memory.clone())),
             large_work: self.large_work.clone(),
             manifests: self.manifests.clone(),
+            owner_hints: self.owner_hints.clone(),
         };
         match route {
             Route::Graphql => self.execute(context, body).await,
@@ -276,7 +280,10 @@ async fn read_file(context: &CallContext, name: &RunName, path: &str) -> Result<
 
 fn reading_error(status: Status, path: &str) -> WandbError {
     if is_missing(&status) {
-        WandbError::missing(format!("the run has no file `{}`", path.escape_debug()))
+        WandbError::missing(format!(
+            "the run has no file `{}`: list its files, or wait until the file is uploaded",
+            path.escape_debug()
+        ))
     } else {
         status.into()
     }

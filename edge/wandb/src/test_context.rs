@@ -11,6 +11,7 @@ use tower::BoxError;
 use crate::budget::{AnswerMemory, Budget};
 use crate::call::CallContext;
 use crate::manifest_cache::ManifestCache;
+use crate::owner_hints::OwnerHints;
 
 /// Calls of services.
 #[derive(Debug, Default)]
@@ -56,6 +57,7 @@ pub(crate) fn empty_context() -> (CallContext, Arc<CallCounts>) {
         budget: Arc::new(Budget::new(memory.clone())),
         large_work: LargeWork::new(),
         manifests: ManifestCache::new(memory),
+        owner_hints: OwnerHints::default(),
     };
     (context, counts)
 }
