@@ -661,16 +661,21 @@ async fn a_file_of_a_deleted_version_is_read_by_its_digest() {
     port.backend.answers(GET_FILE, file_with(&DRAFT.replace("\"old\"", "\"gone\"")));
     let missing = || Err(Status::not_found("no document"));
     let places = json!({"gone": {"project": "q", "run": "first", "run_id": "first:q"}});
-    for (path, owners, expected) in [
-        ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", places.clone(), 200),
-        ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", Value::Null, 404),
-        ("/artifactsV2/default/me/gone/0b", places, 404),
+    // The owner, the collection and its version; then, the version that has told the place is read before the collection.
+    for (path, owners, reads, expected) in [
+        ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", places.clone(), 3, 200),
+        ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", places.clone(), 2, 200),
+        ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", Value::Null, 4, 404),
+        ("/artifactsV2/default/me/gone/0b", places, 1, 404),
     ] {
         let version = || Ok(version_with(json!({"state": "COMMITTED", "owners": owners})));
-        port.backend.answers_next(GET_DOCUMENT, [missing(), version(), version()]);
+        let answers = std::iter::once(missing()).chain((1..reads).map(|_| version()));
+        port.backend.answers_next(GET_DOCUMENT, answers);
+        let before = port.backend.call_count(GET_DOCUMENT);
         let request = Request::get(path).header("host", "localhost:1").body(Body::empty()).unwrap();
         let status = port.edge.answer(request).await.status().as_u16();
-        assert_eq!(status, expected, "{path} {owners}");
+        let count = port.backend.call_count(GET_DOCUMENT) - before;
+        assert_eq!((status, count), (expected, reads), "{path} {owners}");
         if expected == 200 {
             let read: artifacts::GetRequest = port.backend.last_request(GET_FILE);
             assert_eq!(

@@ -196,7 +196,8 @@ impl<'a> HistoryReader<'a> {
                 let seconds = *time_us as f64 / SECOND_US;
                 row.insert(TIMESTAMP.to_owned(), json!(seconds));
             }
-            if is_new {
+            // A metric may have this name.
+            if is_new || name == STEP {
                 row.insert(STEP.to_owned(), shown.into());
             }
         }
