@@ -58,7 +58,7 @@ pub(crate) fn outputs_view(params: &Map) -> serde_json::Value {
 
 /// Whether a run has the data set with this key.
 pub(crate) fn has_dataset(params: &Map, id: &str) -> bool {
-    members(params, DATASETS).any(|(known, _)| known == id)
+    find(params, &[MLFLOW, DATASETS, id]).is_some()
 }
 
 /// The data sets of a run.

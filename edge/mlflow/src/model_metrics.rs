@@ -11,11 +11,14 @@ use crate::error::{ErrorCode, Result};
 use crate::logged_metric::LoggedMetric;
 use crate::logged_models::{change, find};
 use crate::numbers::float;
+use matyan_channels::Channels;
 use matyan_channels::documents::Effect;
-use matyan_channels::{CALLS_AT_A_TIME, Channels};
 
 /// Size of a model up to which metrics are stored with it. The rest of the document is left to its params and tags.
 const MODEL_BYTES: usize = NAMED_DOCUMENT_BYTES / 2;
+
+/// Models that a request reads or changes at the same time. Each may take many times `MODEL_BYTES` of memory.
+const MODELS_AT_A_TIME: usize = 4;
 
 /// The models that metrics are about, each with its metrics.
 fn by_model(metrics: &[LoggedMetric]) -> Vec<(&str, Vec<&LoggedMetric>)> {
@@ -30,7 +33,7 @@ fn by_model(metrics: &[LoggedMetric]) -> Vec<(&str, Vec<&LoggedMetric>)> {
 
 /// Refuses metrics of models that do not exist.
 pub(crate) async fn check_models(channels: &Channels, metrics: &[LoggedMetric]) -> Result<()> {
-    for models in by_model(metrics).chunks(CALLS_AT_A_TIME) {
+    for models in by_model(metrics).chunks(MODELS_AT_A_TIME) {
         try_join_all(models.iter().map(|(model_id, _)| find(channels, model_id))).await?;
     }
     Ok(())
@@ -42,7 +45,7 @@ pub(crate) async fn log_model_metrics(
     run_id: &str,
     metrics: &[LoggedMetric],
 ) -> Result<()> {
-    for models in by_model(metrics).chunks(CALLS_AT_A_TIME) {
+    for models in by_model(metrics).chunks(MODELS_AT_A_TIME) {
         let changes = models.iter().map(|(model_id, metrics)| {
             let new = metrics.iter().map(|metric| metric_view(metric, run_id)).collect();
             log_metrics_of_model(channels, model_id, new)

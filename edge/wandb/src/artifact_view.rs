@@ -94,6 +94,9 @@ pub(crate) async fn node(context: &CallContext, entity: &str, artifact: &Members
     Ok(node_in(entity, artifact, &collection))
 }
 
+/// Collections that a page reads at the same time. Each may have megabytes.
+const COLLECTIONS_AT_A_TIME: usize = 4;
+
 /// The values of GraphQL's objects of versions, in their order. Each of their collections is read once.
 async fn nodes(context: &CallContext, entity: &str, artifacts: &[Members]) -> Result<Vec<Value>> {
     let mut ids: BTreeMap<String, HashSet<&str>> = BTreeMap::new();
@@ -102,7 +105,7 @@ async fn nodes(context: &CallContext, entity: &str, artifacts: &[Members]) -> Re
     }
     let wanted: Vec<(&String, &HashSet<&str>)> = ids.iter().collect();
     let mut collections = HashMap::new();
-    for wanted in wanted.chunks(CALLS_AT_A_TIME) {
+    for wanted in wanted.chunks(COLLECTIONS_AT_A_TIME) {
         let reads = wanted.iter().map(|(name, ids)| ShownCollection::read(&context.channels, name, ids));
         let shown = try_join_all(reads).await?;
         collections.extend(wanted.iter().map(|(name, _)| name.as_str()).zip(shown));
