@@ -33,12 +33,14 @@ pub(crate) fn unanswered_operations() -> impl Iterator<Item = &'static str> {
 }
 
 /// Size of the longest document that is accepted. The longest document of a client has about 4,000 bytes.
-const MAX_BYTES: usize = 64 << 10;
+const MAX_DOCUMENT_BYTES: usize = 64 << 10;
 
 /// Checks a text before it is parsed: the parser calls itself for each bracket, so their nesting is bounded here.
 pub(crate) fn check_text(text: &str) -> Result<(), String> {
-    if text.len() > MAX_BYTES {
-        return Err(format!("The document has more than {MAX_BYTES} bytes: send values as variables."));
+    if text.len() > MAX_DOCUMENT_BYTES {
+        return Err(format!(
+            "The document has more than {MAX_DOCUMENT_BYTES} bytes: send values as variables."
+        ));
     }
     let mut depth = 0_usize;
     let mut rest = text.as_bytes();
@@ -404,7 +406,7 @@ mod tests {
             assert!(check_text(&format!("{before}{deep}")).is_err(), "{before}");
         }
         assert!(check_text("{ a(b: \"").is_err());
-        assert!(check_text(&" ".repeat(MAX_BYTES + 1)).is_err());
+        assert!(check_text(&" ".repeat(MAX_DOCUMENT_BYTES + 1)).is_err());
     }
 
     #[test]

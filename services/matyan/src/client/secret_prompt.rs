@@ -7,20 +7,20 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use crate::plain_text::plain_text;
 
 /// More than anything that contains a secret.
-const MAX_BYTES: u64 = 64 << 10;
+const MAX_SECRET_BYTES: u64 = 64 << 10;
 
 /// Reads a line of a terminal, or all of a pipe.
 pub(super) fn read_secret(prompt: &str) -> io::Result<String> {
     let stdin = io::stdin();
     let mut text = String::new();
     if !stdin.is_terminal() {
-        stdin.lock().take(MAX_BYTES).read_to_string(&mut text)?;
+        stdin.lock().take(MAX_SECRET_BYTES).read_to_string(&mut text)?;
         return Ok(text);
     }
     // Not on standard output, which has the result of the command.
     eprint!("{}", plain_text(prompt));
     let hidden = HiddenInput::begin()?;
-    let read = stdin.lock().take(MAX_BYTES).read_line(&mut text);
+    let read = stdin.lock().take(MAX_SECRET_BYTES).read_line(&mut text);
     drop(hidden);
     read?;
     Ok(text)
