@@ -43,6 +43,10 @@ test('a condition is added once, and keeps the meaning of the others', () => {
   expect(withCondition('run.a', 'run.b == "or"')).toBe('run.a and (run.b == "or")');
   expect(withCondition('run.a or run.b', 'run.c')).toBe('(run.a or run.b) and run.c');
   expect(withCondition('(run.a or run.b) and run.c', 'run.c')).toBe('(run.a or run.b) and run.c');
+  expect(withCondition('(run.a) or (run.b)', 'run.c')).toBe('((run.a) or (run.b)) and run.c');
+  expect(withCondition('(run.a == ")" or run.b)', 'run.c')).toBe(
+    '(run.a == ")" or run.b) and run.c',
+  );
 });
 
 test('words stay readable next to a condition, and are searched as words', () => {

@@ -15,8 +15,7 @@ export function conditionsOf(query: string): string[] {
   const parts = [''];
   let depth = 0;
   for (const [token] of query.matchAll(TOKEN)) {
-    if ('([{'.includes(token)) depth += 1;
-    else if (')]}'.includes(token)) depth -= 1;
+    depth += nesting(token);
     if (depth === 0 && token === 'and') parts.push('');
     else if (!token.startsWith('#')) parts[parts.length - 1] += token;
     if (depth === 0 && /^\w/.test(token) && LOOSE.test(token)) return [query.trim()];
@@ -32,7 +31,25 @@ export function joinConditions(conditions: readonly string[]): string {
 }
 
 function closed(condition: string): string {
-  return LOOSE.test(condition) && !/^\(.*\)$/s.test(condition) ? `(${condition})` : condition;
+  return LOOSE.test(condition) && !isInBrackets(condition) ? `(${condition})` : condition;
+}
+
+/** Whether one pair of brackets is around a whole condition, unlike those of `(a) or (b)`. */
+function isInBrackets(condition: string): boolean {
+  let depth = 0;
+  let end = 0;
+  for (const [token] of condition.matchAll(TOKEN)) {
+    depth += nesting(token);
+    end += token.length;
+    if (depth === 0) return token === ')' && end === condition.length;
+  }
+  return false;
+}
+
+/** By how much a token changes the number of open brackets. */
+function nesting(token: string): number {
+  if ('([{'.includes(token)) return 1;
+  return ')]}'.includes(token) ? -1 : 0;
 }
 
 /** The query as the server evaluates it, with expressions in place of words. */

@@ -39,12 +39,35 @@ fn joined(conditions: &[String]) -> String {
 
 /// A condition that other conditions may follow.
 fn closed(condition: &str) -> String {
-    let is_closed = condition.len() > 1 && condition.starts_with('(') && condition.ends_with(')');
     let mut words = condition.split(|char: char| !is_name_char(char));
-    if words.any(|word| LOOSE.contains(&word)) && !is_closed {
+    if words.any(|word| LOOSE.contains(&word)) && !is_in_brackets(condition) {
         format!("({condition})")
     } else {
         condition.to_owned()
+    }
+}
+
+/// Whether one pair of brackets is around a whole condition, unlike those of `(a) or (b)`.
+fn is_in_brackets(condition: &str) -> bool {
+    let chars: Vec<char> = condition.chars().collect();
+    let mut depth = 0;
+    let mut rest = chars.as_slice();
+    while let Some(first) = rest.first() {
+        rest = &rest[token_length(rest)..];
+        depth += nesting(*first);
+        if depth == 0 {
+            return *first == ')' && rest.is_empty();
+        }
+    }
+    false
+}
+
+/// By how much a character changes the number of open brackets.
+fn nesting(char: char) -> i32 {
+    match char {
+        '(' | '[' | '{' => 1,
+        ')' | ']' | '}' => -1,
+        _ => 0,
     }
 }
 
@@ -61,11 +84,7 @@ fn conditions_of(query: &str) -> Vec<String> {
     while let Some(first) = rest.first() {
         let (token, after) = rest.split_at(token_length(rest));
         rest = after;
-        match first {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth -= 1,
-            _ => {}
-        }
+        depth += nesting(*first);
         let token: String = token.iter().collect();
         if depth == 0 && LOOSE.contains(&token.as_str()) {
             return whole();
@@ -274,6 +293,14 @@ mod tests {
         assert_eq!(both_queries("run.a", ""), "run.a");
         assert_eq!(both_queries("run.a", "run.a and run.b"), "run.a and run.b");
         assert_eq!(both_queries("run.a or run.b", "run.c or run.d"), "(run.a or run.b) and (run.c or run.d)");
+        for (second, expected) in [
+            ("(run.b) or (run.c)", "run.a and ((run.b) or (run.c))"),
+            ("(run.b or run.c)", "run.a and (run.b or run.c)"),
+            ("(run.b == \")\" or run.c)", "run.a and (run.b == \")\" or run.c)"),
+            ("(run.b) if (run.c) else (run.d)", "run.a and ((run.b) if (run.c) else (run.d))"),
+        ] {
+            assert_eq!(both_queries("run.a", second), expected);
+        }
         let both = both_queries("falcon", "eagle");
         assert_eq!(both.matches("any(").count(), 2);
         assert_eq!(expression_of(&both), both);
