@@ -9,8 +9,11 @@ use tokio::time::Instant;
 
 /// Time after which a reader of a project is announced again: workers count on it for much longer.
 const RENEWED: Duration = Duration::from_secs(20);
+/// Same after an announcement that has failed, or whose call was dropped before its end.
+const REPEATED: Duration = Duration::from_secs(1);
 
-/// The projects whose readers this process has announced lately. Cheap to clone; clones share them.
+/// The projects whose readers this process has announced lately, and when they are to be announced again. Cheap to clone;
+/// clones share them.
 #[derive(Clone, Default)]
 pub struct LiveReaders(Arc<Mutex<HashMap<Project, Instant>>>);
 
@@ -21,30 +24,49 @@ impl LiveReaders {
         if !store.is_remote() || !self.is_due(project) {
             return;
         }
+        let mut announcement = Announcement { readers: self, project, is_stored: false };
         let mut batch = Batch::buffered();
         live_readers_put(&mut batch, project, now_us);
-        if let Err(error) = store.commit(batch).await {
-            tracing::debug!(project = project.0, %error, "failed to announce a reader; will retry");
-            self.0.lock().remove(&project);
+        match store.commit(batch).await {
+            Ok(_) => announcement.is_stored = true,
+            Err(error) => {
+                tracing::debug!(project = project.0, %error, "failed to announce a reader; will retry");
+            }
         }
     }
 
     /// Whether a reader is to be announced now; the next one is only due later.
     fn is_due(&self, project: Project) -> bool {
         let now = Instant::now();
-        let is_recent = |announced: &Instant| now.duration_since(*announced) < RENEWED;
+        let is_later = |due: &Instant| now < *due;
         let mut projects = self.0.lock();
-        if projects.get(&project).is_some_and(is_recent) {
+        if projects.get(&project).is_some_and(is_later) {
             return false;
         }
-        projects.retain(|_, announced| is_recent(announced));
-        projects.insert(project, now);
+        projects.retain(|_, due| is_later(due));
+        projects.insert(project, now + RENEWED);
         true
+    }
+}
+
+/// An announcement that is being written. It is repeated soon unless it is stored.
+struct Announcement<'r> {
+    readers: &'r LiveReaders,
+    project: Project,
+    is_stored: bool,
+}
+
+impl Drop for Announcement<'_> {
+    fn drop(&mut self) {
+        if !self.is_stored {
+            self.readers.0.lock().insert(self.project, Instant::now() + REPEATED);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use matyan_store::{Commit, Error, Key, Result, Snapshot, Value};
 
     use super::*;
@@ -53,12 +75,13 @@ mod tests {
     struct CountingStore {
         is_remote: bool,
         fails: bool,
+        hangs: bool,
         commits: Mutex<usize>,
     }
 
     impl CountingStore {
         fn new(is_remote: bool, fails: bool) -> Self {
-            Self { is_remote, fails, commits: Mutex::default() }
+            Self { is_remote, fails, hangs: false, commits: Mutex::default() }
         }
 
         async fn announce(&self, readers: &LiveReaders, project: u32) -> usize {
@@ -75,6 +98,9 @@ mod tests {
 
         async fn commit(&self, _: Batch) -> Result<Commit> {
             *self.commits.lock() += 1;
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
             if self.fails { Err(Error::unavailable("a test asked for it")) } else { Ok(Commit::Conflict) }
         }
 
@@ -103,12 +129,26 @@ mod tests {
         assert_eq!(readers.0.lock().len(), 1, "the other is forgotten");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_failed_announcement_is_repeated() {
         let store = CountingStore::new(true, true);
         let readers = LiveReaders::default();
         assert_eq!(store.announce(&readers, 1).await, 1);
+        assert_eq!(store.announce(&readers, 1).await, 1);
+        tokio::time::advance(REPEATED).await;
         assert_eq!(store.announce(&readers, 1).await, 2);
+    }
+
+    /// A call that waits for a position ends as soon as the position is applied.
+    #[tokio::test(start_paused = true)]
+    async fn an_abandoned_announcement_is_repeated() {
+        let store = CountingStore { hangs: true, ..CountingStore::new(true, false) };
+        let readers = LiveReaders::default();
+        assert!(readers.announce(&store, 7, Project(1)).now_or_never().is_none());
+        let store = CountingStore::new(true, false);
+        assert_eq!(store.announce(&readers, 1).await, 0);
+        tokio::time::advance(REPEATED).await;
+        assert_eq!(store.announce(&readers, 1).await, 1);
     }
 
     /// Its workers have no rests.
