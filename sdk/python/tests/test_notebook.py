@@ -212,6 +212,18 @@ def test_a_chart_has_the_limits_of_its_panel():
     assert "20 more lines are left out here." in shown
 
 
+def test_only_the_setting_above_is_continued():
+    check = [
+        ("query: run.a\n  and run.b", "run.a\nand run.b"),
+        ("query: run.a\n\n  and run.b", "run.a\nand run.b"),
+        ("query: run.a\nno setting\n  or run.b", "run.a"),
+        ("query: run.a\nquery: run.b\n  or run.c", "run.a"),
+        ("  or run.b\nquery: run.a", "run.a"),
+    ]
+    for text, query in check:
+        assert Chart(text).query == query
+
+
 def test_a_chart_has_the_ends_of_its_panel():
     ends = ["metric: loss", "from: 0.5", "to: 10", "low: 0", "high: 5"]
     runs = StoredRuns(1)

@@ -96,10 +96,17 @@ def settings(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     last = ""
     for line in text.splitlines():
+        if not line.strip():
+            continue
+        if line[0].isspace():
+            if last:
+                found[last] = f"{found[last]}\n{line.strip()}".strip()
+            continue
         setting = _SETTING.fullmatch(line)
-        if line[:1].isspace() and last:
-            found[last] = f"{found[last]}\n{line.strip()}".strip()
-        elif setting is not None and setting[1] not in found:
+        if setting is None or setting[1] in found:
+            # Nothing continues a line with a mistake.
+            last = ""
+        else:
             last = setting[1]
             found[last] = setting[2]
     return found
