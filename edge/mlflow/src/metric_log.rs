@@ -205,7 +205,7 @@ pub(crate) fn points_of(piece: &SeriesPoints, context: &str) -> Vec<Point> {
     piece.steps.iter().enumerate().map(point).collect()
 }
 
-/// Reads the points of a series in a range, or those at some of its steps.
+/// Reads the points of a series in a range, or only the points at some of its steps.
 async fn read_points(
     channels: &Channels,
     run_id: &str,

@@ -1,8 +1,8 @@
 //! Whether someone waits for new data of a project. In a store on other machines, workers let the runs of other
 //! projects rest between transactions.
 //!
-//! Processes with such readers write a time until which workers count on them, and write it again before that time. Any
-//! of them may write last: then the readers of the others count for as long as those of the last one.
+//! Processes with such readers write a time until which workers count on them, and write it again before that time. All
+//! of them write the same row, so the readers of each process count until the time that was written last.
 
 use matyan_store::{Batch, Result, Snapshot, Value};
 use minicbor::{Decode, Encode};

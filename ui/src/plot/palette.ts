@@ -54,9 +54,9 @@ export function ownPlace(runId: string): number {
  * together, such as those of each panel; by default, all are.
  *
  * Chosen places stay, and so do `known` places, unless two runs of a group share one. Every other
- * run gets its own place, or the most distinct free place if an older run of its groups has that;
- * without a free place, runs share places evenly. So a newer run never changes the place of an
- * older run, and neither the order of the groups nor that of their runs matters.
+ * run gets its own place, or the most distinct free place if an older run of its groups has taken
+ * it; without a free place, runs share places evenly. So a newer run never changes the place of an
+ * older run, and neither the order of the groups nor the order of their runs matters.
  */
 export function placeColors(
   runIds: readonly string[],

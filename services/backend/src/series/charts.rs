@@ -291,7 +291,7 @@ fn messages(charts: Vec<SeriesBuckets>) -> Vec<BucketsResponse> {
     messages
 }
 
-/// Adds the charts of series of a run in their order, also those before an error.
+/// Adds the charts of series of a run in their order, including the charts before an error.
 async fn add_charts(
     charts: &mut Vec<SeriesBuckets>,
     snapshot: &dyn Snapshot,

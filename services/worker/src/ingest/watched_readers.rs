@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::deps::Deps;
 
-/// Projects whose rows are watched. The runs of further ones never rest.
+/// Maximum number of projects whose rows are watched. The runs of further projects never rest.
 const MAX_PROJECTS: usize = 1_000;
 /// Time after which the row of a project is no longer watched if none of its runs could rest.
 const IDLE: Duration = Duration::from_secs(60);

@@ -246,7 +246,7 @@ impl Viewer {
     }
 }
 
-/// A place for a sample, such that a few samples are spread over all places.
+/// A place for a sample. A few samples are spread over all places.
 fn spread(sample: u64, places: u64) -> u64 {
     /// 2^64 divided by the golden ratio.
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -3,7 +3,7 @@
 //! uploaded again.
 //!
 //! Stores of blobs have no kind of hash in common, so only the list says which content a file in the bucket has. It has
-//! no hash of a file that may have another content.
+//! no hash of a file whose content may differ.
 
 use std::collections::BTreeMap;
 

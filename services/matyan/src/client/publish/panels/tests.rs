@@ -1,4 +1,4 @@
-//! Panels of reports and dashboards, also those in the cases that the web UI reads, too.
+//! Panels of reports and dashboards, including the cases that the tests of the web UI also read.
 
 use matyan_proto::search::v1::{MetricValue, SortField, sort::By};
 use matyan_value::json;
@@ -52,7 +52,7 @@ fn text<'c>(case: &'c Json, name: &str) -> &'c str {
     case[name].as_str().unwrap_or_else(|| panic!("{case} has no {name}"))
 }
 
-/// The name of a value of an enum, without that of the enum.
+/// The name of a value of an enum, without the name of the enum.
 fn short(name: &str, of: &str) -> String {
     name.strip_prefix(of).unwrap().to_owned()
 }
