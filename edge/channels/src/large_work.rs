@@ -11,6 +11,12 @@ const LARGE_BYTES: usize = 256 << 10;
 /// and uploads.
 const MAX_LARGE: usize = 4;
 
+/// Maximum number of pieces of large work of `run_apart` at the same time, in the process. The runtime would start a
+/// thread for each of hundreds, and each may hold many times the size of a document.
+const MAX_APART: usize = 16;
+
+static APART: Semaphore = Semaphore::const_new(MAX_APART);
+
 /// Limits the large work of a port. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LargeWork(Arc<Semaphore>);
@@ -32,27 +38,38 @@ impl LargeWork {
             return work();
         }
         let permit = self.0.clone().acquire_owned().await.expect("the semaphore is never closed");
-        // The work continues if the caller leaves.
-        run_apart(bytes, move || {
-            let _permit = permit;
-            work()
-        })
-        .await
+        on_other_thread(permit, work).await
     }
 }
 
-/// Runs work over `bytes` bytes that is bounded by other means, such as the size of a document.
+/// Runs work over `bytes` bytes whose caller has no `LargeWork`, such as reading a document.
 pub async fn run_apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if bytes <= LARGE_BYTES {
         return work();
     }
-    let task = tokio::task::spawn_blocking(work);
+    let permit = APART.acquire().await.expect("the semaphore is never closed");
+    on_other_thread(permit, work).await
+}
+
+/// Runs work that holds a permit. The work continues if the caller leaves.
+async fn on_other_thread<T: Send + 'static>(
+    permit: impl Send + 'static,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let task = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        work()
+    });
     task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+        time::Duration,
+    };
 
     use super::*;
 
@@ -64,5 +81,22 @@ mod tests {
         assert_ne!(work.run(LARGE_BYTES + 1, || thread::current().id()).await, here);
         assert_eq!(run_apart(LARGE_BYTES, || thread::current().id()).await, here);
         assert_ne!(run_apart(LARGE_BYTES + 1, || thread::current().id()).await, here);
+    }
+
+    #[tokio::test]
+    async fn little_large_work_runs_apart_at_the_same_time() {
+        let running = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        let works = (0..4 * MAX_APART).map(|_| {
+            let running = Arc::clone(&running);
+            let most = Arc::clone(&most);
+            run_apart(LARGE_BYTES + 1, move || {
+                most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(1));
+                running.fetch_sub(1, Ordering::Relaxed);
+            })
+        });
+        futures::future::join_all(works).await;
+        assert!((1..=MAX_APART).contains(&most.load(Ordering::Relaxed)));
     }
 }
