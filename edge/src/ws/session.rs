@@ -2,14 +2,15 @@
 //! It never retries: a failed stream has ended, and the two protocols react to that
 //! differently.
 //!
-//! Messages go over gRPC, or are handed to a frontier in this process. There, the task of the socket
-//! does the work of the stream, which may hold memory that other streams wait for. So a socket that waits for anything
-//! besides the answer waits by `work_during`.
+//! Messages go over gRPC, or are handed to a frontier in this process. There, the task of the socket opens the
+//! stream and does its work. Both may hold what other streams wait for, such as memory. So a socket that waits for
+//! anything besides the answer waits by `work_during`.
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::task::Context;
+use std::task::{Context, Poll, ready};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::ingest::v1::stream_request::Message;
@@ -97,12 +98,14 @@ pub(super) struct IngestSession {
 enum SessionState {
     Opening(BoxFuture<'static, Result<Answers, Status>>),
     Open(Answers),
+    /// The stream was not opened.
+    Failed(Status),
     /// More batches were sent than the channel holds.
     Overrun,
 }
 
 impl IngestSession {
-    /// Creates the session. The first call of `answer` opens the stream; batches may be
+    /// Creates the session. `answer` opens the stream, and so does `work_during`; batches may be
     /// sent before.
     pub(super) fn open(endpoint: &IngestEndpoint, open: StreamOpen) -> Self {
         // One more for the open message.
@@ -132,15 +135,13 @@ impl IngestSession {
 
     /// The next acknowledgement, or the error that ended the stream. Cancel-safe.
     pub(super) async fn answer(&mut self) -> Result<StreamResponse, Status> {
-        if let SessionState::Opening(opening) = &mut self.state {
-            let answers = opening.await?;
-            self.state = SessionState::Open(answers);
-        }
+        poll_fn(|context| self.poll_open(context)).await;
         match &mut self.state {
             SessionState::Open(answers) => match answers.next().await? {
                 Some(answer) => Ok(answer),
                 None => Err(Status::unavailable("the frontier ended the stream")),
             },
+            SessionState::Failed(status) => Err(status.clone()),
             SessionState::Overrun => {
                 Err(Status::resource_exhausted("too many batches: wait for acknowledgements"))
             }
@@ -148,8 +149,21 @@ impl IngestSession {
         }
     }
 
+    /// Opens the stream, unless that was done or has failed.
+    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let SessionState::Opening(opening) = &mut self.state {
+            self.state = match ready!(opening.poll_unpin(context)) {
+                Ok(answers) => SessionState::Open(answers),
+                Err(status) => SessionState::Failed(status),
+            };
+        }
+        Poll::Ready(())
+    }
+
     fn poll_work(&mut self, context: &mut Context<'_>) {
-        if let SessionState::Open(answers) = &mut self.state {
+        if self.poll_open(context).is_ready()
+            && let SessionState::Open(answers) = &mut self.state
+        {
             answers.poll_work(context);
         }
     }
@@ -189,6 +203,19 @@ mod tests {
         assert!(!session.has_room());
         session.send(StreamBatch::default());
         assert_eq!(session.answer().await.unwrap_err().code(), tonic::Code::ResourceExhausted);
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_opened_while_something_else_is_awaited() {
+        let (requests, _receiver) = mpsc::channel(1);
+        let (begin, begun) = oneshot::channel();
+        let opening = async move {
+            begin.send(()).expect("the test waits for it");
+            Err::<Answers, _>(Status::unavailable("the frontier is away"))
+        };
+        let mut session = IngestSession { requests, state: SessionState::Opening(Box::pin(opening)) };
+        work_during(Some(&mut session), begun).await.unwrap();
+        assert_eq!(session.answer().await.unwrap_err().message(), "the frontier is away");
     }
 
     #[tokio::test]
