@@ -484,7 +484,7 @@ mod tests {
         let file = |number: u64| ListedFile {
             run_id: "r:p",
             path: format!("{number}"),
-            size: (number % 3 == 0).then_some(number),
+            size: number.is_multiple_of(3).then_some(number),
         };
         let files: Vec<ListedFile<'_>> = (0..60).map(file).collect();
         let sizes = known_sizes(&context, &files).await.unwrap();

@@ -252,7 +252,7 @@ mod tests {
     async fn a_cancelled_read_is_taken_over() {
         let cache = ManifestCache::new(AnswerMemory::default());
         let budget = Budget::new(AnswerMemory::default());
-        let mut cancelled = Box::pin(cache.get_or_read("a", &budget, || std::future::pending()));
+        let mut cancelled = Box::pin(cache.get_or_read("a", &budget, std::future::pending));
         assert!(futures::poll!(cancelled.as_mut()).is_pending());
         let mut waiting = Box::pin(cache.get_or_read("a", &budget, || async { Ok(Some(manifest(2))) }));
         assert!(futures::poll!(waiting.as_mut()).is_pending());

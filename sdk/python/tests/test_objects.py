@@ -523,4 +523,4 @@ def test_tables_take_rows_of_many_kinds():
         with pytest.raises((TypeError, ValueError), match=message):
             Table(columns, data)
     with pytest.raises(ValueError, match="16 MB"):
-        list(Table(["a"], [["x" * 17_000_000]])._files("t", 0, None))
+        list(Table(["a"], [["x" * 17_000_000]])._files("t", 0, {}))
