@@ -65,11 +65,9 @@ async fn on_other_thread<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering},
-        thread,
-        time::Duration,
-    };
+    use std::thread;
+
+    use tokio::sync::{RwLock, mpsc};
 
     use super::*;
 
@@ -85,18 +83,27 @@ mod tests {
 
     #[tokio::test]
     async fn little_large_work_runs_apart_at_the_same_time() {
-        let running = Arc::new(AtomicUsize::new(0));
-        let most = Arc::new(AtomicUsize::new(0));
+        let gate = Arc::new(RwLock::new(()));
+        let closed = gate.write().await;
+        let (starts, mut started) = mpsc::unbounded_channel();
         let works = (0..4 * MAX_APART).map(|_| {
-            let running = Arc::clone(&running);
-            let most = Arc::clone(&most);
+            let gate = Arc::clone(&gate);
+            let starts = starts.clone();
             run_apart(LARGE_BYTES + 1, move || {
-                most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-                thread::sleep(Duration::from_millis(1));
-                running.fetch_sub(1, Ordering::Relaxed);
+                starts.send(()).unwrap();
+                drop(gate.blocking_read());
             })
         });
-        futures::future::join_all(works).await;
-        assert!((1..=MAX_APART).contains(&most.load(Ordering::Relaxed)));
+        let mut works = Box::pin(futures::future::join_all(works));
+        for _ in 0..MAX_APART {
+            tokio::select! {
+                _ = &mut works => panic!("work ends while it waits"),
+                start = started.recv() => start.unwrap(),
+            }
+        }
+        assert!(futures::poll!(works.as_mut()).is_pending());
+        assert!(started.try_recv().is_err(), "more work runs apart");
+        drop(closed);
+        works.await;
     }
 }
