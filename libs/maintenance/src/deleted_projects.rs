@@ -76,7 +76,7 @@ async fn sweep(
     transact(deps.store, async |mut transaction: Transaction| {
         let mut jobs = matyan_store::Batch::default();
         jobs_clear(transaction.unchecked(), project.number, &mut jobs).await?;
-        transaction.batch().mutations.append(&mut jobs.mutations);
+        transaction.batch().append(jobs);
         project_advance(&mut transaction, &project.name, listed.state).await?;
         Ok::<_, Error>((transaction, ()))
     })

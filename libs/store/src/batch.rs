@@ -167,6 +167,13 @@ impl Batch {
         self
     }
 
+    /// Adds the checks and the mutations of another batch.
+    pub fn append(&mut self, mut other: Self) -> &mut Self {
+        self.checks.append(&mut other.checks);
+        self.mutations.append(&mut other.mutations);
+        self
+    }
+
     fn push(&mut self, mutation: Mutation) -> &mut Self {
         self.mutations.push(mutation);
         self

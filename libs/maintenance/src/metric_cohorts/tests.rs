@@ -295,7 +295,7 @@ impl ChangingStore {
                     series_rename(snapshot, &mut batch, run, *series, (&old, &new)).await?;
                 }
             }
-            transaction.batch().mutations.append(&mut batch.mutations);
+            transaction.batch().append(batch);
             Ok(())
         })
         .await;
@@ -316,7 +316,7 @@ impl ChangingStore {
                 let removed = remove_folded_steps(transaction.unchecked(), &mut batch, removal).await?;
                 assert_ne!(removed, Removal::InProgress);
             }
-            transaction.batch().mutations.append(&mut batch.mutations);
+            transaction.batch().append(batch);
             Ok(())
         })
         .await;

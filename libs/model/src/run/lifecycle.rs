@@ -112,7 +112,7 @@ pub async fn run_delete(
     {
         edit.clear(transaction.unchecked(), &mut cleared).await?;
     }
-    transaction.batch().mutations.append(&mut cleared.mutations);
+    transaction.batch().append(cleared);
     Ok(unlink(transaction.batch(), project, id, number, deletion))
 }
 
@@ -136,7 +136,9 @@ pub async fn damaged_run_delete(
             Err(error) => Err(error),
         };
         match is_cleared {
-            Ok(()) => transaction.batch().mutations.append(&mut cleared.mutations),
+            Ok(()) => {
+                transaction.batch().append(cleared);
+            }
             Err(Error::Corrupt { .. }) => {
                 let batch = transaction.batch();
                 batch.clear(keys::document(project, number));
@@ -410,7 +412,7 @@ async fn sweep_batch(
     let mut cleared = Batch::default();
     branch_clear(transaction.unchecked(), &mut cleared, project, number).await?;
     let batch = transaction.batch();
-    batch.mutations.append(&mut cleared.mutations);
+    batch.append(cleared);
     for key in [keys::dead_run, keys::unfolded] {
         batch.clear(key(project, number));
     }

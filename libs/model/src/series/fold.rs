@@ -151,7 +151,7 @@ impl Fold {
         batch.set(key, row.encode());
         // The summaries of its series may have changed.
         uncollected_put(&mut batch, self.run.project, self.run.number);
-        transaction.batch().mutations.append(&mut batch.mutations);
+        transaction.batch().append(batch);
         Ok((row, if position.is_none() { FoldStatus::Done } else { FoldStatus::InProgress }))
     }
 
@@ -186,9 +186,9 @@ impl Fold {
                     points += rewrite.points;
                     let next_step = rewrite.next_step;
                     let due_us = now_us.saturating_add(GARBAGE_US);
-                    let mut written = rewrite.batch(&self.run.series(series), due_us);
+                    let written = rewrite.batch(&self.run.series(series), due_us);
                     bytes += written.bytes();
-                    batch.mutations.append(&mut written.mutations);
+                    batch.append(written);
                     if let Some(step) = next_step {
                         return Ok(Some((series.0, step)));
                     }

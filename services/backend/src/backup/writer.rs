@@ -185,7 +185,7 @@ impl<'c> RunWriter<'c> {
         let parked = parked::parked_item(self.open.id.clone(), at, item)?;
         for mut content in parked_content(self.call.project, &parked) {
             if parked.item.len() <= limits::CHUNK_BYTES {
-                message.batch.mutations.append(&mut content.mutations)
+                message.batch.append(content);
             } else {
                 // Without its row, it has no effect.
                 self.open.staged.expect(&mut content, self.call.project, &self.open.id);

@@ -1,6 +1,12 @@
 //! Edits of series in the log of a run: their order with what is logged, and repeats of records.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
 
 use matyan_model::{
     ids::RunNumber,
@@ -14,7 +20,7 @@ use matyan_proto::{
     common::v1::{SeriesKey, StepRange},
     ingest::v1::{EditSeries, edit_series::Edit, event::Kind},
 };
-use matyan_store::{Scan, layers::Faults};
+use matyan_store::{Batch, Commit, Key, Mutation, Scan, Snapshot, Store, Value, layers::Faults};
 
 use super::harness::{P, TestEnv, TestRecord, record};
 
@@ -63,6 +69,79 @@ impl TestEnv {
         }
         found
     }
+}
+
+/// A store in which another process folds a run just before an edit of the run is committed.
+struct FoldingStore {
+    inner: Arc<dyn Store>,
+    outcome: Key,
+    fold_row: Key,
+    is_folded: AtomicBool,
+    conflicts: AtomicUsize,
+}
+
+impl FoldingStore {
+    fn is_edit(&self, batch: &Batch) -> bool {
+        batch.mutations.iter().any(|one| matches!(one, Mutation::Set { key, .. } if *key == self.outcome))
+    }
+
+    async fn fold(&self) {
+        let row = self.inner.snapshot().await.unwrap().get(&self.fold_row).await.unwrap();
+        let mut row = row.expect("the run is folded before steps are deleted").to_vec();
+        // The number of folded blocks, after the byte of the format.
+        row[1] += 1;
+        let mut batch = Batch::default();
+        batch.set(self.fold_row.clone(), row);
+        assert!(matches!(self.inner.commit(batch).await.unwrap(), Commit::Done { .. }));
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for FoldingStore {
+    async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
+        self.inner.snapshot().await
+    }
+
+    async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
+        if self.is_edit(&batch) && !self.is_folded.swap(true, Ordering::Relaxed) {
+            self.fold().await;
+        }
+        let commit = self.inner.commit(batch).await;
+        if matches!(commit, Ok(Commit::Conflict)) {
+            self.conflicts.fetch_add(1, Ordering::Relaxed);
+        }
+        commit
+    }
+
+    async fn sync(&self) -> matyan_store::Result<()> {
+        self.inner.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
+        self.inner.changed(key, seen).await
+    }
+}
+
+#[tokio::test]
+async fn rule_50_an_edit_begins_again_if_the_run_is_folded_meanwhile() {
+    let mut env = TestEnv::new().await;
+    let values: Vec<f64> = (0..100).map(f64::from).collect();
+    let mut records = vec![record(0).create().define(0, &["a"]).points(0, &next(&values)).sent(1, 1, 0)];
+    env.apply(records.clone()).await;
+    let number = env.number().await;
+    let store = Arc::new(FoldingStore {
+        inner: env.deps.store.clone(),
+        outcome: keys::series_edit(P, number, &[1; 16]),
+        fold_row: keys::fold(P, number),
+        is_folded: AtomicBool::new(false),
+        conflicts: AtomicUsize::new(0),
+    });
+    env.deps.store = store.clone();
+    records.push(record(1).delete_steps(1, "a", Some(10), None));
+    env.apply(records).await;
+    assert_eq!(store.conflicts.load(Ordering::Relaxed), 1);
+    assert_eq!(env.outcome(1).await, Some(SeriesEditOutcome::Done));
+    assert_eq!(env.points("a").await.len(), 10);
 }
 
 #[tokio::test]

@@ -78,7 +78,6 @@ pub(crate) async fn remove_slice(
     let is_last = touched.len() <= chunks;
     touched.truncate(chunks);
     let rewrite = SeriesRewrite::without(snapshot, series_ref, folded, entries, &touched, &steps).await?;
-    let mut written = rewrite.batch(&series_ref, due_us);
-    batch.mutations.append(&mut written.mutations);
+    batch.append(rewrite.batch(&series_ref, due_us));
     Ok(if is_last { Removal::Done } else { Removal::InProgress })
 }

@@ -116,10 +116,10 @@ impl ParkedItems {
             parked.item = Bytes::new();
         }
         let is_small = parked.item.len() <= INLINE_BYTES;
-        for mut content in parked_content(run.project, &parked) {
+        for content in parked_content(run.project, &parked) {
             if is_small {
                 transaction.add_estimate(content.bytes());
-                transaction.batch().mutations.append(&mut content.mutations);
+                transaction.batch().append(content);
             } else {
                 transaction.commit_ahead(content).await?;
             }

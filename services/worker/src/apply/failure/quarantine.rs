@@ -200,9 +200,9 @@ impl QuarantinedRun<'_> {
                 if let Some(quarantine) = &mut quarantine {
                     quarantine.parked_bytes += item.item.len() as u64 + RECORD_EXTRA_BYTES;
                 }
-                for mut content in parked_content(self.run.project, &item) {
+                for content in parked_content(self.run.project, &item) {
                     if item.item.len() <= TRANSACTION_BYTES {
-                        batch.mutations.append(&mut content.mutations);
+                        batch.append(content);
                     } else {
                         commit_at_cursor(self.deps, self.run, state.cursor.row(), content).await?;
                     }

@@ -230,6 +230,6 @@ async fn store_definitions(
         }
     }
     transaction.add_estimate(batch.bytes());
-    transaction.batch().mutations.append(&mut batch.mutations);
+    transaction.batch().append(batch);
     Ok(())
 }

@@ -81,7 +81,7 @@ impl SeriesEdit {
         let run = RunRef { project: transaction.project(), number };
         let mut batch = Batch::default();
         let effect = self.write(transaction, &mut batch, run).await?;
-        transaction.batch().mutations.append(&mut batch.mutations);
+        transaction.batch().append(batch);
         Ok(effect)
     }
 
