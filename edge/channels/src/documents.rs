@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::Channels;
-use crate::large_work::run_apart;
+use crate::large_work::{json_bytes, run_apart};
 use crate::status::{is_missing, product_code};
 
 /// Attempts to change a document that others change at the same time. With the pauses, they take some seconds.
@@ -109,16 +109,16 @@ pub async fn change<T, E: From<DocumentError>>(
 ) -> Result<T, E> {
     let mut attempt = 1;
     loop {
-        let (before, version, bytes) = match read(channels, kind, name).await? {
-            Some(stored) => (stored.content, stored.version, stored.bytes),
-            None => (Map::new(), 0, 0),
+        let (before, version) = match read(channels, kind, name).await? {
+            Some(stored) => (stored.content, stored.version),
+            None => (Map::new(), 0),
         };
         let mut content = before.clone();
         let changed = change(&mut content, version != 0)?;
         if content == before {
             return Ok(changed);
         }
-        let new = NewContent { content, replaced: version, replaced_bytes: bytes, effect };
+        let new = NewContent { content, replaced: version, effect };
         if write(channels, kind, name, new).await?.is_some() {
             return Ok(changed);
         }
@@ -166,7 +166,6 @@ struct NewContent {
     content: Map<String, Value>,
     /// 0: there is no document.
     replaced: i64,
-    replaced_bytes: usize,
     effect: Effect,
 }
 
@@ -178,10 +177,12 @@ async fn write(
     name: &str,
     new: NewContent,
 ) -> Result<Option<i64>, DocumentError> {
-    let NewContent { content, replaced, replaced_bytes, effect } = new;
+    let NewContent { content, replaced, effect } = new;
+    let content = Value::Object(content);
+    let bytes = json_bytes(&content);
     let written =
         move || serde_json::to_vec(&content).expect("a map of JSON with texts as keys is written to memory");
-    let content = run_apart(replaced_bytes, written).await;
+    let content = run_apart(bytes, written).await;
     let request = WriteRequest {
         kind: kind.to_owned(),
         name: name.to_owned(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 /// Work over more bytes leaves the async threads: decoding 256 KiB takes half a millisecond.
@@ -51,6 +52,37 @@ pub async fn run_apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T
     on_other_thread(permit, work).await
 }
 
+/// The approximate size of the text of a value, for work over it. Counting stops once the value is known to be large.
+pub fn json_bytes(value: &Value) -> usize {
+    let mut bytes = 0;
+    count_bytes(value, &mut bytes);
+    bytes
+}
+
+fn count_bytes(value: &Value, bytes: &mut usize) {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => *bytes += 8,
+        Value::String(text) => *bytes += text.len() + 2,
+        Value::Array(members) => {
+            for member in members {
+                if *bytes > LARGE_BYTES {
+                    return;
+                }
+                count_bytes(member, bytes);
+            }
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                if *bytes > LARGE_BYTES {
+                    return;
+                }
+                *bytes += name.len() + 4;
+                count_bytes(member, bytes);
+            }
+        }
+    }
+}
+
 /// Runs work that holds a permit. The work continues if the caller leaves.
 async fn on_other_thread<T: Send + 'static>(
     permit: impl Send + 'static,
@@ -67,6 +99,7 @@ async fn on_other_thread<T: Send + 'static>(
 mod tests {
     use std::thread;
 
+    use serde_json::json;
     use tokio::sync::{RwLock, mpsc};
 
     use super::*;
@@ -79,6 +112,16 @@ mod tests {
         assert_ne!(work.run(LARGE_BYTES + 1, || thread::current().id()).await, here);
         assert_eq!(run_apart(LARGE_BYTES, || thread::current().id()).await, here);
         assert_ne!(run_apart(LARGE_BYTES + 1, || thread::current().id()).await, here);
+    }
+
+    #[test]
+    fn a_large_value_is_known_without_reading_all_of_it() {
+        let points = |count: usize| json!({"metrics": vec![json!({"key": "loss", "value": 0.5}); count]});
+        let small = points(10);
+        let written = small.to_string().len();
+        assert!((written / 2..written * 2).contains(&json_bytes(&small)), "{written}");
+        let large = json_bytes(&points(200_000));
+        assert!((LARGE_BYTES + 1..LARGE_BYTES + 100).contains(&large), "{large}");
     }
 
     #[tokio::test]

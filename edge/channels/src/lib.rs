@@ -30,7 +30,7 @@ use tonic::body::Body;
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
 pub use client_name::client_name;
-pub use large_work::{LargeWork, run_apart};
+pub use large_work::{LargeWork, json_bytes, run_apart};
 pub use position::{after, wait_applied};
 pub use status::{is_missing, missing_resource, product_code};
 pub use stored_file::store_file;

@@ -16,7 +16,7 @@ use crate::{
     artifacts, experiment_search, experiments, history, inputs, logged_models, model_search, parted_uploads,
     registry, run_log, run_search, runs, versions,
 };
-use matyan_channels::{Channels, run_apart};
+use matyan_channels::{Channels, json_bytes, run_apart};
 
 /// The body of a request, in the form that its route expects.
 pub enum RequestBody {
@@ -105,7 +105,7 @@ impl Mlflow {
             (operation, _) => {
                 let _turn = self.turn(operation).await;
                 let answer = work(operation, channels, asked, &fields)?.await?;
-                let bytes = counted_bytes(&answer);
+                let bytes = json_bytes(&answer);
                 Ok(Answer::Json(run_apart(bytes, move || answer.to_string()).await))
             }
         }
@@ -117,40 +117,6 @@ impl Mlflow {
             return None;
         }
         Some(self.searches.acquire().await.expect("the semaphore is never closed"))
-    }
-}
-
-/// The bytes that are counted of an answer, to find out whether it is large.
-const COUNTED_BYTES: usize = 1 << 20;
-
-/// The approximate size of the text of a value, up to `COUNTED_BYTES`.
-fn counted_bytes(value: &Value) -> usize {
-    let mut bytes = 0;
-    count_bytes(value, &mut bytes);
-    bytes
-}
-
-fn count_bytes(value: &Value, bytes: &mut usize) {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => *bytes += 8,
-        Value::String(text) => *bytes += text.len() + 2,
-        Value::Array(members) => {
-            for member in members {
-                if *bytes >= COUNTED_BYTES {
-                    return;
-                }
-                count_bytes(member, bytes);
-            }
-        }
-        Value::Object(members) => {
-            for (name, member) in members {
-                if *bytes >= COUNTED_BYTES {
-                    return;
-                }
-                *bytes += name.len() + 4;
-                count_bytes(member, bytes);
-            }
-        }
     }
 }
 
@@ -295,19 +261,4 @@ fn version_work<'c>(operation: Operation, channels: &'c Channels, fields: &'c Fi
         Operation::DeleteVersionTag => versions::delete_tag(channels, fields).boxed(),
         _ => return None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn large_answers_are_known_without_reading_all_of_them() {
-        let points = |count: usize| json!({"metrics": vec![json!({"key": "loss", "value": 0.5}); count]});
-        let small = points(10);
-        let written = small.to_string().len();
-        assert!((written / 2..written * 2).contains(&counted_bytes(&small)), "{written}");
-        let large = counted_bytes(&points(200_000));
-        assert!((COUNTED_BYTES..COUNTED_BYTES + 100).contains(&large), "{large}");
-    }
 }
