@@ -12,8 +12,8 @@ const LARGE_BYTES: usize = 256 << 10;
 /// and uploads.
 const MAX_LARGE: usize = 4;
 
-/// Maximum number of pieces of large work of `run_apart` at the same time, in the process. The runtime would start a
-/// thread for each of hundreds, and each may hold many times the size of a document.
+/// Maximum number of pieces of large work that `run_apart` runs at the same time in the process. Without it, the runtime
+/// would start hundreds of threads, and each piece may hold many times the size of its document.
 const MAX_APART: usize = 16;
 
 static APART: Semaphore = Semaphore::const_new(MAX_APART);
@@ -43,7 +43,7 @@ impl LargeWork {
     }
 }
 
-/// Runs work over `bytes` bytes whose caller has no `LargeWork`, such as reading a document.
+/// Runs work over `bytes` bytes for a caller without a `LargeWork`, such as a reader of documents.
 pub async fn run_apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if bytes <= LARGE_BYTES {
         return work();
@@ -92,7 +92,14 @@ async fn on_other_thread<T: Send + 'static>(
         let _permit = permit;
         work()
     });
-    task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    match task.await {
+        Ok(done) => done,
+        Err(failure) => match failure.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down, and will drop the caller as well.
+            Err(_) => std::future::pending().await,
+        },
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn little_large_work_runs_apart_at_the_same_time() {
+    async fn the_amount_of_large_work_that_runs_apart_is_bounded() {
         let gate = Arc::new(RwLock::new(()));
         let closed = gate.write().await;
         let (starts, mut started) = mpsc::unbounded_channel();
