@@ -472,9 +472,10 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
     let locations = locations_of(channels, experiments).await?;
     let shown = |model: &FoundModel| {
         let location = locations.get(member(&model.content, "experiment_id"));
-        view(&model.content, &model.id, location.map_or("", String::as_str))
+        let location = location.ok_or_else(|| MlflowError::broken("location"))?;
+        Ok::<_, MlflowError>(view(&model.content, &model.id, location))
     };
-    let models: Vec<Value> = found.iter().map(shown).collect();
+    let models = found.iter().map(shown).collect::<Result<Vec<Value>>>()?;
     let mut answer = json!({"models": models});
     if let Some(next) = next {
         answer["next_page_token"] = next.into();

@@ -93,8 +93,11 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
         let new = runs.iter().map(RunSnapshot::experiment_id).filter(|id| !locations.contains_key(*id));
         let new = locations_of(channels, new.collect()).await?;
         locations.extend(new);
-        let of_run = |run: &RunSnapshot| locations.get(run.experiment_id()).cloned().unwrap_or_default();
-        let of_runs: Vec<String> = runs.iter().map(of_run).collect();
+        let of_run = |run: &RunSnapshot| {
+            let location = locations.get(run.experiment_id()).cloned();
+            location.ok_or_else(|| MlflowError::broken("location"))
+        };
+        let of_runs = runs.iter().map(of_run).collect::<Result<Vec<String>>>()?;
         let is_empty = runs.is_empty();
         views.extend(run_apart(bytes, move || run_views(&runs, &times, &of_runs)).await);
         if cursor.is_empty() || is_empty || room == 0 || views.len() >= wanted as usize {

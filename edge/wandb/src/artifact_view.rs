@@ -110,9 +110,9 @@ async fn nodes(context: &CallContext, entity: &str, artifacts: &[Members]) -> Re
         let shown = try_join_all(reads).await?;
         collections.extend(wanted.iter().map(|(name, _)| name.as_str()).zip(shown));
     }
-    let unknown = ShownCollection::default();
     let node = |artifact: &Members| {
-        let collection = collections.get(own_collection(artifact)?.as_str()).unwrap_or(&unknown);
+        let name = own_collection(artifact)?;
+        let collection = collections.get(name.as_str()).ok_or_else(|| WandbError::broken("collection"))?;
         Ok::<_, WandbError>(node_in(entity, artifact, collection))
     };
     artifacts.iter().map(node).collect()

@@ -10,7 +10,7 @@ use crate::documents::{self, COLLECTIONS, Members};
 use crate::error::Result;
 
 /// A collection, with its entries and aliases of some versions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ShownCollection {
     /// The document without its versions and aliases.
     members: Members,
