@@ -476,7 +476,9 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
         Ok::<_, MlflowError>(view(&model.content, &model.id, location))
     };
     let models = found.iter().map(shown).collect::<Result<Vec<Value>>>()?;
-    let mut answer = json!({"models": models});
+    let mut answer = json!({});
+    // Moved: `json!` would copy each model.
+    answer["models"] = models.into();
     if let Some(next) = next {
         answer["next_page_token"] = next.into();
     }

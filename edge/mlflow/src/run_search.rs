@@ -104,7 +104,9 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
             break;
         }
     }
-    let mut answer = json!({"runs": views});
+    let mut answer = json!({});
+    // Moved: `json!` would copy each run.
+    answer["runs"] = views.into();
     if !cursor.is_empty() {
         answer["next_page_token"] = cursor.into();
     }
