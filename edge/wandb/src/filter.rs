@@ -35,12 +35,17 @@ pub(crate) fn users_of(artifact_id: &str) -> String {
     format!("run['{WANDB}', '{USED_ARTIFACTS}', {}] == True", quoted(artifact_id))
 }
 
-fn all(project: &str, conditions: &Map<String, Value>, depth: usize) -> Result<String> {
+fn check_depth(depth: usize) -> Result<()> {
     if depth > MAX_DEPTH {
         return Err(WandbError::invalid(
             "`filters` is nested too deep: use fewer levels of $and, $or and $not",
         ));
     }
+    Ok(())
+}
+
+fn all(project: &str, conditions: &Map<String, Value>, depth: usize) -> Result<String> {
+    check_depth(depth)?;
     let condition = |(key, value): (&String, &Value)| match key.as_str() {
         "$and" => each(project, value, " and ", depth),
         "$or" => each(project, value, " or ", depth),
@@ -140,11 +145,7 @@ impl Field {
 fn of_field(field: &Field, value: &Value, depth: usize) -> Result<String> {
     match value {
         Value::Object(operators) if operators.keys().any(|key| key.starts_with('$')) => {
-            if depth > MAX_DEPTH {
-                return Err(WandbError::invalid(
-                    "`filters` is nested too deep: use fewer levels of $and, $or and $not",
-                ));
-            }
+            check_depth(depth)?;
             let part = |(operator, operand): (&String, &Value)| match operator.as_str() {
                 "$not" => Ok(format!("not ({})", of_field(field, operand, depth + 1)?)),
                 operator => compared(field, operator, operand),
