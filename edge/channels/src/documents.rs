@@ -38,7 +38,8 @@ impl StoredDocument {
         Ok(Self { name: document.name, content, version: document.updated_us, bytes: document.content.len() })
     }
 
-    /// Reads documents in their order, off the async threads if they are large. A damaged document is an error of its own.
+    /// Reads documents in their order, off the async threads if they are large. A damaged document is an error
+    /// in its place.
     pub async fn read_all(documents: Vec<Document>) -> Vec<Result<Self, DocumentError>> {
         let bytes: usize = documents.iter().map(|document| document.content.len()).sum();
         run_apart(bytes, move || documents.into_iter().map(Self::new).collect()).await

@@ -12,8 +12,8 @@ const LARGE_BYTES: usize = 256 << 10;
 /// and uploads.
 const MAX_LARGE: usize = 4;
 
-/// Maximum number of pieces of large work that `run_apart` runs at the same time in the process. Without it, the runtime
-/// would start hundreds of threads, and each piece may hold many times the size of its document.
+/// Maximum number of pieces of large work that `run_apart` runs at the same time in the process. Otherwise, the runtime
+/// could start hundreds of threads, and each piece may hold many times the size of its document.
 const MAX_APART: usize = 16;
 
 static APART: Semaphore = Semaphore::const_new(MAX_APART);

@@ -35,8 +35,8 @@ pub use position::{after, wait_applied};
 pub use status::{is_missing, missing_resource, product_code};
 pub use stored_file::store_file;
 
-/// Calls of services that a part of a request makes at the same time, where it needs many. More would take the turns of
-/// other requests.
+/// Maximum number of calls of services that a step of a request makes at the same time. With more, other requests would
+/// have to wait.
 pub const CALLS_AT_A_TIME: usize = 16;
 
 /// Maximum number of parts of an upload whose size is not known.

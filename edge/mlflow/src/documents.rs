@@ -30,7 +30,7 @@ pub(crate) async fn list<T>(
     let mut bytes = 0;
     while let Some(message) = messages.message().await? {
         for stored in StoredDocument::read_all(message.documents).await {
-            // The log names it.
+            // A damaged document is in the log.
             let Ok(stored) = stored else { continue };
             let size = stored.bytes;
             let Some(entry) = find(stored)? else { continue };

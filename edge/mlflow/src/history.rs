@@ -27,7 +27,7 @@ const MAX_SAMPLE: u32 = 2_500;
 const MAX_BULK_POINTS: u32 = 25_000;
 /// Runs in one request.
 const MAX_RUNS: usize = 100;
-/// Runs whose points are read at a time. The points of the last ones may have no room in the answer.
+/// Maximum number of runs whose points are read at the same time. If the answer gets full, some are read in vain.
 const PAGES_AT_A_TIME: usize = 4;
 /// Memory of a point in an answer.
 const VIEW_BYTES: usize = 100;

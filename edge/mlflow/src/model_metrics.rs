@@ -17,7 +17,8 @@ use matyan_channels::documents::Effect;
 /// Size of a model up to which metrics are stored with it. The rest of the document is left to its params and tags.
 const MODEL_BYTES: usize = NAMED_DOCUMENT_BYTES / 2;
 
-/// Models that a request reads or changes at the same time. Each may take many times `MODEL_BYTES` of memory.
+/// Maximum number of models that a request reads or changes at the same time. Each may take many times
+/// `MODEL_BYTES` of memory.
 const MODELS_AT_A_TIME: usize = 4;
 
 /// The models that metrics are about, each with its metrics.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::documents::{integer, member, pairs};
 use crate::registry_store::{RegisteredModel, STAGES};
 
-/// The aliases of a model by the numbers of their versions: both may be many.
+/// The aliases of a model, by the numbers of their versions. A model may have many of both, so they are read once.
 #[derive(Debug, Default)]
 pub(crate) struct VersionAliases<'m>(HashMap<u64, Vec<&'m String>>);
 

@@ -661,7 +661,8 @@ async fn a_file_of_a_deleted_version_is_read_by_its_digest() {
     port.backend.answers(GET_FILE, file_with(&DRAFT.replace("\"old\"", "\"gone\"")));
     let missing = || Err(Status::not_found("no document"));
     let places = json!({"gone": {"project": "q", "run": "first", "run_id": "first:q"}});
-    // The owner, the collection and its version; then, the version that has told the place is read before the collection.
+    // The first request reads the owner, the collection and its version, and keeps a hint. The next ones read the owner
+    // and the version of the hint; if that version does not help, they search the collection as well.
     for (path, owners, reads, expected) in [
         ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", places.clone(), 3, 200),
         ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", places.clone(), 2, 200),

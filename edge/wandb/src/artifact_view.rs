@@ -29,8 +29,8 @@ pub(crate) const COMMITTED: &str = "COMMITTED";
 /// The member of a version's document, and of its node, that marks a version that no run has made: its run uses it.
 pub(crate) const IS_ONLY_USED: &str = "only_used";
 
-/// The member of a version's node that describes the link by which the version was found. Its own members are named like
-/// the members of the node that they stand for.
+/// The member of a version's node that describes the link by which the version was found. Its members have the names of the
+/// members of the node that they override.
 const LINK: &str = "_link";
 
 /// W&B's term for a version that is never deleted automatically.
@@ -94,7 +94,7 @@ pub(crate) async fn node(context: &CallContext, entity: &str, artifact: &Members
     Ok(node_in(entity, artifact, &collection))
 }
 
-/// Collections that a page reads at the same time. Each may have megabytes.
+/// Maximum number of collections that a page reads at the same time. Each may take megabytes.
 const COLLECTIONS_AT_A_TIME: usize = 4;
 
 /// The values of GraphQL's objects of versions, in their order. Each of their collections is read once.
@@ -123,7 +123,7 @@ pub(crate) fn own_collection(artifact: &Members) -> Result<String> {
     collection_name(text(artifact, "project"), text(artifact, "collection"))
 }
 
-/// Reads the versions with these ids, without those that were deleted.
+/// Reads the versions with these ids. Deleted versions are left out.
 async fn stored_versions(context: &CallContext, ids: &[&str]) -> Result<Vec<Members>> {
     let mut found = Vec::with_capacity(ids.len());
     for ids in ids.chunks(CALLS_AT_A_TIME) {

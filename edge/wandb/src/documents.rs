@@ -25,8 +25,8 @@ pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<
     Ok(documents::read(channels, kind, name).await?.map(|stored| stored.content))
 }
 
-/// Reads a few documents at the same time, in the order of their names; `None` for each that does not exist. The caller
-/// asks for `CALLS_AT_A_TIME` at most.
+/// Reads documents at the same time, in the order of these names; `None` for each that does not exist. The caller passes
+/// at most `CALLS_AT_A_TIME` names.
 pub(crate) async fn read_together(
     channels: &Channels,
     kind: &str,

@@ -58,7 +58,7 @@ async fn owner(context: &CallContext, file: FileDigest<'_>) -> Result<Option<Own
     Ok(Some(found))
 }
 
-/// The newest version of a collection that knows a deleted version, by its id, and the place of the deleted version.
+/// The id of the newest version in a collection that knows a deleted version, and the place of the deleted version.
 async fn owner_in(channels: &Channels, collection: &str, owner: &str) -> Result<Option<(String, Owner)>> {
     let collection = documents::read(channels, COLLECTIONS, collection).await?.unwrap_or_default();
     let ids = versions(&collection).rev().filter_map(|version| version["id"].as_str());
@@ -97,6 +97,6 @@ mod tests {
         context.owner_hints.keep("p/model", "v0", "v1");
         let file = FileDigest { collection: Some(&collection), owner: "v0", digest: "0102" };
         find(&context, file).await.unwrap_err();
-        assert_eq!(counts.total_and_most().0, 6, "a version that is gone as well is searched again");
+        assert_eq!(counts.total_and_most().0, 6, "a stale hint leads to a search");
     }
 }

@@ -63,13 +63,13 @@ struct CacheState {
     memory: AnswerMemory,
     /// By their digests.
     kept: Mutex<LruCache<String, Arc<SharedManifest>>>,
-    /// The manifests that are being read, by their digests. Each belongs to the requests that wait for it.
+    /// The manifests that are being read, by their digests. Only the requests that wait for a read keep it alive.
     reads: Mutex<HashMap<String, Weak<Read>>>,
     turns: Semaphore,
 }
 
-/// A manifest that one of the requests that want it reads for all of them. If that request fails or is cancelled, the
-/// next request reads the manifest itself.
+/// A read of a manifest that one request makes for all requests that wait for it. If that request fails or is cancelled,
+/// the next one reads the manifest itself.
 type Read = OnceCell<Arc<SharedManifest>>;
 
 impl ManifestCache {
@@ -111,19 +111,19 @@ impl ManifestCache {
             Err(Some(error)) => return Err(error),
         };
         if !has_read && manifest.share.is_none() {
-            // The budget of the request that has read it may end first.
+            // The request that has read it may end first, and return the memory that it has paid for.
             budget.charge_manifest(manifest.memory())?;
         }
         Ok(Some(manifest))
     }
 
-    /// The read of a manifest, which all requests that want the manifest at the moment share.
+    /// The read that all current requests for a manifest share.
     fn read_of(&self, digest: &str) -> Arc<Read> {
         let mut reads = self.0.reads.lock();
         if let Some(read) = reads.get(digest).and_then(Weak::upgrade) {
             return read;
         }
-        // There are no more reads than requests.
+        // Forgets the reads that have ended. There are at most as many entries as requests.
         reads.retain(|_, read| read.strong_count() > 0);
         let read = Arc::new(Read::new());
         reads.insert(digest.to_owned(), Arc::downgrade(&read));
@@ -142,22 +142,22 @@ impl ManifestCache {
         let manifest = Arc::new(SharedManifest { manifest, share });
         if is_kept {
             // Large manifests are dropped after the lock is released.
-            let _replaced = self.put(digest, &manifest);
+            let _evicted = self.put(digest, &manifest);
         }
         manifest
     }
 
-    /// Keeps a manifest, and returns those that it replaces.
+    /// Adds a manifest, and returns the manifests that it evicts.
     fn put(&self, digest: &str, manifest: &Arc<SharedManifest>) -> Vec<Arc<SharedManifest>> {
         let mut kept = self.0.kept.lock();
-        let mut replaced = Vec::from_iter(kept.put(digest.to_owned(), Arc::clone(manifest)));
+        let mut evicted = Vec::from_iter(kept.put(digest.to_owned(), Arc::clone(manifest)));
         let mut total: usize = kept.iter().map(|(_, manifest)| manifest.kept_bytes()).sum();
         while total > MAX_BYTES || kept.len() > MAX_MANIFESTS {
             let Some((_, oldest)) = kept.pop_lru() else { break };
             total -= oldest.kept_bytes();
-            replaced.push(oldest);
+            evicted.push(oldest);
         }
-        replaced
+        evicted
     }
 }
 

@@ -1,8 +1,9 @@
-//! Versions that have told where files of deleted versions are. A client that downloads a version sends a request for each
-//! of its files, and without a hint each request would search the collection.
+//! Hints for finding the files of deleted versions. The versions that have such files know where they are. A client that
+//! downloads a version sends a request for each of its files: without a hint, each request would search the collection
+//! for a version that knows.
 //!
-//! A hint is only the id of a version. Its document is read with the rights of each request, so a hint gives no one
-//! anything that a search would not find.
+//! A hint is only the id of that version. Its document is read with the rights of each request, so a hint reveals nothing
+//! that a search would not find.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,10 +11,10 @@ use std::sync::Arc;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-/// Number of hints that are kept.
+/// Maximum number of hints.
 const MAX_HINTS: NonZeroUsize = NonZeroUsize::new(1_000).expect("it is not zero");
 
-/// Size of the names of a hint. Longer names are searched each time.
+/// Maximum size of the names of a hint. With longer names, each request searches the collection.
 const NAME_BYTES: usize = 1_024;
 
 /// The hints of a port. Cheap to clone.
@@ -30,7 +31,7 @@ impl Default for OwnerHints {
 }
 
 impl OwnerHints {
-    /// The id of a version of the collection that has known the deleted version.
+    /// The id of a version in the collection that knew where the files of the deleted version are.
     pub(crate) fn get(&self, collection: &str, deleted: &str) -> Option<String> {
         self.0.lock().get(&(collection.to_owned(), deleted.to_owned())).cloned()
     }

@@ -1,5 +1,5 @@
-//! A collection as far as some of its versions show it. A collection may have many versions and aliases: they are read
-//! once for all shown versions, and found by the ids of the versions.
+//! The parts of a collection that the nodes of some of its versions show. A collection may have many versions and aliases:
+//! they are read once for all shown versions, and then looked up by the ids of the versions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::documents::{self, COLLECTIONS, Members};
 use crate::error::Result;
 
-/// A collection, with its entries and aliases of some versions.
+/// A collection with the entries and aliases of only some of its versions.
 #[derive(Debug)]
 pub(crate) struct ShownCollection {
     /// The document without its versions and aliases.
@@ -21,7 +21,7 @@ pub(crate) struct ShownCollection {
 }
 
 impl ShownCollection {
-    /// Takes from the document of a collection what it has about versions with these ids.
+    /// Keeps the entries and aliases of the versions with these ids, from the document of a collection.
     pub(crate) fn new(mut document: Members, ids: &HashSet<&str>) -> Self {
         let shown_id = |id: &Value| id.as_str().filter(|id| ids.contains(id)).map(str::to_owned);
         let mut entries = HashMap::new();
