@@ -98,10 +98,8 @@ pub(super) struct IngestSession {
 enum SessionState {
     Opening(BoxFuture<'static, Result<Answers, Status>>),
     Open(Answers),
-    /// The stream was not opened.
+    /// The stream was not opened, or more batches were sent than the channel holds.
     Failed(Status),
-    /// More batches were sent than the channel holds.
-    Overrun,
 }
 
 impl IngestSession {
@@ -123,7 +121,8 @@ impl IngestSession {
         if let Err(mpsc::error::TrySendError::Full(_)) =
             self.requests.try_send(StreamRequest { message: Some(Message::Batch(batch)) })
         {
-            self.state = SessionState::Overrun;
+            let status = Status::resource_exhausted("too many batches: wait for acknowledgements");
+            self.state = SessionState::Failed(status);
         }
     }
 
@@ -142,9 +141,6 @@ impl IngestSession {
                 None => Err(Status::unavailable("the frontier ended the stream")),
             },
             SessionState::Failed(status) => Err(status.clone()),
-            SessionState::Overrun => {
-                Err(Status::resource_exhausted("too many batches: wait for acknowledgements"))
-            }
             SessionState::Opening(_) => unreachable!("the stream was opened above"),
         }
     }
