@@ -58,7 +58,7 @@ mod wandb;
 pub mod ws;
 
 pub use edge::Edge;
-pub use local_frontier::{LocalFrontier, LocalStream};
+pub use local_frontier::{LocalFrontier, LocalStream, STREAM_METHOD};
 pub use metrics::Metrics;
 pub use security_headers::LOGGED_PAGE_POLICY;
 pub use serve::serve;

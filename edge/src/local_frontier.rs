@@ -11,6 +11,9 @@ use matyan_proto::ingest::v1::{StreamRequest, StreamResponse};
 use tokio::sync::mpsc;
 use tonic::Status;
 
+/// The method that a frontier in this process answers without gRPC.
+pub const STREAM_METHOD: &str = "/matyan.ingest.v1.IngestService/Stream";
+
 /// A frontier in this process.
 pub trait LocalFrontier: Send + Sync {
     /// Does the same as `IngestService.Stream` with these headers. The caller is permitted to open the stream.

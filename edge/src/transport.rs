@@ -22,13 +22,10 @@ use tower::{BoxError, Service, ServiceExt};
 use crate::call_limit;
 use crate::deadline;
 use crate::error::refusal_status;
-use crate::local_frontier::LocalFrontier;
+use crate::local_frontier::{LocalFrontier, STREAM_METHOD};
 use crate::permission::{Permission, PermittedStream, limit_permission};
 use crate::request_id;
 use crate::scope::Scope;
-
-/// The method whose streams sockets open.
-const STREAM: &str = "/matyan.ingest.v1.IngestService/Stream";
 
 /// A service that takes gRPC requests. Cheap to clone.
 #[derive(Clone)]
@@ -85,7 +82,7 @@ impl LocalStreams {
         requests: mpsc::Receiver<StreamRequest>,
     ) -> Result<PermittedStream, Status> {
         let mut call = Request::new(Body::empty());
-        *call.uri_mut() = Uri::from_static(STREAM);
+        *call.uri_mut() = Uri::from_static(STREAM_METHOD);
         request_id::propagate(call.headers_mut());
         let id = call.headers().get(request_id::HEADER).cloned();
         let permission = Permission::check(self.scope, &mut call).await?;
@@ -198,8 +195,8 @@ mod tests {
 
     #[test]
     fn the_method_of_sockets_exists_and_has_no_limits() {
-        assert!(methods::find(STREAM).is_some_and(|method| method.is_client_streaming));
-        assert!(deadline::is_open_ended(STREAM));
-        assert!(matches!(call_limit::admit_call(STREAM), Ok(None)));
+        assert!(methods::find(STREAM_METHOD).is_some_and(|method| method.is_client_streaming));
+        assert!(deadline::is_open_ended(STREAM_METHOD));
+        assert!(matches!(call_limit::admit_call(STREAM_METHOD), Ok(None)));
     }
 }

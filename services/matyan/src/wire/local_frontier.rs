@@ -2,7 +2,7 @@
 
 use futures::{FutureExt as _, future::BoxFuture};
 use http::HeaderMap;
-use matyan_edge::LocalStream;
+use matyan_edge::{LocalStream, STREAM_METHOD};
 use matyan_frontier::Frontier;
 use matyan_proto::ingest::v1::StreamRequest;
 use matyan_wire::trace::stamp;
@@ -20,7 +20,7 @@ impl matyan_edge::LocalFrontier for LocalFrontier {
         mut headers: HeaderMap,
         requests: mpsc::Receiver<StreamRequest>,
     ) -> BoxFuture<'static, Result<LocalStream, Status>> {
-        let span = call_span("/matyan.ingest.v1.IngestService/Stream", &headers);
+        let span = call_span(STREAM_METHOD, &headers);
         // Spans of the work that the stream causes are children of the call.
         span.in_scope(|| stamp(&mut headers));
         let metadata = MetadataMap::from_headers(headers);
