@@ -91,12 +91,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        config::Config,
-        notice::Notices,
-        numbering::{Numbering, RunOrigin},
-        spool::directory::Owner,
-    };
+    use crate::{notice::Notices, spool::test_spool::spool_in};
 
     const NOT_FOUND: &[u8] =
         b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc-web+proto\r\ngrpc-status: 5\r\ncontent-length: 0\r\n\r\n";
@@ -112,11 +107,8 @@ mod tests {
             }
         });
         let root = TempDir::new().unwrap();
-        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
-        let owner = Owner::of_this_process("run", &url, &url, clock::now_us());
-        let numbering = Numbering::of_run(&url, "run", RunOrigin::New);
         let notices = Notices::default();
-        let spool = Spool::create(&config, owner, numbering, notices.clone(), None).unwrap();
+        let spool = spool_in(&root, &url, &notices);
         let watch = watch(&spool, INTERVAL);
         let store = async {
             for stored_items in 1.. {
