@@ -1,6 +1,6 @@
-//! The direct way from the sockets to a frontier in the same process. A stream does the same as over gRPC, but its messages
-//! are handed over as they are, and the task of the socket does the work of the frontier: a frame is acknowledged without
-//! being encoded on its way, and without waking another task.
+//! The direct path from sockets to a frontier in the same process. A stream behaves as it does over gRPC, but its messages
+//! are handed over without encoding, and the task of the socket does the frontier's work on the stream, so no task
+//! of the frontier is woken for a frame.
 
 use std::task::{Context, Poll};
 
@@ -16,7 +16,7 @@ pub const STREAM_METHOD: &str = "/matyan.ingest.v1.IngestService/Stream";
 
 /// A frontier in this process.
 pub trait LocalFrontier: Send + Sync {
-    /// Does the same as `IngestService.Stream` with these headers. The caller is permitted to open the stream.
+    /// Opens a stream like `IngestService.Stream` with these headers. The permission of the caller was already checked.
     fn open_stream(
         &self,
         headers: HeaderMap,
@@ -31,8 +31,8 @@ pub struct LocalStream {
 }
 
 impl LocalStream {
-    /// The stream goes on while `work` is polled. If `work` is dropped before its end, the frontier has to do the rest: it is
-    /// dropped when the socket is closed, and what the socket has sent must not be lost.
+    /// The stream makes progress only while `work` is polled. `work` is dropped when the socket is closed; if it has not
+    /// ended by then, the frontier must finish it, so that no frame that was read is lost.
     pub fn new(
         answers: mpsc::Receiver<Result<StreamResponse, Status>>,
         work: impl Future<Output = ()> + Send + 'static,
@@ -49,7 +49,7 @@ impl LocalStream {
         self.answers.poll_recv(context)
     }
 
-    /// Does the work of the stream without taking an answer. The answers tell when the work has ended.
+    /// Continues the work of the stream without taking an answer. When the work has ended, so do the answers.
     pub(crate) fn poll_work(&mut self, context: &mut Context<'_>) {
         let _ = self.work.poll_unpin(context);
     }

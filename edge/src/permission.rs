@@ -121,7 +121,7 @@ impl HttpBody for PermittedBody {
 
 /// A stream at a frontier in this process, which ends when its call is no longer permitted.
 pub(crate) struct PermittedStream {
-    /// `None` after it was refused. Dropping it leaves the rest of its work to the frontier.
+    /// `None` after the call was refused. If its work had not ended, the frontier finishes it.
     stream: Option<LocalStream>,
     /// `None` if the permission cannot be lost.
     refused: Option<RefusedCall>,
@@ -148,7 +148,7 @@ impl PermittedStream {
         stream.poll_answer(context)
     }
 
-    /// Does the work of the stream without taking an answer.
+    /// Continues the work of the stream without taking an answer.
     pub(crate) fn poll_work(&mut self, context: &mut Context<'_>) {
         if let Some(stream) = &mut self.stream {
             stream.poll_work(context);

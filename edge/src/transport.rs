@@ -1,6 +1,6 @@
 //! Connection of the edge to a service: one boxed tower service, either the generated server in
 //! this process or a channel to another one. Both look the same, so a single code path serves
-//! both deployments. Only the streams of sockets have a shorter way to a frontier in this process.
+//! both deployments. Only the streams of sockets have a shorter path, to a frontier in this process.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Transport {
         Transport { service, scope: None, local_frontier: None }
     }
 
-    /// The same connection to a frontier in this process, at which sockets open streams directly.
+    /// The same connection to a frontier in this process, on which sockets open streams directly.
     pub fn with_local_frontier(self, frontier: Arc<dyn LocalFrontier>) -> Self {
         Transport { local_frontier: Some(frontier), ..self }
     }
@@ -60,14 +60,14 @@ impl Transport {
         Transport { scope: Some(scope), ..self.clone() }
     }
 
-    /// The direct way to a frontier in this process; `None` if there is none.
+    /// The direct path to a frontier in this process; `None` if there is none.
     pub(crate) fn local_streams(&self) -> Option<LocalStreams> {
         let frontier = self.local_frontier.clone()?;
         Some(LocalStreams { frontier, scope: self.scope.clone() })
     }
 }
 
-/// The direct way to a frontier in this process, for the streams of a request's socket.
+/// The direct path to a frontier in this process, for the streams of a request's socket.
 #[derive(Clone)]
 pub(crate) struct LocalStreams {
     frontier: Arc<dyn LocalFrontier>,

@@ -2,9 +2,10 @@
 //! It never retries: a failed stream has ended, and the two protocols react to that
 //! differently.
 //!
-//! Messages go over gRPC, or are handed to a frontier in this process. There, the task of the socket opens the
-//! stream and does its work. Both may hold what other streams wait for, such as memory. So a socket that waits for
-//! anything besides the answer waits by `work_during`.
+//! Messages go over gRPC, or are handed to a frontier in this process. In the second case, the task of the socket
+//! opens the stream and does its work, and may meanwhile hold something that other streams wait for, such as memory.
+//! So whenever a socket waits for anything other than the next answer, it uses `work_during`, which keeps the stream
+//! going.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -37,7 +38,7 @@ pub(super) const MAX_WAITING_BYTES: usize = 4 << 20;
 /// neighbors fit in one batch, at 2.25 bytes of CBOR per byte of JSON.
 const MAX_BATCHES: usize = 512;
 
-/// The way from a socket to the frontier.
+/// How a socket reaches the frontier.
 #[derive(Clone)]
 pub(super) enum IngestEndpoint {
     /// A frontier that may be in another process.
@@ -80,7 +81,7 @@ impl Answers {
         }
     }
 
-    /// Does the part of the stream's work that the task of the socket has to do.
+    /// Continues the part of the stream's work that the task of the socket has to do.
     fn poll_work(&mut self, context: &mut Context<'_>) {
         match self {
             // The frontier has a task of its own for the stream.
@@ -145,7 +146,7 @@ impl IngestSession {
         }
     }
 
-    /// Opens the stream, unless that was done or has failed.
+    /// Opens the stream, unless it is open or has failed.
     fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let SessionState::Opening(opening) = &mut self.state {
             self.state = match ready!(opening.poll_unpin(context)) {
@@ -165,7 +166,7 @@ impl IngestSession {
     }
 }
 
-/// Waits for something other than the next answer, while the stream goes on.
+/// Waits for something other than the next answer, and keeps the stream going.
 pub(super) async fn work_during<T>(session: Option<&mut IngestSession>, other: impl Future<Output = T>) -> T {
     let Some(session) = session else { return other.await };
     let mut other = pin!(other);

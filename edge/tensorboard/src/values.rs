@@ -20,8 +20,8 @@ const MAX_TEXT_BYTES: usize = 4 << 20;
 /// The end of a text that was cut.
 const CUT: &str = "\n… (cut)";
 
-/// The beginning of the content types of images. The names of their formats are the rest.
-const IMAGE_TYPE: &str = "image/";
+/// What the content types of images begin with. The rest is the name of the format.
+const IMAGE_PREFIX: &str = "image/";
 
 /// A number of a series.
 #[derive(Clone, Debug, PartialEq)]
@@ -253,8 +253,8 @@ fn distribution_part(distribution: Distribution) -> ObjectPart {
 
 fn image_part(content: Vec<u8>, (width, height): (i64, i64)) -> ObjectPart {
     let found = content_types::of_content("", &content);
-    let content_type = if found.starts_with(IMAGE_TYPE) { found } else { "image/png" };
-    let format = content_type.trim_start_matches(IMAGE_TYPE);
+    let content_type = if found.starts_with(IMAGE_PREFIX) { found } else { "image/png" };
+    let format = content_type.trim_start_matches(IMAGE_PREFIX);
     let mut value = Map::from([("format".to_owned(), Value::Text(format.to_owned()))]);
     for (name, pixels) in [("width", width), ("height", height)] {
         if pixels > 0 {

@@ -118,7 +118,7 @@ impl Frontier {
         self.0.projects.lock().unwrap().push(project.unwrap_or_default());
     }
 
-    /// Begins a stream. Returns its answers and its work.
+    /// Starts a stream, and returns the receiver of its answers and the future that does its work.
     fn begin_stream(
         &self,
         requests: impl Stream<Item = Result<StreamRequest, Status>> + Send + Unpin + 'static,

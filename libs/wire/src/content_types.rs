@@ -1,5 +1,5 @@
-//! Content types of files by their names, and by their first bytes. Clients name the types of uploads, and servers of
-//! files that browsers show, by the same table.
+//! Content types of files by their names, and by their first bytes. Clients use these tables for uploads, and servers use
+//! them for files that browsers show.
 
 use std::{borrow::Cow, path::Path};
 
@@ -75,7 +75,7 @@ const BY_START: &[(&[u8], &str)] = &[
     (b"PAR1", "application/vnd.apache.parquet"),
 ];
 
-/// Number of bytes from the start of a file that show its content type.
+/// Number of bytes at the start of a file that are enough to know its content type.
 pub const START_BYTES: usize = 16;
 
 /// The content type of a file by its name, or else by its first bytes.

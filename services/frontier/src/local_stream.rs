@@ -1,5 +1,5 @@
-//! The stream of a client in this process, which polls the work itself: between its task and the stream, no message is
-//! encoded, and no task is woken.
+//! The stream of a client in the same process. The client polls the work of the stream itself, so messages are not
+//! encoded, and no other task has to be woken for them.
 
 use std::{
     pin::Pin,
@@ -14,8 +14,8 @@ use tonic::{Status, metadata::MetadataMap};
 
 use crate::{Frontier, stream::Answer};
 
-/// The work of a stream, which goes on while it is polled. It may hold memory that other streams wait for, so it must be
-/// polled whenever it can go on. If it is dropped before its end, a task of the frontier does the rest.
+/// The work of a stream, which makes progress only when it is polled. It may hold memory that other streams wait for, so it
+/// must be polled whenever it is woken. If it is dropped before its end, a task of the frontier finishes it.
 pub struct StreamWork {
     /// `None` after its end.
     work: Option<BoxFuture<'static, ()>>,
@@ -24,7 +24,7 @@ pub struct StreamWork {
 }
 
 impl Frontier {
-    /// Opens a stream for a client in this process. It does the same as `IngestService.Stream` with this metadata.
+    /// Opens a stream for a client in this process, like `IngestService.Stream` with this metadata.
     pub async fn open_stream(
         &self,
         metadata: &MetadataMap,

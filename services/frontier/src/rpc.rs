@@ -28,7 +28,7 @@ impl Frontier {
         ended
     }
 
-    /// Begins a stream, whoever the client is. Returns its responses and its work.
+    /// Starts a stream for a client in any process. Returns the same as `stream::begin`.
     pub(crate) async fn begin_stream(
         &self,
         metadata: &MetadataMap,

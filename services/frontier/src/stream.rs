@@ -1,7 +1,7 @@
 //! The stream of one client. A single future reads batches, passes them to the pipeline, and
 //! sends acknowledgements, so that nothing is shared and all waits are in one `select!`. It
-//! stops reading while too much is in flight, which is the backpressure. It does not matter who polls it:
-//! a task of the frontier, or the client, if it is in this process.
+//! stops reading while too much is in flight, which is the backpressure. It is polled by a task of the
+//! frontier, or by a client in this process.
 //!
 //! The stream ends when the client ends it or disconnects, when the client violates the
 //! protocol, when the server stops, when its project has used up a quota, when its project is deleted, when the log
@@ -55,7 +55,7 @@ const PROJECT_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(crate) type Answer = Result<pb::StreamResponse, Status>;
 
-/// Begins a stream. Returns its responses and its work, which goes on while it is polled. Draining waits for the work.
+/// Starts a stream. Returns the receiver of its responses, and the future that does its work. Draining waits for its end.
 pub(crate) fn begin(
     ingestion: &Arc<Ingestion>,
     projects: &KnownProjects,
