@@ -24,10 +24,7 @@ pub struct Metrics {
     pub(crate) open_to_network: IntGauge,
     pub(crate) refused_connections: IntCounter,
     /// By protocol and operation.
-    #[cfg_attr(
-        not(any(feature = "mlflow", feature = "optuna", feature = "wandb")),
-        allow(dead_code, reason = "counts for protocols")
-    )]
+    #[cfg(any(feature = "mlflow", feature = "optuna", feature = "wandb"))]
     unanswered_operations: IntCounterVec,
     pub(crate) ws_connections: IntGauge,
     pub(crate) ws_connection_seconds: Histogram,
@@ -72,6 +69,7 @@ impl Metrics {
             grpc: GrpcMetrics::register(registry, &SHORT_SECONDS)?,
             http: HttpMetrics::register(registry)?,
             open_to_network,
+            #[cfg(any(feature = "mlflow", feature = "optuna", feature = "wandb"))]
             unanswered_operations,
             refused_connections: counter(
                 "matyan_connections_refused_total",
