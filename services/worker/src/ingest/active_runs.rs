@@ -115,8 +115,17 @@ impl ActiveRun {
         self.applying.or_else(|| self.queue.front().map(|entry| entry.position))
     }
 
+    /// Whether there is something to do in a turn.
+    fn has_work(&self) -> bool {
+        !self.queue.is_empty() || self.is_woken
+    }
+
     fn is_idle(&self) -> bool {
-        self.queue.is_empty() && !self.is_woken && self.writer.is_some()
+        !self.has_work() && self.writer.is_some()
+    }
+
+    fn can_begin_turn(&self) -> bool {
+        self.has_work() && self.writer.is_some()
     }
 }
 
@@ -200,7 +209,8 @@ impl ActiveRuns {
             let deferral = Deferral { from: read.end, ..deferral };
             self.deferred.set(key, deferral, Readiness::Full);
         }
-        let ends_rest = (run.window - entry.bytes..run.window).contains(&(REST_BYTES - 1));
+        let had_little = run.window - entry.bytes < REST_BYTES;
+        let ends_rest = had_little && run.window >= REST_BYTES;
         let needs_turn = run.is_idle() || (run.writer.is_some() && ends_rest);
         entry.detach();
         run.queue.push_back(entry);
@@ -294,10 +304,15 @@ impl ActiveRuns {
         }
     }
 
+    /// Whether a run has something to apply, and its writer is not in use.
+    pub(super) fn can_begin_turn(&self, key: &RunKey) -> bool {
+        self.runs.get(key).is_some_and(ActiveRun::can_begin_turn)
+    }
+
     /// Takes out a run's writer and its first entries; `None` if it has none, or if its writer
     /// is in use.
     pub(super) fn take_turn(&mut self, key: &RunKey) -> Option<Turn> {
-        let run = self.runs.get_mut(key).filter(|run| !run.queue.is_empty() || run.is_woken)?;
+        let run = self.runs.get_mut(key).filter(|run| run.can_begin_turn())?;
         let writer = run.writer.take()?;
         run.is_woken = false;
         run.turn_began = Some(Instant::now());
@@ -351,7 +366,7 @@ impl ActiveRuns {
             }
             self.busy -= run.release(applied);
             self.deferred.set_readiness(key, |deferral| readiness(run.window, self.max_window, deferral));
-            let is_last = run.queue.is_empty() && !run.is_woken && self.deferred.get(key).is_none();
+            let is_last = !run.has_work() && self.deferred.get(key).is_none();
             if is_last && writer.has_deleted_run() {
                 // Hardly anything follows, and thousands of runs may be deleted at a time.
                 self.runs.remove(key);

@@ -1,8 +1,8 @@
 //! Applies the entries of runs concurrently. Entries that queue up for a run while its writer is
 //! busy are applied together in the next turn.
 //!
-//! In a store on other machines, a run rests between turns if nobody waits for new data of its project: its entries of
-//! that time are applied together. The first entry after a rest is applied at once.
+//! In a store on other machines, a run rests between turns if nobody waits for new data of its project: entries that
+//! arrive during the rest are applied together. The first entry after a rest is applied at once.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -44,10 +44,10 @@ const REST: Duration = Duration::from_millis(50);
 
 pub(super) struct WriterPool {
     runs: ActiveRuns,
-    /// Runs with entries that rest, and the ends of their rests.
+    /// Runs that rest although they have entries, by the ends of their rests.
     resting: BTreeSet<(Instant, RunKey)>,
     rest: Duration,
-    /// `None` in the embedded store, where a transaction takes microseconds of the same process.
+    /// `None` in the embedded store, where transactions need no network.
     readers: Option<WatchedReaders>,
     turns: JoinSet<TurnResult>,
     fresh: FreshTurns,
@@ -145,8 +145,12 @@ impl WriterPool {
         self.dispatch(key);
     }
 
-    /// Starts a turn of a run, once the run need not rest and few other turns have just begun.
+    /// Starts a turn of a run, once the run need not rest and few other turns have just begun. Does nothing if the
+    /// run has nothing to apply, or if its writer is in use.
     pub(super) fn dispatch(&mut self, key: RunKey) {
+        if !self.runs.can_begin_turn(&key) {
+            return;
+        }
         if let Some(until) = self.end_of_rest(&key) {
             self.resting.insert((until, key));
             return;

@@ -174,6 +174,7 @@ impl RestingPool {
         self.pool.rest = Duration::from_hours(1);
         self.log(300);
         assert_eq!(self.turn().await, 1);
+        assert!(self.pool.resting.is_empty(), "a run without records needs no turn after a rest");
         self.log(300);
         let waited = tokio::time::timeout(Duration::from_millis(20), self.pool.next_turn()).await;
         assert!(waited.is_err() && self.pool.turns.is_empty(), "the run rests");
