@@ -117,26 +117,29 @@ mod tests {
         }
     }
 
+    /// Checks that a reader of project 1 is announced now, and again only after this time.
+    async fn check_repetition(store: &CountingStore, readers: &LiveReaders, after: Duration) {
+        assert_eq!(store.announce(readers, 1).await, 1);
+        assert_eq!(store.announce(readers, 1).await, 1);
+        tokio::time::advance(after).await;
+        assert_eq!(store.announce(readers, 1).await, 2);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_reader_is_announced_from_time_to_time() {
         let store = CountingStore::new(true, false);
         let readers = LiveReaders::default();
-        assert_eq!(store.announce(&readers, 1).await, 1);
-        assert_eq!(store.announce(&readers, 1).await, 1);
-        assert_eq!(store.announce(&readers, 2).await, 2);
+        check_repetition(&store, &readers, RENEWED).await;
+        assert_eq!(store.announce(&readers, 2).await, 3);
         tokio::time::advance(RENEWED).await;
-        assert_eq!(store.announce(&readers, 1).await, 3);
+        assert_eq!(store.announce(&readers, 1).await, 4);
         assert_eq!(readers.0.lock().len(), 1, "the other is forgotten");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failed_announcement_is_repeated() {
         let store = CountingStore::new(true, true);
-        let readers = LiveReaders::default();
-        assert_eq!(store.announce(&readers, 1).await, 1);
-        assert_eq!(store.announce(&readers, 1).await, 1);
-        tokio::time::advance(REPEATED).await;
-        assert_eq!(store.announce(&readers, 1).await, 2);
+        check_repetition(&store, &LiveReaders::default(), REPEATED).await;
     }
 
     /// A call that waits for a position ends as soon as the position is applied.
