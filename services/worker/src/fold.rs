@@ -513,12 +513,10 @@ impl FoldTask {
     }
 
     async fn end_concurrent_turn(&mut self, turn: Result<EndedTurn, JoinError>) {
-        match turn.map_err(JoinError::try_into_panic) {
+        match turn {
             Ok((fold, status)) => self.end_turn(fold, status).await,
-            // It ends the thread, wherever it happened.
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // Turns are never aborted.
-            Err(Err(error)) => tracing::error!(%error, "a fold was aborted"),
+            // Turns are never aborted, and a panic ends the thread, wherever it happened.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 
