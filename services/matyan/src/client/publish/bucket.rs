@@ -73,7 +73,7 @@ impl Place {
     fn upload_error(&self) -> impl Fn(matyan_blob::Error) -> Error + '_ {
         move |error| {
             let Self { bucket, folder } = self;
-            let next = "run the same command again to upload the rest";
+            let next = "run the same command again to complete the copy";
             Error::Message(format!("{bucket}/{folder}: {error}: {next}"))
         }
     }
@@ -97,8 +97,8 @@ pub(super) struct BucketFolder {
 }
 
 impl BucketFolder {
-    /// Fails if there is something in the folder, unless it is a part of a copy whose upload was interrupted, or
-    /// `replaces` is set and it is a copy that was published earlier.
+    /// Fails if there is something in the folder, unless it is a copy whose upload was interrupted, or `replaces` is set
+    /// and it is a copy that was published earlier.
     pub(super) async fn create(place: Place, replaces: bool) -> Result<Self, Error> {
         let Place { bucket, .. } = &place;
         if bucket.ends_with('/') {
@@ -189,9 +189,9 @@ impl BucketFolder {
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Result<(), Error> {
-        let failed = self.blobs.delete(keys).await.map_err(self.place.error())?;
+        let failed = self.blobs.delete(keys).await.map_err(self.place.upload_error())?;
         match failed.into_iter().next() {
-            Some((_, error)) => Err(self.place.error()(error)),
+            Some((_, error)) => Err(self.place.upload_error()(error)),
             None => Ok(()),
         }
     }
@@ -204,7 +204,13 @@ async fn earlier_files(blobs: &dyn Blobs, place: &Place, replaces: bool) -> Resu
     let index = String::from_utf8_lossy(&index);
     let list = place.read(blobs, UPLOAD_LIST, LIST_BYTES).await?;
     let list = list.and_then(|list| UploadList::parse(&list));
+    let replaces_copy = list.as_ref().map_or_else(|| is_copy(&index), |list| list.replaces_copy);
     let refused = |what: &str| Error::Message(format!("{bucket}/{folder} {what}"));
+    if replaces_copy && !replaces {
+        return Err(refused(
+            "contains an earlier copy: use --force to replace it, or choose another --output",
+        ));
+    }
     let mut sizes = BTreeMap::new();
     let mut after = None;
     loop {
@@ -216,18 +222,13 @@ async fn earlier_files(blobs: &dyn Blobs, place: &Place, replaces: bool) -> Resu
         if !sizes.is_empty() && !is_copy(&index) && list.is_none() {
             return Err(refused("is not empty, and is not a published copy: choose another --output"));
         }
-        if !sizes.is_empty() && is_copy(&index) && !replaces {
-            return Err(refused(
-                "contains an earlier copy: use --force to replace it, or choose another --output",
-            ));
-        }
         after = page.next;
         if after.is_none() {
             break;
         }
     }
     let entries = if is_copy(&index) { entries_of(&index) } else { Vec::new() };
-    let list = list.unwrap_or_default();
+    let list = list.unwrap_or_else(|| UploadList::new(replaces_copy));
     let is_of_copy = |name: &str| {
         let entry = name.split('/').next().unwrap_or_default();
         name == UPLOAD_LIST || list.contains(name) || entries.contains(&entry)
@@ -300,7 +301,11 @@ fn read_piece(file: &mut File) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{ops::Range, time::Duration};
+    use std::{
+        ops::Range,
+        sync::atomic::{AtomicBool, Ordering},
+        time::Duration,
+    };
 
     use async_trait::async_trait;
     use matyan_blob::{BlobMeta, Listing, PresignedUpload, UrlSigner, fs::FsBlobs};
@@ -366,8 +371,23 @@ mod tests {
         blobs: Arc<dyn Blobs>,
         /// The end of the name of the file; `None`: the connection stays.
         cut_at: Mutex<Option<&'static str>>,
+        /// Whether the connection is cut when files are deleted.
+        cuts_deletes: AtomicBool,
         /// Keys of the blobs that were stored.
         stored: Mutex<Vec<String>>,
+    }
+
+    fn cut_bucket(directory: &TempDir, cut_at: Option<&'static str>) -> Arc<CutBlobs> {
+        Arc::new(CutBlobs {
+            blobs: bucket(directory),
+            cut_at: Mutex::new(cut_at),
+            cuts_deletes: AtomicBool::new(false),
+            stored: Mutex::default(),
+        })
+    }
+
+    fn cut_error() -> matyan_blob::Error {
+        matyan_blob::Error::unavailable("the connection was cut")
     }
 
     #[async_trait]
@@ -393,7 +413,7 @@ mod tests {
                 while self.stored.lock().len() < STORED {
                     tokio::task::yield_now().await;
                 }
-                return Err(matyan_blob::Error::unavailable("the connection was cut"));
+                return Err(cut_error());
             }
             let size = self.blobs.put(key, content_type, size, content).await?;
             self.stored.lock().push(key.as_str().to_owned());
@@ -413,6 +433,9 @@ mod tests {
         }
 
         async fn delete(&self, keys: &[BlobKey]) -> matyan_blob::Result<Vec<(BlobKey, matyan_blob::Error)>> {
+            if self.cuts_deletes.load(Ordering::Relaxed) {
+                return Err(cut_error());
+            }
             self.blobs.delete(keys).await
         }
 
@@ -424,11 +447,7 @@ mod tests {
     #[tokio::test]
     async fn an_interrupted_upload_is_continued() {
         let directory = TempDir::new().unwrap();
-        let cut = Arc::new(CutBlobs {
-            blobs: bucket(&directory),
-            cut_at: Mutex::new(Some("d.bin")),
-            stored: Mutex::default(),
-        });
+        let cut = cut_bucket(&directory, Some("d.bin"));
         let blobs: Arc<dyn Blobs> = cut.clone();
         let index = format!("{MARK}>");
         let mut files = [
@@ -465,15 +484,36 @@ mod tests {
         assert_eq!(text(&blobs, "sweep/data/a.bin").await, "AAAA");
     }
 
+    /// The index page of such an upload is no earlier copy, however often the upload is interrupted.
+    #[tokio::test]
+    async fn an_upload_that_was_interrupted_after_its_index_page_is_continued() {
+        let directory = TempDir::new().unwrap();
+        let cut = cut_bucket(&directory, None);
+        let blobs: Arc<dyn Blobs> = cut.clone();
+        let index = |time: u32| format!("{MARK} content=\"{time}\">");
+        cut.cuts_deletes.store(true, Ordering::Relaxed);
+        for time in 1..=3 {
+            let index = index(time);
+            let files = [("index.html", index.as_str()), ("data/a.bin", "aaaa")];
+            let error = publish(&blobs, false, &files).await.unwrap_err().to_string();
+            assert!(error.contains("run the same command again"), "{error}");
+            assert_eq!(text(&blobs, "sweep/index.html").await, index);
+        }
+        cut.cuts_deletes.store(false, Ordering::Relaxed);
+        let index = index(4);
+        let files = [("index.html", index.as_str()), ("data/a.bin", "aaaa")];
+        publish(&blobs, false, &files).await.unwrap();
+        assert_eq!(text(&blobs, "sweep/index.html").await, index);
+        assert_eq!(names(&blobs).await, ["sweep/data/a.bin", "sweep/index.html"]);
+        let error = publish(&blobs, false, &files).await.unwrap_err().to_string();
+        assert!(error.contains("use --force"), "{error}");
+    }
+
     /// The earlier copy stays readable, and files that the list does not know for certain are uploaded again.
     #[tokio::test]
     async fn an_interrupted_replacement_is_continued() {
         let directory = TempDir::new().unwrap();
-        let cut = Arc::new(CutBlobs {
-            blobs: bucket(&directory),
-            cut_at: Mutex::new(None),
-            stored: Mutex::default(),
-        });
+        let cut = cut_bucket(&directory, None);
         let blobs: Arc<dyn Blobs> = cut.clone();
         let index = format!("{MARK}>");
         let old = [("index.html", index.as_str()), ("data/a.bin", "aaaa"), ("data/old.bin", "old")];

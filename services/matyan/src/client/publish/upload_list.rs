@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// Name of the list in a copy.
@@ -22,26 +23,37 @@ pub(super) struct CopyFile {
 /// The files of a copy by their names.
 pub(super) type CopyFiles = BTreeMap<String, CopyFile>;
 
-/// Hashes of the files that an upload writes or replaces, by their names. `None`: the content is not known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct UploadList(BTreeMap<String, Option<String>>);
+/// The files that an upload writes or replaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(super) struct UploadList {
+    /// Whether the upload replaces an earlier copy, which needs `--force`. The index page of an upload that was
+    /// interrupted is not an earlier copy.
+    pub(super) replaces_copy: bool,
+    /// Hashes of the files by their names. `None`: the content is not known.
+    hashes: BTreeMap<String, Option<String>>,
+}
 
 impl UploadList {
+    /// A list without files.
+    pub(super) fn new(replaces_copy: bool) -> Self {
+        Self { replaces_copy, hashes: BTreeMap::new() }
+    }
+
     /// `None` for a file of another kind.
     pub(super) fn parse(content: &[u8]) -> Option<Self> {
-        serde_json::from_slice(content).ok().map(Self)
+        serde_json::from_slice(content).ok()
     }
 
     pub(super) fn to_text(&self) -> String {
-        json!(self.0).to_string()
+        json!(self).to_string()
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.hashes.contains_key(name)
     }
 
     fn hash(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.as_deref()
+        self.hashes.get(name)?.as_deref()
     }
 }
 
@@ -50,7 +62,7 @@ impl UploadList {
 pub(super) struct EarlierFiles {
     /// Their sizes by their names.
     pub(super) sizes: BTreeMap<String, u64>,
-    /// The list of an upload that was interrupted; empty without one.
+    /// The list of an upload that was interrupted; without files if there is none.
     pub(super) list: UploadList,
 }
 
@@ -68,7 +80,7 @@ impl EarlierFiles {
         };
         let replaced = self.gone(files).map(|name| (name.clone(), None));
         let uploaded = files.iter().map(|(name, file)| (name.clone(), hash(name, file)));
-        UploadList(replaced.chain(uploaded).collect())
+        UploadList { replaces_copy: self.list.replaces_copy, hashes: replaced.chain(uploaded).collect() }
     }
 
     /// Names of files that are not in the copy any more.
@@ -127,7 +139,7 @@ mod tests {
     fn a_list_is_read_back_and_other_files_are_not() {
         let list = earlier(&["a"], &UploadList::default()).list_of_upload(&files(&[("a", "1"), ("b", "2")]));
         assert_eq!(UploadList::parse(list.to_text().as_bytes()), Some(list));
-        for other in ["", "[]", "{\"a\": 1}", "\"a\"", "{\"a\": \"1\""] {
+        for other in ["", "[]", "{\"a\": 1}", "{\"hashes\": {\"a\": \"1\"}}", "\"a\"", "{\"a\": \"1\""] {
             assert_eq!(UploadList::parse(other.as_bytes()), None, "{other}");
         }
     }
