@@ -35,6 +35,7 @@ test('a query is a list of conditions, if all of them have to hold', () => {
     'run.a == 1 and run.b == 2 or run.c',
   ]);
   expect(conditionsOf('run.brand == 1 # and run.b')).toEqual(['run.brand == 1']);
+  expect(conditionsOf('run.a # either\n or run.b # "why')).toEqual(['run.a \n or run.b']);
   expect(conditionsOf('run.name == "open and')).toEqual(['run.name == "open and']);
 });
 
@@ -42,6 +43,7 @@ test('a condition is added once, and keeps the meaning of the others', () => {
   expect(withCondition('', 'run.active')).toBe('run.active');
   expect(withCondition('run.a', 'run.b == "or"')).toBe('run.a and (run.b == "or")');
   expect(withCondition('run.a or run.b', 'run.c')).toBe('(run.a or run.b) and run.c');
+  expect(withCondition('run.a or run.b # why', 'run.c')).toBe('(run.a or run.b) and run.c');
   expect(withCondition('(run.a or run.b) and run.c', 'run.c')).toBe('(run.a or run.b) and run.c');
   expect(withCondition('(run.a) or (run.b)', 'run.c')).toBe('((run.a) or (run.b)) and run.c');
   expect(withCondition('(run.a == ")" or run.b)', 'run.c')).toBe(

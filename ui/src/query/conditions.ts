@@ -5,20 +5,24 @@ import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
 import { isWords, wordsCondition, wordsExpression } from './words.ts';
 
 /** Texts, brackets, words and comments; everything else is copied as it is. */
-const TOKEN = /"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|#.*|\w+|[\s\S]/g;
+const TOKEN = /"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|#[^\n\r]*|\w+|[\s\S]/g;
 /** Operators that bind less than `and`. */
 const LOOSE = /\b(or|if|else|lambda)\b/;
 
-/** The conditions of a query that all have to hold; the whole query if it is no such list. */
+/**
+ * The conditions of a query that all have to hold, or the whole query as one condition. They have
+ * no comments, which would swallow what follows a condition.
+ */
 export function conditionsOf(query: string): string[] {
   if (isWords(query)) return [query.trim()];
+  const tokens = (query.match(TOKEN) ?? []).filter(token => !token.startsWith('#'));
   const parts = [''];
   let depth = 0;
-  for (const [token] of query.matchAll(TOKEN)) {
+  for (const token of tokens) {
     depth += nesting(token);
     if (depth === 0 && token === 'and') parts.push('');
-    else if (!token.startsWith('#')) parts[parts.length - 1] += token;
-    if (depth === 0 && /^\w/.test(token) && LOOSE.test(token)) return [query.trim()];
+    else parts[parts.length - 1] += token;
+    if (depth === 0 && /^\w/.test(token) && LOOSE.test(token)) return [tokens.join('').trim()];
   }
   return parts.map(part => part.trim()).filter(Boolean);
 }

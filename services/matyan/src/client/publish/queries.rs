@@ -49,63 +49,70 @@ fn closed(condition: &str) -> String {
 
 /// Whether one pair of brackets is around a whole condition, unlike those of `(a) or (b)`.
 fn is_in_brackets(condition: &str) -> bool {
-    let chars: Vec<char> = condition.chars().collect();
+    let tokens = tokens_of(condition);
     let mut depth = 0;
-    let mut rest = chars.as_slice();
-    while let Some(first) = rest.first() {
-        rest = &rest[token_length(rest)..];
-        depth += nesting(*first);
+    for (at, token) in tokens.iter().enumerate() {
+        depth += nesting(token);
         if depth == 0 {
-            return *first == ')' && rest.is_empty();
+            return token == ")" && at + 1 == tokens.len();
         }
     }
     false
 }
 
-/// By how much a character changes the number of open brackets.
-fn nesting(char: char) -> i32 {
-    match char {
-        '(' | '[' | '{' => 1,
-        ')' | ']' | '}' => -1,
+/// By how much a token changes the number of open brackets.
+fn nesting(token: &str) -> i32 {
+    match token {
+        "(" | "[" | "{" => 1,
+        ")" | "]" | "}" => -1,
         _ => 0,
     }
 }
 
-/// The conditions of a query that all have to hold; the whole query if it is no such list.
+/// The conditions of a query that all have to hold, or the whole query as one condition. They have no comments, which
+/// would swallow what follows a condition.
 fn conditions_of(query: &str) -> Vec<String> {
-    let whole = || vec![query.trim().to_owned()];
     if is_words(query) {
-        return whole();
+        return vec![query.trim().to_owned()];
     }
-    let chars: Vec<char> = query.chars().collect();
+    let tokens = tokens_of(query);
     let mut conditions = vec![String::new()];
     let mut depth = 0;
-    let mut rest = chars.as_slice();
-    while let Some(first) = rest.first() {
-        let (token, after) = rest.split_at(token_length(rest));
-        rest = after;
-        depth += nesting(*first);
-        let token: String = token.iter().collect();
+    for token in &tokens {
+        depth += nesting(token);
         if depth == 0 && LOOSE.contains(&token.as_str()) {
-            return whole();
+            return vec![tokens.concat().trim().to_owned()];
         }
         if depth == 0 && token == "and" {
             conditions.push(String::new());
-        } else if *first != '#'
-            && let Some(last) = conditions.last_mut()
-        {
-            last.push_str(&token);
+        } else if let Some(last) = conditions.last_mut() {
+            last.push_str(token);
         }
     }
     let conditions = conditions.iter().map(|one| one.trim().to_owned());
     conditions.filter(|one| !one.is_empty()).collect()
 }
 
+/// The tokens of a query without its comments; each space is a token, too.
+fn tokens_of(query: &str) -> Vec<String> {
+    let chars: Vec<char> = query.chars().collect();
+    let mut tokens = Vec::new();
+    let mut rest = chars.as_slice();
+    while let Some(first) = rest.first() {
+        let (token, after) = rest.split_at(token_length(rest));
+        if *first != '#' {
+            tokens.push(token.iter().collect());
+        }
+        rest = after;
+    }
+    tokens
+}
+
 /// The number of characters of the token at the start: a text, a comment, a word, or one character.
 fn token_length(chars: &[char]) -> usize {
     match chars {
         ['"' | '\'', ..] => text_length(chars).unwrap_or(chars.len()),
-        ['#', ..] => chars.iter().position(|char| *char == '\n').unwrap_or(chars.len()),
+        ['#', ..] => chars.iter().position(|char| matches!(char, '\n' | '\r')).unwrap_or(chars.len()),
         _ => name_length(chars).max(1),
     }
 }
@@ -282,6 +289,7 @@ mod tests {
     fn conditions_are_split_outside_of_brackets() {
         assert_eq!(conditions_of("run.a and (run.b and run.c) # why"), ["run.a", "(run.b and run.c)"]);
         assert_eq!(conditions_of("run.a or run.b and run.c"), ["run.a or run.b and run.c"]);
+        assert_eq!(conditions_of("run.a # either\n or run.b # \"why"), ["run.a \n or run.b"]);
         let named = "run.name == \"a and b\"";
         assert_eq!(conditions_of(&format!("{named} and falcon")), [named, "falcon"]);
         assert!(conditions_of(" ").is_empty());
