@@ -72,7 +72,7 @@ the params and metrics of the runs that it shows. Anyone who can open it can rea
 for passwords before you publish them.";
 
 const INTERRUPTED: &str = "the command was interrupted: nothing was published";
-const UPLOAD_INTERRUPTED: &str = "the command was interrupted: the bucket may have a part of the copy. Run the same command again to upload the rest";
+const UPLOAD_INTERRUPTED: &str = "the command was interrupted: the bucket may have a part of the copy. Run the same command again to complete it";
 
 /// Folder of all data of a copy.
 const DATA: &str = "data";
@@ -84,14 +84,14 @@ const OWN_FOLDERS: [&str; 2] = ["series", "objects"];
 #[command(after_help = PUBLISH_EXAMPLES)]
 pub(crate) struct PublishFlags {
     /// Hash of a run, or its first characters, at least four; or the name or the id of a report, a dashboard or a saved
-    /// view. `run:`, `report:`, `dashboard:` or `view:` before it says which of them is meant
+    /// view. If several have this name, write `run:`, `report:`, `dashboard:` or `view:` before it
     #[arg(value_name = "RUN|REPORT|DASHBOARD|VIEW")]
     subject: String,
-    /// Directory to create, whose parent need not exist; or a folder of a bucket, as `s3://BUCKET/FOLDER`, `gs://…` or
-    /// `azure://…`, with the settings of servers for it
+    /// Directory to create, with its parents; or a folder of a bucket, such as `s3://BUCKET/FOLDER`, `gs://…` or `azure://…`,
+    /// with the endpoint and credentials in the settings of a server, such as `S3_ENDPOINT`
     #[arg(long, short, value_name = "DIR|URL")]
     output: PathBuf,
-    /// Replace an earlier copy there
+    /// Replace an earlier copy in the same place
     #[arg(long)]
     force: bool,
     /// Also copy the artifacts of runs, including files that clients added, such as `wandb-metadata.json`
