@@ -1,12 +1,16 @@
 """Runs as notebooks show them."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from matyan_client import Repo, Run, _core, _notebook, errors
-from matyan_client._report import Report
+from matyan_client._report import OTHER_PANELS, Report, blocks
 from matyan_client._report_panels import Chart
+
+PANELS = json.loads((Path(__file__).parents[3] / "tests/vectors/panels.json").read_text("utf-8"))
 
 INFO = {
     "props": {"name": "<b>first</b>", "active": False, "outcome": "failed"},
@@ -210,6 +214,19 @@ def test_a_chart_has_the_limits_of_its_panel():
     shown = shown_chart(many, "metric: /m/")
     assert shown.count("polyline") == 100
     assert "20 more lines are left out here." in shown
+
+
+@pytest.mark.parametrize("case", PANELS["reports"], ids=lambda case: case["about"])
+def test_notebooks_read_reports_as_the_web_ui_does(case):
+    def shown(kind, query, runs):
+        return (kind, query, runs) if kind == "chart" else (kind,)
+
+    found = []
+    for kind, text in blocks(case["text"]):
+        if kind in ("chart", *OTHER_PANELS):
+            chart = Chart(text)
+            found.append(shown(kind, chart.query, chart.limit))
+    assert found == [shown(one["kind"], one["query"], one["runs"]) for one in case["panels"]]
 
 
 def test_only_the_setting_above_is_continued():

@@ -230,18 +230,15 @@ export interface PanelMistake {
 /**
  * Reads a panel of a report: lines such as `metric: loss`. A line that is indented continues the
  * line above, so that texts can have several. `matyan publish` reads the settings that decide
- * which runs a panel shows; `tests/vectors/panels.json` has cases for both.
+ * which runs a panel shows, and notebooks read charts; `tests/vectors/panels.json` has cases for all.
  */
 export function parsePanel(kind: string, code: string): { panel: Panel; mistakes: PanelMistake[] } {
   const mistakes: PanelMistake[] = [];
   const fields = new Map<string, string>([['kind', kind]]);
   /** The setting that an indented line continues; empty after a line with a mistake. */
-  let last = undefined as string | undefined;
+  let last: PanelField | '' | undefined;
   for (const [at, line] of code.split('\n').entries()) {
-    const wrong = (message: string): void => {
-      mistakes.push({ line: at + 1, message });
-      last = '';
-    };
+    const wrong = (message: string): void => void mistakes.push({ line: at + 1, message });
     const [, name = '', value = ''] = /^(\w[\w ]*?)\s*:\s*(.*?)\s*$/s.exec(line) ?? [];
     const known = FIELDS.find(own => own === name);
     if (line.trim() === '') continue;
@@ -249,6 +246,7 @@ export function parsePanel(kind: string, code: string): { panel: Panel; mistakes
       if (last !== '') fields.set(last, `${fields.get(last) ?? ''}\n${line.trim()}`.trim());
       continue;
     }
+    last = '';
     if (name === '') wrong(`“${line.trim()}” is no setting. Write “name: value”.`);
     else if (!known || PLACE.includes(known) || known === 'kind') wrong(unknownText(name, kind));
     else if (known !== 'title' && !USED[kind as PanelKind]?.includes(known))

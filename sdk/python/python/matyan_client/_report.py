@@ -5,11 +5,11 @@ from __future__ import annotations
 import html
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _notebook, errors
-from ._report_panels import Chart, settings
+from ._report_panels import Chart, PanelSettings
 
 if TYPE_CHECKING:
     from .transport.http import HttpTransport
@@ -21,9 +21,12 @@ _MOST_RUNS = 8
 _MOST_LINES = 100
 _MOST_CHARTS = 12
 
-_FENCE = re.compile(r"^\s*```\s*(\S*)")
+_FENCE = re.compile(r"\s*```\s*(\S*)")
+_ITEM = re.compile(r"\s*([-*+]|\d+[.)])\s")
+_INDENTED = re.compile(r"\s+\S")
+_RULE = re.compile(r"([-*_])(\s*\1){2,}")
 # The kinds of panels that are no charts of lines.
-_OTHER_PANELS = ("bar", "scatter", "parallel", "importance", "heat", "number", "runs", "media")
+OTHER_PANELS = ("bar", "scatter", "parallel", "importance", "heat", "number", "runs", "media")
 _INLINE = re.compile(r"`([^`]+)`|\*\*(.+?)\*\*|\*([^\s*][^*]*)\*")
 _MARKS = ("code", "strong", "em")
 
@@ -69,8 +72,8 @@ class Report:
             if language == "chart" and charts < _MOST_CHARTS:
                 charts += 1
                 parts.append(self._chart(Chart(text), infos))
-            elif language == "chart" or language in _OTHER_PANELS:
-                title = html.escape(settings(text).get("title") or language)
+            elif language == "chart" or language in OTHER_PANELS:
+                title = html.escape(PanelSettings(text).get("title") or language)
                 parts.append(f"<p><small>{link}{title}</a></small></p>")
             elif language == "":
                 parts.append(markdown_html(text))
@@ -133,22 +136,41 @@ class Report:
 
 
 def blocks(code: str) -> Iterator[tuple[str, str]]:
-    """Yields the texts of a report, with the language of code, or "" for Markdown."""
-    language = ""
-    lines: list[str] = []
-    is_code = False
-    for line in code.splitlines():
-        fence = _FENCE.match(line)
-        if fence is None or (is_code and line.strip() != "```"):
-            lines.append(line)
+    """Yields the texts of a report, with the language of code, or "" for Markdown.
+
+    The web UI and `matyan publish` divide reports alike: `tests/vectors/panels.json` has cases.
+    """
+    lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    start = at = 0
+    while at < len(lines):
+        fence = _FENCE.match(lines[at])
+        if fence is None:
+            at = _end_of_prose(lines, at)
             continue
-        if lines:
-            yield language, "\n".join(lines)
-        lines = []
-        is_code = not is_code
-        language = (fence.group(1) or "text") if is_code else ""
-    if lines:
-        yield language, "\n".join(lines)
+        if at > start:
+            yield "", "\n".join(lines[start:at])
+        end = _next_line(lines, at + 1, lambda line: line.strip() == "```")
+        yield fence[1] or "text", "\n".join(lines[at + 1 : end])
+        start = at = end + 1
+    if start < len(lines):
+        yield "", "\n".join(lines[start:])
+
+
+def _end_of_prose(lines: Sequence[str], at: int) -> int:
+    """Returns the end of a line, or of the formula or list that begins with it."""
+    line = lines[at].strip()
+    if line.startswith("$$") and not line[2:].endswith("$$"):
+        return _next_line(lines, at + 1, lambda line: "$$" in line) + 1
+    if _ITEM.match(lines[at]) and not _RULE.fullmatch(line):
+        # Code that is indented below an item is a part of the item.
+        return _next_line(
+            lines, at + 1, lambda line: not (_ITEM.match(line) or _INDENTED.match(line))
+        )
+    return at + 1
+
+
+def _next_line(lines: Sequence[str], start: int, is_wanted: Callable[[str], object]) -> int:
+    return next((at for at in range(start, len(lines)) if is_wanted(lines[at])), len(lines))
 
 
 def markdown_html(text: str) -> str:

@@ -14,39 +14,87 @@ from typing import NamedTuple
 _USUAL_RUNS = 50
 _MOST_RUNS = 1000
 
-# Charts whose x axis is another one have ends that are no steps.
+_NUMBERS = ("runs", "low", "high", "from", "to")
+_AXES = ("auto", "step", "relative", "time", "epoch", "metric")
+# On other x axes, the ends are not steps.
 _STEP_AXES = ("", "auto", "step")
 
 _SETTING = re.compile(r"(\w[\w ]*?)\s*:\s*(.*?)\s*", re.DOTALL)
+# Numbers of JavaScript.
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_OTHER_BASE = re.compile(r"0(x[\da-f]+|o[0-7]+|b[01]+)", re.ASCII | re.IGNORECASE)
 _PATTERN = re.compile(r"/(.+)/", re.DOTALL)
 # A comma of a name is written as `\,`.
 _LISTED = re.compile(r"(?:\\.|[^,\\])+", re.DOTALL)
 
 
 class Ends(NamedTuple):
-    """The lowest and the highest value of an axis; None: those of the points."""
+    """The lowest and the highest value of an axis; None: the points decide."""
 
     low: float | None = None
     high: float | None = None
+
+
+class PanelSettings:
+    """The settings of a panel that notebooks use, and what is wrong with its text.
+
+    As in the web UI, a line with a mistake sets nothing: `tests/vectors/panels.json` has cases.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.mistakes: list[str] = []
+        self._found: dict[str, str] = {}
+        last = ""
+        for line in text.split("\n"):
+            if line[:1].isspace():
+                # It continues the line above, unless that line has a mistake.
+                if last and line.strip():
+                    self._found[last] = f"{self._found[last]}\n{line.strip()}".strip()
+            elif line:
+                last = self._read_line(line)
+
+    def get(self, name: str) -> str:
+        return self._found.get(name, "")
+
+    def number(self, name: str) -> float | None:
+        return _number(self.get(name))
+
+    def _read_line(self, line: str) -> str:
+        """Returns the name of the setting in a line; empty: the line has a mistake."""
+        setting = _SETTING.fullmatch(line)
+        if setting is None or setting[1] in self._found:
+            return ""
+        name, value = setting.groups()
+        mistake = _mistake(name, value) if value else ""
+        if mistake:
+            self.mistakes.append(mistake)
+            return ""
+        self._found[name] = value
+        return name
 
 
 class Chart:
     """What a chart of a report shows, and what is wrong with its text."""
 
     def __init__(self, text: str) -> None:
-        self.mistakes: list[str] = []
-        self._settings = settings(text)
-        self.query = self._settings.get("query", "")
-        self.metric = self._settings.get("metric", "").strip()
-        self.names = _names(self.metric)
-        self._pattern = self._read_pattern()
-        self.title = self._settings.get("title") or ", ".join(self.names)
-        runs = self._number("runs")
+        settings = PanelSettings(text)
+        self.mistakes = settings.mistakes
+        self.query = settings.get("query")
+        metric = settings.get("metric").strip()
+        self.names = _names(metric)
+        try:
+            self._pattern = _pattern(metric)
+        except ValueError as error:
+            # It begins on the line below its name, where settings are not checked.
+            self._pattern = None
+            self.mistakes.append(str(error))
+        self.title = settings.get("title") or ", ".join(self.names) or "Line chart"
+        runs = settings.number("runs")
         count = _USUAL_RUNS if runs is None else math.floor(runs + 0.5)
         self.limit = min(max(count, 1), _MOST_RUNS)
-        self.values = Ends(self._number("low"), self._number("high"))
-        has_steps = self._settings.get("x", "") in _STEP_AXES
-        ends = Ends(self._number("from"), self._number("to"))
+        self.values = Ends(settings.number("low"), settings.number("high"))
+        has_steps = settings.get("x") in _STEP_AXES
+        ends = Ends(settings.number("from"), settings.number("to"))
         self.steps = ends if has_steps else Ends()
 
     def shows(self, name: str) -> bool:
@@ -65,51 +113,44 @@ class Chart:
         end = "" if high is None else str(_step(math.floor(high) + 1))
         return f"{first}:{end}"
 
-    def _read_pattern(self) -> re.Pattern[str] | None:
-        found = _PATTERN.fullmatch(self.metric)
-        if found is None:
-            return None
-        # The names of groups are written differently in the web UI.
-        source = re.sub(r"\(\?<(?![=!])", "(?P<", found[1])
-        try:
-            return re.compile(source, re.IGNORECASE)
-        except (re.error, OverflowError, RecursionError) as error:
-            self.mistakes.append(f"the pattern {self.metric} cannot be read: {error}")
-            return None
 
-    def _number(self, name: str) -> float | None:
-        text = self._settings.get(name, "")
-        if text == "":
-            return None
+def _mistake(name: str, value: str) -> str:
+    """Returns what is wrong with the value of a setting; empty: nothing."""
+    if name in _NUMBERS and _number(value) is None:
+        return f"“{name}” cannot be “{value}”. It is a number."
+    if name == "x" and value not in _AXES:
+        return f"“x” cannot be “{value}”. It is {', '.join(_AXES)}."
+    if name == "metric":
         try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if math.isfinite(number):
-            return number
-        self.mistakes.append(f"“{name}” cannot be “{text}”. It is a number.")
+            _pattern(value)
+        except ValueError as error:
+            return str(error)
+    return ""
+
+
+def _number(text: str) -> float | None:
+    """Returns a finite number as JavaScript reads it."""
+    text = text.strip()
+    try:
+        if _OTHER_BASE.fullmatch(text):
+            return float(int(text, 0))
+        number = float(text) if _DECIMAL.fullmatch(text) else math.nan
+    except OverflowError:
         return None
+    return number if math.isfinite(number) else None
 
 
-def settings(text: str) -> dict[str, str]:
-    """Returns the settings of a panel. An indented line continues the one above."""
-    found: dict[str, str] = {}
-    last = ""
-    for line in text.splitlines():
-        if not line.strip():
-            continue
-        if line[0].isspace():
-            if last:
-                found[last] = f"{found[last]}\n{line.strip()}".strip()
-            continue
-        setting = _SETTING.fullmatch(line)
-        if setting is None or setting[1] in found:
-            # Nothing continues a line with a mistake.
-            last = ""
-        else:
-            last = setting[1]
-            found[last] = setting[2]
-    return found
+def _pattern(metric: str) -> re.Pattern[str] | None:
+    """Returns the regular expression between slashes; None: these are names."""
+    found = _PATTERN.fullmatch(metric)
+    if found is None:
+        return None
+    # The names of groups are written differently in the web UI.
+    source = re.sub(r"\(\?<(?![=!])", "(?P<", found[1])
+    try:
+        return re.compile(source, re.IGNORECASE)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"the pattern {metric} cannot be read: {error}") from error
 
 
 def _names(text: str) -> list[str]:
