@@ -38,7 +38,7 @@ function read(panels: readonly TestPanel[]): Map<string, number> {
 }
 
 test('colors do not depend on the order in which panels and runs arrive', () => {
-  const panels = panelsOf(some(0, 1), some(2), some(1, 2, 3), some(4, 3), [...RUNS.slice(3, 20)]);
+  const panels = panelsOf(some(0, 1), some(2), some(1, 2, 3), some(4, 3), RUNS.slice(3, 20));
   const expected = read(panels);
   for (const order of permutations(panels)) {
     expect(read(order)).toEqual(expected);
@@ -58,23 +58,23 @@ test('a run has one color in all panels, and runs of a panel have different colo
 
 test('a run keeps its color when others arrive and leave, until the document is opened again', () => {
   const colors = new DocumentColors();
-  const [key] = [Symbol('live')];
-  colors.show(key!, 'newest', RUNS.slice(0, 10));
+  const key = Symbol('live');
+  colors.show(key, 'newest', RUNS.slice(0, 10));
   let before = colors.places(NONE);
   for (let first = 1; first <= 20; first++) {
     const runs = RUNS.slice(first, first + 10);
-    expect(colors.show(key!, 'newest', runs)).toBe(true);
+    expect(colors.show(key, 'newest', runs)).toBe(true);
     const after = colors.places(NONE);
     expect(new Set(after.values()).size).toBe(runs.length);
     for (const { runId } of runs.slice(0, -1)) expect(after.get(runId)).toBe(before.get(runId));
     before = after;
   }
   const last = RUNS.slice(20, 30);
-  expect(colors.show(key!, 'newest', last.toReversed())).toBe(false);
+  expect(colors.show(key, 'newest', last.toReversed())).toBe(false);
   // Another query starts anew.
-  expect(colors.show(key!, 'best', last)).toBe(true);
+  expect(colors.show(key, 'best', last)).toBe(true);
   expect(colors.places(NONE)).toEqual(read(panelsOf(last)));
-  expect(colors.hide(key!)).toBe(true);
+  expect(colors.hide(key)).toBe(true);
   expect(colors.places(NONE).size).toBe(0);
 });
 
