@@ -15,15 +15,17 @@ def escaped(text: str, allowed: str = "") -> str:
 
     Letters, digits, `_`, `-`, `.`, `/` and the characters in `allowed` stay.
     """
-    return _quoted(re.compile(rf"[^\w./{re.escape(allowed)}-]"), text)
+    return quoted(re.compile(rf"[^\w./{re.escape(allowed)}-]"), text)
 
 
 def inside_folder(path: str) -> str:
     """Returns an escaped path whose segments are names, so that it stays in its folder."""
-    return _quoted(_EDGES, _quoted(_SEGMENTS, path))
+    return quoted(_EDGES, quoted(_SEGMENTS, path))
 
 
-def _quoted(pattern: re.Pattern[str], text: str) -> str:
+def quoted(pattern: re.Pattern[str], text: str) -> str:
+    """Returns text with the characters that a pattern finds as `%3A`, for example."""
+
     def quote(found: re.Match[str]) -> str:
         return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
 

@@ -15,6 +15,9 @@ from matyan_client.objects import Figure, Image
 
 from ._notices import warn_once
 
+# They separate the parts of a place, and `_` ends the name.
+_PLACE_MARKS = re.compile("[_/-]")
+
 
 class Staging:
     """A directory for files that must not change until they are sent."""
@@ -100,11 +103,7 @@ def _place(context: Mapping[str, Any]) -> str:
     """Returns the place of a value in a list and in a table, without `_`, which ends the name."""
     parts = [context[key] for key in ("index", "row", "column") if key in context]
     texts = (_name_paths.escaped(str(part)) for part in parts)
-    return "".join(f"-{re.sub('[_/-]', _hex, text)}" for text in texts)
-
-
-def _hex(found: re.Match[str]) -> str:
-    return f"%{ord(found[0]):02X}"
+    return "".join(f"-{_name_paths.quoted(_PLACE_MARKS, text)}" for text in texts)
 
 
 def flattened(data: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
