@@ -51,7 +51,7 @@ export function ownPlace(runId: string): number {
 
 /**
  * Places in the palette of some runs, the oldest run first. `groups` has the runs that are shown
- * together, such as those of each panel; by default, all are.
+ * together, such as the runs of each panel; by default, all are.
  *
  * Chosen places stay, and so do `known` places, unless two runs of a group share one. Every other
  * run gets its own place, or the most distinct free place if an older run of its groups has taken

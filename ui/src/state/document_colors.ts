@@ -4,8 +4,8 @@
  * document, or a copy of it, sees the same colors.
  *
  * Panels follow their runs. A run that arrives while the document is open changes no color of the
- * others, and a run keeps its color when another one leaves. Opening the document again finds the
- * colors from the runs of that time.
+ * others, and a run keeps its color when another one leaves. When the document is opened again, its
+ * colors follow from the runs of that time.
  */
 import { placeColors } from '../plot/palette.ts';
 

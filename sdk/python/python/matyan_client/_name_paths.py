@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-# Ends that a path cannot have, or that it would have without showing them.
+# Characters that a path cannot begin or end with, or that nobody would notice there.
 _EDGES = re.compile(r"\A[/. ]+|[/. ]+\Z")
-# Segments that mean another folder, or none.
+# Segments that are empty, or stand for another folder.
 _SEGMENTS = re.compile(r"(?<=/)(?:\.{1,2}(?=/)|/)")
 
 

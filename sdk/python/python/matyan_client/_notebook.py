@@ -75,7 +75,7 @@ def metric_rows(
 ) -> list[str]:
     """Returns a row of a table for each metric. The name of the run comes first if it is given.
 
-    `ends` are the lowest and the highest value of the curves; None: those of the points.
+    `ends` are the lowest and the highest value of the curves; None: the points decide.
     """
     found = {_key(curve): curve for curve in curves}
     start = "" if run_name is None else _left_cell(run_name)

@@ -16,7 +16,7 @@ from ._media import Encoded, encoded
 _MOST_BYTES = 16_000_000
 _FOLDER = "tables"
 
-# Texts of values that are no texts, such as 1, nan, True and lists, and texts in quotes.
+# Texts that look like other values, such as 1, nan, True and lists, or that begin with a quote.
 _TEXT_OF_VALUE = re.compile(
     r"-?\d+(\.\d+)?(e[+-]?\d+)?|nan|-?inf|True|False|None|[\[{\"].*", re.ASCII | re.DOTALL
 )
@@ -38,8 +38,8 @@ class Table:
     Accepts rows, as sequences or as dicts by column, and a data frame of pandas.
 
     A table is stored as a file among the artifacts of the run, once for each step and epoch;
-    without both, it replaces the table of the same name. The web UI sorts and filters it, shows its
-    images, and compares it with the tables of other steps and runs.
+    without either, it replaces the table of the same name. The web UI sorts and filters it, shows
+    its images, and compares it with the tables of other steps and runs.
 
     Usage::
 
@@ -193,7 +193,7 @@ def _words(text: str) -> str:
 
 
 def _value(value: Any) -> str:
-    """Returns the text of a value of a context. Only texts such as "1" are in quotes."""
+    """Returns the text of a value of a context. Texts that look like other values are in quotes."""
     text = str(value)
     is_like_value = isinstance(value, str) and _TEXT_OF_VALUE.fullmatch(text)
     return _words(f'"{text}"' if is_like_value else text)
