@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 
 use crate::{
     project::{self, Content, SERIES, run_id},
+    runs,
     table::{Budget, Table, Unit},
 };
 
@@ -34,8 +35,7 @@ pub(crate) async fn rows(table: &mut Table) {
 }
 
 pub(crate) async fn connect(server: &Server) -> Client {
-    let endpoint = Channel::from_shared(server.query.clone()).expect("the base is a URL");
-    let channel = endpoint.connect().await.expect("the server listens");
+    let channel = runs::connect(&server.query).await;
     SeriesServiceClient::new(channel).max_decoding_message_size(usize::MAX)
 }
 

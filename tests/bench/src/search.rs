@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 
 use crate::{
     project::{self, Content},
+    runs,
     table::{Budget, Table, Unit},
 };
 
@@ -75,8 +76,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
 }
 
 pub(crate) async fn connect(server: &Server) -> Client {
-    let endpoint = Channel::from_shared(server.query.clone()).expect("the base is a URL");
-    let channel = endpoint.connect().await.expect("the server listens");
+    let channel = runs::connect(&server.query).await;
     SearchServiceClient::new(channel).max_decoding_message_size(usize::MAX)
 }
 

@@ -16,6 +16,7 @@ use crate::{
     disk::settled,
     ingest::{points_readable, send_each},
     load,
+    runs::connect,
 };
 
 const COLUMNS: [Column; 9] = [
@@ -136,8 +137,7 @@ struct Charts(SeriesServiceClient<Channel>);
 impl Charts {
     /// Connects, and makes a call, so that charts do not wait for the connection.
     async fn connect(server: &Server) -> Self {
-        let endpoint = Channel::from_shared(server.query.clone()).expect("the base is a URL");
-        let channel = endpoint.connect().await.expect("the server listens");
+        let channel = connect(&server.query).await;
         Self(SeriesServiceClient::new(channel))
     }
 

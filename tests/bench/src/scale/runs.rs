@@ -21,7 +21,11 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use super::{Column, Growth, median, megabytes, reset_peak, restart};
-use crate::{disk::settled, load, runs::until_found};
+use crate::{
+    disk::settled,
+    load,
+    runs::{connect, until_found},
+};
 
 const COLUMNS: [Column; 10] = [
     Column { title: "created until found", unit: "runs/s" },
@@ -72,11 +76,6 @@ pub(super) async fn grow(sizes: &[u64]) -> Growth {
         growth.add(size, figures);
     }
     growth
-}
-
-async fn connect(base: &str) -> Channel {
-    let endpoint = Channel::from_shared(base.to_owned()).expect("the base is a URL");
-    endpoint.connect().await.expect("the server listens")
 }
 
 pub(crate) async fn create(server: &Server, from: u64, to: u64) {
