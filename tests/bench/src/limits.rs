@@ -65,7 +65,7 @@ pub(crate) async fn run(options: Options) {
             growth.measure(&mut viewer, size).await;
         }
     }
-    // Values can also be written if the project has filled its part of the disk.
+    // A smaller reserve, so that values can be written even if the growth has filled its part of the disk.
     let load = Load {
         duration: Duration::from_secs(options.seconds),
         connections: options.connections,

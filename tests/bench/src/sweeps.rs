@@ -281,7 +281,7 @@ async fn write(server: &Server, batches: Vec<IngestionBatch>) {
     until_applied(server).await;
 }
 
-/// Waits until the log has been applied to its end, as long as less and less of it is left.
+/// Waits until the log has been applied to its end. There is no limit in time as long as less and less of it is left.
 pub(crate) async fn until_applied(server: &Server) {
     let mut admin = admin(server).await;
     let mut left = u64::MAX;

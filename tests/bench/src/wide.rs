@@ -17,10 +17,10 @@ use crate::{
 
 const SERIES: usize = 10_000;
 
-/// Connections that write the series of JSON rows.
+/// Connections of a group, which share the series of a step in JSON.
 const CONNECTIONS: usize = 8;
 const PER_FRAME: usize = 100;
-/// Series of each of them, in whole frames.
+/// Series of each connection, in whole frames.
 const SHARE: usize = SERIES / CONNECTIONS / PER_FRAME * PER_FRAME;
 
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
@@ -45,8 +45,8 @@ pub(crate) fn batches(steps: usize) -> Arc<Vec<IngestionBatch>> {
     Arc::new(load::wide_batches(steps, SERIES))
 }
 
-/// Writes the same steps to some runs, each over a connection of its own. Returns steps per second until readable, of
-/// all runs together.
+/// Writes the same steps to several runs at the same time, each over its own connection. Returns steps per second until
+/// readable, of all runs together.
 pub(crate) async fn binary(server: &Server, runs: usize, load: Arc<Vec<IngestionBatch>>) -> f64 {
     let start = Instant::now();
     let tasks: Vec<_> = (0..runs)
@@ -71,10 +71,10 @@ pub(crate) fn frames(steps: usize) -> Arc<Vec<String>> {
     Arc::new(load::json_frames(steps * SHARE / PER_FRAME, PER_FRAME, SHARE))
 }
 
-/// Writes 10,000 series some times, each time over eight connections that write the same frames to runs of their own.
-/// Returns steps per second until readable, of all 10,000 series.
-pub(crate) async fn json(server: &Server, times: usize, texts: Arc<Vec<String>>) -> f64 {
-    let connections = times * CONNECTIONS;
+/// Writes 10,000 series over each group of eight connections, all groups at the same time. Each connection sends the
+/// same frames to a run of its own. Returns steps per second until readable, of all groups together.
+pub(crate) async fn json(server: &Server, groups: usize, texts: Arc<Vec<String>>) -> f64 {
+    let connections = groups * CONNECTIONS;
     let start = Instant::now();
     let tasks: Vec<_> = (0..connections)
         .map(|connection| {

@@ -25,7 +25,7 @@ pub(super) struct Growth {
     pub(super) goal: u64,
     /// The largest size that is measured.
     pub(super) target: u64,
-    /// Time and disk of all content so far.
+    /// Time and disk space that all content of the dimension has taken so far.
     pub(super) seconds: f64,
     pub(super) bytes: u64,
     pub(super) reached: Vec<Reached>,
