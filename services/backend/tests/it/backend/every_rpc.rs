@@ -4,6 +4,8 @@
 //! The calls are made from the descriptors, with values chosen by the names of fields, so that a
 //! new rpc is included by itself. It has to succeed, or to be listed with the reason why not.
 
+mod requests;
+
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher as _, RandomState},
@@ -13,14 +15,12 @@ use std::{
 use bytes::{Buf as _, BufMut as _, Bytes};
 use matyan_model::{keys::project_rows, project::project_find};
 use matyan_proto::{
-    access::v1::Role,
     admin::v1::{ParkRunRequest, admin_service_client::AdminServiceClient},
     apps::v1::{self as apps, app_service_client::AppServiceClient},
     common::v1::{SeriesKey, SeriesType},
     dashboards::v1::{self as dashboards, dashboard_service_client::DashboardServiceClient},
     documents::v1::{self as documents, document_service_client::DocumentServiceClient},
     experiments::v1::{self as experiments, experiment_service_client::ExperimentServiceClient},
-    export::v1::Format,
     ingest::v1::{self as pb, event::Kind},
     metrics::v1::{self as metrics, metric_service_client::MetricServiceClient},
     notes::v1::{self as notes, note_service_client::NoteServiceClient},
@@ -28,16 +28,11 @@ use matyan_proto::{
     project::v1::{self as project, project_service_client::ProjectServiceClient},
     reports::v1::{self as reports, report_service_client::ReportServiceClient},
     runs::v1::{self as runs, run_service_client::RunServiceClient},
-    search::v1::{SearchKind, SortField},
-    studies::v1::{self as studies, TrialState, study_service_client::StudyServiceClient},
+    studies::v1::{self as studies, study_service_client::StudyServiceClient},
     tags::v1::{self as tags, tag_service_client::TagServiceClient},
 };
 use matyan_store::Store as _;
-use prost::Message as _;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind as FieldKind, MessageDescriptor, MethodDescriptor,
-    Value,
-};
+use prost_reflect::{DescriptorPool, MethodDescriptor};
 use tonic::{
     Code, Request, Status,
     client::Grpc,
@@ -48,6 +43,7 @@ use crate::backend::{
     harness::{Harness, all, create, experiment, finish, line, params, tag},
     projects::{of, upload},
 };
+use requests::request;
 
 pub(crate) const PROJECTS: [&str; 2] = ["", "other"];
 
@@ -219,13 +215,6 @@ const SHOWS_NOTHING: &[&str] = &[
     "tags.v1.TagService/Delete",
 ];
 
-/// A distribution of a param of a trial.
-const DISTRIBUTION: &str =
-    r#"{"name": "FloatDistribution", "attributes": {"low": 0, "high": 1, "log": false, "step": null}}"#;
-
-/// The beginning of a query whose completions are names of experiments.
-const COMPLETED: &str = "run.experiment == '";
-
 /// One project, and what its requests name.
 pub(crate) struct Side {
     pub(crate) project: &'static str,
@@ -313,147 +302,6 @@ fn methods() -> Vec<(String, MethodDescriptor)> {
         }
     }
     methods.into_iter().map(|((_, name), method)| (name, method)).collect()
-}
-
-/// A request for what a side has, with the ids of another side.
-fn request(name: &str, method: &MethodDescriptor, ids_of: &Side, round: usize) -> Bytes {
-    let mut message = DynamicMessage::new(method.input());
-    for field in method.input().fields() {
-        let in_oneof = field.containing_oneof();
-        if in_oneof.is_some_and(|it| it.fields().next() != Some(field.clone())) {
-            continue;
-        }
-        if let Some(value) = value(name, &field, ids_of, round) {
-            let value = if field.is_list() { Value::List(vec![value]) } else { value };
-            message.set_field(&field, value);
-        }
-    }
-    message.encode_to_vec().into()
-}
-
-/// A message with one field.
-fn message_with(message: MessageDescriptor, field: &str, value: Value) -> Option<Value> {
-    let mut message = DynamicMessage::new(message);
-    message.set_field_by_name(field, value);
-    Some(Value::Message(message))
-}
-
-/// The value of a field that only calls about studies have.
-fn study_value(method: &str, field: &FieldDescriptor) -> Option<Value> {
-    let text = |text: &str| Some(Value::String(text.to_owned()));
-    match (field.kind(), field.name()) {
-        (FieldKind::Uint32, "study_id") => Some(Value::U32(1)),
-        (FieldKind::String, "value") => text("1"),
-        (FieldKind::Enum(_), "directions" | "kind") => Some(Value::EnumNumber(1)),
-        (FieldKind::Enum(_), "state") => Some(Value::EnumNumber(TrialState::Running.into())),
-        (FieldKind::Message(message), "param") => {
-            message_with(message, "distribution", Value::String(DISTRIBUTION.to_owned()))
-        }
-        (FieldKind::String, "name") if method.ends_with("/Find") => text("s"),
-        _ => None,
-    }
-}
-
-/// The kind or the name of a document.
-fn document_value(field: &FieldDescriptor) -> Option<Value> {
-    let text = match (field.kind(), field.name()) {
-        (FieldKind::String, "kind") => "kind",
-        (FieldKind::String, "name") => "d",
-        (FieldKind::String, "new_name") => "renamed",
-        _ => return None,
-    };
-    Some(Value::String(text.to_owned()))
-}
-
-/// Parts of a run of every kind.
-fn run_parts(message: MessageDescriptor) -> Value {
-    let mut parts = DynamicMessage::new(message);
-    for part in ["props", "params", "artifacts", "typed_values"] {
-        parts.set_field_by_name(part, Value::Bool(true));
-    }
-    let types = [SeriesType::Metric, SeriesType::Texts].map(|it| Value::EnumNumber(it.into()));
-    parts.set_field_by_name("series_types", Value::List(types.into()));
-    Value::Message(parts)
-}
-
-/// The value of a field; `None` leaves it out.
-fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> Option<Value> {
-    let service = method.split('/').next()?;
-    let text = |text: &str| Some(Value::String(text.to_owned()));
-    let of_service = match service {
-        "studies.v1.StudyService" => study_value(method, field),
-        "documents.v1.DocumentService" => document_value(field),
-        _ => None,
-    };
-    if of_service.is_some() {
-        return of_service;
-    }
-    match (field.kind(), field.name()) {
-        (FieldKind::String, "run_id") if method.ends_with("/ListQuarantinedRuns") => text("parked"),
-        (FieldKind::String, "run_id" | "run_ids" | "id_of_run") => text("r"),
-        (FieldKind::String, "id" | "ids") => text(ids_of.ids.get(service)?),
-        (FieldKind::String, "tag_id") => text(&ids_of.ids["tags.v1.TagService"]),
-        (FieldKind::String, "experiment_id") => text(&ids_of.ids["experiments.v1.ExperimentService"]),
-        (FieldKind::String, "path" | "artifact_path") => text("a.txt"),
-        (FieldKind::String, "uris" | "uri" | "blob_uri") => text(&ids_of.blob_uri),
-        (FieldKind::String, "name") if service == "project.v1.ProjectService" => {
-            text(&format!("new-{round}"))
-        }
-        // Names are unique in their service.
-        (FieldKind::String, "name" | "app_id" | "type" | "code" | "content") => {
-            text(&format!("new {method} {round}"))
-        }
-        (FieldKind::String, "metric") => text("m"),
-        (FieldKind::String, "principal") => text(&format!("p{round}")),
-        (FieldKind::Enum(kind), "role") if kind.name() == "Role" => {
-            Some(Value::EnumNumber(Role::Viewer.into()))
-        }
-        (FieldKind::String, "text") if method.ends_with("/Complete") => text(COMPLETED),
-        (FieldKind::Uint32, "cursor") if method.ends_with("/Complete") => {
-            Some(Value::U32(COMPLETED.len().try_into().unwrap()))
-        }
-        (FieldKind::Bytes, "source") => Some(Value::Bytes(Bytes::from_static(&[1; 32]))),
-        (FieldKind::Message(message), _) if message.name() == "SeriesKey" => {
-            message_with(message, "name", Value::String("m".to_owned()))
-        }
-        (FieldKind::Message(message), _) if message.full_name() == "matyan.notes.v1.Owner" => {
-            message_with(message, "run_id", Value::String("r".to_owned()))
-        }
-        (FieldKind::Message(message), _) if message.name() == "RunParts" => Some(run_parts(message)),
-        (FieldKind::Uint64, "idle_s") => Some(Value::U64(1 << 40)),
-        (FieldKind::Uint32, "size") => Some(Value::U32(16)),
-        (FieldKind::Uint32, "largest_runs" | "count" | "buckets" | "density" | "pixels") => {
-            Some(Value::U32(10))
-        }
-        (FieldKind::Message(message), _) if message.name() == "RunSelection" => {
-            let keys = message.get_field_by_name("keys")?;
-            let mut selection = DynamicMessage::new(message);
-            selection.set_field_by_name("run_id", Value::String("r".to_owned()));
-            let key = value(method, &keys, ids_of, round)?;
-            selection.set_field(&keys, Value::List(vec![key]));
-            Some(Value::Message(selection))
-        }
-        (FieldKind::Message(message), _) if message.name() == "GroupBy" => {
-            message_with(message, "field", Value::EnumNumber(SortField::Experiment.into()))
-        }
-        (FieldKind::Message(message), "steps") if method.ends_with("/DeleteSteps") => {
-            message_with(message, "start", Value::I64(5))
-        }
-        (FieldKind::Bool, "force") => Some(Value::Bool(true)),
-        (FieldKind::Enum(kind), _)
-            if kind.name() == "SeriesType" && method.ends_with("SeriesService/List") =>
-        {
-            Some(Value::EnumNumber(SeriesType::Metric.into()))
-        }
-        (FieldKind::Enum(kind), _) if kind.name() == "SeriesType" => {
-            Some(Value::EnumNumber(SeriesType::Texts.into()))
-        }
-        (FieldKind::Enum(kind), _) if kind.name() == "Format" => Some(Value::EnumNumber(Format::Csv.into())),
-        (FieldKind::Enum(kind), _) if kind.name() == "SearchKind" => {
-            Some(Value::EnumNumber(SearchKind::Texts.into()))
-        }
-        _ => None,
-    }
 }
 
 /// Calls an rpc, and returns its messages or its error, and all of its bytes.
