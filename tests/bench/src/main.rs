@@ -45,6 +45,7 @@ const THREADS: usize = 2;
 
 /// Prints the budget table: work, budget, measured.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Options {
     /// Only rows whose work contains this text.
     #[arg(long, default_value = "")]
