@@ -5,6 +5,11 @@
 //! message per key. A value on the path that is not a map is replaced by one. Lists are values:
 //! they are replaced as a whole, and their elements are not indexed.
 
+mod column;
+
+pub use column::{IndexedParam, ParamInterval, encode_columns, fuzz_column};
+pub(crate) use column::{ParamColumn, positions_within};
+
 use std::borrow::Cow;
 
 use matyan_value::{Map, Value};

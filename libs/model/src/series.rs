@@ -26,12 +26,12 @@ mod read;
 mod summary;
 
 #[cfg(test)]
-mod generate;
+pub(crate) mod generate;
 
 mod cohort_values;
-mod column;
+pub(crate) mod column;
 mod packed;
-mod wire;
+pub(crate) mod wire;
 
 pub use block::{BLOCK_BYTES, Block, WrittenPoints};
 pub use cohort_values::{COHORT_RUNS, MetricStatistic};

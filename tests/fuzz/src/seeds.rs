@@ -7,6 +7,7 @@ use matyan_access::{AccessToken, BrowserSecret, LoginCode, SecretKind};
 use matyan_blob::MAX_UPLOAD_BYTES;
 use matyan_model::{
     ids::SeriesNumber,
+    params::{IndexedParam, encode_columns},
     series::{ABSENT, Point, WrittenPoints},
 };
 use matyan_proto::{
@@ -43,6 +44,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "cbor" => contexts().iter().filter_map(|text| cbor(text)).collect(),
         "stream_codec" => bodies(),
         "block" => blocks(),
+        "param_column" => param_columns(),
         "query" => queries(),
         "archive" => crate::archive::seeds(),
         "multipart_upload" => multipart_uploads(),
@@ -241,6 +243,28 @@ fn batch() -> IngestionBatch {
             times_us: vec![1, 2, 3],
         }],
     }
+}
+
+/// Columns of one kind of value, and of all kinds.
+fn param_columns() -> Vec<Vec<u8>> {
+    let number = |at: usize| (at, IndexedParam::Float(at as f64 / 7.0));
+    let text = |at: usize| (at, IndexedParam::Text(["adam", "sgd", "größe"][at % 3].into()));
+    let mixed = |at: usize| match at % 8 {
+        0 => (at, IndexedParam::Null),
+        1 => (at, IndexedParam::Bool(at % 3 == 0)),
+        2 => (at, IndexedParam::Integer(at as i64 - 50)),
+        3 => (at, IndexedParam::Rounded(1e20)),
+        4 => (at, IndexedParam::LongText),
+        5 => text(at),
+        _ => number(at),
+    };
+    let all = [
+        (0..100).map(number).collect::<Vec<_>>(),
+        (0..100).map(text).collect(),
+        (0..99).step_by(3).map(mixed).collect(),
+        (0..100).map(mixed).collect(),
+    ];
+    all.iter().flat_map(|values| encode_columns(100, values)).map(|column| column.to_vec()).collect()
 }
 
 fn blocks() -> Vec<Vec<u8>> {

@@ -36,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "credentials", run: credentials },
     Target { name: "log_entry", run: log_entry },
     Target { name: "block", run: block },
+    Target { name: "param_column", run: matyan_model::params::fuzz_column },
     Target { name: "query", run: query },
     Target { name: "archive", run: crate::archive::read },
     Target { name: "multipart_upload", run: multipart_upload },

@@ -136,6 +136,11 @@ fn block() {
 }
 
 #[test]
+fn param_column() {
+    run("param_column");
+}
+
+#[test]
 fn query() {
     run("query");
 }

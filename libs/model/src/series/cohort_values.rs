@@ -13,7 +13,7 @@ use super::column::{
     ColumnUse, float_column, integer_column, put_float_column, put_integer_column, skip_float_column,
 };
 use super::summary::Summary;
-use super::wire::{FormatError, Input, put_varint};
+use super::wire::{FormatError, Input, bits, put_bits, put_varint};
 use crate::ids::RunNumber;
 
 const FORMAT: u8 = 1;
@@ -171,18 +171,6 @@ fn presence(input: &mut Input<'_>) -> Result<(Vec<bool>, usize), FormatError> {
     let has_metric = bits(input, runs)?;
     let present = has_metric.iter().filter(|has_metric| **has_metric).count();
     Ok((has_metric, present))
-}
-
-fn put_bits(out: &mut Vec<u8>, bits: &[bool]) {
-    out.extend(
-        bits.chunks(8)
-            .map(|eight| eight.iter().enumerate().fold(0, |byte, (at, bit)| byte | u8::from(*bit) << at)),
-    );
-}
-
-fn bits(input: &mut Input<'_>, count: usize) -> Result<Vec<bool>, FormatError> {
-    let bytes = input.take(count.div_ceil(8))?;
-    Ok((0..count).map(|at| bytes[at / 8] >> (at % 8) & 1 == 1).collect())
 }
 
 #[cfg(test)]

@@ -41,6 +41,19 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// Writes a bit map, lowest bit first.
+pub(crate) fn put_bits(out: &mut Vec<u8>, bits: &[bool]) {
+    out.extend(
+        bits.chunks(8)
+            .map(|eight| eight.iter().enumerate().fold(0, |byte, (at, bit)| byte | u8::from(*bit) << at)),
+    );
+}
+
+pub(crate) fn bits(input: &mut Input<'_>, count: usize) -> Result<Vec<bool>, FormatError> {
+    let bytes = input.take(count.div_ceil(8))?;
+    Ok((0..count).map(|at| bytes[at / 8] >> (at % 8) & 1 == 1).collect())
+}
+
 /// The unread rest of a value.
 pub(crate) struct Input<'a>(&'a [u8]);
 
