@@ -12,6 +12,7 @@
 //! The others may run in several processes at the same time, because each of their
 //! transactions checks what it read.
 
+mod cohort_round;
 mod dead_entities;
 mod dead_runs;
 mod dead_studies;
@@ -23,6 +24,7 @@ mod metric_cohorts;
 mod orphaned_blobs;
 mod pace;
 mod paged_sweep;
+mod param_cohorts;
 mod pending_payloads;
 mod project_pages;
 mod run_bin;
@@ -44,6 +46,7 @@ pub use log_progress::{PartitionProgress, lost_tail, oldest_unapplied_us, partit
 pub use metric_cohorts::{IdleProjects, MetricCohorts, collect_metrics, merge_cohorts};
 pub use orphaned_blobs::OrphanedBlobs;
 pub use pace::Pace;
+pub use param_cohorts::{ParamCohorts, ParamRound, WaitingProjects, collect_params, merge_param_cohorts};
 pub use pending_payloads::{PendingUploads, pending_payload_bytes};
 pub use run_bin::{DeletionLog, empty_bins};
 pub use run_blobs::{BlobPage, DeletedRunBlobs, LeftoverBlobs, deleted_run_number};
@@ -61,6 +64,7 @@ use matyan_store::Store;
 pub const FINISH_STALE: &str = "finish-stale";
 pub const EMPTY_BIN: &str = "empty-bin";
 pub const COLLECT_METRICS: &str = "collect-metrics";
+pub const COLLECT_PARAMS: &str = "collect-params";
 pub const CLEANUP_TOMBSTONES: &str = "cleanup-tombstones";
 pub const CLEANUP_ORPHAN_BLOBS: &str = "cleanup-orphan-blobs";
 

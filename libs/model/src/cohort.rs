@@ -1,5 +1,6 @@
-//! Cohorts: runs whose values of metrics are stored together, in a row for each metric, so that a list
-//! that is sorted by a metric does not read a row of every run.
+//! Cohorts: runs whose values are stored together, in a row for each metric, or for each param, so that a list
+//! that is sorted by one of them does not read a row of every run. Cohorts of metrics and cohorts of params have
+//! the same rows and rules; this file says what they are for metrics, and `params::collect` where params differ.
 //!
 //! The summaries of series decide. A run is in the list of uncollected runs from the transaction on that
 //! changes a summary or a name of its series, and until a cohort has taken its values; while it is in this
@@ -23,16 +24,42 @@ use std::collections::BTreeMap;
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction, Value};
 
 pub use self::collect::{CohortValues, cohort_runs_due};
-pub use crate::series::{COHORT_RUNS, MetricStatistic};
 use crate::{
     ids::{CohortNumber, Project, RunNumber},
     keys, rows,
     series::{CohortColumn, CohortRuns},
 };
+pub use crate::{
+    keys::CohortKind,
+    series::{COHORT_RUNS, MetricStatistic},
+};
+
+/// Values of runs on their way to the rows of a cohort.
+pub trait CohortSource: Send {
+    /// Reads some of the values, from a snapshot that must be more recent than the start of the cohort. Returns false
+    /// once the cohort takes no more.
+    fn read(&mut self, snapshot: &dyn Snapshot) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Whether the values must be written before more are read.
+    fn is_full(&self) -> bool;
+
+    /// Takes values out, and writes them to a batch of limited size. Returns true once none are left.
+    fn write(&mut self, batch: &mut Batch) -> bool;
+
+    /// The number of runs that the cohort takes, once everything is read. The values of the others do not
+    /// fit.
+    fn runs(&self) -> usize;
+
+    /// Whether the cohort takes all its runs.
+    fn is_complete(&self) -> bool;
+
+    /// The runs of the cohort that cannot be read.
+    fn damaged(&self) -> &[RunNumber];
+}
 
 /// Lists a run whose summaries or names of series change in this transaction.
 pub(crate) fn uncollected_put(batch: &mut Batch, project: Project, number: RunNumber) {
-    batch.set(keys::uncollected(project, number), Vec::new());
+    batch.set(keys::uncollected(CohortKind::Metrics, project, number), Vec::new());
 }
 
 /// The value of the row of a run whose values a cohort is about to take.
@@ -42,25 +69,33 @@ fn token(cohort: CohortNumber) -> Value {
 
 async fn cohort_get(
     transaction: &Transaction,
+    kind: CohortKind,
     project: Project,
     cohort: CohortNumber,
 ) -> Result<Option<CohortRuns>> {
-    let key = keys::cohort(project, cohort);
+    let key = keys::cohort(kind, project, cohort);
     let value = transaction.get(&key).await?;
     value.map(|value| CohortRuns::decode(&value).map_err(|malformed| malformed.at(&key))).transpose()
 }
 
-fn cohort_put(batch: &mut Batch, project: Project, cohort: CohortNumber, runs: &CohortRuns) {
-    batch.set(keys::cohort(project, cohort), runs.encode());
+fn cohort_put(
+    batch: &mut Batch,
+    kind: CohortKind,
+    project: Project,
+    cohort: CohortNumber,
+    runs: &CohortRuns,
+) {
+    batch.set(keys::cohort(kind, project, cohort), runs.encode());
 }
 
 /// A number for the next cohort: the time, or more if a cohort has a later number.
 pub async fn cohort_number_next(
     snapshot: &dyn Snapshot,
+    kind: CohortKind,
     project: Project,
     now_us: i64,
 ) -> Result<CohortNumber> {
-    let all = keys::cohorts(project);
+    let all = keys::cohorts(kind, project);
     let scan = Scan { rows: 1, reverse: true, keys_only: true, ..Scan::DEFAULT };
     let last = match snapshot.scan(&all, scan).await?.rows.first() {
         Some((key, _)) => keys::tail::<(u64,)>(&all.start, key)?.0,
@@ -74,6 +109,7 @@ pub async fn cohort_number_next(
 /// were found. Returns the runs.
 pub async fn cohort_begin(
     transaction: &mut Transaction,
+    kind: CohortKind,
     project: Project,
     cohort: CohortNumber,
     numbers: &[RunNumber],
@@ -81,8 +117,8 @@ pub async fn cohort_begin(
     let keys: Vec<_> = numbers
         .iter()
         .flat_map(|number| {
-            let listed = keys::uncollected(project, *number);
-            [keys::dead_run(project, *number), listed, keys::run_cohort(project, *number)]
+            let listed = keys::uncollected(kind, project, *number);
+            [keys::dead_run(project, *number), listed, keys::run_cohort(kind, project, *number)]
         })
         .collect();
     let values = transaction.unchecked().get_many(&keys).await?;
@@ -98,22 +134,23 @@ pub async fn cohort_begin(
     }
     let batch = transaction.batch();
     for number in &live {
-        batch.set(keys::uncollected(project, *number), token(cohort));
+        batch.set(keys::uncollected(kind, project, *number), token(cohort));
     }
-    cohort_put(batch, project, cohort, &CohortRuns::new(live.clone()));
+    cohort_put(batch, kind, project, cohort, &CohortRuns::new(live.clone()));
     Ok(live)
 }
 
 /// Leaves out all but the first runs of a cohort without members: another cohort takes the values of the others.
 pub async fn cohort_shorten(
     transaction: &mut Transaction,
+    kind: CohortKind,
     project: Project,
     cohort: CohortNumber,
     runs: usize,
 ) -> Result<()> {
-    if let Some(mut shortened) = cohort_get(transaction, project, cohort).await? {
+    if let Some(mut shortened) = cohort_get(transaction, kind, project, cohort).await? {
         shortened.truncate(runs);
-        cohort_put(transaction.batch(), project, cohort, &shortened);
+        cohort_put(transaction.batch(), kind, project, cohort, &shortened);
     }
     Ok(())
 }
@@ -122,21 +159,32 @@ pub async fn cohort_shorten(
 /// [`cohort_begin`]. They leave the cohorts that they were in.
 pub async fn cohort_admit(
     transaction: &mut Transaction,
+    kind: CohortKind,
     project: Project,
     cohort: CohortNumber,
     numbers: &[RunNumber],
 ) -> Result<()> {
-    let Some(mut runs) = cohort_get(transaction, project, cohort).await? else { return Ok(()) };
+    let Some(mut runs) = cohort_get(transaction, kind, project, cohort).await? else { return Ok(()) };
+    let keys: Vec<_> = numbers
+        .iter()
+        .flat_map(|number| {
+            [keys::uncollected(kind, project, *number), keys::run_cohort(kind, project, *number)]
+        })
+        .collect();
+    let values = transaction.unchecked().get_many(&keys).await?;
+    let rows = keys.iter().zip(&values);
+    for (key, value) in rows.clone() {
+        transaction.batch().expect(key.clone(), value.clone());
+    }
+    let rows: Vec<_> = rows.collect();
     let mut left: BTreeMap<CohortNumber, CohortRuns> = BTreeMap::new();
     let mut admitted = Vec::with_capacity(numbers.len());
-    for number in numbers {
-        let listed = transaction.get(&keys::uncollected(project, *number)).await?;
-        if listed != Some(token(cohort)) {
+    for (number, rows) in numbers.iter().zip(rows.chunks_exact(2)) {
+        let [(_, listed), (key, of_run)] = rows else { continue };
+        if **listed != Some(token(cohort)) {
             continue;
         }
-        let key = keys::run_cohort(project, *number);
-        let value = transaction.get(&key).await?;
-        let earlier = value.map(|value| rows::readable(rows::decode(&key, &value))).transpose()?;
+        let earlier = of_run.as_ref().map(|value| rows::readable(rows::decode(key, value))).transpose()?;
         // A run whose earlier cohort is unknown cannot leave it, so the run stays uncollected.
         if earlier == Some(None) || !runs.set_member(*number, true) {
             continue;
@@ -145,7 +193,7 @@ pub async fn cohort_admit(
         let Some(earlier) = earlier.flatten().map(CohortNumber) else { continue };
         if let std::collections::btree_map::Entry::Vacant(unread) = left.entry(earlier)
             // Readers do without a damaged cohort, so its runs need not leave it.
-            && let Some(Some(runs)) = rows::readable(cohort_get(transaction, project, earlier).await)?
+            && let Some(Some(runs)) = rows::readable(cohort_get(transaction, kind, project, earlier).await)?
         {
             unread.insert(runs);
         }
@@ -155,25 +203,26 @@ pub async fn cohort_admit(
     }
     let batch = transaction.batch();
     for number in admitted {
-        batch.clear(keys::uncollected(project, number));
-        batch.set(keys::run_cohort(project, number), rows::encode(&cohort.0));
+        batch.clear(keys::uncollected(kind, project, number));
+        batch.set(keys::run_cohort(kind, project, number), rows::encode(&cohort.0));
     }
     for (earlier, runs) in &left {
-        cohort_put(batch, project, *earlier, runs);
+        cohort_put(batch, kind, project, *earlier, runs);
     }
-    cohort_put(batch, project, cohort, &runs);
+    cohort_put(batch, kind, project, cohort, &runs);
     Ok(())
 }
 
-/// Removes a deleted run from its cohort, and from the list of uncollected runs. Returns false if it was in
+/// Removes a deleted run from its cohort of a kind, and from the list of uncollected runs. Returns false if it was in
 /// neither.
 pub(crate) async fn cohort_leave(
     transaction: &mut Transaction,
+    kind: CohortKind,
     project: Project,
     number: RunNumber,
 ) -> Result<bool> {
-    let listed = keys::uncollected(project, number);
-    let key = keys::run_cohort(project, number);
+    let listed = keys::uncollected(kind, project, number);
+    let key = keys::run_cohort(kind, project, number);
     let is_listed = transaction.get(&listed).await?.is_some();
     let value = transaction.get(&key).await?;
     if is_listed {
@@ -183,10 +232,10 @@ pub(crate) async fn cohort_leave(
     transaction.batch().clear(key.clone());
     // A damaged row stays as it is: the other rows of the run do not wait for that.
     if let Some(cohort) = rows::readable(rows::decode(&key, &value))?.map(CohortNumber)
-        && let Some(Some(mut runs)) = rows::readable(cohort_get(transaction, project, cohort).await)?
+        && let Some(Some(mut runs)) = rows::readable(cohort_get(transaction, kind, project, cohort).await)?
         && runs.set_member(number, false)
     {
-        cohort_put(transaction.batch(), project, cohort, &runs);
+        cohort_put(transaction.batch(), kind, project, cohort, &runs);
     }
     Ok(true)
 }
@@ -207,10 +256,11 @@ pub const PAGE_COHORTS: usize = 64;
 /// cohorts are left out.
 pub async fn cohorts_page(
     snapshot: &dyn Snapshot,
+    kind: CohortKind,
     project: Project,
     range: &Range,
 ) -> Result<(Vec<CohortMembers>, Option<Range>)> {
-    let all = keys::cohorts(project);
+    let all = keys::cohorts(kind, project);
     let page = snapshot.scan(range, Scan { rows: PAGE_COHORTS, ..Scan::default() }).await?;
     let mut cohorts = Vec::with_capacity(page.rows.len());
     for (key, value) in &page.rows {
@@ -223,10 +273,10 @@ pub async fn cohorts_page(
     Ok((cohorts, page.rest(range)))
 }
 
-/// Whether a project has cohorts.
+/// Whether a project has cohorts of metrics.
 pub async fn has_cohorts(snapshot: &dyn Snapshot, project: Project) -> Result<bool> {
     let scan = Scan { rows: 1, keys_only: true, ..Scan::DEFAULT };
-    Ok(!snapshot.scan(&keys::cohorts(project), scan).await?.rows.is_empty())
+    Ok(!snapshot.scan(&keys::cohorts(CohortKind::Metrics, project), scan).await?.rows.is_empty())
 }
 
 /// Values of a metric in the members of cohorts.
@@ -248,7 +298,7 @@ pub async fn collected_values_page(
     statistic: MetricStatistic,
     cohorts: usize,
 ) -> Result<CollectedPage> {
-    let all = keys::cohorts(project);
+    let all = keys::cohorts(CohortKind::Metrics, project);
     let scan = Scan { rows: cohorts, keys_only: true, ..Scan::DEFAULT };
     let page = snapshot.scan(range, scan).await?;
     let mut cohorts = Vec::with_capacity(page.rows.len());
@@ -278,7 +328,7 @@ pub async fn collected_values_page(
 /// Rows of values cleared in one transaction.
 const CLEARED: Scan = Scan { rows: 2_000, keys_only: true, ..Scan::DEFAULT };
 
-/// Clears some rows of a cohort without members. Returns true once nothing is left.
+/// Clears some rows of a cohort of metrics without members. Returns true once nothing is left.
 pub async fn cohort_clear(
     transaction: &mut Transaction,
     project: Project,
@@ -293,7 +343,7 @@ pub async fn cohort_clear(
     if page.more {
         return Ok(false);
     }
-    transaction.batch().clear(keys::cohort(project, cohort));
+    transaction.batch().clear(keys::cohort(CohortKind::Metrics, project, cohort));
     Ok(true)
 }
 
@@ -304,6 +354,7 @@ const LISTED: Scan = Scan { rows: 500, keys_only: true, ..Scan::DEFAULT };
 /// cohort, and the range of the rest; `keys::documents` is the range of the first page.
 pub async fn runs_uncollect(
     transaction: &mut Transaction,
+    kind: CohortKind,
     project: Project,
     range: &Range,
 ) -> Result<(Vec<RunNumber>, Option<Range>)> {
@@ -314,18 +365,18 @@ pub async fn runs_uncollect(
     for (key, _) in &page.rows {
         let (number,) = keys::tail(&all.start, key)?;
         numbers.push(RunNumber(number));
-        uncollected_put(transaction.batch(), project, RunNumber(number));
+        transaction.batch().set(keys::uncollected(kind, project, RunNumber(number)), Vec::new());
     }
-    let cohorts: Vec<_> = numbers.iter().map(|number| keys::run_cohort(project, *number)).collect();
+    let cohorts: Vec<_> = numbers.iter().map(|number| keys::run_cohort(kind, project, *number)).collect();
     let cohorts = transaction.unchecked().get_many(&cohorts).await?;
     let collected = numbers.into_iter().zip(cohorts).filter(|(_, cohort)| cohort.is_some());
     Ok((collected.map(|(number, _)| number).collect(), page.rest(range)))
 }
 
-/// Clears some rows of all cohorts of a project, whose runs must be listed. Returns true once nothing is left. Columns
+/// Clears some rows of all cohorts of metrics of a project, whose runs must be listed. Returns true once nothing is left. Columns
 /// are cleared first: jobs clear cohorts without runs, and would not find columns without a cohort.
 pub async fn cohorts_clear(transaction: &mut Transaction, project: Project) -> Result<bool> {
-    for range in [keys::cohort_columns_all(project), keys::cohorts(project)] {
+    for range in [keys::cohort_columns_all(project), keys::cohorts(CohortKind::Metrics, project)] {
         let page = transaction.unchecked().scan(&range, CLEARED).await?;
         if let Some((last, _)) = page.rows.last() {
             let end = range.after(last).start;

@@ -19,7 +19,7 @@ use crate::{
     branch::{branch_get, sharers_put},
     cohort::uncollected_put,
     ids::{Project, RunId, RunNumber},
-    keys,
+    keys::{self, CohortKind},
     params::is_params_of_format_2,
     project::projects_readable,
     rows,
@@ -224,7 +224,8 @@ async fn migrate_documents(
     let page = transaction.unchecked().scan(&range, scan).await?;
     let numbers = page.rows.iter().map(|(key, _)| Ok(RunNumber(keys::tail::<(u64,)>(&all.start, key)?.0)));
     let numbers: Vec<RunNumber> = numbers.collect::<Result<_>>()?;
-    let cohorts: Vec<_> = numbers.iter().map(|number| keys::run_cohort(project, *number)).collect();
+    let cohorts: Vec<_> =
+        numbers.iter().map(|number| keys::run_cohort(CohortKind::Metrics, project, *number)).collect();
     let cohorts = transaction.unchecked().get_many(&cohorts).await?;
     let mut rewritten = 0;
     let mut branches = 0;

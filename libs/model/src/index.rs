@@ -7,18 +7,20 @@ mod column;
 mod link_count;
 mod repair;
 
+pub(crate) use column::decode_param_row;
 pub use column::{IndexColumn, IndexedValue};
 pub use link_count::{CounterRepair, LinkCount};
 pub use repair::{DocumentRows, IndexSums, RepairedRun, stale_rows_clear};
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use matyan_proto::limits;
 use matyan_store::{Batch, Key, Page, Range, Result, Scan, Snapshot, Value as Bytes};
 
 use crate::{
     ids::{Project, RunId, RunNumber},
-    keys, params,
+    keys,
+    params::{self, IndexedParam},
     run::{Document, Props, params_get, run_id_get},
 };
 use matyan_value::{MAX_DEPTH, Map, Value};
@@ -132,8 +134,44 @@ const EMPTY: &[u8] = &[];
 /// texts are missing.
 const VALUES_MISSING: &[u8] = &[1];
 
-/// Index rows of the params, in the order of their paths, up to the limits. A text that is too long has a
-/// row without its value.
+/// What indexes lack of the params of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IndexGaps {
+    /// Some scalars are beyond the limits.
+    pub(crate) rows: bool,
+    /// The values of long texts.
+    pub(crate) values: bool,
+}
+
+/// Visits the scalars of params that indexes have, in the order of their paths, up to the limits.
+pub(crate) fn indexed_params<'t>(
+    tree: &'t Map,
+    visit: &mut dyn FnMut(&[Cow<'t, str>], IndexedParam<'t>),
+) -> IndexGaps {
+    let mut gaps = IndexGaps::default();
+    let mut count = 0;
+    let mut bytes = 0;
+    params::scalars(tree, &mut |path, value| {
+        let Some(param) = IndexedParam::of(value, MAX_TEXT_BYTES) else { return };
+        if count >= MAX_PARAMS || bytes >= MAX_ROWS_BYTES || !is_indexed_path(path) {
+            gaps.rows = true;
+            return;
+        }
+        gaps.values |= param == IndexedParam::LongText;
+        count += 1;
+        bytes += path.iter().map(|key| key.len()).sum::<usize>() + param.text_bytes();
+        visit(path, param);
+    });
+    gaps
+}
+
+fn partial_row_of(project: Project, number: RunNumber, gaps: IndexGaps) -> Option<(Key, &'static [u8])> {
+    let value = if gaps.rows { EMPTY } else { VALUES_MISSING };
+    (gaps.rows || gaps.values).then(|| (keys::index_partial(project, number), value))
+}
+
+/// Index rows of the params, in the order of their paths, up to the limits, as stores of formats up to 6 have them. A text
+/// that is too long has a row without its value.
 pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> IndexRows {
     let mut rows = IndexRows::new();
     let mut bytes = 0;
@@ -153,10 +191,7 @@ pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> In
         bytes += key.len();
         rows.insert(key, value);
     });
-    if rows_missing || values_missing {
-        let value = if rows_missing { EMPTY } else { VALUES_MISSING };
-        rows.insert(keys::index_partial(project, number), value);
-    }
+    rows.extend(partial_row_of(project, number, IndexGaps { rows: rows_missing, values: values_missing }));
     rows
 }
 

@@ -80,6 +80,11 @@
 //! | (p, 30, cohort) | cohort: runs whose values of metrics are stored together |
 //! | (p, 31, cohort, name, context digest) | values of a metric in the runs of a cohort |
 //! | (p, 32, run number) | list of runs whose values of metrics may have changed since a cohort took them, or are in none |
+//! | (p, 33, run number) | list of runs whose params have changed since a cohort took them, or are in none |
+//! | (p, 34, cohort) | cohort: runs whose params are stored together |
+//! | (p, 35, path, cohort, part) | values of a param in the runs of a cohort |
+//! | (p, 36, cohort, part) | paths of the params of a cohort |
+//! | (p, 37, run number) | list of runs whose params have index rows of an earlier format |
 //!
 //! The rows of a run id (space 1) outlive its deletion. All others contain the run number,
 //! which is never reused, so rows under a dead number are ignored and can be cleared later, in
@@ -111,7 +116,8 @@
 //! | 19 | producer | mark, held back until the restore is complete |
 //! | 20 | producer, first | dictionary, held back likewise |
 //! | 21 | edit id | outcome of an edit of a series |
-//! | 22 | | cohort of the run |
+//! | 22 | | cohort of the run's values of metrics |
+//! | 23 | | cohort of its params |
 //!
 //! **Studies** (space 28). A study has a number, which is its id, and its trials are numbered from 0:
 //!
@@ -212,6 +218,11 @@ enum Space {
     Cohort = 30,
     CohortColumn = 31,
     Uncollected = 32,
+    UncollectedParams = 33,
+    ParamCohort = 34,
+    ParamColumn = 35,
+    ParamCohortPaths = 36,
+    IndexedParams = 37,
 }
 
 /// Kinds of rows of a run id, after the id.
@@ -249,6 +260,7 @@ enum RunRow {
     StagedDictionary = 20,
     SeriesEdit = 21,
     Cohort = 22,
+    ParamCohort = 23,
 }
 
 /// Kinds of rows of studies, after the space.

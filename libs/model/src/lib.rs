@@ -65,6 +65,7 @@ pub mod lock;
 mod testing;
 
 pub mod cohort;
+pub mod param_cohort;
 pub mod series;
 pub mod series_edit;
 

@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use matyan_maintenance::{
-    BlobEvent, CLEANUP_TOMBSTONES, COLLECT_METRICS, DeletionLog, EMPTY_BIN, FINISH_STALE, IdleProjects,
-    JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace, PendingUploads, StoreMigration, TombstoneSweep,
-    clear_garbage, collect_metrics, drop_abandoned_restores, merge_cohorts, pending_payload_bytes,
-    sweep_credentials, sweep_dead_entities, sweep_dead_runs, sweep_dead_studies, sweep_deleted_projects,
-    sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
+    BlobEvent, CLEANUP_TOMBSTONES, COLLECT_METRICS, COLLECT_PARAMS, DeletionLog, EMPTY_BIN, FINISH_STALE,
+    IdleProjects, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace, PendingUploads, StoreMigration,
+    TombstoneSweep, WaitingProjects, clear_garbage, collect_metrics, collect_params, drop_abandoned_restores,
+    merge_cohorts, merge_param_cohorts, pending_payload_bytes, sweep_credentials, sweep_dead_entities,
+    sweep_dead_runs, sweep_dead_studies, sweep_deleted_projects, sweep_producers, sweep_stray_blobs,
+    trim_audit, trim_changes,
 };
 use matyan_model::{
     ids::{Job, NamedProject, Project},
@@ -28,6 +29,9 @@ use crate::{
 
 /// Interval for deleted runs: short, because users watch the counts.
 const DEAD_RUNS_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval for params that wait for a cohort: short, because searches read the documents of their runs. A round costs one read for
+/// a project in which nothing has changed.
+const PARAMS_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval for payloads that wait for the blob store.
 const PENDING_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval for points of trials that a backend could not append to the log.
@@ -84,6 +88,7 @@ impl JobScheduler {
         let uploads = tokio::sync::Mutex::default();
         let migration = StoreMigration::default();
         let idle = IdleProjects::default();
+        let waiting = WaitingProjects::default();
         let orphaned_blobs = || async {
             delete_orphaned_blobs(deps, metrics, stop).await?;
             if self.owns_blobs {
@@ -117,6 +122,17 @@ impl JobScheduler {
             self.repeat(HOURLY, MIN_WAIT, "merge-cohorts", stop, || merge_cohorts(
                 jobs,
                 (deps.random)(),
+                stop
+            )),
+            self.repeat(PARAMS_INTERVAL, PARAMS_INTERVAL, COLLECT_PARAMS, stop, || collect_params(
+                jobs,
+                &waiting,
+                &*deps.random,
+                stop
+            )),
+            self.repeat(HOURLY, MIN_WAIT, "merge-param-cohorts", stop, || merge_param_cohorts(
+                jobs,
+                &*deps.random,
                 stop
             )),
             self.repeat(MINUTELY, MIN_WAIT, "changes", stop, || trim_changes(jobs)),

@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use matyan_model::{ids::Project, keys};
+use matyan_model::{
+    ids::Project,
+    keys::{self, CohortKind},
+};
 use matyan_store::{Key, Result, Scan, Snapshot, Value};
 use parking_lot::Mutex;
 
@@ -45,7 +48,9 @@ impl ProjectState {
         if unfolded.more {
             return Ok(None);
         }
-        let cohorts = snapshot.scan(&keys::cohorts(project), Scan { keys_only: true, ..FIRST }).await?;
+        let cohorts = snapshot
+            .scan(&keys::cohorts(CohortKind::Metrics, project), Scan { keys_only: true, ..FIRST })
+            .await?;
         let unfolded = unfolded.rows.into_iter().map(|(key, _)| key).collect();
         let first_cohort = cohorts.rows.into_iter().next().map(|(key, _)| key);
         Ok(Some(Self { changes, unfolded, first_cohort }))
@@ -178,7 +183,7 @@ mod tests {
 
     fn end(batch: &mut Batch, number: u64) {
         batch.set(keys::index_active(P, false, RunNumber(number)), Vec::new());
-        batch.set(keys::uncollected(P, RunNumber(number)), Vec::new());
+        batch.set(keys::uncollected(CohortKind::Metrics, P, RunNumber(number)), Vec::new());
     }
 
     #[tokio::test]
@@ -207,7 +212,7 @@ mod tests {
         assert!(look().await > DUE as usize, "a run is folded");
         assert!(look().await < FEW_ROWS);
         let begun = |batch: &mut Batch| {
-            batch.set(keys::cohort(P, CohortNumber(1)), Vec::new());
+            batch.set(keys::cohort(CohortKind::Metrics, P, CohortNumber(1)), Vec::new());
         };
         store.write(begun).await;
         assert!(look().await > DUE as usize, "the cohorts have changed");

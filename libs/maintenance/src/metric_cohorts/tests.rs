@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 use matyan_model::{
     branch::{Ancestor, Branch, branch_put},
-    cohort::{MetricStatistic, collected_values_page},
-    ids::{Job, RunId, SeriesNumber},
+    cohort::{MetricStatistic, cohorts_page, collected_values_page},
+    ids::{CohortNumber, Job, RunId, SeriesNumber},
     keys::SeriesKind,
     lock::job_last_success,
     metric::{metric_series_create, metric_series_find, metric_series_list},
@@ -23,7 +23,8 @@ use matyan_model::{
     series_edit::{SeriesName, series_drop, series_rename},
 };
 use matyan_store::{
-    Commit, Key, Range, Result as StoreResult, Scan, Snapshot, Value, embedded::EmbeddedStore,
+    Batch, Commit, Key, Range, Result as StoreResult, Scan, Snapshot, Transaction, Value,
+    embedded::EmbeddedStore,
 };
 use matyan_value::Context;
 use tokio::sync::Mutex;
@@ -372,9 +373,9 @@ impl ChangingStore {
         self.known.lock().await.changed.clear();
         let mut listed = self.listed(self, keys::unfolded_all(P)).await;
         listed.extend(self.listed(self, keys::branches(P)).await);
-        listed.extend(self.listed(self, keys::uncollected_all(P)).await);
+        listed.extend(self.listed(self, keys::uncollected_all(CohortKind::Metrics, P)).await);
         let mut read = BTreeMap::new();
-        let mut rest = Some(keys::cohorts(P));
+        let mut rest = Some(keys::cohorts(CohortKind::Metrics, P));
         while let Some(range) = rest {
             let snapshot = self.snapshot().await.unwrap();
             let metric = (name, &context.digest());
@@ -446,7 +447,10 @@ async fn rule_131_values_of_cohorts_are_the_values_of_summaries() {
 /// Collects everything that can be collected, and returns the numbers of runs of the cohorts.
 async fn sizes(changing: &ChangingStore) -> Vec<usize> {
     let snapshot = changing.store.snapshot().await.unwrap();
-    let (cohorts, _) = cohorts_page(&*snapshot, P, &keys::cohorts(P)).await.unwrap();
+    let (cohorts, _) =
+        cohorts_page(&*snapshot, CohortKind::Metrics, P, &keys::cohorts(CohortKind::Metrics, P))
+            .await
+            .unwrap();
     cohorts.iter().map(|cohort| cohort.members.len()).collect()
 }
 
@@ -475,7 +479,7 @@ async fn cohorts_of_deleted_runs_are_merged_and_cleared() {
     }
     changing.collect(&changing.store).await;
     assert_eq!(sizes(&changing).await, [4, 4, 4]);
-    let uncollected = changing.listed(&changing.store, keys::uncollected_all(P)).await;
+    let uncollected = changing.listed(&changing.store, keys::uncollected_all(CohortKind::Metrics, P)).await;
     assert!(uncollected.is_empty());
     // One run of each of the first two cohorts is left, and none of the last.
     let left = [numbers.remove(0), numbers.remove(3)];
@@ -490,22 +494,16 @@ async fn cohorts_of_deleted_runs_are_merged_and_cleared() {
     let snapshot = changing.store.snapshot().await.unwrap();
     let collected = job_last_success(&*snapshot, Job::new(COLLECT_METRICS, P)).await.unwrap();
     assert_eq!(collected, Some(1_000_000), "merging is not a success of the job that collects");
-    let (cohorts, _) = cohorts_page(&*snapshot, P, &keys::cohorts(P)).await.unwrap();
+    let (cohorts, _) =
+        cohorts_page(&*snapshot, CohortKind::Metrics, P, &keys::cohorts(CohortKind::Metrics, P))
+            .await
+            .unwrap();
     assert_eq!(cohorts[0].members, left);
-    let columns = Range::new(keys::cohort_columns(P, CohortNumber(0)).start, keys::uncollected_all(P).start);
+    let columns = Range::new(
+        keys::cohort_columns(P, CohortNumber(0)).start,
+        keys::uncollected_all(CohortKind::Metrics, P).start,
+    );
     let own = keys::cohort_columns(P, cohorts[0].cohort);
     let rows = snapshot.scan(&columns, Scan::default()).await.unwrap().rows;
     assert!(!rows.is_empty() && rows.iter().all(|(key, _)| own.contains(key)), "the others are cleared");
-}
-
-#[test]
-fn as_many_cohorts_are_merged_as_fit_in_one() {
-    let cohort = |number: u64, members: &[u64]| CohortMembers {
-        cohort: CohortNumber(number),
-        runs: 8,
-        members: members.iter().copied().map(RunNumber).collect(),
-    };
-    let with_runs = vec![cohort(1, &[5, 6]), cohort(2, &[1]), cohort(3, &[3]), cohort(4, &[7, 8, 9])];
-    let small = SmallCohorts { empty: Vec::new(), with_runs };
-    assert_eq!(small.groups(4), [[1, 3, 5, 6].map(RunNumber)], "the last cohort would be alone");
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use matyan_store::{Batch, Error, Key, Page, Range, Result, Scan, Snapshot};
 
-use super::CohortNumber;
+use super::{CohortNumber, CohortSource};
 use crate::{
     ids::{Project, RunNumber},
-    keys::{self, SeriesKind},
+    keys::{self, CohortKind, SeriesKind},
     metric::metric_names_page,
     series::{CohortColumn, MetricValues, folded_summaries},
 };
@@ -23,7 +23,7 @@ pub async fn cohort_runs_due(
     project: Project,
     range: &Range,
 ) -> Result<(Vec<RunNumber>, Option<Range>)> {
-    let all = keys::uncollected_all(project);
+    let all = keys::uncollected_all(CohortKind::Metrics, project);
     let page: Page = snapshot.scan(range, LISTED).await?;
     let mut listed = Vec::with_capacity(page.rows.len());
     for (key, _) in &page.rows {
@@ -95,52 +95,6 @@ impl<'c> CohortValues<'c> {
         Self { max_bytes, ..self }
     }
 
-    /// Whether the values must be written before more are read.
-    pub fn is_full(&self) -> bool {
-        self.bytes >= self.max_bytes
-    }
-
-    /// The number of runs that the cohort takes, once everything is read. The values of the others do not
-    /// fit.
-    pub fn runs(&self) -> usize {
-        self.run
-    }
-
-    /// Whether the cohort takes all its runs.
-    pub fn is_complete(&self) -> bool {
-        self.run == self.numbers.len()
-    }
-
-    /// The runs of the cohort that cannot be read.
-    pub fn damaged(&self) -> &[RunNumber] {
-        &self.damaged
-    }
-
-    /// Reads the values of about a megabyte of the series of a run. Returns false once the cohort takes no more.
-    /// The snapshot must be more recent than the start of the cohort.
-    pub async fn read(&mut self, snapshot: &dyn Snapshot) -> Result<bool> {
-        let Some(number) = self.numbers.get(self.run) else { return Ok(false) };
-        let is_first = self.run == 0;
-        if !is_first && (self.is_full() || self.has_rows) {
-            return Ok(false);
-        }
-        match self.read_series(snapshot, *number).await {
-            Ok(()) => {}
-            Err(Error::Corrupt { .. }) => {
-                self.rest = None;
-                self.damaged.push(*number);
-            }
-            Err(error) => return Err(error),
-        }
-        if self.rest.is_none() {
-            self.run += 1;
-        } else if !is_first && self.is_full() {
-            self.forget_run();
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
     async fn read_series(&mut self, snapshot: &dyn Snapshot, number: RunNumber) -> Result<()> {
         let project = self.project;
         let range = match self.rest.take() {
@@ -176,9 +130,50 @@ impl<'c> CohortValues<'c> {
             !runs.is_empty()
         });
     }
+}
 
-    /// Takes values out, and writes them to a batch of limited size. Returns true once none are left.
-    pub fn write(&mut self, batch: &mut Batch) -> bool {
+impl CohortSource for CohortValues<'_> {
+    fn is_full(&self) -> bool {
+        self.bytes >= self.max_bytes
+    }
+
+    fn runs(&self) -> usize {
+        self.run
+    }
+
+    fn is_complete(&self) -> bool {
+        self.run == self.numbers.len()
+    }
+
+    fn damaged(&self) -> &[RunNumber] {
+        &self.damaged
+    }
+
+    /// Reads about a megabyte of the series of a run.
+    async fn read(&mut self, snapshot: &dyn Snapshot) -> Result<bool> {
+        let Some(number) = self.numbers.get(self.run) else { return Ok(false) };
+        let is_first = self.run == 0;
+        if !is_first && (self.is_full() || self.has_rows) {
+            return Ok(false);
+        }
+        match self.read_series(snapshot, *number).await {
+            Ok(()) => {}
+            Err(Error::Corrupt { .. }) => {
+                self.rest = None;
+                self.damaged.push(*number);
+            }
+            Err(error) => return Err(error),
+        }
+        if self.rest.is_none() {
+            self.run += 1;
+        } else if !is_first && self.is_full() {
+            self.forget_run();
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn write(&mut self, batch: &mut Batch) -> bool {
         self.has_rows = true;
         let mut written = 0;
         while written < BATCH_BYTES

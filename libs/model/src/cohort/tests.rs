@@ -47,7 +47,7 @@ async fn create(store: &TestStore, id: &str, metrics: &[(&str, f64)]) -> RunNumb
 
 async fn values_of(store: &TestStore, name: &str) -> BTreeMap<RunNumber, f64> {
     let snapshot = store.snapshot().await.unwrap();
-    let range = keys::cohorts(P);
+    let range = keys::cohorts(CohortKind::Metrics, P);
     let metric = (name, &DIGEST);
     let page = collected_values_page(&*snapshot, P, &range, metric, MetricStatistic::Last, PAGE_COHORTS);
     page.await.unwrap().values.into_iter().collect()
@@ -70,8 +70,11 @@ async fn make_one(
     max_bytes: usize,
     damaged: &mut Vec<RunNumber>,
 ) -> Vec<RunNumber> {
-    let cohort = cohort_number_next(&*store.snapshot().await.unwrap(), P, 5).await.unwrap();
-    let begun = store.run(async |transaction| cohort_begin(transaction, P, cohort, numbers).await).await;
+    let cohort =
+        cohort_number_next(&*store.snapshot().await.unwrap(), CohortKind::Metrics, P, 5).await.unwrap();
+    let begun = store
+        .run(async |transaction| cohort_begin(transaction, CohortKind::Metrics, P, cohort, numbers).await)
+        .await;
     let begun = begun.unwrap();
     let mut values = CohortValues::new(P, cohort, &begun).with_max_bytes(max_bytes);
     let write = async |values: &mut CohortValues<'_>| {
@@ -88,8 +91,16 @@ async fn make_one(
     damaged.extend(values.damaged());
     let (taken, left) = begun.split_at(values.runs());
     let admitted: Vec<_> = taken.iter().copied().filter(|number| !damaged.contains(number)).collect();
-    store.run(async |transaction| cohort_shorten(transaction, P, cohort, taken.len()).await).await.unwrap();
-    store.run(async |transaction| cohort_admit(transaction, P, cohort, &admitted).await).await.unwrap();
+    store
+        .run(async |transaction| {
+            cohort_shorten(transaction, CohortKind::Metrics, P, cohort, taken.len()).await
+        })
+        .await
+        .unwrap();
+    store
+        .run(async |transaction| cohort_admit(transaction, CohortKind::Metrics, P, cohort, &admitted).await)
+        .await
+        .unwrap();
     left.to_vec()
 }
 
@@ -100,12 +111,15 @@ async fn runs_whose_values_do_not_fit_are_in_another_cohort() {
         let a = create(&store, "a", &[("loss", 1.0), ("acc", 0.5)]).await;
         let b = create(&store, "b", &[("acc", 0.25), ("rare", f64::NAN)]).await;
         let c = create(&store, "c", &[("loss", 3.0)]).await;
-        let listed = keys::uncollected_all(P);
+        let listed = keys::uncollected_all(CohortKind::Metrics, P);
         let (due, _) = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &listed).await.unwrap();
         assert_eq!(due, [a, b, c]);
         assert_eq!(make(&store, &due, max_bytes).await, []);
         let snapshot = store.snapshot().await.unwrap();
-        let (made, _) = cohorts_page(&*snapshot, P, &keys::cohorts(P)).await.unwrap();
+        let (made, _) =
+            cohorts_page(&*snapshot, CohortKind::Metrics, P, &keys::cohorts(CohortKind::Metrics, P))
+                .await
+                .unwrap();
         assert!(made.iter().all(|cohort| cohort.members.len() == cohort.runs));
         assert_eq!(made.iter().map(|cohort| cohort.runs).collect::<Vec<_>>(), cohorts);
         assert_eq!(values_of(&store, "loss").await, [(a, 1.0), (c, 3.0)].into());
@@ -128,8 +142,11 @@ async fn a_damaged_run_stays_uncollected_and_a_damaged_cohort_is_an_error() {
     assert_eq!(make(&store, &[a, b], 1 << 20).await, [a]);
     assert_eq!(values_of(&store, "loss").await, [(b, 2.0)].into());
     let snapshot = store.snapshot().await.unwrap();
-    assert!(snapshot.get(&keys::uncollected(P, a)).await.unwrap().is_some());
-    let (cohorts, _) = cohorts_page(&*snapshot, P, &keys::cohorts(P)).await.unwrap();
+    assert!(snapshot.get(&keys::uncollected(CohortKind::Metrics, P, a)).await.unwrap().is_some());
+    let (cohorts, _) =
+        cohorts_page(&*snapshot, CohortKind::Metrics, P, &keys::cohorts(CohortKind::Metrics, P))
+            .await
+            .unwrap();
     let column = keys::cohort_column(P, cohorts[0].cohort, "loss", &DIGEST);
     let column_of_three = CohortColumn::new(3);
     for damage in [vec![9], Vec::new(), column_of_three.encode().to_vec()] {
@@ -138,7 +155,7 @@ async fn a_damaged_run_stays_uncollected_and_a_damaged_cohort_is_an_error() {
         store.commit(batch).await.unwrap();
         let snapshot = store.snapshot().await.unwrap();
         let metric = ("loss", &DIGEST);
-        let range = keys::cohorts(P);
+        let range = keys::cohorts(CohortKind::Metrics, P);
         let read = collected_values_page(&*snapshot, P, &range, metric, MetricStatistic::Max, 9).await;
         // A column without values names no run.
         assert_eq!(read.is_err(), damage.len() < 2, "{damage:?}");
@@ -151,13 +168,13 @@ async fn a_run_whose_cohort_is_unknown_stays_uncollected_and_does_not_stop_the_o
     let a = create(&store, "a", &[("loss", 1.0)]).await;
     let b = create(&store, "b", &[("loss", 2.0)]).await;
     let mut batch = Batch::default();
-    batch.set(keys::run_cohort(P, a), vec![0xff]);
+    batch.set(keys::run_cohort(CohortKind::Metrics, P, a), vec![0xff]);
     store.commit(batch).await.unwrap();
     assert_eq!(make(&store, &[a, b], 1 << 20).await, []);
     assert_eq!(values_of(&store, "loss").await, [(b, 2.0)].into());
     let snapshot = store.snapshot().await.unwrap();
-    assert!(snapshot.get(&keys::uncollected(P, a)).await.unwrap().is_some());
-    assert!(snapshot.get(&keys::uncollected(P, b)).await.unwrap().is_none());
+    assert!(snapshot.get(&keys::uncollected(CohortKind::Metrics, P, a)).await.unwrap().is_some());
+    assert!(snapshot.get(&keys::uncollected(CohortKind::Metrics, P, b)).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -167,12 +184,21 @@ async fn cohorts_are_made_again_after_all_are_cleared() {
     let b = create(&store, "b", &[("loss", 2.0)]).await;
     assert_eq!(make(&store, &[a], 1 << 20).await, []);
     let mut batch = Batch::default();
-    let (cohorts, _) = cohorts_page(&*store.snapshot().await.unwrap(), P, &keys::cohorts(P)).await.unwrap();
-    batch.set(keys::cohort(P, cohorts[0].cohort), vec![0xff]);
-    batch.clear(keys::uncollected(P, b));
+    let (cohorts, _) = cohorts_page(
+        &*store.snapshot().await.unwrap(),
+        CohortKind::Metrics,
+        P,
+        &keys::cohorts(CohortKind::Metrics, P),
+    )
+    .await
+    .unwrap();
+    batch.set(keys::cohort(CohortKind::Metrics, P, cohorts[0].cohort), vec![0xff]);
+    batch.clear(keys::uncollected(CohortKind::Metrics, P, b));
     store.commit(batch).await.unwrap();
     let documents = keys::documents(P);
-    let list = async |transaction: &mut Transaction| runs_uncollect(transaction, P, &documents).await;
+    let list = async |transaction: &mut Transaction| {
+        runs_uncollect(transaction, CohortKind::Metrics, P, &documents).await
+    };
     assert_eq!(store.run(list).await.unwrap(), (vec![a], None), "the other one has been in no cohort");
     let mut steps = 0;
     while !store.run(async |transaction| cohorts_clear(transaction, P).await).await.unwrap() {
@@ -180,7 +206,7 @@ async fn cohorts_are_made_again_after_all_are_cleared() {
     }
     assert_eq!(steps, 2);
     assert_eq!(values_of(&store, "loss").await, [].into());
-    let listed = keys::uncollected_all(P);
+    let listed = keys::uncollected_all(CohortKind::Metrics, P);
     let (due, _) = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &listed).await.unwrap();
     assert_eq!(due, [a, b]);
     assert_eq!(make(&store, &due, 1 << 20).await, []);

@@ -119,7 +119,7 @@ async fn old_rows(store: &TestStore, count: u64) -> usize {
 
 /// The runs in the list of uncollected runs of a project.
 async fn listed(store: &TestStore, project: Project) -> Vec<u64> {
-    let all = keys::uncollected_all(project);
+    let all = keys::uncollected_all(CohortKind::Metrics, project);
     let rows = rows::scan_all(&*store.snapshot().await.unwrap(), &all).await.unwrap();
     rows.iter().map(|(key, _)| keys::tail::<(u64,)>(&all.start, key).unwrap().0).collect()
 }
@@ -182,8 +182,8 @@ async fn rule_44_a_damaged_run_does_not_stop_the_migration() {
     // Then a cohort takes all runs but two.
     let mut batch = Batch::default();
     for number in (2..RUNS).map(RunNumber) {
-        batch.clear(keys::uncollected(Project(0), number));
-        batch.set(keys::run_cohort(Project(0), number), rows::encode(&1_u64));
+        batch.clear(keys::uncollected(CohortKind::Metrics, Project(0), number));
+        batch.set(keys::run_cohort(CohortKind::Metrics, Project(0), number), rows::encode(&1_u64));
     }
     store.commit(batch).await.unwrap();
     // The migration waits, also in other processes, until it is restarted.

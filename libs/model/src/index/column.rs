@@ -1,8 +1,7 @@
-//! One param of all runs, or their names, read from the index. This reads a hundredth of the bytes of the run
-//! documents. The key of an index row holds the value in its sortable form; the value of the
-//! row restores what that form loses.
+//! One param of all runs, or their names, in memory; and index rows of params, as stores of formats up to 6 have them.
 //!
-//! The value of a row is one byte, the type: 0 if the key alone determines the value (null,
+//! The key of such a row holds the value in its sortable form; the value of the row restores what that form loses. It is
+//! one byte, the type: 0 if the key alone determines the value (null,
 //! floats, texts), 1 for a bool, 2 for an integer. A row with an empty value has a value that
 //! the key does not represent (-0.0, an integer beyond 2^53, or a long text), which must be read
 //! from the document. Rows of names have no value.
@@ -15,6 +14,7 @@ use super::{NULL, NUMBER, TEXT};
 use crate::{
     ids::{Project, RunNumber},
     keys,
+    params::IndexedParam,
 };
 use matyan_value::Value;
 
@@ -111,16 +111,19 @@ impl IndexColumn {
         self.cells.partition_point(|(other, _)| *other < number)
     }
 
-    /// Adds rows of `range`, the range of a whole path. The column must be sorted before
+    /// Adds the param of a run; no value if it must be read from the document. The column must be sorted before
     /// values are looked up.
-    pub fn add(&mut self, range: &Range, rows: &[(Key, Bytes)]) -> Result<()> {
-        self.cells.reserve(rows.len());
-        for (key, stored) in rows {
-            let (value, number) = keys::decode_index_param(range, key)?;
-            let cell = self.cell(&value, stored).ok_or_else(|| corrupt(key))?;
-            self.cells.push((number, cell));
-        }
-        Ok(())
+    pub fn push(&mut self, number: RunNumber, value: Option<&IndexedParam<'_>>) {
+        let cell = match value {
+            None | Some(IndexedParam::Rounded(_) | IndexedParam::LongText) => Cell::Unknown,
+            Some(IndexedParam::Null) => Cell::Null,
+            Some(IndexedParam::Bool(value)) => Cell::Bool(*value),
+            Some(IndexedParam::Integer(value)) => Cell::Integer(*value),
+            Some(IndexedParam::Float(value)) => Cell::Float(*value),
+            // The column has too much text for more.
+            Some(IndexedParam::Text(text)) => self.text(text).unwrap_or(Cell::Unknown),
+        };
+        self.cells.push((number, cell));
     }
 
     /// Adds rows of the index of names, in the same way.
@@ -141,26 +144,37 @@ impl IndexColumn {
         self.cells.sort_unstable_by_key(|(number, _)| *number);
     }
 
-    /// Returns `None` if the row is malformed.
-    fn cell(&mut self, value: &[u8], stored: &[u8]) -> Option<Cell> {
-        let (kind, value) = value.split_first()?;
-        Some(match (*kind, stored) {
-            (_, []) => Cell::Unknown,
-            (NULL, KEY_ONLY) => Cell::Null,
-            (NUMBER, KEY_ONLY) => Cell::Float(number(value)?),
-            (NUMBER, BOOL) => Cell::Bool(number(value)? != 0.0),
-            (NUMBER, INTEGER) => Cell::Integer(number(value)? as i64),
-            (TEXT, KEY_ONLY) => self.text(std::str::from_utf8(value).ok()?)?,
-            _ => return None,
-        })
-    }
-
     /// Returns `None` if the column has too much text.
     fn text(&mut self, text: &str) -> Option<Cell> {
         let start = u32::try_from(self.texts.len()).ok()?;
         self.texts.push_str(text);
         Some(Cell::Text(start..u32::try_from(self.texts.len()).ok()?))
     }
+}
+
+/// The run and the value of a row of params; no value if it must be read from the document. `all` is the range of the whole path.
+pub(crate) fn decode_param_row(
+    all: &Range,
+    key: &Key,
+    stored: &[u8],
+) -> Result<(RunNumber, Option<IndexedParam<'static>>)> {
+    let (value, number) = keys::decode_index_param(all, key)?;
+    let value = decode_value(&value, stored).ok_or_else(|| corrupt(key))?;
+    Ok((number, Some(value).filter(|value| *value != IndexedParam::LongText)))
+}
+
+/// Returns a long text for a value that the row does not have, and `None` if the row is malformed.
+fn decode_value(value: &[u8], stored: &[u8]) -> Option<IndexedParam<'static>> {
+    let (kind, value) = value.split_first()?;
+    Some(match (*kind, stored) {
+        (_, []) => IndexedParam::LongText,
+        (NULL, KEY_ONLY) => IndexedParam::Null,
+        (NUMBER, KEY_ONLY) => IndexedParam::Float(number(value)?),
+        (NUMBER, BOOL) => IndexedParam::Bool(number(value)? != 0.0),
+        (NUMBER, INTEGER) => IndexedParam::Integer(number(value)? as i64),
+        (TEXT, KEY_ONLY) => IndexedParam::Text(std::str::from_utf8(value).ok()?.to_owned().into()),
+        _ => return None,
+    })
 }
 
 /// Decodes the sortable form of a float.
@@ -180,11 +194,16 @@ mod tests {
     use crate::index::Scalar;
     use matyan_value::json;
 
-    fn cell(text: &str) -> (IndexColumn, Cell) {
+    /// A column with a value of run 7, as its row has it.
+    fn column(text: &str) -> IndexColumn {
         let value = json::parse(text).unwrap();
+        let key = Scalar::from_value(&value).unwrap().key();
+        let all = keys::index_param_path(Project(1), &["p".into()]);
+        let row = keys::index_param(Project(1), &["p".into()], &key, RunNumber(7));
+        let (number, value) = decode_param_row(&all, &row, value_type(&value)).unwrap();
         let mut column = IndexColumn::default();
-        let cell = column.cell(&Scalar::from_value(&value).unwrap().key(), value_type(&value)).unwrap();
-        (column, cell)
+        column.push(number, value.as_ref());
+        column
     }
 
     #[test]
@@ -206,9 +225,7 @@ mod tests {
             (r#""""#, Some(IndexedValue::Text(""))),
             (r#""a\u0000é""#, Some(IndexedValue::Text("a\0é"))),
         ] {
-            let (mut column, cell) = cell(text);
-            column.cells.push((number, cell));
-            assert_eq!(column.value_at(&mut 0, number), stored, "{text}");
+            assert_eq!(column(text).value_at(&mut 0, number), stored, "{text}");
         }
     }
 
@@ -235,7 +252,7 @@ mod tests {
             (&[TEXT], &[2]),
             (&[9], &[0]),
         ] {
-            assert!(IndexColumn::default().cell(value, stored).is_none(), "{value:?} {stored:?}");
+            assert!(decode_value(value, stored).is_none(), "{value:?} {stored:?}");
         }
     }
 }

@@ -1,18 +1,50 @@
-//! Keys of cohorts, and of the list of runs whose values of metrics no cohort has.
+//! Keys of cohorts, and of the lists of runs whose metrics or params no cohort has.
+
+use std::borrow::Cow;
 
 use foundationdb_tuple::Bytes as TupleBytes;
-use matyan_store::{Key, Range};
+use matyan_store::{Key, Range, Result};
 
 use super::{RunRow, Space, run, subtree};
 use crate::ids::{CohortNumber, Project, RunNumber};
 
-pub fn cohort(project: Project, cohort: CohortNumber) -> Key {
-    super::project(project, Space::Cohort, (cohort.0,))
+/// What a cohort has of its runs. A run may be in a cohort of each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CohortKind {
+    Metrics,
+    Params,
+}
+
+impl CohortKind {
+    fn cohorts(self) -> Space {
+        match self {
+            Self::Metrics => Space::Cohort,
+            Self::Params => Space::ParamCohort,
+        }
+    }
+
+    fn uncollected(self) -> Space {
+        match self {
+            Self::Metrics => Space::Uncollected,
+            Self::Params => Space::UncollectedParams,
+        }
+    }
+
+    fn of_run(self) -> RunRow {
+        match self {
+            Self::Metrics => RunRow::Cohort,
+            Self::Params => RunRow::ParamCohort,
+        }
+    }
+}
+
+pub fn cohort(kind: CohortKind, project: Project, cohort: CohortNumber) -> Key {
+    super::project(project, kind.cohorts(), (cohort.0,))
 }
 
 /// The tail is (cohort: u64).
-pub fn cohorts(project: Project) -> Range {
-    subtree(super::project(project, Space::Cohort, ()))
+pub fn cohorts(kind: CohortKind, project: Project) -> Range {
+    subtree(super::project(project, kind.cohorts(), ()))
 }
 
 /// The key holds the digest of the context's canonical text.
@@ -31,15 +63,67 @@ pub fn cohort_columns_all(project: Project) -> Range {
     subtree(super::project(project, Space::CohortColumn, ()))
 }
 
-pub fn uncollected(project: Project, number: RunNumber) -> Key {
-    super::project(project, Space::Uncollected, (number.0,))
+/// `path` holds the keys from the root of the tree. The path comes first, so that a column of a project is one range.
+pub fn param_column(project: Project, path: &[Cow<'_, str>], cohort: CohortNumber, part: u16) -> Key {
+    super::project(project, Space::ParamColumn, (path, cohort.0, part))
+}
+
+/// The values of a param in all cohorts, in the order of the cohorts; the tail is (cohort: u64, part: u16).
+pub fn param_columns(project: Project, path: &[Cow<'_, str>]) -> Range {
+    subtree(super::project(project, Space::ParamColumn, (path,)))
+}
+
+/// The cohort of a key in `param_columns`.
+pub fn decode_param_column(columns: &Range, key: &Key) -> Result<CohortNumber> {
+    let (cohort, _part): (u64, u16) = super::tail(&columns.start, key)?;
+    Ok(CohortNumber(cohort))
+}
+
+/// The values of a param in one cohort.
+pub fn param_columns_of(project: Project, path: &[Cow<'_, str>], cohort: CohortNumber) -> Range {
+    subtree(super::project(project, Space::ParamColumn, (path, cohort.0)))
+}
+
+/// The values of all params of all cohorts.
+pub fn param_columns_all(project: Project) -> Range {
+    subtree(super::project(project, Space::ParamColumn, ()))
+}
+
+/// Some of the paths of which a cohort has values.
+pub fn param_cohort_paths(project: Project, cohort: CohortNumber, part: u32) -> Key {
+    super::project(project, Space::ParamCohortPaths, (cohort.0, part))
+}
+
+/// All paths of which a cohort has values.
+pub fn param_cohort_paths_all(project: Project, cohort: CohortNumber) -> Range {
+    subtree(super::project(project, Space::ParamCohortPaths, (cohort.0,)))
+}
+
+/// The paths of all cohorts.
+pub fn param_cohorts_paths(project: Project) -> Range {
+    subtree(super::project(project, Space::ParamCohortPaths, ()))
+}
+
+pub fn uncollected(kind: CohortKind, project: Project, number: RunNumber) -> Key {
+    super::project(project, kind.uncollected(), (number.0,))
 }
 
 /// The tail is (number: u64).
-pub fn uncollected_all(project: Project) -> Range {
-    subtree(super::project(project, Space::Uncollected, ()))
+pub fn uncollected_all(kind: CohortKind, project: Project) -> Range {
+    subtree(super::project(project, kind.uncollected(), ()))
 }
 
-pub fn run_cohort(project: Project, number: RunNumber) -> Key {
-    run(project, number, RunRow::Cohort, ())
+/// Lists a run whose params have index rows of an earlier format.
+pub fn indexed_params(project: Project, number: RunNumber) -> Key {
+    super::project(project, Space::IndexedParams, (number.0,))
+}
+
+/// The tail is (number: u64).
+pub fn indexed_params_all(project: Project) -> Range {
+    subtree(super::project(project, Space::IndexedParams, ()))
+}
+
+/// The cohort of each kind that a run is in.
+pub fn run_cohort(kind: CohortKind, project: Project, number: RunNumber) -> Key {
+    run(project, number, kind.of_run(), ())
 }

@@ -231,6 +231,11 @@ pub fn index_param(project: Project, path: &[Cow<'_, str>], value: &[u8], number
     index(project, Index::Param, (path, TupleBytes::from(value), number.0))
 }
 
+/// The params of all runs; the tail is (path, value: bytes, number: u64).
+pub fn index_params(project: Project) -> Range {
+    subtree(index(project, Index::Param, ()))
+}
+
 /// Every run that has a scalar at this path; the tail is (value: bytes, number: u64).
 pub fn index_param_path(project: Project, path: &[Cow<'_, str>]) -> Range {
     subtree(index(project, Index::Param, (path,)))

@@ -10,7 +10,7 @@ use super::{Document, Params, Parent, Props, read};
 use crate::{
     ids::{Project, RunId, RunNumber},
     index,
-    keys::{self, Counter, EntityKind},
+    keys::{self, CohortKind, Counter, EntityKind},
     params, rows,
 };
 use matyan_value::{Map, cbor};
@@ -197,6 +197,7 @@ impl RunEdit {
                 known.extend(rows_ahead);
                 let rows = index::params_rows(project, number, &new);
                 index::write_difference(batch, &known, &rows);
+                batch.set(keys::uncollected(CohortKind::Params, project, number), Vec::new());
                 write_params(batch, project, number, &kept, cbor::encode_map(&new).into())
             }
             _ => kept,
@@ -220,6 +221,7 @@ impl RunEdit {
         let tree = self.params(snapshot).await?.clone();
         let rows = index::params_rows(self.project, self.number, &tree);
         index::write_difference(batch, &rows, &index::IndexRows::new());
+        batch.clear(keys::uncollected(CohortKind::Params, self.project, self.number));
         let before = self.before.as_ref().map(|document| &document.props);
         write_links(batch, (self.project, self.number, self.parent_id.as_ref()), before, None);
         batch.clear(keys::document(self.project, self.number));

@@ -10,7 +10,7 @@ use super::{Props, RunEdit, WritingState, document_get, run_id_get};
 use crate::{
     branch::{branch_clear, has_sharers, hiding_put},
     change::{self, ChangedPoints},
-    cohort::cohort_leave,
+    cohort::{CohortKind, cohort_leave},
     entity::{NoteOwner, notes_clear},
     events,
     ids::{Project, RunId, RunNumber},
@@ -346,7 +346,8 @@ async fn sweep_batch(
     number: RunNumber,
     clears_at_once: bool,
 ) -> Result<(Batch, bool)> {
-    if cohort_leave(&mut transaction, project, number).await? {
+    let leaves_metrics = cohort_leave(&mut transaction, CohortKind::Metrics, project, number).await?;
+    if cohort_leave(&mut transaction, CohortKind::Params, project, number).await? || leaves_metrics {
         return Ok((transaction.into_batch(), false));
     }
     // The next step subtracts the run from the project counters. Clearing the row in the

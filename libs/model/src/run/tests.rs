@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     ids::{Project, RunId, RunNumber},
     index::index_runs_page,
-    keys::{self, Counter, EntityKind},
+    keys::{self, CohortKind, Counter, EntityKind},
     position::LogPosition,
     project::{project_clear, project_count},
     testing::TestStore,
@@ -158,7 +158,7 @@ async fn rule_131_a_restored_run_is_listed_when_it_becomes_live() {
     let begin =
         async |transaction: &mut Transaction| staged_begin(transaction, P, &id, [1; 32], (5, 9)).await;
     let staged = store.run(begin).await.unwrap();
-    let key = keys::uncollected(P, staged.number);
+    let key = keys::uncollected(CohortKind::Metrics, P, staged.number);
     assert_eq!(store.snapshot().await.unwrap().get(&key).await.unwrap(), None);
     let link = async |transaction: &mut Transaction| {
         staged_link(transaction, P, &id, &staged, (Props::default(), Map::new())).await

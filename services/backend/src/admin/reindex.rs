@@ -14,14 +14,15 @@
 
 use std::time::Duration;
 
-use matyan_maintenance::{COLLECT_METRICS, JobLock, Pace};
+use matyan_maintenance::{COLLECT_METRICS, COLLECT_PARAMS, JobLock, Pace};
 use matyan_model::{
     change::change_put,
-    cohort::{cohorts_clear, runs_uncollect},
+    cohort::{CohortKind, cohorts_clear, runs_uncollect},
     entity::{Entity, Experiment, Tag, entity_list},
     ids::RunNumber,
     index::{CounterRepair, DocumentRows, IndexSums, LinkCount, stale_rows_clear},
     keys,
+    param_cohort::param_cohorts_clear,
     run::runs_list,
 };
 use matyan_proto::admin::v1::{JobProgress, ReindexRequest, ReindexResponse};
@@ -113,9 +114,11 @@ impl<'c> Reindex<'c> {
         self.recount::<Experiment>(lock).await?;
         self.recount::<Tag>(lock).await?;
         if !self.dry_run {
-            let mut collecting = self.lock_collecting(lock, sender).await?;
-            let cleared = self.clear_cohorts(lock, &mut collecting, sender).await;
-            collecting.release(cleared).await?;
+            for kind in [CohortKind::Metrics, CohortKind::Params] {
+                let mut collecting = self.lock_collecting(kind, lock, sender).await?;
+                let cleared = self.clear_cohorts(kind, lock, &mut collecting, sender).await;
+                collecting.release(cleared).await?;
+            }
         }
         self.report(self.done, sender).await
     }
@@ -246,14 +249,19 @@ impl<'c> Reindex<'c> {
         self.end_page(sender).await
     }
 
-    /// Waits until no job makes or merges cohorts, and locks out these jobs.
+    /// Waits until no job makes or merges cohorts of a kind, and locks out these jobs.
     async fn lock_collecting(
         &self,
+        kind: CohortKind,
         lock: &mut JobLock<'_>,
         sender: &Sender<ReindexResponse>,
     ) -> Result<JobLock<'c>, StreamEnd> {
+        let job = match kind {
+            CohortKind::Metrics => COLLECT_METRICS,
+            CohortKind::Params => COLLECT_PARAMS,
+        };
         loop {
-            match job::lock(self.deps, COLLECT_METRICS, self.call.project).await {
+            match job::lock(self.deps, job, self.call.project).await {
                 Ok(collecting) => return Ok(collecting.dry(true)),
                 Err(Error::Busy { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -264,9 +272,10 @@ impl<'c> Reindex<'c> {
         }
     }
 
-    /// Lists all runs as uncollected, and clears the cohorts.
+    /// Lists all runs as uncollected, and clears the cohorts of a kind.
     async fn clear_cohorts(
         &mut self,
+        kind: CohortKind,
         lock: &mut JobLock<'_>,
         collecting: &mut JobLock<'_>,
         sender: &Sender<ReindexResponse>,
@@ -276,7 +285,7 @@ impl<'c> Reindex<'c> {
         while let Some(range) = rest {
             lock.renew().await?;
             let uncollect = async |mut transaction: Transaction| {
-                let (collected, rest) = runs_uncollect(&mut transaction, project, &range).await?;
+                let (collected, rest) = runs_uncollect(&mut transaction, kind, project, &range).await?;
                 for number in collected {
                     self.announce(&mut transaction, number);
                 }
@@ -288,7 +297,10 @@ impl<'c> Reindex<'c> {
         loop {
             lock.renew().await?;
             let clear = async |mut transaction: Transaction| {
-                let is_cleared = cohorts_clear(&mut transaction, project).await?;
+                let is_cleared = match kind {
+                    CohortKind::Metrics => cohorts_clear(&mut transaction, project).await?,
+                    CohortKind::Params => param_cohorts_clear(&mut transaction, project).await?,
+                };
                 Ok::<_, Error>((transaction, is_cleared))
             };
             if collecting.write(clear).await? {

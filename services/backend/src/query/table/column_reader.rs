@@ -11,7 +11,7 @@ use std::{
 
 use futures::{TryStreamExt as _, stream::FuturesOrdered};
 use matyan_model::{
-    cohort::{CollectedPage, MetricStatistic, PAGE_COHORTS, collected_values_page, has_cohorts},
+    cohort::{CohortKind, CollectedPage, MetricStatistic, PAGE_COHORTS, collected_values_page, has_cohorts},
     entity::{Experiment, Tag, entity_get, entity_list},
     format::format_has_every_run,
     ids::{Project, RunNumber},
@@ -395,7 +395,7 @@ impl ColumnReader<'_> {
         let runs = index::count_runs(snapshot.as_ref(), self.project).await?;
         drop(snapshot);
         // Before the cohorts: a run that leaves the list after this is in a cohort by then.
-        let mut uncollected = self.runs_in(keys::uncollected_all(self.project)).await?;
+        let mut uncollected = self.runs_in(keys::uncollected_all(CohortKind::Metrics, self.project)).await?;
         // Cohorts have few of the values, and the whole index is read in any case.
         if uncollected.len() > MAX_LOOKED_UP && runs.is_none_or(|runs| 2 * uncollected.len() as u64 > runs) {
             return Ok(None);
@@ -403,7 +403,7 @@ impl ColumnReader<'_> {
         uncollected.extend(unread);
         let name = (metric.name.as_str(), &metric.digest);
         let statistic = statistic(metric.value);
-        let mut rest = Some(keys::cohorts(self.project));
+        let mut rest = Some(keys::cohorts(CohortKind::Metrics, self.project));
         while let Some(range) = rest {
             let snapshot = self.deps.store.snapshot().await?;
             let snapshot = snapshot.as_ref();
@@ -430,7 +430,7 @@ impl ColumnReader<'_> {
             rest = next;
         }
         // A repair may have listed runs and cleared their cohorts since the list was read.
-        uncollected.extend(self.runs_in(keys::uncollected_all(self.project)).await?);
+        uncollected.extend(self.runs_in(keys::uncollected_all(CohortKind::Metrics, self.project)).await?);
         Ok(Some(uncollected))
     }
 

@@ -9,7 +9,7 @@ use matyan_model::{
     change::change_put,
     entity::{EntityError, Experiment, entity_put},
     ids::{CohortNumber, RunId, RunNumber, SeriesNumber},
-    keys::{self, Counter, SeriesKind},
+    keys::{self, CohortKind, Counter, SeriesKind},
     metric::metric_series_find,
     run::{Head, head_live},
     series::{
@@ -266,7 +266,7 @@ impl Project {
     /// Damages all values in cohorts.
     async fn damage_cohorts(&self) {
         let columns = keys::cohort_columns(P, CohortNumber(0)).start;
-        let columns = Range::new(columns, keys::uncollected_all(P).start);
+        let columns = Range::new(columns, keys::uncollected_all(CohortKind::Metrics, P).start);
         let snapshot = self.harness.store.snapshot().await.unwrap();
         let rows = snapshot.scan(&columns, Scan::default()).await.unwrap().rows;
         assert!(!rows.is_empty());
@@ -283,8 +283,12 @@ impl Project {
         let mut batch = Batch::default();
         for run in self.runs.values() {
             let number = run.number;
-            let cohort = snapshot.get(&keys::run_cohort(P, number)).await.unwrap();
-            let others = [keys::uncollected(P, number), keys::unfolded(P, number), keys::branch(P, number)];
+            let cohort = snapshot.get(&keys::run_cohort(CohortKind::Metrics, P, number)).await.unwrap();
+            let others = [
+                keys::uncollected(CohortKind::Metrics, P, number),
+                keys::unfolded(P, number),
+                keys::branch(P, number),
+            ];
             let others = snapshot.get_many(&others).await.unwrap();
             if cohort.is_some() && others.iter().all(Option::is_none) {
                 for series in 0..run.spec.sequences.len() {
@@ -463,7 +467,7 @@ async fn lists_are_sorted_by_the_values_that_runs_have_now() {
         }
         reindex(&project.harness).await;
         let snapshot = project.harness.store.snapshot().await.unwrap();
-        let cohorts = snapshot.scan(&keys::cohorts(P), Scan::default()).await.unwrap();
+        let cohorts = snapshot.scan(&keys::cohorts(CohortKind::Metrics, P), Scan::default()).await.unwrap();
         assert!(cohorts.rows.is_empty(), "cohorts with damage are cleared");
         project.collect().await;
         let started = project.started().await;

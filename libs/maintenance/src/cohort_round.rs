@@ -1,0 +1,282 @@
+//! Makes, merges and clears cohorts of a project, of metrics or of params, while the lock of their job is held.
+
+use std::collections::BTreeSet;
+
+use matyan_model::{
+    cohort::{
+        CohortKind, CohortMembers, CohortSource, CohortValues, cohort_admit, cohort_begin, cohort_clear,
+        cohort_number_next, cohort_shorten, cohorts_page,
+    },
+    ids::{CohortNumber, Project, RunNumber},
+    keys,
+    param_cohort::{ParamValues, param_cohort_clear},
+};
+use matyan_store::{Batch, Store, Transaction};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Error, JobLock, pace::Pace};
+
+/// Runs admitted in one transaction, which rewrites the rows of the cohorts that they leave: up to 4 kB each.
+const ADMITTED: usize = 64;
+
+/// The work on the cohorts of a project while the lock is held.
+pub(crate) struct CohortRound<'r> {
+    pub(crate) store: &'r dyn Store,
+    pub(crate) lock: JobLock<'r>,
+    pub(crate) kind: CohortKind,
+    pub(crate) project: Project,
+    pub(crate) stop: &'r CancellationToken,
+    pub(crate) pace: Pace,
+}
+
+impl CohortRound<'_> {
+    /// Makes a cohort of runs in ascending order, or several if their values do not fit in one.
+    pub(crate) async fn make_cohorts(&mut self, mut numbers: Vec<RunNumber>) -> Result<(), Error> {
+        while !numbers.is_empty() && !self.stop.is_cancelled() {
+            numbers = self.make_cohort(&numbers).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a cohort of the first runs, and returns the runs whose values do not fit.
+    async fn make_cohort(&mut self, numbers: &[RunNumber]) -> Result<Vec<RunNumber>, Error> {
+        let Self { kind, project, .. } = *self;
+        let now_us = self.lock.now_us();
+        let cohort = cohort_number_next(&*self.store.snapshot().await?, kind, project, now_us).await?;
+        let begin = async |mut transaction: Transaction| {
+            let numbers = cohort_begin(&mut transaction, kind, project, cohort, numbers).await?;
+            Ok::<_, Error>((transaction, numbers))
+        };
+        let mut numbers = self.lock.write(begin).await?;
+        let (taken, damaged) = match kind {
+            CohortKind::Metrics => self.take(cohort, CohortValues::new(project, cohort, &numbers)).await?,
+            CohortKind::Params => self.take(cohort, ParamValues::new(project, cohort, &numbers)).await?,
+        };
+        let left = numbers.split_off(taken);
+        numbers.retain(|number| !damaged.contains(number));
+        for numbers in numbers.chunks(ADMITTED) {
+            let admit = async |mut transaction: Transaction| {
+                cohort_admit(&mut transaction, kind, project, cohort, numbers).await?;
+                Ok::<_, Error>((transaction, ()))
+            };
+            self.lock.write(admit).await?;
+            self.pace.rest().await;
+        }
+        Ok(left)
+    }
+
+    /// Takes the values of a cohort. Returns the number of runs that it takes, and those that cannot be read.
+    async fn take(
+        &mut self,
+        cohort: CohortNumber,
+        mut values: impl CohortSource,
+    ) -> Result<(usize, Vec<RunNumber>), Error> {
+        if let Err(error) = self.write_values(cohort, &mut values).await {
+            if let Err(error) = self.clear(&[cohort]).await {
+                tracing::warn!(project = self.project.0, %error, "left a cohort without runs to the job merge-cohorts");
+            }
+            return Err(error);
+        }
+        Ok((values.runs(), values.damaged().to_vec()))
+    }
+
+    /// Copies the values of a cohort from what they are values of.
+    async fn write_values(
+        &mut self,
+        cohort: CohortNumber,
+        values: &mut impl CohortSource,
+    ) -> Result<(), Error> {
+        while values.read(&*self.store.snapshot().await?).await? {
+            // Reading may take longer than a lock lasts.
+            self.lock.renew().await?;
+            if values.is_full() {
+                self.write_read_values(values).await?;
+            }
+            self.pace.rest().await;
+        }
+        self.write_read_values(values).await?;
+        if values.is_complete() {
+            return Ok(());
+        }
+        let Self { kind, project, .. } = *self;
+        let runs = values.runs();
+        let shorten = async |mut transaction: Transaction| {
+            cohort_shorten(&mut transaction, kind, project, cohort, runs).await?;
+            Ok::<_, Error>((transaction, ()))
+        };
+        self.lock.write(shorten).await
+    }
+
+    async fn write_read_values(&mut self, values: &mut impl CohortSource) -> Result<(), Error> {
+        loop {
+            let mut batch = Batch::default();
+            let is_done = values.write(&mut batch);
+            // Kept outside of the closure, because its values are taken out only once.
+            let write = async |mut transaction: Transaction| {
+                transaction.batch().mutations.clone_from(&batch.mutations);
+                Ok::<_, Error>((transaction, ()))
+            };
+            self.lock.write(write).await?;
+            if is_done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Clears cohorts without members.
+    pub(crate) async fn clear(&mut self, cohorts: &[CohortNumber]) -> Result<(), Error> {
+        let Self { kind, project, .. } = *self;
+        let mut cohorts = cohorts.iter();
+        let mut next = cohorts.next();
+        while let Some(cohort) = next.filter(|_| !self.stop.is_cancelled()) {
+            let clear = async |mut transaction: Transaction| {
+                let is_cleared = match kind {
+                    CohortKind::Metrics => cohort_clear(&mut transaction, project, *cohort).await?,
+                    CohortKind::Params => param_cohort_clear(&mut transaction, project, *cohort).await?,
+                };
+                Ok::<_, Error>((transaction, is_cleared))
+            };
+            if self.lock.write(clear).await? {
+                next = cohorts.next();
+            }
+            self.pace.rest().await;
+        }
+        Ok(())
+    }
+}
+
+/// Cohorts of a project that can be cleared, or merged.
+pub(crate) struct SmallCohorts {
+    /// Cohorts without runs.
+    pub(crate) empty: Vec<CohortNumber>,
+    /// Groups of cohorts that fit in one, each as its runs in ascending order.
+    pub(crate) groups: Vec<Vec<RunNumber>>,
+}
+
+/// When cohorts are merged.
+#[derive(Clone, Copy)]
+pub(crate) struct MergeRule {
+    /// Runs of a full cohort.
+    pub(crate) runs: usize,
+    /// A cohort is small if it has less than half of these runs.
+    pub(crate) of: MergedOf,
+}
+
+/// The runs that a cohort is compared with.
+#[derive(Clone, Copy)]
+pub(crate) enum MergedOf {
+    /// Those that it was made of. Two such cohorts are merged.
+    ItsRuns,
+    /// Those of a full cohort. Cohorts are merged if they nearly fill one, or are many.
+    FullCohort,
+}
+
+/// Small cohorts that are merged even if they do not nearly fill one.
+const MANY_COHORTS: usize = 8;
+
+impl SmallCohorts {
+    pub(crate) async fn read(
+        store: &dyn Store,
+        kind: CohortKind,
+        project: Project,
+        rule: MergeRule,
+        stop: &CancellationToken,
+    ) -> Result<Self, Error> {
+        let mut empty = Vec::new();
+        let mut with_runs = Vec::new();
+        let mut rest = Some(keys::cohorts(kind, project));
+        let mut pace = Pace::default();
+        while let Some(range) = rest.filter(|_| !stop.is_cancelled()) {
+            let (cohorts, next) = cohorts_page(&*store.snapshot().await?, kind, project, &range).await?;
+            for cohort in cohorts {
+                let size = match rule.of {
+                    MergedOf::ItsRuns => cohort.runs,
+                    MergedOf::FullCohort => rule.runs,
+                };
+                if cohort.members.is_empty() {
+                    empty.push(cohort.cohort);
+                } else if 2 * cohort.members.len() < size {
+                    with_runs.push(cohort);
+                }
+            }
+            rest = next;
+            pace.rest().await;
+        }
+        Ok(Self { empty, groups: groups(with_runs, rule) })
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.empty.is_empty() && self.groups.is_empty()
+    }
+}
+
+/// Groups cohorts that fit in one. A cohort that would be alone stays.
+fn groups(cohorts: Vec<CohortMembers>, rule: MergeRule) -> Vec<Vec<RunNumber>> {
+    let members = |group: &[CohortMembers]| group.iter().map(|it| it.members.len()).sum::<usize>();
+    let mut groups: Vec<Vec<CohortMembers>> = Vec::new();
+    for cohort in cohorts {
+        let last = groups.last_mut().filter(|group| members(group) + cohort.members.len() <= rule.runs);
+        match last {
+            Some(group) => group.push(cohort),
+            None => groups.push(vec![cohort]),
+        }
+    }
+    groups.retain(|group| match rule.of {
+        MergedOf::ItsRuns => group.len() > 1,
+        MergedOf::FullCohort => {
+            group.len() > 1 && (4 * members(group) >= 3 * rule.runs || group.len() >= MANY_COHORTS)
+        }
+    });
+    let numbers = groups.into_iter().map(|group| group.into_iter().flat_map(|it| it.members).collect());
+    // A run that moves while the cohorts are read may be in two of them.
+    numbers.map(|numbers: BTreeSet<_>| numbers.into_iter().collect()).collect()
+}
+
+impl CohortRound<'_> {
+    /// Clears the cohorts of the project that have no runs, and merges small ones.
+    pub(crate) async fn merge(&mut self, rule: MergeRule) -> Result<(), Error> {
+        let Self { store, kind, project, stop, .. } = *self;
+        let small = SmallCohorts::read(store, kind, project, rule, stop).await?;
+        // Done first, because clearing reads no values, which may be damaged.
+        self.clear(&small.empty).await?;
+        for numbers in small.groups {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            self.make_cohorts(numbers).await?;
+        }
+        let merged = SmallCohorts::read(store, kind, project, rule, stop).await?;
+        self.clear(&merged.empty).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cohort(number: u64, members: &[u64]) -> CohortMembers {
+        CohortMembers {
+            cohort: CohortNumber(number),
+            runs: 8,
+            members: members.iter().copied().map(RunNumber).collect(),
+        }
+    }
+
+    #[test]
+    fn as_many_cohorts_are_merged_as_fit_in_one() {
+        let cohorts = vec![cohort(1, &[5, 6]), cohort(2, &[1]), cohort(3, &[3]), cohort(4, &[7, 8, 9])];
+        let rule = MergeRule { runs: 4, of: MergedOf::ItsRuns };
+        assert_eq!(groups(cohorts, rule), [[1, 3, 5, 6].map(RunNumber)], "the last cohort would be alone");
+    }
+
+    #[test]
+    fn cohorts_are_merged_if_they_nearly_fill_one_or_are_many() {
+        let rule = MergeRule { runs: 16, of: MergedOf::FullCohort };
+        let few = vec![cohort(1, &[1, 2, 3, 4, 5, 6]), cohort(2, &[11, 12, 13, 14, 15])];
+        assert!(groups(few.clone(), rule).is_empty());
+        let full = [few, vec![cohort(3, &[7])]].concat();
+        assert_eq!(groups(full, rule)[0].len(), 12);
+        let many = (0..8).map(|number| cohort(number, &[number])).collect();
+        assert_eq!(groups(many, rule)[0].len(), 8);
+    }
+}

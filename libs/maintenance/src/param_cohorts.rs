@@ -1,0 +1,326 @@
+//! Collects the params of runs in cohorts, so that a query for a param reads columns instead of documents. Until a cohort has
+//! taken them, the documents of runs are read, so runs do not wait for long: a cohort is made once it is full, and a
+//! smaller one of runs that have waited for some seconds. Small cohorts are merged.
+//!
+//! Runs in a store of format 6 or earlier have index rows instead. They are moved to cohorts a few at a time, because the
+//! documents of waiting runs are read, and the rows of a project are cleared once no run has valid ones.
+
+use std::collections::HashMap;
+
+use matyan_model::{
+    cohort::{COHORT_RUNS, CohortKind},
+    format::format_has_every_run,
+    ids::{NamedProject, Project, RunNumber},
+    index::{index_has_row, index_runs_page},
+    keys,
+    param_cohort::{indexed_params_clear, indexed_params_move},
+};
+use matyan_store::{Store, Transaction, Value};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    COLLECT_PARAMS, Clock, Deps, Error, JobLock,
+    cohort_round::{CohortRound, MergeRule, MergedOf, SmallCohorts},
+    pace::Pace,
+    paged_sweep::PagedSweep,
+};
+
+/// Runs of which a small cohort is made if they have waited. Reading the documents of fewer takes no time.
+const FEW_RUNS: usize = 64;
+/// Time for which runs wait for a full cohort.
+const WAIT_US: i64 = 10_000_000;
+/// Cohorts made in one round of a project, so that other projects do not wait for long.
+const ROUND_COHORTS: usize = 16;
+/// Small cohorts after which a project is looked through for cohorts to be merged.
+const SMALL_COHORTS: usize = 16;
+/// Projects that are remembered.
+const PROJECTS: usize = 10_000;
+
+/// The cohorts of params of a store.
+pub struct ParamCohorts<'d> {
+    store: &'d dyn Store,
+    clock: &'d Clock,
+    /// Runs of a full cohort.
+    runs: usize,
+}
+
+/// Params of a project in index rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IndexedRows {
+    None,
+    /// Runs can be moved to cohorts, or rows cleared.
+    Due,
+    /// Once all runs with such rows are listed.
+    Later,
+}
+
+/// What a round has found or done in a project.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ParamRound {
+    /// Runs that wait for a cohort, if they are not enough for a full one.
+    pub waiting: usize,
+    /// Cohorts that were made and are not full.
+    pub small_cohorts: usize,
+    /// Whether there is more to do without a change of a run.
+    pub has_more: bool,
+}
+
+impl<'d> ParamCohorts<'d> {
+    pub fn new(store: &'d dyn Store, clock: &'d Clock) -> Self {
+        Self { store, clock, runs: COHORT_RUNS }
+    }
+
+    /// Makes smaller cohorts, for tests.
+    #[must_use]
+    pub fn of_runs(self, runs: usize) -> Self {
+        Self { runs: runs.clamp(1, COHORT_RUNS), ..self }
+    }
+
+    /// Makes some of the cohorts that are due in a project. A cohort of fewer runs than `least` is not made unless it is
+    /// full. `owner` must be unique to this call.
+    pub async fn collect(
+        &self,
+        project: Project,
+        least: usize,
+        owner: [u8; 16],
+        stop: &CancellationToken,
+    ) -> Result<ParamRound, Error> {
+        // Looked at before the lock is taken, so that a round without work writes nothing.
+        let waiting = self.waiting(project).await?.len();
+        let indexed = self.indexed(project).await?;
+        if waiting < self.runs.min(least) && indexed != IndexedRows::Due {
+            let has_more = indexed == IndexedRows::Later;
+            return Ok(ParamRound { waiting, has_more, ..ParamRound::default() });
+        }
+        let lock = JobLock::acquire(self.store, self.clock, COLLECT_PARAMS, project, owner).await?;
+        let mut round = self.round(lock, project, stop);
+        let collected = self.make_due(&mut round, least).await;
+        round.lock.release(collected).await
+    }
+
+    /// The next runs that wait for a cohort, as many as fill one.
+    async fn waiting(&self, project: Project) -> Result<Vec<RunNumber>, Error> {
+        let list = keys::uncollected_all(CohortKind::Params, project);
+        Ok(index_runs_page(&*self.store.snapshot().await?, &list, self.runs).await?.0)
+    }
+
+    async fn indexed(&self, project: Project) -> Result<IndexedRows, Error> {
+        let snapshot = self.store.snapshot().await?;
+        if index_has_row(&*snapshot, &keys::indexed_params_all(project)).await? {
+            return Ok(IndexedRows::Due);
+        }
+        if !index_has_row(&*snapshot, &keys::index_params(project)).await? {
+            return Ok(IndexedRows::None);
+        }
+        // The migration lists the runs with such rows.
+        let is_listed = format_has_every_run(&*snapshot).await?;
+        Ok(if is_listed { IndexedRows::Due } else { IndexedRows::Later })
+    }
+
+    async fn make_due(&self, round: &mut CohortRound<'_>, least: usize) -> Result<ParamRound, Error> {
+        let project = round.project;
+        let mut done = ParamRound::default();
+        // Damaged runs keep waiting. They are not taken twice in a round.
+        let mut rest = Some(keys::uncollected_all(CohortKind::Params, project));
+        for _ in 0..ROUND_COHORTS {
+            if round.stop.is_cancelled() {
+                break;
+            }
+            let mut numbers = Vec::new();
+            if let Some(range) = rest.take() {
+                let page = index_runs_page(&*self.store.snapshot().await?, &range, self.runs).await?;
+                (numbers, rest) = page;
+            }
+            done.waiting = numbers.len();
+            if numbers.len() < self.runs {
+                // Runs of the older form complete a cohort.
+                let moved = self.move_indexed(round, self.runs - numbers.len()).await?;
+                if moved > 0 {
+                    done.has_more = true;
+                    rest = Some(keys::uncollected_all(CohortKind::Params, project));
+                    continue;
+                }
+                if numbers.len() < least.max(1) {
+                    done.has_more = self.clear_indexed(round).await?;
+                    return Ok(done);
+                }
+                done.small_cohorts += 1;
+            }
+            round.make_cohorts(numbers).await?;
+            done.waiting = 0;
+            done.has_more = true;
+        }
+        Ok(done)
+    }
+
+    async fn move_indexed(&self, round: &mut CohortRound<'_>, runs: usize) -> Result<usize, Error> {
+        let project = round.project;
+        let moving = async |mut transaction: Transaction| {
+            let moved = indexed_params_move(&mut transaction, project, runs).await?;
+            Ok::<_, Error>((transaction, moved))
+        };
+        round.lock.write(moving).await
+    }
+
+    /// Clears some of the index rows of a project, if no run has valid ones. Returns whether there are more.
+    async fn clear_indexed(&self, round: &mut CohortRound<'_>) -> Result<bool, Error> {
+        let project = round.project;
+        if self.indexed(project).await? != IndexedRows::Due {
+            return Ok(false);
+        }
+        for _ in 0..CLEARED_PAGES {
+            if round.stop.is_cancelled() {
+                break;
+            }
+            let clear = async |mut transaction: Transaction| {
+                let is_cleared = indexed_params_clear(&mut transaction, project).await?;
+                Ok::<_, Error>((transaction, is_cleared))
+            };
+            if round.lock.write(clear).await? {
+                return Ok(false);
+            }
+            round.pace.rest().await;
+        }
+        Ok(true)
+    }
+
+    /// Clears the cohorts of a project that have no runs, and merges small ones. `owner` must be unique to this call.
+    pub async fn merge(
+        &self,
+        project: Project,
+        owner: [u8; 16],
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let rule = MergeRule { runs: self.runs, of: MergedOf::FullCohort };
+        if SmallCohorts::read(self.store, CohortKind::Params, project, rule, stop).await?.is_done() {
+            return Ok(());
+        }
+        let lock = JobLock::acquire(self.store, self.clock, COLLECT_PARAMS, project, owner).await?;
+        // Merging does not count as a success of the job whose lock it is.
+        let mut round = self.round(lock.dry(true), project, stop);
+        let merged = round.merge(rule).await;
+        round.lock.release(merged).await
+    }
+
+    fn round<'r>(&self, lock: JobLock<'r>, project: Project, stop: &'r CancellationToken) -> CohortRound<'r>
+    where
+        'd: 'r,
+    {
+        let pace = Pace::default();
+        CohortRound { store: self.store, lock, kind: CohortKind::Params, project, stop, pace }
+    }
+}
+
+/// Pages of index rows that are cleared in one round of a project.
+const CLEARED_PAGES: usize = 64;
+
+/// What the job remembers of projects between its rounds.
+#[derive(Default)]
+pub struct WaitingProjects(Mutex<HashMap<Project, WaitingProject>>);
+
+#[derive(Clone, Default)]
+struct WaitingProject {
+    /// The number of changes before the last look, if nothing was left to do then.
+    idle_since: Option<Option<Value>>,
+    /// When there were first enough runs for a small cohort.
+    waiting_since_us: Option<i64>,
+    /// Small cohorts that were made since cohorts were merged.
+    small_cohorts: usize,
+}
+
+impl WaitingProjects {
+    fn get(&self, project: Project) -> WaitingProject {
+        self.0.lock().get(&project).cloned().unwrap_or_default()
+    }
+
+    fn put(&self, project: Project, state: WaitingProject) {
+        let mut projects = self.0.lock();
+        if projects.len() >= PROJECTS && !projects.contains_key(&project) {
+            projects.clear();
+        }
+        projects.insert(project, state);
+    }
+}
+
+/// Collects the params of all projects.
+pub async fn collect_params(
+    deps: Deps<'_>,
+    waiting: &WaitingProjects,
+    random: &(dyn Fn() -> [u8; 16] + Send + Sync),
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let mut sweep = PagedSweep::new(stop);
+    for NamedProject { number: project, .. } in deps.projects().await? {
+        if sweep.is_stopped() {
+            break;
+        }
+        let collected = collect_project(deps.store, deps.clock, waiting, project, random, stop).await;
+        sweep.keep_damage(match collected {
+            // Another process does the work.
+            Err(Error::Busy { .. }) => Ok(()),
+            collected => collected,
+        })?;
+    }
+    sweep.finish()
+}
+
+async fn collect_project(
+    store: &dyn Store,
+    clock: &Clock,
+    waiting: &WaitingProjects,
+    project: Project,
+    random: &(dyn Fn() -> [u8; 16] + Send + Sync),
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let mut state = waiting.get(project);
+    // Before the look, so that a change during it is noticed by the next one.
+    let changes = store.snapshot().await?.get(&keys::change_count(project)).await?;
+    if state.idle_since.as_ref() == Some(&changes) {
+        return Ok(());
+    }
+    let cohorts = ParamCohorts::new(store, clock);
+    let now_us = clock();
+    let has_waited =
+        state.waiting_since_us.is_some_and(|since_us| now_us.saturating_sub(since_us) >= WAIT_US);
+    let least = if has_waited { FEW_RUNS } else { COHORT_RUNS };
+    let round = cohorts.collect(project, least, random(), stop).await?;
+    state.small_cohorts += round.small_cohorts;
+    state.waiting_since_us = match state.waiting_since_us {
+        _ if round.waiting < FEW_RUNS => None,
+        Some(since_us) if !has_waited => Some(since_us),
+        _ => Some(now_us),
+    };
+    if state.small_cohorts >= SMALL_COHORTS {
+        cohorts.merge(project, random(), stop).await?;
+        state.small_cohorts = 0;
+    }
+    let is_idle = !round.has_more && round.waiting < FEW_RUNS && !stop.is_cancelled();
+    state.idle_since = is_idle.then_some(changes);
+    waiting.put(project, state);
+    Ok(())
+}
+
+/// Merges and clears the cohorts of params of all projects.
+pub async fn merge_param_cohorts(
+    deps: Deps<'_>,
+    random: &(dyn Fn() -> [u8; 16] + Send + Sync),
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let cohorts = ParamCohorts::new(deps.store, deps.clock);
+    let mut sweep = PagedSweep::new(stop);
+    for NamedProject { number: project, .. } in deps.projects().await? {
+        if sweep.is_stopped() {
+            break;
+        }
+        let merged = cohorts.merge(project, random(), stop).await;
+        sweep.keep_damage(match merged {
+            Err(Error::Busy { .. }) => Ok(()),
+            merged => merged,
+        })?;
+    }
+    sweep.finish()
+}
+
+#[cfg(test)]
+mod tests;

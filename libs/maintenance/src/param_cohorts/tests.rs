@@ -1,0 +1,161 @@
+//! When cohorts of params are made and merged.
+
+use std::collections::BTreeSet;
+
+use matyan_model::{
+    change::change_put,
+    cohort::{CohortMembers, cohorts_page},
+    ids::RunId,
+    run::{RunEdit, run_create},
+};
+use matyan_store::{Commit, embedded::EmbeddedStore};
+use matyan_value::{Map, Value};
+
+use super::*;
+
+const P: Project = Project(0);
+const RUNS: usize = 4;
+
+struct TestProject {
+    store: EmbeddedStore,
+    now_us: i64,
+    numbers: Vec<RunNumber>,
+    _directory: tempfile::TempDir,
+}
+
+impl TestProject {
+    async fn new(runs: i64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+        let mut project = Self { store, now_us: 1_000_000, numbers: Vec::new(), _directory: directory };
+        project.create(runs).await;
+        project
+    }
+
+    async fn write<T>(&self, change: impl AsyncFn(&mut Transaction) -> Result<T, matyan_store::Error>) -> T {
+        loop {
+            let mut transaction = Transaction::new(self.store.snapshot().await.unwrap());
+            let answer = change(&mut transaction).await.unwrap();
+            if let Commit::Done { .. } = self.store.commit(transaction.into_batch()).await.unwrap() {
+                return answer;
+            }
+        }
+    }
+
+    async fn create(&mut self, runs: i64) {
+        for _ in 0..runs {
+            let at = self.numbers.len() as i64;
+            let id = RunId::new(format!("r{at}"));
+            let number = self
+                .write(async |transaction| {
+                    let mut edit = run_create(transaction, P, &id, 10 + at).await?;
+                    *edit.params(transaction.unchecked()).await? =
+                        Map::from([("lr".to_owned(), Value::Integer(at))]);
+                    let number = edit.number();
+                    edit.write(transaction.batch());
+                    change_put(transaction.batch(), P, number, 1, "");
+                    Ok(number)
+                })
+                .await;
+            self.numbers.push(number);
+        }
+    }
+
+    async fn change(&self, number: RunNumber) {
+        self.write(async |transaction| {
+            let mut edit = RunEdit::load(transaction, P, number).await?.unwrap();
+            edit.params(transaction.unchecked()).await?.insert("lr".to_owned(), Value::Integer(-1));
+            edit.touch(1);
+            edit.write(transaction.batch());
+            change_put(transaction.batch(), P, number, 1, "");
+            Ok(())
+        })
+        .await;
+    }
+
+    async fn collect(&self, least: usize) -> ParamRound {
+        let now_us = self.now_us;
+        let clock = move || now_us;
+        let cohorts = ParamCohorts::new(&self.store, &clock).of_runs(RUNS);
+        cohorts.collect(P, least, [1; 16], &CancellationToken::new()).await.unwrap()
+    }
+
+    async fn merge(&self) {
+        let now_us = self.now_us;
+        let clock = move || now_us;
+        let cohorts = ParamCohorts::new(&self.store, &clock).of_runs(RUNS);
+        cohorts.merge(P, [2; 16], &CancellationToken::new()).await.unwrap();
+    }
+
+    async fn cohorts(&self) -> Vec<CohortMembers> {
+        let snapshot = self.store.snapshot().await.unwrap();
+        let all = keys::cohorts(CohortKind::Params, P);
+        cohorts_page(&*snapshot, CohortKind::Params, P, &all).await.unwrap().0
+    }
+
+    async fn sizes(&self) -> Vec<usize> {
+        self.cohorts().await.iter().map(|cohort| cohort.members.len()).collect()
+    }
+}
+
+#[tokio::test]
+async fn cohorts_are_made_once_they_are_full_or_runs_have_waited() {
+    let mut project = TestProject::new(10).await;
+    let round = project.collect(RUNS).await;
+    assert_eq!((round.waiting, round.small_cohorts), (2, 0));
+    assert_eq!(project.sizes().await, [4, 4]);
+    assert_eq!(project.collect(RUNS).await, ParamRound { waiting: 2, ..ParamRound::default() });
+    let round = project.collect(2).await;
+    assert_eq!((round.waiting, round.small_cohorts), (0, 1));
+    assert_eq!(project.sizes().await, [4, 4, 2]);
+    project.create(1).await;
+    assert_eq!(project.collect(2).await.waiting, 1);
+    let members: BTreeSet<_> =
+        project.cohorts().await.into_iter().flat_map(|cohort| cohort.members).collect();
+    assert!(members.iter().eq(&project.numbers[..10]));
+}
+
+#[tokio::test]
+async fn small_cohorts_are_merged_and_empty_ones_cleared() {
+    let mut project = TestProject::new(0).await;
+    for _ in 0..5 {
+        project.create(1).await;
+        project.collect(1).await;
+    }
+    assert_eq!(project.sizes().await, [1; 5]);
+    project.merge().await;
+    assert_eq!(project.sizes().await, [1, 4], "the last one would be alone");
+    // Runs that change leave their cohort once they are in another one.
+    for number in &project.numbers[..4] {
+        project.change(*number).await;
+    }
+    assert_eq!(project.sizes().await, [1, 4]);
+    project.collect(RUNS).await;
+    assert_eq!(project.sizes().await, [1, 0, 4]);
+    project.merge().await;
+    assert_eq!(project.sizes().await, [1, 4]);
+}
+
+/// The job remembers since when runs wait, and looks at a project again only after a change.
+#[tokio::test]
+async fn rule_41_a_project_in_which_nothing_has_changed_is_not_looked_at() {
+    let project = TestProject::new(FEW_RUNS as i64 + 1).await;
+    let waiting = WaitingProjects::default();
+    let random = || [3; 16];
+    let stop = CancellationToken::new();
+    let round = async |now_us: i64| {
+        let clock = move || now_us;
+        collect_project(&project.store, &clock, &waiting, P, &random, &stop).await.unwrap();
+        (project.sizes().await.len(), waiting.get(P))
+    };
+    let (cohorts, state) = round(1_000_000).await;
+    assert_eq!((cohorts, state.waiting_since_us, state.idle_since), (0, Some(1_000_000), None));
+    assert_eq!(round(1_000_000 + WAIT_US - 1).await.0, 0);
+    let (cohorts, state) = round(1_000_000 + WAIT_US).await;
+    assert_eq!((cohorts, state.waiting_since_us, state.small_cohorts), (1, None, 1));
+    assert!(state.idle_since.is_some(), "nothing is left");
+    project.change(project.numbers[0]).await;
+    let before = state.idle_since;
+    let (_, state) = round(1_000_000 + WAIT_US).await;
+    assert!(state.idle_since.is_some() && state.idle_since != before, "one run waits for others");
+}

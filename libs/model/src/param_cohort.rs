@@ -1,0 +1,115 @@
+//! Cohorts of params: runs whose params are stored together, in columns, so that a query for one param does not
+//! read the documents of all runs, and a new run does not write a row of each param.
+//!
+//! The documents decide. A run is in the list of uncollected params from the transaction on that changes its params, and
+//! until a cohort has taken them; while it is in this list, readers ignore what cohorts have of it, and read its document.
+//! See `cohort` for how a cohort takes values without a lock for writers.
+//!
+//! A column has up to 64 KiB, and is never changed. Its key begins with the path of the param, so that the columns of a
+//! param are one range, in the order of their cohorts. The paths of a cohort are in rows of their own, by which its columns
+//! are found when it is cleared.
+//!
+//! The params of runs in a store of format 6 or earlier have index rows instead. Such rows are valid as long as the run is
+//! not in the list of uncollected params: whoever changes the params of a run clears its rows. A run is moved from one form to
+//! the other by listing it; see [`indexed_params_move`].
+
+mod collect;
+mod read;
+
+use matyan_store::{Batch, Range, Result, Scan, Transaction};
+
+use self::collect::cohort_paths;
+pub use self::{
+    collect::ParamValues,
+    read::{ListedParams, ParamPage, ParamReader, param_columns_count, param_rows_within},
+};
+use crate::{
+    ids::{CohortNumber, Project, RunNumber},
+    keys::{self, CohortKind},
+    rows,
+};
+
+/// Lists a run, whose document readers then read.
+fn uncollected_params_put(batch: &mut Batch, project: Project, number: RunNumber) {
+    batch.set(keys::uncollected(CohortKind::Params, project, number), Vec::new());
+}
+
+/// Clears some rows of a cohort without members. Returns true once nothing is left.
+pub async fn param_cohort_clear(
+    transaction: &mut Transaction,
+    project: Project,
+    cohort: CohortNumber,
+) -> Result<bool> {
+    let range = keys::param_cohort_paths_all(project, cohort);
+    let scan = Scan { rows: 1, ..Scan::DEFAULT };
+    let page = transaction.unchecked().scan(&range, scan).await?;
+    let batch = transaction.batch();
+    let Some((key, value)) = page.rows.first() else {
+        batch.clear(keys::cohort(CohortKind::Params, project, cohort));
+        return Ok(true);
+    };
+    // Without these paths, their columns are not found. Readers ignore the columns of a cohort that does not exist.
+    let paths = rows::readable(cohort_paths(key, value))?.unwrap_or_default();
+    for (path, parts) in &paths {
+        for part in 0..*parts {
+            batch.clear(keys::param_column(project, path, cohort, part));
+        }
+    }
+    batch.clear(key.clone());
+    Ok(false)
+}
+
+/// Rows cleared in one transaction.
+const CLEARED: Scan = Scan { rows: 2_000, keys_only: true, ..Scan::DEFAULT };
+
+/// Clears some rows of all cohorts of params of a project, whose runs must be listed. Returns true once nothing is left.
+pub async fn param_cohorts_clear(transaction: &mut Transaction, project: Project) -> Result<bool> {
+    // Cohorts last: a job clears cohorts without runs, and would not find the rest of them without the cohort.
+    let all = [
+        keys::param_columns_all(project),
+        keys::param_cohorts_paths(project),
+        keys::cohorts(CohortKind::Params, project),
+    ];
+    for range in all {
+        if !clear_some(transaction, range).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Clears some rows of a range. Returns true if it has none.
+async fn clear_some(transaction: &mut Transaction, range: Range) -> Result<bool> {
+    let page = transaction.unchecked().scan(&range, CLEARED).await?;
+    let Some((last, _)) = page.rows.last() else { return Ok(true) };
+    let end = range.after(last).start;
+    transaction.batch().clear_range(Range::new(range.start, end));
+    Ok(false)
+}
+
+/// Lists the first runs of those whose params have index rows, so that a cohort takes them. Readers read their documents until
+/// then, so the caller should move no more of them than a cohort takes. Returns how many were moved.
+pub async fn indexed_params_move(
+    transaction: &mut Transaction,
+    project: Project,
+    runs: usize,
+) -> Result<usize> {
+    let all = keys::indexed_params_all(project);
+    let scan = Scan { rows: runs, keys_only: true, ..Scan::DEFAULT };
+    // Checked, so that no run is listed that is deleted now.
+    let page = transaction.scan(&all, scan).await?;
+    for (key, _) in &page.rows {
+        let (number,) = keys::tail(&all.start, key)?;
+        uncollected_params_put(transaction.batch(), project, RunNumber(number));
+        transaction.batch().clear(key.clone());
+    }
+    Ok(page.rows.len())
+}
+
+/// Clears some index rows of params of a project in which no run has valid ones. Returns true once nothing is left.
+pub async fn indexed_params_clear(transaction: &mut Transaction, project: Project) -> Result<bool> {
+    clear_some(transaction, keys::index_params(project)).await
+}
+
+#[cfg(test)]
+mod tests;

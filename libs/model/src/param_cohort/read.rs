@@ -1,0 +1,354 @@
+//! Reads one param of all runs: of the columns of cohorts, and of the index rows of runs in an earlier format. What neither
+//! has must be read from documents; runs with more params than indexes have are in a list of their own, see
+//! `keys::index_partial_all`.
+//!
+//! Each page may have a snapshot of its own. Runs in the list of uncollected params are read first, because a run that
+//! leaves the list later is in a column by then; and columns are read after index rows, because runs move from these to those.
+//! The list is read again in the end: the rows of a run that changes in between are cleared.
+
+use std::{
+    borrow::Cow,
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+
+use matyan_store::{Key, Range, Result, Scan, Snapshot, Value};
+
+use crate::{
+    ids::{CohortNumber, Project, RunNumber},
+    index::{
+        MAX_TEXT_BYTES, Scalar, decode_param_row, index_page, index_rows_runs, is_indexed_path,
+        number_bounds, text_bounds,
+    },
+    keys::{self, CohortKind},
+    params::{IndexedParam, ParamColumn, ParamInterval, positions_within},
+    rows,
+    series::CohortRuns,
+};
+
+/// Rows of the index, or of the list, that are read at a time.
+const PAGE: usize = 10_000;
+/// Columns that are read at a time, together with the runs of their cohorts: about 4 kB each.
+const COLUMNS: usize = 128;
+
+/// Runs whose params are read from documents.
+pub type ListedParams = Arc<HashSet<RunNumber>>;
+
+/// The index rows of a path with these values. `None` if no index has them: the path is too long, or a bound is longer
+/// than indexed texts.
+pub fn param_rows_within(project: Project, path: &[Cow<'_, str>], values: &ParamInterval) -> Option<Range> {
+    use std::ops::Bound;
+    if !is_indexed_path(path) {
+        return None;
+    }
+    let closed = |bound: Bound<Vec<u8>>, end| if bound == Bound::Unbounded { end } else { bound };
+    let (low, high) = match values {
+        ParamInterval::Numbers { low, high } => {
+            let (lowest, highest) = number_bounds();
+            let key = |number: f64| Scalar::Number(number).key();
+            (closed(low.map(key), Bound::Included(lowest)), closed(high.map(key), Bound::Included(highest)))
+        }
+        ParamInterval::Texts { low, high } => {
+            let is_long = |bound: &Bound<Box<str>>| match bound {
+                Bound::Included(text) | Bound::Excluded(text) => text.len() > MAX_TEXT_BYTES,
+                Bound::Unbounded => false,
+            };
+            if is_long(low) || is_long(high) {
+                return None;
+            }
+            let (lowest, above) = text_bounds();
+            let key = |text: &Box<str>| Scalar::Text(text).key();
+            let low = closed(low.as_ref().map(key), Bound::Included(lowest));
+            (low, closed(high.as_ref().map(key), Bound::Excluded(above)))
+        }
+    };
+    let low = low.as_ref().map(Vec::as_slice);
+    let high = high.as_ref().map(Vec::as_slice);
+    Some(keys::index_param_within(project, path, low, high))
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Listed,
+    Rows,
+    Columns,
+}
+
+/// Reads a param of all runs, page by page.
+pub struct ParamReader {
+    project: Project,
+    /// All index rows, and all columns, of the path.
+    rows: Range,
+    columns: Range,
+    /// The values to be found; all if there are none.
+    values: Option<Arc<ParamInterval>>,
+    rest: VecDeque<(Source, Range)>,
+    listed: ListedParams,
+    /// Columns of a page.
+    page_columns: usize,
+}
+
+impl ParamReader {
+    /// Reads all values of a param, whose path must be one that indexes have.
+    pub fn new(project: Project, path: &[Cow<'_, str>]) -> Self {
+        Self::of(project, path, keys::index_param_path(project, path), None)
+    }
+
+    /// Reads only some values of a param. `None` if no index has them.
+    pub fn within(project: Project, path: &[Cow<'_, str>], values: ParamInterval) -> Option<Self> {
+        let rows = param_rows_within(project, path, &values)?;
+        Some(Self::of(project, path, rows, Some(values.into())))
+    }
+
+    fn of(
+        project: Project,
+        path: &[Cow<'_, str>],
+        found_rows: Range,
+        values: Option<Arc<ParamInterval>>,
+    ) -> Self {
+        let columns = keys::param_columns(project, path);
+        let listed = (Source::Listed, keys::uncollected_all(CohortKind::Params, project));
+        let mut rest = VecDeque::from([listed.clone()]);
+        // An interval without numbers or texts is a range that ends before its start.
+        if found_rows.start < found_rows.end {
+            rest.push_back((Source::Rows, found_rows));
+        }
+        rest.extend([(Source::Columns, columns.clone()), listed]);
+        let rows = keys::index_param_path(project, path);
+        Self { project, rows, columns, values, rest, listed: Arc::default(), page_columns: COLUMNS }
+    }
+
+    /// Reads fewer columns at a time, so that a page takes less memory.
+    #[must_use]
+    pub fn with_page_columns(self, page_columns: usize) -> Self {
+        Self { page_columns, ..self }
+    }
+
+    /// Reads the next page.
+    pub async fn next(&mut self, snapshot: &dyn Snapshot) -> Result<Option<ParamPage>> {
+        let Some((source, range)) = self.rest.pop_front() else { return Ok(None) };
+        let (content, rest) = match source {
+            Source::Listed => {
+                let (rows, rest) = index_page(snapshot, &range, PAGE).await?;
+                let mut numbers = index_rows_runs(&rows)?;
+                let listed = Arc::make_mut(&mut self.listed);
+                numbers.retain(|number| listed.insert(*number));
+                (Content::Listed(numbers), rest)
+            }
+            Source::Rows => {
+                let (rows, rest) = index_page(snapshot, &range, PAGE).await?;
+                (Content::Rows { all: self.rows.clone(), rows }, rest)
+            }
+            Source::Columns => {
+                let (columns, rest) = self.read_columns(snapshot, &range).await?;
+                (Content::Columns(columns), rest)
+            }
+        };
+        if let Some(rest) = rest {
+            self.rest.push_front((source, rest));
+        }
+        Ok(Some(ParamPage { listed: self.listed.clone(), values: self.values.clone(), content }))
+    }
+
+    /// A page of columns, with the runs of their cohorts, and the range of the rest.
+    async fn read_columns(
+        &self,
+        snapshot: &dyn Snapshot,
+        range: &Range,
+    ) -> Result<(Vec<CohortColumns>, Option<Range>)> {
+        let page = snapshot.scan(range, Scan { rows: self.page_columns, ..Scan::DEFAULT }).await?;
+        let rest = page.rest(range);
+        let mut numbers: Vec<CohortNumber> = Vec::new();
+        let mut columns: Vec<Vec<(Key, Value)>> = Vec::new();
+        for (key, value) in page.rows {
+            let number = keys::decode_param_column(&self.columns, &key)?;
+            if numbers.last() == Some(&number)
+                && let Some(last) = columns.last_mut()
+            {
+                last.push((key, value));
+            } else {
+                numbers.push(number);
+                columns.push(vec![(key, value)]);
+            }
+        }
+        let cohort_keys: Vec<_> =
+            numbers.iter().map(|number| keys::cohort(CohortKind::Params, self.project, *number)).collect();
+        // From the snapshot of the columns, because a run that is in another cohort since then has left its cohort.
+        let runs = snapshot.get_many(&cohort_keys).await?;
+        let found = cohort_keys.into_iter().zip(runs).zip(columns);
+        // A cohort without its row is being cleared.
+        let found = found.filter_map(|((cohort_key, runs), columns)| {
+            Some(CohortColumns { cohort_key, runs: runs?, columns })
+        });
+        Ok((found.collect(), rest))
+    }
+
+    /// The runs whose params are read from documents, as far as they are known.
+    pub fn listed(&self) -> &ListedParams {
+        &self.listed
+    }
+}
+
+/// A part of what is known about a param. It is decoded when it is visited, which takes up to a millisecond.
+pub struct ParamPage {
+    listed: ListedParams,
+    values: Option<Arc<ParamInterval>>,
+    content: Content,
+}
+
+enum Content {
+    /// Runs whose params are read from documents.
+    Listed(Vec<RunNumber>),
+    Rows {
+        /// All rows of the path.
+        all: Range,
+        rows: Vec<(Key, Value)>,
+    },
+    Columns(Vec<CohortColumns>),
+}
+
+/// Columns of a param in one cohort.
+struct CohortColumns {
+    cohort_key: Key,
+    /// The row of the cohort.
+    runs: Value,
+    columns: Vec<(Key, Value)>,
+}
+
+impl ParamPage {
+    /// Visits the runs of the page with their values, or without one if it must be read from the document. A run that changes
+    /// while pages are read is visited more than once, and so are runs that have both forms.
+    pub fn visit(&self, visit: &mut dyn FnMut(RunNumber, Option<IndexedParam<'_>>)) -> Result<()> {
+        match &self.content {
+            Content::Listed(numbers) => numbers.iter().for_each(|number| visit(*number, None)),
+            Content::Rows { all, rows } => {
+                for (key, stored) in rows {
+                    let (number, value) = decode_param_row(all, key, stored)?;
+                    if !self.listed.contains(&number) {
+                        visit(number, value);
+                    }
+                }
+            }
+            Content::Columns(cohorts) => {
+                for cohort in cohorts {
+                    cohort.visit(&self.listed, visit)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the runs of the page that have the values which the reader looks for to `found`, and those that may have them to
+    /// `unknown`.
+    pub fn find(&self, found: &mut Vec<RunNumber>, unknown: &mut Vec<RunNumber>) -> Result<()> {
+        match &self.content {
+            Content::Listed(numbers) => unknown.extend(numbers),
+            Content::Rows { rows, .. } => {
+                let numbers = index_rows_runs(rows)?;
+                found.extend(numbers.into_iter().filter(|number| !self.listed.contains(number)));
+            }
+            Content::Columns(cohorts) => {
+                for cohort in cohorts {
+                    cohort.find(self.values.as_deref(), &self.listed, found, unknown)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The most values that it may have.
+    pub fn most_values(&self) -> usize {
+        match &self.content {
+            Content::Listed(numbers) => numbers.len(),
+            Content::Rows { rows, .. } => rows.len(),
+            Content::Columns(cohorts) => cohorts
+                .iter()
+                .map(|cohort| cohort.columns.len() * cohort.members().map_or(0, |runs| runs.len()))
+                .sum(),
+        }
+    }
+}
+
+impl CohortColumns {
+    fn members(&self) -> Result<CohortRuns> {
+        CohortRuns::decode(&self.runs).map_err(|malformed| malformed.at(&self.cohort_key))
+    }
+
+    fn visit(
+        &self,
+        listed: &HashSet<RunNumber>,
+        visit: &mut dyn FnMut(RunNumber, Option<IndexedParam<'_>>),
+    ) -> Result<()> {
+        let runs = self.members()?;
+        for (key, stored) in &self.columns {
+            let column = ParamColumn::decode(stored).map_err(|malformed| malformed.at(key));
+            let Some(column) = rows::readable(column)?.filter(|column| column.runs() <= runs.len()) else {
+                // The documents decide about a column that is damaged.
+                runs.members()
+                    .filter(|number| !listed.contains(number))
+                    .for_each(|number| visit(number, None));
+                continue;
+            };
+            for (at, value) in column.iter() {
+                let Some(number) = runs.member_at(at).filter(|number| !listed.contains(number)) else {
+                    continue;
+                };
+                match value {
+                    IndexedParam::Rounded(_) | IndexedParam::LongText => visit(number, None),
+                    value => visit(number, Some(value)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn find(
+        &self,
+        values: Option<&ParamInterval>,
+        listed: &HashSet<RunNumber>,
+        found: &mut Vec<RunNumber>,
+        unknown: &mut Vec<RunNumber>,
+    ) -> Result<()> {
+        // Decoded only if one of its runs is found.
+        let mut runs = None;
+        for (key, stored) in &self.columns {
+            let positions = match values {
+                Some(values) => positions_within(stored, values),
+                None => ParamColumn::decode(stored).map(|column| column.iter().map(|(at, _)| at).collect()),
+            };
+            let positions = rows::readable(positions.map_err(|malformed| malformed.at(key)))?;
+            if positions.as_ref().is_some_and(Vec::is_empty) {
+                continue;
+            }
+            let runs = match &runs {
+                Some(runs) => runs,
+                None => runs.insert(self.members()?),
+            };
+            match positions {
+                Some(positions) => {
+                    let members = positions.into_iter().filter_map(|at| runs.member_at(at));
+                    found.extend(members.filter(|number| !listed.contains(number)));
+                }
+                None => unknown.extend(runs.members().filter(|number| !listed.contains(number))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counts the runs in a page of the columns of a param that have some values, members of their cohorts or not. Also returns the
+/// number of columns read, and the range of the rest.
+pub async fn param_columns_count(
+    snapshot: &dyn Snapshot,
+    range: &Range,
+    values: &ParamInterval,
+    columns: usize,
+) -> Result<(usize, usize, Option<Range>)> {
+    let page = snapshot.scan(range, Scan { rows: columns, ..Scan::DEFAULT }).await?;
+    let mut found = 0;
+    for (key, stored) in &page.rows {
+        let positions = positions_within(stored, values).map_err(|malformed| malformed.at(key));
+        found += rows::readable(positions)?.map_or(0, |positions| positions.len());
+    }
+    Ok((found, page.rows.len(), page.rest(range)))
+}

@@ -1,0 +1,396 @@
+//! Params that are in documents, index rows and columns, next to what the documents say.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
+
+use matyan_store::{Batch, Snapshot, Store as _};
+use matyan_value::{Map, Value};
+
+use super::*;
+use crate::{
+    cohort::{
+        CohortMembers, CohortSource, cohort_admit, cohort_begin, cohort_number_next, cohort_shorten,
+        cohorts_page,
+    },
+    ids::RunId,
+    index::{MAX_TEXT_BYTES, index_rowless_page, index_runs_page},
+    params::{IndexedParam, ParamInterval},
+    position::LogPosition,
+    run::{Deletion, Head, RunEdit, document_get, params_get, run_create, run_delete, sweep_step},
+    testing::TestStore,
+};
+
+const P: Project = Project(3);
+const PATHS: [&[&str]; 5] = [&["lr"], &["model", "depth"], &["model", "name"], &["rare"], &["long"]];
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % end
+    }
+}
+
+fn path(of: &[&'static str]) -> Vec<Cow<'static, str>> {
+    of.iter().map(|key| Cow::Borrowed(*key)).collect()
+}
+
+fn tree(random: &mut Random) -> Map {
+    let lr =
+        ["0.001", "1", "1.0", "true", "-0.0", "9007199254740993", "null", "[1]", "{\"x\":1}", "\"auto\""];
+    let mut tree = format!(
+        r#"{{"lr":{},"model":{{"depth":{},"name":"{}"}}"#,
+        lr[random.below(lr.len() as u64) as usize],
+        random.below(5),
+        ["resnet", "bert"][random.below(2) as usize],
+    );
+    if random.below(4) == 0 {
+        tree.push_str(r#","rare":1e300"#);
+    }
+    if random.below(6) == 0 {
+        let bytes = MAX_TEXT_BYTES - 1 + random.below(3) as usize;
+        tree.push_str(&format!(r#","long":"{}""#, "x".repeat(bytes)));
+    }
+    tree.push('}');
+    match matyan_value::json::parse(&tree).unwrap() {
+        Value::Map(map) => map,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn create(store: &TestStore, id: &str, created_us: i64, tree: &Map) -> RunNumber {
+    let id = RunId::new(id);
+    let created = store.run(async |transaction| {
+        let mut edit = run_create(transaction, P, &id, created_us).await?;
+        edit.params(transaction.unchecked()).await?.clone_from(tree);
+        let number = edit.number();
+        edit.write(transaction.batch());
+        Ok::<_, matyan_store::Error>(number)
+    });
+    created.await.unwrap()
+}
+
+async fn change(store: &TestStore, number: RunNumber, tree: &Map) {
+    let changed = store.run(async |transaction| {
+        let mut edit = RunEdit::load(transaction, P, number).await?.unwrap();
+        edit.params(transaction.unchecked()).await?.clone_from(tree);
+        edit.touch(9);
+        edit.write(transaction.batch());
+        Ok::<_, matyan_store::Error>(())
+    });
+    changed.await.unwrap();
+}
+
+async fn delete(store: &TestStore, id: &str, number: RunNumber) {
+    let id = RunId::new(id);
+    let at = LogPosition::default();
+    let deletion = Deletion { at, time_us: 5, now_us: 5, caller: "", project_name: "" };
+    let deleted = store
+        .run(async |transaction| run_delete(transaction, P, &id, Some(&Head::Live(number)), deletion).await);
+    deleted.await.unwrap();
+}
+
+/// Makes cohorts of all these runs, and returns the runs that cannot be read. `during` is called before the runs are
+/// admitted.
+async fn collect(
+    store: &TestStore,
+    numbers: &[RunNumber],
+    max_bytes: usize,
+    mut during: impl AsyncFnMut(),
+) -> Vec<RunNumber> {
+    let mut damaged = Vec::new();
+    let mut left = numbers.to_vec();
+    while !left.is_empty() {
+        let kind = CohortKind::Params;
+        let cohort = cohort_number_next(&*store.snapshot().await.unwrap(), kind, P, 5).await.unwrap();
+        let begun =
+            store.run(async |transaction| cohort_begin(transaction, kind, P, cohort, &left).await).await;
+        let mut begun = begun.unwrap();
+        let mut values = ParamValues::new(P, cohort, &begun).with_max_bytes(max_bytes);
+        while values.read(&*store.snapshot().await.unwrap()).await.unwrap() {}
+        loop {
+            let mut batch = Batch::default();
+            let is_done = values.write(&mut batch);
+            store.commit(batch).await.unwrap();
+            if is_done {
+                break;
+            }
+        }
+        let taken = values.runs();
+        damaged.extend(values.damaged());
+        store
+            .run(async |transaction| cohort_shorten(transaction, kind, P, cohort, taken).await)
+            .await
+            .unwrap();
+        left = begun.split_off(taken);
+        begun.retain(|number| !damaged.contains(number));
+        during().await;
+        store
+            .run(async |transaction| cohort_admit(transaction, kind, P, cohort, &begun).await)
+            .await
+            .unwrap();
+    }
+    damaged
+}
+
+async fn listed(store: &TestStore) -> Vec<RunNumber> {
+    let list = keys::uncollected_all(CohortKind::Params, P);
+    index_runs_page(&*store.snapshot().await.unwrap(), &list, 1_000).await.unwrap().0
+}
+
+async fn cohorts(store: &TestStore) -> Vec<CohortMembers> {
+    let all = keys::cohorts(CohortKind::Params, P);
+    cohorts_page(&*store.snapshot().await.unwrap(), CohortKind::Params, P, &all).await.unwrap().0
+}
+
+async fn clear(store: &TestStore, cohort: CohortNumber) {
+    while !store.run(async |transaction| param_cohort_clear(transaction, P, cohort).await).await.unwrap() {}
+}
+
+fn scalar<'t>(tree: &'t Map, of: &[&str]) -> Option<IndexedParam<'t>> {
+    let (last, parents) = of.split_last()?;
+    let map = parents.iter().try_fold(tree, |map, key| map.get(*key)?.as_map())?;
+    IndexedParam::of(map.get(*last)?, MAX_TEXT_BYTES)
+}
+
+/// What readers find for a path: the values, and the runs whose documents decide.
+async fn read(
+    snapshot: &dyn Snapshot,
+    mut reader: ParamReader,
+) -> (BTreeMap<RunNumber, BTreeSet<String>>, BTreeSet<RunNumber>) {
+    let mut known: BTreeMap<RunNumber, BTreeSet<String>> = BTreeMap::new();
+    let mut unknown = BTreeSet::new();
+    while let Some(page) = reader.next(snapshot).await.unwrap() {
+        page.visit(&mut |number, value| match value {
+            Some(value) => {
+                known.entry(number).or_default().insert(format!("{value:?}"));
+            }
+            None => {
+                unknown.insert(number);
+            }
+        })
+        .unwrap();
+    }
+    (known, unknown)
+}
+
+async fn find(snapshot: &dyn Snapshot, mut reader: ParamReader) -> [BTreeSet<RunNumber>; 2] {
+    let mut found = Vec::new();
+    let mut unknown = Vec::new();
+    while let Some(page) = reader.next(snapshot).await.unwrap() {
+        page.find(&mut found, &mut unknown).unwrap();
+    }
+    [found, unknown].map(|numbers| numbers.into_iter().collect())
+}
+
+type Matches = fn(&IndexedParam<'_>) -> bool;
+
+fn intervals() -> [(ParamInterval, Matches); 3] {
+    let is_one: Matches = |value| match value {
+        IndexedParam::Bool(value) => *value,
+        IndexedParam::Integer(integer) => *integer == 1,
+        IndexedParam::Float(float) => *float == 1.0,
+        _ => false,
+    };
+    let is_large: Matches = |value| match value {
+        IndexedParam::Integer(integer) => *integer > 2,
+        IndexedParam::Float(float) | IndexedParam::Rounded(float) => *float > 2.0,
+        _ => false,
+    };
+    let is_text: Matches =
+        |value| matches!(value, IndexedParam::Text(text) if ["auto", "bert"].contains(&&**text));
+    let number = |low, high| ParamInterval::Numbers { low, high };
+    let text = |low: &str, high: &str| ParamInterval::Texts {
+        low: Bound::Included(low.into()),
+        high: Bound::Included(high.into()),
+    };
+    [
+        (number(Bound::Included(1.0), Bound::Included(1.0)), is_one),
+        (number(Bound::Excluded(2.0), Bound::Unbounded), is_large),
+        (text("auto", "bert"), is_text),
+    ]
+}
+
+/// Compares what readers find with the documents.
+async fn check(store: &TestStore, runs: &BTreeMap<RunNumber, Map>, when: &str) {
+    let snapshot = store.snapshot().await.unwrap();
+    let snapshot = &*snapshot;
+    let (rowless, _) = index_rowless_page(snapshot, &keys::index_partial_all(P), 1_000).await.unwrap();
+    assert_eq!(rowless, [], "{when}");
+    for (number, tree) in runs {
+        let document = document_get(snapshot, P, *number).await.unwrap().unwrap();
+        assert_eq!(params_get(snapshot, P, *number, &document).await.unwrap(), *tree, "{when}");
+    }
+    for of in PATHS {
+        let (known, unknown) = read(snapshot, ParamReader::new(P, &path(of))).await;
+        for (number, tree) in runs {
+            let expected = scalar(tree, of);
+            let found = known.get(number).map(|values| values.iter().cloned().collect::<Vec<_>>());
+            match found {
+                Some(values) => {
+                    assert_eq!(values, [format!("{:?}", expected.unwrap())], "{when} {of:?} {number}")
+                }
+                None => assert!(unknown.contains(number) || expected.is_none(), "{when} {of:?} {number}"),
+            }
+        }
+        let partial = index_runs_page(snapshot, &keys::index_partial_all(P), 1_000).await.unwrap().0;
+        for (interval, matches) in intervals() {
+            let reader = ParamReader::within(P, &path(of), interval.clone()).unwrap();
+            let [found, unknown] = find(snapshot, reader).await;
+            for (number, tree) in runs {
+                let is_match = scalar(tree, of).is_some_and(|value| matches(&value));
+                let is_checked = unknown.contains(number) || partial.contains(number);
+                assert!(
+                    is_checked || found.contains(number) == is_match,
+                    "{when} {of:?} {interval:?} {number}"
+                );
+            }
+            let mut counted = 0;
+            let mut rest = Some(keys::param_columns(P, &path(of)));
+            while let Some(range) = rest {
+                let (count, _, next) = param_columns_count(snapshot, &range, &interval, 1).await.unwrap();
+                counted += count;
+                rest = next;
+            }
+            let in_cohorts: BTreeSet<RunNumber> =
+                cohorts(store).await.into_iter().flat_map(|cohort| cohort.members).collect();
+            let least = found.intersection(&in_cohorts).filter(|number| runs.contains_key(number)).count();
+            assert!(counted >= least, "{when} {of:?} {interval:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn readers_find_what_documents_have_whatever_happens() {
+    for seed in 1..6 {
+        let store = TestStore::open().await;
+        let mut random = Random(seed * 0x9e37_79b9);
+        let mut runs: BTreeMap<RunNumber, Map> = BTreeMap::new();
+        let mut ids = BTreeMap::new();
+        for step in 0..60_i64 {
+            let some = |random: &mut Random, runs: &BTreeMap<RunNumber, Map>| {
+                runs.keys().nth(random.below(runs.len().max(1) as u64) as usize).copied()
+            };
+            let when = format!("seed {seed}, step {step}");
+            match random.below(7) {
+                0..3 => {
+                    let id = format!("r{step}");
+                    let tree = tree(&mut random);
+                    let number = create(&store, &id, step, &tree).await;
+                    runs.insert(number, tree);
+                    ids.insert(number, id);
+                }
+                3 => {
+                    if let Some(number) = some(&mut random, &runs) {
+                        let tree = tree(&mut random);
+                        change(&store, number, &tree).await;
+                        runs.insert(number, tree);
+                    }
+                }
+                4 => {
+                    if let Some(number) = some(&mut random, &runs) {
+                        delete(&store, &ids[&number], number).await;
+                        runs.remove(&number);
+                        if random.below(2) == 0 {
+                            while !sweep_step(&*store, P, number).await.unwrap() {}
+                        }
+                    }
+                }
+                5 => {
+                    let listed = listed(&store).await;
+                    let changing = some(&mut random, &runs);
+                    let tree = tree(&mut random);
+                    let max_bytes = if random.below(2) == 0 { 1 } else { 1 << 20 };
+                    let damaged = collect(&store, &listed, max_bytes, async || {
+                        if let Some(number) = changing {
+                            change(&store, number, &tree).await;
+                        }
+                    });
+                    assert_eq!(damaged.await, [], "{when}");
+                    if let Some(number) = changing.filter(|_| !listed.is_empty()) {
+                        runs.insert(number, tree);
+                    }
+                }
+                _ => {
+                    // All cohorts are merged, and the empty ones cleared.
+                    let members: BTreeSet<RunNumber> =
+                        cohorts(&store).await.into_iter().flat_map(|cohort| cohort.members).collect();
+                    let members: Vec<_> = members.into_iter().collect();
+                    assert_eq!(collect(&store, &members, 1 << 20, async || ()).await, [], "{when}");
+                    for cohort in cohorts(&store).await {
+                        if cohort.members.is_empty() {
+                            clear(&store, cohort.cohort).await;
+                        }
+                    }
+                }
+            }
+            check(&store, &runs, &when).await;
+        }
+        let listed = listed(&store).await;
+        assert_eq!(collect(&store, &listed, 1 << 20, async || ()).await, []);
+        check(&store, &runs, "everything is in cohorts").await;
+    }
+}
+
+#[tokio::test]
+async fn rows_of_cohorts_are_cleared() {
+    let store = TestStore::open().await;
+    let mut random = Random(7);
+    let mut numbers = Vec::new();
+    for at in 0..5 {
+        numbers.push(create(&store, &format!("r{at}"), at, &tree(&mut random)).await);
+    }
+    assert_eq!(listed(&store).await, numbers);
+    collect(&store, &numbers, 1 << 20, async || ()).await;
+    assert_eq!(listed(&store).await, []);
+    let [cohort] = &cohorts(&store).await[..] else { panic!("there is one cohort") };
+    assert_eq!((cohort.runs, &cohort.members), (5, &numbers));
+    let rows = async |range: Range| {
+        let snapshot = store.snapshot().await.unwrap();
+        snapshot.scan(&range, Scan::default()).await.unwrap().rows.len()
+    };
+    assert!(rows(keys::param_columns_all(P)).await >= 3);
+    let columns = keys::param_columns(P, &path(&["model", "depth"]));
+    assert_eq!(rows(columns).await, 1);
+    clear(&store, cohort.cohort).await;
+    for range in
+        [keys::param_columns_all(P), keys::param_cohorts_paths(P), keys::cohorts(CohortKind::Params, P)]
+    {
+        assert_eq!(rows(range).await, 0);
+    }
+}
+
+/// Damaged columns and documents lose no run.
+#[tokio::test]
+async fn documents_decide_about_damaged_columns() {
+    let store = TestStore::open().await;
+    let mut random = Random(9);
+    let mut runs = BTreeMap::new();
+    for at in 0..4 {
+        let tree = tree(&mut random);
+        runs.insert(create(&store, &format!("r{at}"), at, &tree).await, tree);
+    }
+    let numbers: Vec<_> = runs.keys().copied().collect();
+    let mut batch = Batch::default();
+    batch.set(keys::document(P, numbers[0]), vec![0xff]);
+    store.commit(batch).await.unwrap();
+    assert_eq!(collect(&store, &numbers, 1 << 20, async || ()).await, numbers[..1]);
+    assert_eq!(listed(&store).await, numbers[..1], "a damaged run is not in a cohort");
+    let snapshot = store.snapshot().await.unwrap();
+    let columns = snapshot.scan(&keys::param_columns_all(P), Scan::default()).await.unwrap();
+    let mut batch = Batch::default();
+    for (key, _) in columns.rows {
+        batch.set(key, vec![9]);
+    }
+    store.commit(batch).await.unwrap();
+    runs.remove(&numbers[0]);
+    check(&store, &runs, "damaged").await;
+    while !store.run(async |transaction| param_cohorts_clear(transaction, P).await).await.unwrap() {}
+    assert!(cohorts(&store).await.is_empty());
+}
