@@ -31,6 +31,10 @@ const PAGE: usize = 10_000;
 /// Columns that are read at a time, together with the runs of their cohorts: about 4 kB each.
 const COLUMNS: usize = 128;
 
+/// Rows, and cohorts, of a page that is decoded quickly.
+const LIGHT_ROWS: usize = 1_000;
+const LIGHT_COHORTS: usize = 16;
+
 /// Runs whose params are read from documents.
 pub type ListedParams = Arc<HashSet<RunNumber>>;
 
@@ -124,9 +128,9 @@ impl ParamReader {
         Self { page_columns, ..self }
     }
 
-    /// Reads the next page.
+    /// Reads the next page. After an error, the same page can be read again.
     pub async fn next(&mut self, snapshot: &dyn Snapshot) -> Result<Option<ParamPage>> {
-        let Some((source, range)) = self.rest.pop_front() else { return Ok(None) };
+        let Some((source, range)) = self.rest.front().cloned() else { return Ok(None) };
         let (content, rest) = match source {
             Source::Listed => {
                 let (rows, rest) = index_page(snapshot, &range, PAGE).await?;
@@ -144,6 +148,7 @@ impl ParamReader {
                 (Content::Columns(columns), rest)
             }
         };
+        self.rest.pop_front();
         if let Some(rest) = rest {
             self.rest.push_front((source, rest));
         }
@@ -173,6 +178,9 @@ impl ParamReader {
         }
         let cohort_keys: Vec<_> =
             numbers.iter().map(|number| keys::cohort(CohortKind::Params, self.project, *number)).collect();
+        if cohort_keys.is_empty() {
+            return Ok((Vec::new(), rest));
+        }
         // From the snapshot of the columns, because a run that is in another cohort since then has left its cohort.
         let runs = snapshot.get_many(&cohort_keys).await?;
         let found = cohort_keys.into_iter().zip(runs).zip(columns);
@@ -254,6 +262,15 @@ impl ParamPage {
             }
         }
         Ok(())
+    }
+
+    /// Whether the page is decoded in less than half a millisecond.
+    pub fn is_light(&self) -> bool {
+        match &self.content {
+            Content::Listed(_) => true,
+            Content::Rows { rows, .. } => rows.len() <= LIGHT_ROWS,
+            Content::Columns(cohorts) => cohorts.len() <= LIGHT_COHORTS,
+        }
     }
 
     /// The most values that it may have.

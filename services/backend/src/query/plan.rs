@@ -1,6 +1,8 @@
 //! The plan of a query: its compiled text, and the runs that indexes propose for it.
 
+mod ascending;
 pub(crate) mod index;
+mod probed_param;
 pub(crate) mod query_text;
 mod renewed_snapshot;
 

@@ -1,5 +1,5 @@
 //! Scans without documents. Once a search has read some documents without finding enough, it
-//! reads the params that its query names, and the names of runs if it uses them, from their
+//! reads the params that its query names, and the names of runs if it uses them, from columns and
 //! indexes: a hundredth of the bytes. It evaluates the query on these values. Runs that do not match are
 //! dropped; the rest are checked against their documents, as after any index. A document is also
 //! needed if the query reads a value that no column has, such as the run's tags or a param that is
@@ -18,6 +18,7 @@ use matyan_model::{
     ids::{Project, RunNumber},
     index::{IndexColumn, IndexedValue, index_rows_runs, is_indexed_path},
     keys,
+    param_cohort::ParamReader,
 };
 use matyan_ql::{
     Datum, Endpoint, Evaluator, KeyPath, NeedSet, Outcome, ParamRead, Query, QueryLimits, RunView,
@@ -262,9 +263,17 @@ impl IndexColumnReader<'_> {
     /// The values of a param.
     async fn param(&self, path: &KeyPath) -> Result<Option<IndexColumn>> {
         let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
-        let all = keys::index_param_path(self.project, &path);
-        let rows = all.clone();
-        self.read(rows, move |column, page| column.add(&all, page)).await
+        let mut reader = ParamReader::new(self.project, &path);
+        let mut column = IndexColumn::default();
+        while let Some(page) = reader.next(self.snapshot).await? {
+            let add =
+                move || page.visit(&mut |number, value| column.push(number, value.as_ref())).map(|()| column);
+            column = self.evaluation.run(add).await??;
+            if column.len() > self.most {
+                return Ok(None);
+            }
+        }
+        self.sorted(column).await.map(Some)
     }
 
     /// The names of the runs.
@@ -289,11 +298,15 @@ impl IndexColumnReader<'_> {
             let add = add.clone();
             column = self.evaluation.run(move || add(&mut column, &page.rows).map(|()| column)).await??;
         }
-        let sorted = self.evaluation.run(move || {
+        self.sorted(column).await.map(Some)
+    }
+
+    async fn sorted(&self, mut column: IndexColumn) -> Result<IndexColumn> {
+        let sort = move || {
             column.sort();
             column
-        });
-        sorted.await.map(Some)
+        };
+        self.evaluation.run(sort).await
     }
 }
 

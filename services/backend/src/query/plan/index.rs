@@ -2,24 +2,27 @@
 //! are, and which runs they list. Index rows may belong to deleted or changed runs; the
 //! documents decide.
 
-use std::{borrow::Cow, collections::VecDeque, ops::Bound};
+use std::{collections::VecDeque, ops::Bound, sync::Arc};
 
 use matyan_model::{
     entity::entity_find,
     format::format_has_every_run,
     ids::{Project, RunId, RunNumber},
-    index::{
-        DocumentIndex, MAX_TEXT_BYTES, Scalar, index_has_row, index_page_count, index_runs_page,
-        is_indexed_path, number_bounds, text_bounds,
-    },
+    index::{DocumentIndex, index_has_row, index_page_count, index_runs_page},
     keys::{self, Counter, EntityKind, SeriesKind},
+    param_cohort::param_columns_count,
+    params::ParamInterval,
     project::project_count,
     run::head_live,
 };
-use matyan_ql::{AccessPath, Interval, KeyPath, ParamKeys, Plan, Probe, Proposal, Statistics};
+use matyan_ql::{AccessPath, Interval, Plan, Probe, Proposal, Statistics};
 use matyan_store::{Error as StoreError, Range, Snapshot};
 
-use super::renewed_snapshot::RenewedSnapshot;
+use super::{
+    ascending::{difference, intersection, union},
+    probed_param::ProbedParam,
+    renewed_snapshot::RenewedSnapshot,
+};
 use crate::server::{deps::Deps, error::Result, evaluation::Evaluation, run_samples::RunSamples};
 
 /// Number of runs that a plan assumes if the counter is damaged.
@@ -29,6 +32,9 @@ const COUNTED: [u64; 2] = [2_000, 10_000];
 /// Rows counted for all probes of a plan together, because a query may have thousands of
 /// probes.
 const COUNTED_IN_ALL: u64 = 200_000;
+/// Columns of a param that are counted, and that are read at a time: of the runs of many more, a sample tells as much.
+const COUNTED_COLUMNS: usize = 256;
+const COLUMNS_PAGE: usize = 16;
 /// A scan is cheaper for more than one in this many runs.
 const SCAN_FROM: u64 = 6;
 /// Rows that are read to find all matches of a plan: this many for each run, and some more. Evaluating the
@@ -47,6 +53,7 @@ enum ProbeRows {
     /// Runs known without an index.
     Runs(Vec<RunNumber>),
     Ranges(Vec<Range>),
+    Param(ProbedParam),
 }
 
 /// Row counts of the probes of a plan.
@@ -113,9 +120,9 @@ pub(crate) async fn count_probes<'p>(
     for probe in plan.probes() {
         counters.push(match probe {
             Probe::Archived(false) => {
-                ProbeCounter::of_left_out(probe, vec![keys::index_archived_all(project, true)])
+                ProbeCounter::of_left_out(project, probe, vec![keys::index_archived_all(project, true)])
             }
-            _ => ProbeCounter::new(probe, rows_of(snapshot, project, probe).await?),
+            _ => ProbeCounter::new(project, probe, rows_of(snapshot, project, probe).await?),
         });
     }
     for most in COUNTED {
@@ -165,7 +172,7 @@ async fn sample(
 
 /// Whether an index has a run that satisfies a probe; true if no index covers it.
 pub(crate) async fn has_runs(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<bool> {
-    let mut counter = ProbeCounter::new(probe, rows_of(snapshot, project, probe).await?);
+    let mut counter = ProbeCounter::new(project, probe, rows_of(snapshot, project, probe).await?);
     counter.count_up_to(snapshot, 1).await?;
     Ok(counter.count != Some(0))
 }
@@ -182,39 +189,72 @@ struct ProbeCounter<'p> {
     probe: &'p Probe,
     /// Number of rows counted; `None` if no index covers the probe.
     count: Option<u64>,
-    /// All of its ranges.
+    /// The ranges of all index rows, as the documents call for them.
     ranges: Vec<Range>,
-    /// Ranges not counted yet.
-    rest: VecDeque<Range>,
+    /// What is not counted yet.
+    rest: VecDeque<Counted>,
+    /// Columns that may still be counted.
+    columns_left: usize,
     /// Number of rows by a sample.
     sampled: Option<u64>,
     /// Whether the rows are of the runs that the probe does not find.
     leaves_out: bool,
 }
 
+/// What is counted of a probe.
+enum Counted {
+    Rows(Range),
+    Columns { range: Range, values: Arc<ParamInterval> },
+}
+
 impl<'p> ProbeCounter<'p> {
-    fn new(probe: &'p Probe, rows: Option<ProbeRows>) -> Self {
+    fn new(project: Project, probe: &'p Probe, rows: Option<ProbeRows>) -> Self {
+        let mut rest = VecDeque::new();
         let (count, ranges) = match rows {
             None => (None, Vec::new()),
             Some(ProbeRows::Runs(runs)) => (Some(runs.len() as u64), Vec::new()),
             Some(ProbeRows::Ranges(ranges)) => (Some(0), ranges),
+            Some(ProbeRows::Param(param)) => {
+                // Runs whose documents are read are candidates, too.
+                rest.push_back(Counted::Rows(ProbedParam::listed(project)));
+                let values = Arc::new(param.values().clone());
+                rest.push_back(Counted::Columns { range: param.columns(project), values });
+                (Some(0), param.rows().into_iter().collect())
+            }
         };
-        Self { probe, count, rest: ranges.clone().into(), ranges, sampled: None, leaves_out: false }
+        rest.extend(ranges.iter().cloned().map(Counted::Rows));
+        Self { probe, count, ranges, rest, columns_left: COUNTED_COLUMNS, sampled: None, leaves_out: false }
     }
 
     /// A counter for a probe that finds all runs except those with rows in some ranges.
-    fn of_left_out(probe: &'p Probe, ranges: Vec<Range>) -> Self {
-        Self { leaves_out: true, ..Self::new(probe, Some(ProbeRows::Ranges(ranges))) }
+    fn of_left_out(project: Project, probe: &'p Probe, ranges: Vec<Range>) -> Self {
+        Self { leaves_out: true, ..Self::new(project, probe, Some(ProbeRows::Ranges(ranges))) }
     }
 
     /// Counts until there are `most` rows.
     async fn count_up_to(&mut self, snapshot: &dyn Snapshot, most: u64) -> Result<()> {
         let Some(count) = &mut self.count else { return Ok(()) };
         while *count < most
-            && let Some(range) = self.rest.pop_front()
+            && let Some(counted) = self.rest.pop_front()
         {
-            let wanted = usize::try_from(most - *count).unwrap_or(PAGE).min(PAGE);
-            let (found, next) = index_page_count(snapshot, &range, wanted).await?;
+            let (found, next) = match counted {
+                Counted::Rows(range) => {
+                    let wanted = usize::try_from(most - *count).unwrap_or(PAGE).min(PAGE);
+                    let (found, next) = index_page_count(snapshot, &range, wanted).await?;
+                    (found, next.map(Counted::Rows))
+                }
+                counted @ Counted::Columns { .. } if self.columns_left == 0 => {
+                    self.rest.push_front(counted);
+                    return Ok(());
+                }
+                Counted::Columns { range, values } => {
+                    let wanted = self.columns_left.min(COLUMNS_PAGE);
+                    let (found, columns, next) =
+                        param_columns_count(snapshot, &range, &values, wanted).await?;
+                    self.columns_left -= columns;
+                    (found, next.map(|range| Counted::Columns { range, values }))
+                }
+            };
             *count += found as u64;
             if let Some(next) = next {
                 self.rest.push_front(next);
@@ -226,7 +266,8 @@ impl<'p> ProbeCounter<'p> {
     /// Whether it has more rows than are counted, but may have too few for a scan.
     fn is_too_large(&self, runs: u64) -> bool {
         let counted = self.count.is_some_and(|count| count >= COUNTED[1]);
-        counted && !self.rest.is_empty() && runs / SCAN_FROM > COUNTED[1]
+        let is_too_large = counted && runs / SCAN_FROM > COUNTED[1];
+        (is_too_large || self.columns_left == 0) && !self.rest.is_empty()
     }
 
     /// Whether a run with these rows is among those that are counted.
@@ -289,7 +330,7 @@ async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Re
             let (first, end) = microseconds(times);
             ranges(vec![keys::index_created_between(project, first, end)])
         }
-        Probe::Param { path, keys } => param(project, path, keys).and_then(|range| ranges(vec![range])),
+        Probe::Param { path, keys } => ProbedParam::of(project, path, keys).map(ProbeRows::Param),
         Probe::Sequence(names) => {
             if text_bytes(names) > MAX_KEY_BYTES {
                 return Ok(None);
@@ -336,39 +377,8 @@ fn text_bytes(texts: &Interval<Box<str>>) -> usize {
     bytes(&texts.low).max(bytes(&texts.high))
 }
 
-/// The index range of a param probe; `None` if its keys would be longer than the key of any row.
-/// Runs with such values are in the index of partially indexed runs.
-fn param(project: Project, path: &KeyPath, keys: &ParamKeys) -> Option<Range> {
-    if !is_indexed_path(path.keys()) {
-        return None;
-    }
-    let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
-    let (low, high) = match keys {
-        ParamKeys::Numbers(numbers) => {
-            let (lowest, highest) = number_bounds();
-            let key = |number: f64| Scalar::Number(number).key();
-            let low = closed(numbers.low.map(key), Bound::Included(lowest));
-            (low, closed(numbers.high.map(key), Bound::Included(highest)))
-        }
-        ParamKeys::Texts(texts) if text_bytes(texts) > MAX_TEXT_BYTES => return None,
-        ParamKeys::Texts(texts) => {
-            let (lowest, above) = text_bounds();
-            let key = |text: &str| Scalar::Text(text).key();
-            let low = closed(text(&texts.low).map(key), Bound::Included(lowest));
-            (low, closed(text(&texts.high).map(key), Bound::Excluded(above)))
-        }
-    };
-    let low = low.as_ref().map(Vec::as_slice);
-    let high = high.as_ref().map(Vec::as_slice);
-    Some(keys::index_param_within(project, &path, low, high))
-}
-
 fn text(bound: &Bound<Box<str>>) -> Bound<&str> {
     bound.as_ref().map(|text| &**text)
-}
-
-fn closed(bound: Bound<Vec<u8>>, end: Bound<Vec<u8>>) -> Bound<Vec<u8>> {
-    if bound == Bound::Unbounded { end } else { bound }
 }
 
 /// A time in seconds, as in the query language.
@@ -411,7 +421,14 @@ pub(crate) async fn propose_runs(
     access: &AccessPath<'_>,
 ) -> Result<Option<Vec<RunNumber>>> {
     let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
-    let mut reader = IndexReader { evaluation: &deps.evaluation, project, snapshot, rows_left: u64::MAX };
+    let mut reader = IndexReader {
+        evaluation: &deps.evaluation,
+        project,
+        snapshot,
+        rows_left: u64::MAX,
+        proposes: true,
+        unknown: Vec::new(),
+    };
     let Some(found) = reader.runs(access).await? else { return Ok(None) };
     let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
     Ok(partial.map(|partial| union(&found, &partial)))
@@ -421,7 +438,7 @@ pub(crate) async fn propose_runs(
 pub(crate) struct IndexedMatches {
     /// Ascending.
     pub(crate) matches: Vec<RunNumber>,
-    /// Runs that are not fully indexed, which may match or not.
+    /// Runs that are not fully indexed, or not yet, which may match or not.
     pub(crate) partial: Vec<RunNumber>,
 }
 
@@ -438,10 +455,18 @@ pub(crate) async fn find_matches(
     let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
     let runs = count_runs(&snapshot, project).await?.unwrap_or(ASSUMED_RUNS);
     let rows_left = runs.saturating_mul(MATCH_ROWS).saturating_add(MORE_MATCH_ROWS);
-    let mut reader = IndexReader { evaluation: &deps.evaluation, project, snapshot, rows_left };
+    let mut reader = IndexReader {
+        evaluation: &deps.evaluation,
+        project,
+        snapshot,
+        rows_left,
+        proposes: false,
+        unknown: Vec::new(),
+    };
     let Some(matches) = reader.matches(&plan.runs).await? else { return Ok(None) };
     let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
-    Ok(partial.map(|partial| IndexedMatches { matches, partial }))
+    let unknown = reader.unknown;
+    Ok(partial.map(|partial| IndexedMatches { matches, partial: [partial, unknown].concat() }))
 }
 
 /// Reads index rows.
@@ -451,6 +476,10 @@ struct IndexReader<'a> {
     snapshot: RenewedSnapshot,
     /// Rows that may still be read.
     rows_left: u64,
+    /// Whether runs that may satisfy a probe count as if they did.
+    proposes: bool,
+    /// The other runs that may satisfy a probe: their documents decide.
+    unknown: Vec<RunNumber>,
 }
 
 impl IndexReader<'_> {
@@ -462,6 +491,7 @@ impl IndexReader<'_> {
                 None => None,
                 Some(ProbeRows::Runs(runs)) => Some(runs),
                 Some(ProbeRows::Ranges(ranges)) => self.read_ranges(ranges).await?,
+                Some(ProbeRows::Param(param)) => self.read_param(&param).await?,
             },
             AccessPath::Intersect(parts) => {
                 let mut all: Option<Vec<RunNumber>> = None;
@@ -543,6 +573,38 @@ impl IndexReader<'_> {
         Ok(shown.map(|shown| intersection(&runs, &shown)))
     }
 
+    /// The runs that have the values of a param, ascending; `None` if they are more than may be read.
+    async fn read_param(&mut self, param: &ProbedParam) -> Result<Option<Vec<RunNumber>>> {
+        let Some(mut reader) = param.reader(self.project) else { return Ok(None) };
+        let mut found = Vec::new();
+        let mut unknown = Vec::new();
+        loop {
+            // Rows of a page must agree.
+            let read = reader.next(self.snapshot.current().as_ref()).await;
+            let page = match self.snapshot.renew(read).await? {
+                Some(page) => page,
+                None => reader.next(self.snapshot.current().as_ref()).await?,
+            };
+            let Some(page) = page else { break };
+            if page.is_light() {
+                page.find(&mut found, &mut unknown)?;
+            } else {
+                let find = move || page.find(&mut found, &mut unknown).map(|()| (found, unknown));
+                (found, unknown) = self.evaluation.run(find).await??;
+            }
+            if (found.len() + unknown.len()) as u64 > self.rows_left {
+                return Ok(None);
+            }
+        }
+        self.rows_left -= (found.len() + unknown.len()) as u64;
+        if self.proposes {
+            found.append(&mut unknown);
+        } else {
+            self.unknown.append(&mut unknown);
+        }
+        self.sorted(found).await.map(Some)
+    }
+
     /// The runs in some ranges, ascending; `None` if they have more rows than may be read.
     async fn read_ranges(&mut self, ranges: Vec<Range>) -> Result<Option<Vec<RunNumber>>> {
         let Some(found) = self.read_up_to(ranges, self.rows_left).await? else { return Ok(None) };
@@ -565,14 +627,17 @@ impl IndexReader<'_> {
             }
         }
         let rows = numbers.len() as u64;
+        Ok(Some(IndexedRuns { runs: self.sorted(numbers).await?, rows }))
+    }
+
+    async fn sorted(&self, mut numbers: Vec<RunNumber>) -> Result<Vec<RunNumber>> {
         let is_short = numbers.len() <= SORTED_HERE;
         let sort = move || {
             numbers.sort_unstable();
             numbers.dedup();
             numbers
         };
-        let runs = if is_short { sort() } else { self.evaluation.run(sort).await? };
-        Ok(Some(IndexedRuns { runs, rows }))
+        if is_short { Ok(sort()) } else { self.evaluation.run(sort).await }
     }
 }
 
@@ -582,48 +647,6 @@ struct IndexedRuns {
     runs: Vec<RunNumber>,
     /// Number of rows.
     rows: u64,
-}
-
-/// The numbers of either of two ascending lists.
-fn union(a: &[RunNumber], b: &[RunNumber]) -> Vec<RunNumber> {
-    let mut a = a;
-    let mut b = b;
-    let mut all = Vec::with_capacity(a.len().max(b.len()));
-    while let (Some(first), Some(second)) = (a.first(), b.first()) {
-        all.push(*first.min(second));
-        a = &a[usize::from(first <= second)..];
-        b = &b[usize::from(second <= first)..];
-    }
-    all.extend_from_slice(a);
-    all.extend_from_slice(b);
-    all
-}
-
-/// The numbers common to two ascending lists.
-fn intersection(a: &[RunNumber], b: &[RunNumber]) -> Vec<RunNumber> {
-    let (few, many) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    let mut from = 0;
-    let mut both = Vec::new();
-    for number in few {
-        from += many[from..].partition_point(|other| other < number);
-        if many.get(from) == Some(number) {
-            both.push(*number);
-        }
-    }
-    both
-}
-
-/// The numbers of an ascending list that another one does not have.
-fn difference(from: &[RunNumber], without: &[RunNumber]) -> Vec<RunNumber> {
-    let mut without = without;
-    let mut rest = Vec::with_capacity(from.len());
-    for number in from {
-        without = &without[without.partition_point(|other| other < number)..];
-        if without.first() != Some(number) {
-            rest.push(*number);
-        }
-    }
-    rest
 }
 
 #[cfg(test)]

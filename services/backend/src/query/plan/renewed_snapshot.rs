@@ -19,12 +19,13 @@ impl RenewedSnapshot {
         Ok(Self { store, current: Mutex::new(first.into()) })
     }
 
-    fn current(&self) -> Arc<dyn Snapshot> {
+    /// The snapshot for several reads that must agree. Their result goes to `renew`.
+    pub(super) fn current(&self) -> Arc<dyn Snapshot> {
         self.current.lock().clone()
     }
 
     /// Takes a newer snapshot if a read says that the current one is too old. Any other result is returned.
-    async fn renew<T>(&self, read: Result<T>) -> Result<Option<T>> {
+    pub(super) async fn renew<T>(&self, read: Result<T>) -> Result<Option<T>> {
         match read {
             Err(Error::SnapshotTooOld) => {
                 let newer = self.store.snapshot().await?;

@@ -3,13 +3,16 @@
 use std::{borrow::Cow, ops::Bound, time::Duration};
 
 use matyan_model::{
+    cohort::CohortKind,
     ids::Project,
-    index::{index_page_count, is_indexed_path},
+    index::{index_has_row, index_runs_page, is_indexed_path},
     keys,
+    run::{documents_get, params_get_bytes},
 };
 use matyan_proto::search::v1::Warning;
 use matyan_ql::{Interval, KeyPath, Probe, param_text, text_literal};
-use matyan_store::Snapshot;
+use matyan_store::{Error as StoreError, Snapshot};
+use matyan_value::cbor;
 use tokio::time::timeout;
 
 use super::complete;
@@ -17,7 +20,7 @@ use crate::{
     query::{
         catalog::Catalog,
         params::MergedParams,
-        plan::{CompiledQuery, index},
+        plan::{CompiledQuery, RenewedSnapshot, index},
     },
     series::ALL_TYPES,
     server::{call::Call, error::Result},
@@ -31,6 +34,10 @@ const MERGE_WAIT: Duration = Duration::from_secs(1);
 
 /// Maximum number of known names that are compared with an unknown one.
 const MAX_COMPARED: usize = 50_000;
+
+/// Maximum number of runs whose documents are looked at, and how many of them at a time.
+const MAX_LISTED: usize = 2_000;
+const DOCUMENTS: usize = 64;
 
 /// A name that no index has.
 enum MissingName {
@@ -48,8 +55,8 @@ pub(super) async fn unknown_names(
     call: &Call,
     compiled: &CompiledQuery,
 ) -> Result<Vec<Warning>> {
-    let snapshot = catalog.deps.store.snapshot().await?;
-    let missing = missing_names(snapshot.as_ref(), call.project, compiled).await?;
+    let snapshot = RenewedSnapshot::open(catalog.deps.store.clone()).await?;
+    let missing = missing_names(&snapshot, call.project, compiled).await?;
     drop(snapshot);
     if missing.is_empty() {
         return Ok(Vec::new());
@@ -94,14 +101,39 @@ async fn missing_names(
     Ok(missing)
 }
 
-/// Whether a run has a scalar at this path. Maps and lists are in no index.
+/// Whether a run has, or may have, a scalar at this path. Maps and lists are in no index.
 async fn has_param(snapshot: &dyn Snapshot, project: Project, path: &KeyPath) -> Result<bool> {
     if !is_indexed_path(path.keys()) {
         return Ok(false);
     }
-    let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
-    let range = keys::index_param_path(project, &path);
-    Ok(index_page_count(snapshot, &range, 1).await?.0 > 0)
+    let keys: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
+    for range in [keys::param_columns(project, &keys), keys::index_param_path(project, &keys)] {
+        if index_has_row(snapshot, &range).await? {
+            return Ok(true);
+        }
+    }
+    // The runs whose params are only in documents yet.
+    let listed = keys::uncollected_all(CohortKind::Params, project);
+    let (listed, rest) = index_runs_page(snapshot, &listed, MAX_LISTED).await?;
+    if rest.is_some() {
+        return Ok(true);
+    }
+    for numbers in listed.chunks(DOCUMENTS) {
+        let documents = documents_get(snapshot, project, numbers).await?;
+        for (number, document) in numbers.iter().zip(&documents) {
+            let Some(document) = document else { continue };
+            // Damaged params are no reason to doubt a name.
+            let has_param = match params_get_bytes(snapshot, project, *number, document).await {
+                Ok(params) => cbor::find(&params, &keys).map_or(true, |found| found.is_some()),
+                Err(StoreError::Corrupt { .. }) => true,
+                Err(error) => return Err(error.into()),
+            };
+            if has_param {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// The name that a probe looks for, if it is one.

@@ -15,11 +15,11 @@ use matyan_model::{
     entity::{Experiment, Tag, entity_get, entity_list},
     format::format_has_every_run,
     ids::{Project, RunNumber},
-    index::{
-        IndexColumn, IndexedValue, MAX_TEXT_BYTES, index_rowless_page, index_runs_page, is_indexed_path,
-    },
+    index::{MAX_TEXT_BYTES, index_rowless_page, index_runs_page, is_indexed_path},
     keys::{self, SeriesKind},
     metric::{metric_series_find, metric_series_find_in},
+    param_cohort::ParamReader,
+    params::IndexedParam,
     run::{Document, documents_get, params_get_bytes, runs_list},
     series::{RunRef, RunSeries, Summary, folded_summaries},
 };
@@ -57,6 +57,9 @@ const SCANNED: Scan = Scan { rows: 256, bytes: 1 << 20, ..Scan::DEFAULT };
 
 /// Memory of a tag of a run while tags are read.
 const LINK_BYTES: usize = size_of::<(RunNumber, u32)>();
+
+/// Columns of a param that are read at a time: of 8,000 runs.
+const PARAM_COLUMNS: usize = 8;
 
 /// Runs up to which rows of an index are looked up one by one, instead of reading the whole index.
 const MAX_LOOKED_UP: usize = 20_000;
@@ -233,7 +236,7 @@ impl ColumnReader<'_> {
     async fn param(&mut self, path: &[String]) -> Result<()> {
         let path: Vec<Cow<'_, str>> = path.iter().map(|key| Cow::Borrowed(key.as_str())).collect();
         if is_indexed_path(&path) {
-            self.param_index(keys::index_param_path(self.project, &path)).await?;
+            self.param_columns(&path).await?;
         }
         // Runs with too many params to index. A text that is too long has a row without a value.
         let mut rest = Some(keys::index_partial_all(self.project));
@@ -247,28 +250,29 @@ impl ColumnReader<'_> {
         self.read_unknown().await
     }
 
-    async fn param_index(&mut self, all: Range) -> Result<()> {
-        let mut rest = Some(all.clone());
-        while let Some(range) = rest {
-            let (page, next) = self.page(&range).await?;
-            let mut column = IndexColumn::default();
-            column.add(&all, &page.rows)?;
-            // An indexed text is short.
-            self.begin_page(page.rows.len(), page.rows.len() * (MAX_TEXT_BYTES + ALLOCATION)).await?;
-            for (number, value) in column.rows() {
-                match value {
-                    None => self.unknown.push(number),
-                    Some(IndexedValue::Null) => {}
-                    Some(IndexedValue::Bool(value)) => self.add(number, Term::Bool(value)),
-                    Some(IndexedValue::Integer(value)) => self.add(number, Term::Integer(value)),
-                    Some(IndexedValue::Float(value)) => self.add(number, Term::Float(value)),
-                    Some(IndexedValue::Text(text)) => self.add(number, Term::text(text)),
-                }
+    /// Reads the values that cohorts, or index rows, have of a param.
+    async fn param_columns(&mut self, path: &[Cow<'_, str>]) -> Result<()> {
+        let mut reader = ParamReader::new(self.project, path).with_page_columns(PARAM_COLUMNS);
+        loop {
+            let snapshot = self.deps.store.snapshot().await?;
+            let Some(page) = reader.next(snapshot.as_ref()).await? else { return Ok(()) };
+            drop(snapshot);
+            let most = page.most_values();
+            if most == 0 {
+                continue;
             }
+            // An indexed text is short.
+            self.begin_page(most, most * (MAX_TEXT_BYTES + ALLOCATION)).await?;
+            page.visit(&mut |number, value| match value {
+                None | Some(IndexedParam::Rounded(_) | IndexedParam::LongText) => self.unknown.push(number),
+                Some(IndexedParam::Null) => {}
+                Some(IndexedParam::Bool(value)) => self.add(number, Term::Bool(value)),
+                Some(IndexedParam::Integer(value)) => self.add(number, Term::Integer(value)),
+                Some(IndexedParam::Float(value)) => self.add(number, Term::Float(value)),
+                Some(IndexedParam::Text(text)) => self.add(number, Term::text(&text)),
+            })?;
             self.end_page();
-            rest = next;
         }
-        Ok(())
     }
 
     /// Reads the tags of every run from their index, which lists the runs of one tag after another.

@@ -134,6 +134,7 @@ async fn explain_returns_the_meaning_and_the_plan() {
         }
         harness.create(&run).await;
     }
+    harness.collect_params(64).await;
     // The maximum time must be found by a range without an end.
     for (text, candidates) in [
         (r#"run.name == "größe\0007""#, 1),

@@ -6,6 +6,7 @@ use matyan_access::ProcessKey;
 use matyan_backend::{Backend, Deps, Metrics, UriKey};
 use matyan_blob::{UrlSigner, fs::FsBlobs};
 use matyan_log::embedded::EmbeddedLog;
+use matyan_maintenance::ParamCohorts;
 use matyan_model::{
     change::change_put,
     entity::{Experiment, Tag, entity_find_or_create},
@@ -31,6 +32,7 @@ use matyan_store::{Commit, Error, Store, Transaction, embedded::EmbeddedStore};
 use matyan_value::{Context as SeriesContext, Map, Value, cbor};
 use matyan_wire::ingestion::RecordFormat;
 use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
 
 pub(crate) const P: Project = Project(0);
@@ -222,6 +224,13 @@ impl Harness {
             Ok(number)
         })
         .await
+    }
+
+    /// Stores the params of all runs so far in columns, of this many runs at most.
+    pub(crate) async fn collect_params(&self, runs: usize) {
+        let clock = || NOW_US;
+        let cohorts = ParamCohorts::new(&*self.store, &clock).of_runs(runs);
+        while cohorts.collect(P, 1, [8; 16], &CancellationToken::new()).await.unwrap().has_more {}
     }
 
     /// Changes a run to match the spec, except for its sequences.

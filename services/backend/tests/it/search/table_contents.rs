@@ -54,7 +54,8 @@ async fn tables_follow_a_repair_of_indexes() {
         let found = harness.runs(list.clone()).await.unwrap();
         found.messages.into_iter().flat_map(|message| message.run_ids).collect::<Vec<_>>()
     };
-    assert_eq!(ids().await, ["r2", "r1", "r3"], "indexes are wrong");
+    // The documents decide about params that are in no column yet.
+    assert_eq!(ids().await, ["r1", "r2", "r3"], "indexes are wrong");
     reindex(&harness).await;
     assert_eq!(ids().await, ["r0", "r1", "r2"]);
 }
@@ -157,6 +158,7 @@ async fn a_long_text_leaves_other_columns_to_their_index() {
         run.params = map(&format!(r#"{{"lr":{at},"text":"{text}"}}"#));
         harness.create(&run).await;
     }
+    harness.collect_params(64).await;
     let before = observer.documents();
     let ids = async |by| {
         let found =

@@ -4,7 +4,12 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use matyan_model::run::run_create;
+use matyan_model::{
+    ids::CohortNumber,
+    index::Scalar,
+    params::{IndexedParam, encode_columns},
+    run::run_create,
+};
 use matyan_store::{Batch, Commit, Key, Page, Scan, Store, Transaction, Version, embedded::EmbeddedStore};
 use matyan_value::Value;
 
@@ -31,7 +36,7 @@ fn counts_are_found_by_the_probes_of_a_plan() {
     let text: Vec<String> = (0..100).map(|tag| format!("'{tag}' in run.tags and run.x > {tag}")).collect();
     let plan = matyan_ql::compile(&text.join(" or "), options).unwrap().plan();
     let probes = plan.probes();
-    let counter = |(count, probe)| ProbeCounter { count, ..ProbeCounter::new(probe, None) };
+    let counter = |(count, probe)| ProbeCounter { count, ..ProbeCounter::new(Project(1), probe, None) };
     let counts = (0..).map(|count: u64| count.checked_sub(3));
     let counters: Vec<_> = counts.clone().zip(probes.iter().copied()).map(counter).collect();
     let estimates = estimates(Some(7), &counters);
@@ -177,7 +182,14 @@ fn times_become_microseconds_that_compare_the_same() {
 
 async fn reader(store: Arc<dyn Store>, evaluation: &Evaluation) -> IndexReader<'_> {
     let snapshot = RenewedSnapshot::open(store).await.unwrap();
-    IndexReader { evaluation, project: Project(1), snapshot, rows_left: 1_000_000 }
+    IndexReader {
+        evaluation,
+        project: Project(1),
+        snapshot,
+        rows_left: 1_000_000,
+        proposes: false,
+        unknown: Vec::new(),
+    }
 }
 
 /// The runs with a param. Few of these runs are archived. The index lacks the rows of the runs that are not archived.
@@ -237,6 +249,35 @@ async fn rule_90_the_default_filter_is_planned_by_the_runs_that_it_leaves_out() 
     assert_eq!(counts.count(plan.probes()[0]), Some(999_990));
     let rows = snapshot.rows.into_inner();
     assert!(rows < 20, "{rows} rows");
+}
+
+/// A param of a million runs, in columns of a thousand cohorts.
+#[tokio::test]
+async fn rule_90_few_columns_of_a_param_are_counted() {
+    const PROJECT: Project = Project(1);
+    let directory = tempfile::TempDir::new().unwrap();
+    let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+    let mut batch = Batch::default();
+    batch.add(keys::project_counter(PROJECT, Counter::Runs), 1_000_000);
+    let values: Vec<_> = (0..1_000).map(|at| (at, IndexedParam::Integer(at as i64 % 500))).collect();
+    for cohort in (0..1_000).map(CohortNumber) {
+        for column in encode_columns(1_000, &values) {
+            batch.set(keys::param_column(PROJECT, &["x".into()], cohort, 0), column);
+        }
+    }
+    store.commit(batch).await.unwrap();
+    let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    for (text, has_many) in [("run.x == 7", true), ("run.x > 500", true), ("run.x >= 0", false)] {
+        let plan = matyan_ql::compile(text, options).unwrap().plan();
+        let snapshot = CountedSnapshot { inner: store.snapshot().await.unwrap(), rows: AtomicUsize::new(0) };
+        let counts = count_probes(&snapshot, PROJECT, &plan, &RunSamples::default()).await.unwrap();
+        let rows = snapshot.rows.into_inner();
+        assert!(rows <= COUNTED_COLUMNS + 20, "{text}: {rows} rows");
+        assert_eq!(rows >= COUNTED_COLUMNS, has_many, "{text}: {rows} rows");
+        let param = plan.probes().into_iter().find(|probe| matches!(probe, Probe::Param { .. })).unwrap();
+        // There are no documents to be sampled.
+        assert_eq!(counts.count(param), Some(1_000_000), "{text}");
+    }
 }
 
 /// A store whose snapshots are too old after some reads.

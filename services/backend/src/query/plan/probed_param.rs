@@ -1,0 +1,57 @@
+//! The param that a probe of a plan looks for, in the form of the indexes.
+
+use std::borrow::Cow;
+
+use matyan_model::{
+    cohort::CohortKind,
+    ids::Project,
+    keys,
+    param_cohort::{ParamReader, param_rows_within},
+    params::ParamInterval,
+};
+use matyan_ql::{KeyPath, ParamKeys};
+use matyan_store::Range;
+
+/// A param, and the values that a probe looks for.
+pub(super) struct ProbedParam {
+    path: Vec<Cow<'static, str>>,
+    values: ParamInterval,
+    /// Its rows in the index of an earlier format.
+    rows: Range,
+}
+
+impl ProbedParam {
+    /// Returns `None` if no index has such values. Runs that have them are in the index of partially indexed runs.
+    pub(super) fn of(project: Project, path: &KeyPath, keys: &ParamKeys) -> Option<Self> {
+        let path: Vec<Cow<'static, str>> =
+            path.keys().iter().map(|key| Cow::Owned(key.to_string())).collect();
+        let values = match keys.clone() {
+            ParamKeys::Numbers(numbers) => ParamInterval::Numbers { low: numbers.low, high: numbers.high },
+            ParamKeys::Texts(texts) => ParamInterval::Texts { low: texts.low, high: texts.high },
+        };
+        let rows = param_rows_within(project, &path, &values)?;
+        Some(Self { path, values, rows })
+    }
+
+    /// The index rows with these values, if there can be any.
+    pub(super) fn rows(&self) -> Option<Range> {
+        Some(self.rows.clone()).filter(|rows| rows.start < rows.end)
+    }
+
+    pub(super) fn columns(&self, project: Project) -> Range {
+        keys::param_columns(project, &self.path)
+    }
+
+    pub(super) fn values(&self) -> &ParamInterval {
+        &self.values
+    }
+
+    /// The runs whose documents are read instead.
+    pub(super) fn listed(project: Project) -> Range {
+        keys::uncollected_all(CohortKind::Params, project)
+    }
+
+    pub(super) fn reader(&self, project: Project) -> Option<ParamReader> {
+        ParamReader::within(project, &self.path, self.values.clone())
+    }
+}
