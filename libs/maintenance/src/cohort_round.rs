@@ -27,6 +27,8 @@ pub(crate) struct CohortRound<'r> {
     pub(crate) project: Project,
     pub(crate) stop: &'r CancellationToken,
     pub(crate) pace: Pace,
+    /// Runs that were admitted to cohorts so far.
+    pub(crate) admitted: usize,
 }
 
 impl CohortRound<'_> {
@@ -54,6 +56,10 @@ impl CohortRound<'_> {
         };
         let left = numbers.split_off(taken);
         numbers.retain(|number| !damaged.contains(number));
+        if numbers.is_empty() {
+            self.clear(&[cohort]).await?;
+        }
+        self.admitted += numbers.len();
         for numbers in numbers.chunks(ADMITTED) {
             let admit = async |mut transaction: Transaction| {
                 cohort_admit(&mut transaction, kind, project, cohort, numbers).await?;

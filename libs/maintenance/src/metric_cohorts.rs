@@ -114,7 +114,7 @@ impl<'d> MetricCohorts<'d> {
         'd: 'r,
     {
         let pace = Pace::default();
-        CohortRound { store: self.store, lock, kind: CohortKind::Metrics, project, stop, pace }
+        CohortRound { store: self.store, lock, kind: CohortKind::Metrics, project, stop, pace, admitted: 0 }
     }
 }
 

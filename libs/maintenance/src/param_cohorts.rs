@@ -147,9 +147,11 @@ impl<'d> ParamCohorts<'d> {
                 }
                 done.small_cohorts += 1;
             }
+            let admitted = round.admitted;
             round.make_cohorts(numbers).await?;
             done.waiting = 0;
-            done.has_more = true;
+            // There may be nothing but damaged runs.
+            done.has_more = round.admitted > admitted;
         }
         Ok(done)
     }
@@ -208,7 +210,7 @@ impl<'d> ParamCohorts<'d> {
         'd: 'r,
     {
         let pace = Pace::default();
-        CohortRound { store: self.store, lock, kind: CohortKind::Params, project, stop, pace }
+        CohortRound { store: self.store, lock, kind: CohortKind::Params, project, stop, pace, admitted: 0 }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | 4 | rows that lead from a run to its branches |
 //! | 5 | format 4 with rows of access control: a store got this format with the first of them |
 //! | 6 | cohorts, and the list of runs whose values no cohort has |
+//! | 7 | cohorts of params, instead of a row in an index for each param |
 
 use matyan_store::{Error, Range, Result, Scan, Snapshot, Store, Transaction, transact};
 use minicbor::{Decode, Encode};
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// The format of a new store, and the newest that can be opened.
-pub const FORMAT: u32 = 6;
+pub const FORMAT: u32 = 7;
 /// The oldest format that can be opened.
 const OLDEST: u32 = 2;
 
@@ -112,8 +113,8 @@ pub async fn format_is_migrating(snapshot: &dyn Snapshot) -> Result<bool> {
     Ok(snapshot.get(&keys::migration()).await?.is_some())
 }
 
-/// Whether the rows that a migration writes for each run are complete: the index by parent, and the list of
-/// runs whose values of metrics no cohort has. They lack runs that a migration has yet to reach, and the runs
+/// Whether the rows that a migration writes for each run are complete: the index by parent, and the lists of
+/// runs whose values of metrics no cohort has, and of runs whose params have index rows. They lack runs that a migration has yet to reach, and the runs
 /// of projects that cannot be read.
 pub async fn format_has_every_run(snapshot: &dyn Snapshot) -> Result<bool> {
     let key = keys::migration();
@@ -224,22 +225,42 @@ async fn migrate_documents(
     let page = transaction.unchecked().scan(&range, scan).await?;
     let numbers = page.rows.iter().map(|(key, _)| Ok(RunNumber(keys::tail::<(u64,)>(&all.start, key)?.0)));
     let numbers: Vec<RunNumber> = numbers.collect::<Result<_>>()?;
-    let cohorts: Vec<_> =
-        numbers.iter().map(|number| keys::run_cohort(CohortKind::Metrics, project, *number)).collect();
-    let cohorts = transaction.unchecked().get_many(&cohorts).await?;
+    let rows: Vec<_> = numbers
+        .iter()
+        .flat_map(|number| {
+            let cohorts = [CohortKind::Metrics, CohortKind::Params]
+                .map(|kind| keys::run_cohort(kind, project, *number));
+            cohorts.into_iter().chain([keys::uncollected(CohortKind::Params, project, *number)])
+        })
+        .collect();
+    let rows = transaction.unchecked().get_many(&rows).await?;
     let mut rewritten = 0;
     let mut branches = 0;
-    for (((key, value), number), cohort) in page.rows.iter().zip(numbers).zip(cohorts) {
+    for (((key, value), number), rows) in page.rows.iter().zip(numbers).zip(rows.chunks_exact(3)) {
         if rewritten == STEP_REWRITTEN || branches == STEP_BRANCHES {
             return Ok(Some(number));
         }
+        let document = Document::decode(key, value);
         // A run that has been in a cohort is listed whenever its values change.
-        if cohort.is_none() {
-            // Checked, so that the row is not written for a run that is deleted now.
+        let is_uncollected = rows[0].is_none();
+        let has_param_rows = document.as_ref().map_or(true, |document| !document.props.is_without_param_rows)
+            && rows[1..].iter().all(Option::is_none);
+        if is_uncollected || has_param_rows {
+            // Checked, so that the rows are not written for a run that is deleted or changed now.
             transaction.batch().expect(key.clone(), Some(value.clone()));
+        }
+        if is_uncollected {
             uncollected_put(transaction.batch(), project, number);
         }
-        let document = match Document::decode(key, value) {
+        if has_param_rows {
+            // A damaged run stays in the list of runs whose documents are read, so that it is reported.
+            let list = match &document {
+                Ok(_) => keys::indexed_params(project, number),
+                Err(_) => keys::uncollected(CohortKind::Params, project, number),
+            };
+            transaction.batch().set(list, Vec::new());
+        }
+        let document = match document {
             Ok(document) => document,
             // The migration of the other runs continues. This one is put in quarantine when a worker
             // applies its next record.

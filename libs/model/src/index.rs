@@ -1,5 +1,6 @@
 //! Index rows, by which runs are found. They follow from the document alone, so updating them
-//! after a change means writing the difference between two sets of rows. An index proposes and
+//! after a change means writing the difference between two sets of rows. Params are in columns instead, see `param_cohort`;
+//! runs of stores of formats up to 6 have a row of each param until they are moved there. An index proposes and
 //! the document decides: an index scan may return rows of dead runs, or values that differ only
 //! beyond the precision of a float.
 
@@ -163,6 +164,11 @@ pub(crate) fn indexed_params<'t>(
         visit(path, param);
     });
     gaps
+}
+
+/// The index row of a run that is partially indexed, if it is.
+pub(crate) fn partial_row(project: Project, number: RunNumber, tree: &Map) -> IndexRows {
+    partial_row_of(project, number, indexed_params(tree, &mut |_, _| {})).into_iter().collect()
 }
 
 fn partial_row_of(project: Project, number: RunNumber, gaps: IndexGaps) -> Option<(Key, &'static [u8])> {

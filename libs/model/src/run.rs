@@ -113,6 +113,11 @@ pub struct Props {
     /// Name and version of the client that made the run, for people to read; never empty.
     #[n(20)]
     pub client: Option<String>,
+    /// The params have no index rows, as they have in stores of formats before 7: they are in a cohort, or in the list of
+    /// uncollected params. The first change of the params sets it.
+    #[n(21)]
+    #[cbor(default)]
+    pub is_without_param_rows: bool,
 }
 
 /// End of a run, by its client's report.

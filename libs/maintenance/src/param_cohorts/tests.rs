@@ -1,14 +1,17 @@
 //! When cohorts of params are made and merged.
 
+mod races;
+
 use std::collections::BTreeSet;
 
 use matyan_model::{
     change::change_put,
     cohort::{CohortMembers, cohorts_page},
     ids::RunId,
+    index::Scalar,
     run::{RunEdit, run_create},
 };
-use matyan_store::{Commit, embedded::EmbeddedStore};
+use matyan_store::{Batch, Commit, Scan, embedded::EmbeddedStore};
 use matyan_value::{Map, Value};
 
 use super::*;
@@ -134,6 +137,31 @@ async fn small_cohorts_are_merged_and_empty_ones_cleared() {
     assert_eq!(project.sizes().await, [1, 0, 4]);
     project.merge().await;
     assert_eq!(project.sizes().await, [1, 4]);
+}
+
+/// Runs of a store of format 6 are moved to cohorts, together with new ones, and then the rows of all are cleared.
+#[tokio::test]
+async fn runs_with_index_rows_are_moved_and_their_rows_cleared() {
+    let mut project = TestProject::new(9).await;
+    let mut batch = Batch::default();
+    for (number, value) in project.numbers.iter().zip(0_i32..) {
+        let value = Scalar::Number(f64::from(value)).key();
+        batch.set(keys::index_param(P, &["lr".into()], &value, *number), vec![2]);
+        batch.set(keys::indexed_params(P, *number), Vec::new());
+        batch.clear(keys::uncollected(CohortKind::Params, P, *number));
+    }
+    project.store.commit(batch).await.unwrap();
+    project.create(1).await;
+    let left = async |range| {
+        let snapshot = project.store.snapshot().await.unwrap();
+        snapshot.scan(&range, Scan::default()).await.unwrap().rows.len()
+    };
+    let round = project.collect(RUNS).await;
+    assert_eq!(round, ParamRound { waiting: 2, small_cohorts: 0, has_more: false });
+    assert_eq!(project.sizes().await, [4, 4], "a new run completes a cohort with older ones");
+    let lists = [keys::indexed_params_all(P), keys::index_params(P)];
+    assert_eq!([left(lists[0].clone()).await, left(lists[1].clone()).await], [0, 0]);
+    assert_eq!(project.collect(RUNS).await, ParamRound { waiting: 2, ..ParamRound::default() });
 }
 
 /// The job remembers since when runs wait, and looks at a project again only after a change.

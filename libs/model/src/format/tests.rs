@@ -34,7 +34,7 @@ async fn rule_32_a_store_of_an_unknown_format_is_refused_and_not_changed() {
         let before = rows_of(&store).await;
         let error = format_open(&*store).await.unwrap_err().to_string();
         assert!(
-            error.contains(&format!("format {format}, but this program reads formats 2 to 6")),
+            error.contains(&format!("format {format}, but this program reads formats 2 to 7")),
             "{error}"
         );
         assert!(error.contains(advice), "{error}");
@@ -122,6 +122,58 @@ async fn listed(store: &TestStore, project: Project) -> Vec<u64> {
     let all = keys::uncollected_all(CohortKind::Metrics, project);
     let rows = rows::scan_all(&*store.snapshot().await.unwrap(), &all).await.unwrap();
     rows.iter().map(|(key, _)| keys::tail::<(u64,)>(&all.start, key).unwrap().0).collect()
+}
+
+/// Runs whose params have index rows, and runs whose documents are read for a param.
+async fn param_lists(store: &TestStore, project: Project) -> [Vec<u64>; 2] {
+    let lists = [keys::indexed_params_all(project), keys::uncollected_all(CohortKind::Params, project)];
+    let mut found = [Vec::new(), Vec::new()];
+    for (found, all) in found.iter_mut().zip(lists) {
+        let rows = rows::scan_all(&*store.snapshot().await.unwrap(), &all).await.unwrap();
+        found.extend(rows.iter().map(|(key, _)| keys::tail::<(u64,)>(&all.start, key).unwrap().0));
+    }
+    found
+}
+
+/// The params of all runs of a store of format 6 have index rows. Only those of two runs have changed since, of which a cohort has one.
+#[tokio::test]
+async fn rule_44_runs_whose_params_have_index_rows_are_listed() {
+    const RUNS: u64 = 7;
+    let store = TestStore::open().await;
+    let project = Project(0);
+    for number in (0..RUNS).map(RunNumber) {
+        let mut batch = Batch::default();
+        let mut edit = RunEdit::create(project, number, Props::default());
+        let snapshot = store.snapshot().await.unwrap();
+        edit.params(&*snapshot).await.unwrap().insert("a".into(), Value::Integer(1));
+        edit.write(&mut batch);
+        store.commit(batch).await.unwrap();
+        let document = crate::run::document_get(&*store.snapshot().await.unwrap(), project, number).await;
+        let mut document = document.unwrap().unwrap();
+        assert!(document.props.is_without_param_rows);
+        document.props.is_without_param_rows = false;
+        let mut batch = Batch::default();
+        if number.0 > 1 {
+            batch.set(keys::document(project, number), document.encode());
+        }
+        if number.0 > 0 {
+            batch.clear(keys::uncollected(CohortKind::Params, project, number));
+        }
+        match number.0 {
+            1 | 2 => batch.set(keys::run_cohort(CohortKind::Params, project, number), rows::encode(&1_u64)),
+            3 => batch.set(keys::document(project, number), vec![0xff]),
+            _ => &mut batch,
+        };
+        store.commit(batch).await.unwrap();
+    }
+    set_format(&store, 6).await;
+    format_open(&*store).await.unwrap();
+    assert!(!format_has_every_run(&*store.snapshot().await.unwrap()).await.unwrap());
+    while migrate(&store).await == MigrationState::Running {}
+    assert!(format_has_every_run(&*store.snapshot().await.unwrap()).await.unwrap());
+    let [indexed, uncollected] = param_lists(&store, project).await;
+    assert_eq!(indexed, [4, 5, 6], "runs of a cohort have been moved before");
+    assert_eq!(uncollected, [0, 3], "the document of a damaged run is read, so that it is reported");
 }
 
 async fn migrate(store: &TestStore) -> MigrationState {

@@ -8,10 +8,10 @@ use std::{
 
 use matyan_store::{Key, Range, Result, Scan, Snapshot, Transaction};
 
-use super::{EMPTY, IndexRows, index_page, params_rows, props_rows};
+use super::{EMPTY, IndexRows, index_page, params_rows, partial_row, props_rows};
 use crate::{
     ids::{Project, RunNumber},
-    keys::{self, SeriesKind},
+    keys::{self, CohortKind, SeriesKind},
     rows,
     run::{RunEdit, run_id_get, staged_get},
 };
@@ -180,10 +180,23 @@ async fn document_rows(
     let Some(mut edit) = RunEdit::load(transaction, project, number).await? else { return Ok(None) };
     // Large params are stored in separate rows, which may change without the document.
     transaction.scan(&keys::params(project, number), Scan { rows: 1, ..Scan::default() }).await?;
+    let has_param_rows = edit.has_param_rows() && !is_collected(transaction, project, number).await?;
     let tree = edit.params(transaction.unchecked()).await?;
-    let mut rows = params_rows(project, number, tree);
+    let mut rows =
+        if has_param_rows { params_rows(project, number, tree) } else { partial_row(project, number, tree) };
     rows.extend(props_rows(project, number, &edit.props, edit.parent_id()));
     Ok(Some(rows))
+}
+
+/// Whether the params of a run have been listed for a cohort, or taken by one. Its index rows of an earlier format are not
+/// needed then.
+async fn is_collected(transaction: &Transaction, project: Project, number: RunNumber) -> Result<bool> {
+    for key in [keys::uncollected, keys::run_cohort] {
+        if transaction.get(&key(CohortKind::Params, project, number)).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Hashes of the index rows that the documents of some runs call for.

@@ -76,6 +76,28 @@ fn rule_28_a_run_over_the_indexing_limits_is_listed_as_partial() {
     assert!(params_rows(P, N, &deep).keys().eq([&partial]));
 }
 
+/// A run that is moved from index rows to columns keeps the row that says what its index rows lack.
+#[test]
+fn rule_28_columns_lack_no_param_that_has_an_index_row() {
+    let count = |tree: &Map| {
+        let mut count = 0;
+        let gaps = indexed_params(tree, &mut |_, _| count += 1);
+        (count, gaps)
+    };
+    let many: Map = (0..=MAX_PARAMS).map(|at| (format!("k{at:05}"), Value::Integer(1))).collect();
+    assert_eq!(count(&many), (MAX_PARAMS, IndexGaps { rows: true, values: false }));
+    assert_eq!(partial_row(P, N, &many), IndexRows::from([(keys::index_partial(P, N), EMPTY)]));
+    let long = tree(&format!(r#"{{"a":1,"b":"{}","c":[1]}}"#, "x".repeat(MAX_TEXT_BYTES + 1)));
+    assert_eq!(count(&long), (2, IndexGaps { rows: false, values: true }));
+    assert_eq!(partial_row(P, N, &long), IndexRows::from([(keys::index_partial(P, N), VALUES_MISSING)]));
+    assert_eq!(count(&tree(r#"{"a":1}"#)), (1, IndexGaps::default()));
+    for value in [1, i64::MAX] {
+        let large = large_params(value);
+        let rows = params_rows(P, N, &large);
+        assert!(rows.contains_key(&keys::index_partial(P, N)) && count(&large).0 >= rows.len() - 1);
+    }
+}
+
 fn large_params(value: i64) -> Map {
     let prefix = "x".repeat(1_400);
     (0..MAX_PARAMS).map(|at| (format!("{prefix}{at}"), Value::Integer(value))).collect()

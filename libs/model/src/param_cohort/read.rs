@@ -4,7 +4,8 @@
 //!
 //! Each page may have a snapshot of its own. Runs in the list of uncollected params are read first, because a run that
 //! leaves the list later is in a column by then; and columns are read after index rows, because runs move from these to those.
-//! The list is read again in the end: the rows of a run that changes in between are cleared.
+//! The list is read again in the end, unless everything was read from one version: the rows of a run that changes in between
+//! are cleared.
 
 use std::{
     borrow::Cow,
@@ -12,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use matyan_store::{Key, Range, Result, Scan, Snapshot, Value};
+use matyan_store::{Key, Range, Result, Scan, Snapshot, Value, Version};
 
 use crate::{
     ids::{CohortNumber, Project, RunNumber},
@@ -78,6 +79,24 @@ enum Source {
     Columns,
 }
 
+/// The versions from which pages were read.
+#[derive(Clone, Copy)]
+enum ReadVersion {
+    None,
+    One(Version),
+    Several,
+}
+
+impl ReadVersion {
+    fn and(self, version: Version) -> Self {
+        match self {
+            Self::None => Self::One(version),
+            Self::One(earlier) if earlier == version => self,
+            Self::One(_) | Self::Several => Self::Several,
+        }
+    }
+}
+
 /// Reads a param of all runs, page by page.
 pub struct ParamReader {
     project: Project,
@@ -90,6 +109,8 @@ pub struct ParamReader {
     listed: ListedParams,
     /// Columns of a page.
     page_columns: usize,
+    /// The version from which everything was read so far.
+    version: ReadVersion,
 }
 
 impl ParamReader {
@@ -119,7 +140,16 @@ impl ParamReader {
         }
         rest.extend([(Source::Columns, columns.clone()), listed]);
         let rows = keys::index_param_path(project, path);
-        Self { project, rows, columns, values, rest, listed: Arc::default(), page_columns: COLUMNS }
+        Self {
+            project,
+            rows,
+            columns,
+            values,
+            rest,
+            listed: Arc::default(),
+            page_columns: COLUMNS,
+            version: ReadVersion::None,
+        }
     }
 
     /// Reads fewer columns at a time, so that a page takes less memory.
@@ -131,6 +161,13 @@ impl ParamReader {
     /// Reads the next page. After an error, the same page can be read again.
     pub async fn next(&mut self, snapshot: &dyn Snapshot) -> Result<Option<ParamPage>> {
         let Some((source, range)) = self.rest.front().cloned() else { return Ok(None) };
+        self.version = self.version.and(snapshot.version());
+        let is_last =
+            self.rest.len() == 1 && range == keys::uncollected_all(CohortKind::Params, self.project);
+        if is_last && matches!(self.version, ReadVersion::One(_)) {
+            self.rest.clear();
+            return Ok(None);
+        }
         let (content, rest) = match source {
             Source::Listed => {
                 let (rows, rest) = index_page(snapshot, &range, PAGE).await?;

@@ -16,7 +16,7 @@ use crate::{
         cohorts_page,
     },
     ids::RunId,
-    index::{MAX_TEXT_BYTES, index_rowless_page, index_runs_page},
+    index::{MAX_TEXT_BYTES, index_rowless_page, index_runs_page, params_rows},
     params::{IndexedParam, ParamInterval},
     position::LogPosition,
     run::{Deletion, Head, RunEdit, document_get, params_get, run_create, run_delete, sweep_step},
@@ -74,6 +74,21 @@ async fn create(store: &TestStore, id: &str, created_us: i64, tree: &Map) -> Run
         Ok::<_, matyan_store::Error>(number)
     });
     created.await.unwrap()
+}
+
+/// Turns a run that was just created into one of a store of format 6.
+async fn make_indexed(store: &TestStore, number: RunNumber, tree: &Map) {
+    let snapshot = store.snapshot().await.unwrap();
+    let mut document = document_get(&*snapshot, P, number).await.unwrap().unwrap();
+    document.props.is_without_param_rows = false;
+    let mut batch = Batch::default();
+    batch.set(keys::document(P, number), document.encode());
+    batch.set(keys::indexed_params(P, number), Vec::new());
+    batch.clear(keys::uncollected(CohortKind::Params, P, number));
+    for (key, value) in params_rows(P, number, tree) {
+        batch.set(key, value);
+    }
+    store.commit(batch).await.unwrap();
 }
 
 async fn change(store: &TestStore, number: RunNumber, tree: &Map) {
@@ -267,7 +282,7 @@ async fn check(store: &TestStore, runs: &BTreeMap<RunNumber, Map>, when: &str) {
 }
 
 #[tokio::test]
-async fn readers_find_what_documents_have_whatever_happens() {
+async fn rule_133_readers_find_what_documents_have_in_any_form() {
     for seed in 1..6 {
         let store = TestStore::open().await;
         let mut random = Random(seed * 0x9e37_79b9);
@@ -283,6 +298,9 @@ async fn readers_find_what_documents_have_whatever_happens() {
                     let id = format!("r{step}");
                     let tree = tree(&mut random);
                     let number = create(&store, &id, step, &tree).await;
+                    if random.below(3) == 0 {
+                        make_indexed(&store, number, &tree).await;
+                    }
                     runs.insert(number, tree);
                     ids.insert(number, id);
                 }
@@ -303,6 +321,13 @@ async fn readers_find_what_documents_have_whatever_happens() {
                     }
                 }
                 5 => {
+                    if random.below(2) == 0 {
+                        let most = 1 + random.below(3) as usize;
+                        store
+                            .run(async |transaction| indexed_params_move(transaction, P, most).await)
+                            .await
+                            .unwrap();
+                    }
                     let listed = listed(&store).await;
                     let changing = some(&mut random, &runs);
                     let tree = tree(&mut random);
@@ -332,9 +357,13 @@ async fn readers_find_what_documents_have_whatever_happens() {
             }
             check(&store, &runs, &when).await;
         }
+        while store.run(async |transaction| indexed_params_move(transaction, P, 5).await).await.unwrap() > 0 {
+        }
         let listed = listed(&store).await;
         assert_eq!(collect(&store, &listed, 1 << 20, async || ()).await, []);
         check(&store, &runs, "everything is in cohorts").await;
+        while !store.run(async |transaction| indexed_params_clear(transaction, P).await).await.unwrap() {}
+        check(&store, &runs, "index rows are cleared").await;
     }
 }
 

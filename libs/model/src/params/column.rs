@@ -154,21 +154,8 @@ pub enum ParamInterval {
 }
 
 impl ParamInterval {
-    fn has(&self, value: &IndexedParam<'_>) -> bool {
-        match (self, value) {
-            (Self::Texts { .. }, IndexedParam::Text(text)) => self.has_text(text),
-            (Self::Numbers { .. }, value) => value.number().is_some_and(|number| self.has_number(number)),
-            (Self::Texts { .. }, _) => false,
-        }
-    }
-
     fn has_number(&self, number: f64) -> bool {
         matches!(self, Self::Numbers { low, high } if is_from(*low, number) && is_up_to(*high, number))
-    }
-
-    fn has_text(&self, text: &str) -> bool {
-        let Self::Texts { low, high } = self else { return false };
-        is_from(low.as_ref().map(|low| &**low), text) && is_up_to(high.as_ref().map(|high| &**high), text)
     }
 
     /// Whether a column with these kinds of values, and these lowest and highest numbers, may have such a value.
@@ -336,7 +323,12 @@ impl<'c> ParamColumn<'c> {
     pub(crate) fn decode(bytes: &'c [u8]) -> Result<Self, FormatError> {
         let mut input = Input::with_format(bytes, FORMAT)?;
         let header = Header::read(&mut input)?;
-        Self::read(&header, input)
+        let column = Self::read(&header, input)?;
+        // Columns are skipped by it.
+        if range_of(column.iter().filter_map(|(_, value)| value.number())) != header.numbers {
+            return Err(FormatError("column with a wrong range"));
+        }
+        Ok(column)
     }
 
     fn read(header: &Header, mut input: Input<'c>) -> Result<Self, FormatError> {
@@ -360,10 +352,6 @@ impl<'c> ParamColumn<'c> {
         let column = Self { runs, positions, kinds, integers, floats, texts, places };
         if column.floats.iter().any(|float| float.is_nan()) {
             return Err(FormatError("param that is NaN"));
-        }
-        // Columns are skipped by it.
-        if range_of(column.iter().filter_map(|(_, value)| value.number())) != header.numbers {
-            return Err(FormatError("column with a wrong range"));
         }
         Ok(column)
     }
@@ -394,6 +382,38 @@ impl<'c> ParamColumn<'c> {
     }
 }
 
+impl ParamColumn<'_> {
+    fn positions_within(&self, values: &ParamInterval) -> Vec<usize> {
+        let positions = self.positions.iter().map(|at| usize::from(*at));
+        match values {
+            ParamInterval::Texts { low, high } => {
+                let low = low.as_ref().map(|low| &**low);
+                let high = high.as_ref().map(|high| &**high);
+                let first = self.texts.partition_point(|text| !is_from(low, *text)) as u32;
+                let end = self.texts.partition_point(|text| is_up_to(high, *text)) as u32;
+                let of_texts = positions.zip(&self.kinds).filter(|(_, kind)| **kind == Kind::Text);
+                let found = of_texts.zip(&self.places).filter(|(_, place)| (first..end).contains(*place));
+                found.map(|((at, _), _)| at).collect()
+            }
+            // Most columns have one kind of number.
+            ParamInterval::Numbers { .. } if self.floats.len() == self.positions.len() => {
+                let found = positions.zip(&self.floats).filter(|(_, float)| values.has_number(**float));
+                found.map(|(at, _)| at).collect()
+            }
+            ParamInterval::Numbers { .. } if self.integers.len() == self.positions.len() => {
+                let found =
+                    positions.zip(&self.integers).filter(|(_, integer)| values.has_number(**integer as f64));
+                found.map(|(at, _)| at).collect()
+            }
+            ParamInterval::Numbers { .. } => {
+                let has =
+                    |value: &IndexedParam<'_>| value.number().is_some_and(|number| values.has_number(number));
+                self.iter().filter(|(_, value)| has(value)).map(|(at, _)| at).collect()
+            }
+        }
+    }
+}
+
 /// The positions of the runs of a column that have one of these values, in ascending order.
 pub(crate) fn positions_within(bytes: &[u8], values: &ParamInterval) -> Result<Vec<usize>, FormatError> {
     let mut input = Input::with_format(bytes, FORMAT)?;
@@ -401,12 +421,7 @@ pub(crate) fn positions_within(bytes: &[u8], values: &ParamInterval) -> Result<V
     if !values.may_be_in(&header) {
         return Ok(Vec::new());
     }
-    let column = ParamColumn::read(&header, input)?;
-    if matches!(values, ParamInterval::Texts { .. }) && !column.texts.iter().any(|text| values.has_text(text))
-    {
-        return Ok(Vec::new());
-    }
-    Ok(column.iter().filter(|(_, value)| values.has(value)).map(|(at, _)| at).collect())
+    Ok(ParamColumn::read(&header, input)?.positions_within(values))
 }
 
 fn positions(input: &mut Input<'_>, runs: usize) -> Result<Vec<u16>, FormatError> {

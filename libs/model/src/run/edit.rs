@@ -20,9 +20,9 @@ use matyan_value::{Map, cbor};
 const INLINE_PARAMS_BYTES: usize = 16 * 1024;
 /// Bytes by which the header of an encoded map can grow when entries are added.
 const MAP_HEAD_BYTES: usize = 8;
-/// Size of params from which on they may not fit in a transaction together with all their index rows, old
-/// and new.
-const ROWS_AHEAD_BYTES: usize = 4 << 20;
+/// Size of params from which on they may not fit in a transaction in which their index rows of an earlier format are
+/// cleared.
+const CLEARED_AHEAD_BYTES: usize = 4 << 20;
 
 pub struct RunEdit {
     project: Project,
@@ -36,8 +36,8 @@ pub struct RunEdit {
     /// Upper bound of the encoded size of the params after the messages applied so far;
     /// `None` before the first one.
     params_bytes: Option<usize>,
-    /// Index rows that were committed before the document.
-    rows_ahead: index::IndexRows,
+    /// The index rows of the params were cleared before the document changes.
+    is_cleared_ahead: bool,
 }
 
 impl RunEdit {
@@ -51,7 +51,7 @@ impl RunEdit {
             parent_id: None,
             params: None,
             params_bytes: None,
-            rows_ahead: index::IndexRows::new(),
+            is_cleared_ahead: false,
         }
     }
 
@@ -80,7 +80,7 @@ impl RunEdit {
             parent_id,
             params: None,
             params_bytes: None,
-            rows_ahead: index::IndexRows::new(),
+            is_cleared_ahead: false,
         }))
     }
 
@@ -151,23 +151,26 @@ impl RunEdit {
         Ok(Ok(()))
     }
 
-    /// New index rows of large params, which the caller commits before the document, so that each fits in a
-    /// transaction. An index only proposes, so they may be early.
-    pub fn take_rows_ahead(&mut self) -> Option<Batch> {
-        let (old, new) = self.params.as_ref()?;
-        if self.params_bytes? < ROWS_AHEAD_BYTES {
+    /// Whether the params may have index rows, as in stores of earlier formats.
+    pub(crate) fn has_param_rows(&self) -> bool {
+        let before = self.before.as_ref();
+        before.is_some_and(|document| !document.props.is_without_param_rows) && !self.is_cleared_ahead
+    }
+
+    /// Clears the index rows that large params have in a store of an earlier format. The caller commits this before the document,
+    /// so that each fits in a transaction. Readers read the document of the run from then on, because it is listed.
+    pub fn take_cleared_ahead(&mut self) -> Option<Batch> {
+        if self.params_bytes? < CLEARED_AHEAD_BYTES || !self.has_param_rows() {
             return None;
         }
-        let mut known = index::params_rows(self.project, self.number, old);
-        known.extend(self.rows_ahead.clone());
-        let mut rows = index::params_rows(self.project, self.number, new);
-        rows.retain(|key, value| known.get(key) != Some(&*value));
+        let (old, _) = self.params.as_ref()?;
         let mut batch = Batch::buffered();
-        for (key, value) in &rows {
-            batch.set(key.clone(), *value);
-        }
-        self.rows_ahead.extend(rows);
-        (!batch.mutations.is_empty()).then_some(batch)
+        let rows = index::params_rows(self.project, self.number, old);
+        index::write_difference(&mut batch, &rows, &index::partial_row(self.project, self.number, old));
+        batch.clear(keys::indexed_params(self.project, self.number));
+        batch.set(keys::uncollected(CohortKind::Params, self.project, self.number), Vec::new());
+        self.is_cleared_ahead = true;
+        Some(batch)
     }
 
     /// Adds a tag. Returns false, without a change, if the run has as many others as it can have.
@@ -189,14 +192,21 @@ impl RunEdit {
 
     /// Writes the difference. Writes nothing if nothing has changed.
     pub fn write(self, batch: &mut Batch) {
-        let Self { project, number, before, props, parent_id, params, rows_ahead, .. } = self;
+        let has_param_rows = self.has_param_rows();
+        let Self { project, number, before, mut props, parent_id, params, .. } = self;
         let kept = before.as_ref().map_or_else(Params::none, |document| document.params.clone());
+        props.is_without_param_rows =
+            before.as_ref().is_none_or(|document| document.props.is_without_param_rows);
         let params = match params {
-            Some((old, new)) if old != new || !rows_ahead.is_empty() => {
-                let mut known = index::params_rows(project, number, &old);
-                known.extend(rows_ahead);
-                let rows = index::params_rows(project, number, &new);
-                index::write_difference(batch, &known, &rows);
+            Some((old, new)) if old != new => {
+                props.is_without_param_rows = true;
+                let rows = if has_param_rows {
+                    batch.clear(keys::indexed_params(project, number));
+                    index::params_rows(project, number, &old)
+                } else {
+                    index::partial_row(project, number, &old)
+                };
+                index::write_difference(batch, &rows, &index::partial_row(project, number, &new));
                 batch.set(keys::uncollected(CohortKind::Params, project, number), Vec::new());
                 write_params(batch, project, number, &kept, cbor::encode_map(&new).into())
             }
@@ -216,11 +226,16 @@ impl RunEdit {
     }
 
     /// Clears the document, its index rows, and its counts. The rows under the run number
-    /// are left to the sweep.
+    /// are left to the sweep, and so is the cohort that has its params.
     pub async fn clear(mut self, snapshot: &dyn Snapshot, batch: &mut Batch) -> Result<()> {
-        let tree = self.params(snapshot).await?.clone();
-        let rows = index::params_rows(self.project, self.number, &tree);
-        index::write_difference(batch, &rows, &index::IndexRows::new());
+        if self.has_param_rows() {
+            let tree = self.params(snapshot).await?.clone();
+            let rows = index::params_rows(self.project, self.number, &tree);
+            index::write_difference(batch, &rows, &index::IndexRows::new());
+            batch.clear(keys::indexed_params(self.project, self.number));
+        } else {
+            batch.clear(keys::index_partial(self.project, self.number));
+        }
         batch.clear(keys::uncollected(CohortKind::Params, self.project, self.number));
         let before = self.before.as_ref().map(|document| &document.props);
         write_links(batch, (self.project, self.number, self.parent_id.as_ref()), before, None);

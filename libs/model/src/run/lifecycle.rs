@@ -142,6 +142,8 @@ pub async fn damaged_run_delete(
             Err(Error::Corrupt { .. }) => {
                 let batch = transaction.batch();
                 batch.clear(keys::document(project, number));
+                batch.clear(keys::uncollected(CohortKind::Params, project, number));
+                batch.clear(keys::indexed_params(project, number));
                 for value in [false, true] {
                     batch.clear(keys::index_archived(project, value, number));
                     batch.clear(keys::index_active(project, value, number));

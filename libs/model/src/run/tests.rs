@@ -181,11 +181,6 @@ async fn delete(store: &TestStore, id: &str) {
         .unwrap();
 }
 
-fn runs_with_lr(value: f64) -> Range {
-    let key = crate::index::Scalar::Number(value).key();
-    keys::index_param_between(P, &["lr".into()], &key, &key)
-}
-
 #[tokio::test]
 async fn indexes_follow_the_document() {
     let store = TestStore::open().await;
@@ -200,7 +195,14 @@ async fn indexes_follow_the_document() {
     assert!(has(keys::index_created_between(P, 1_000, 1_001)).await);
     assert!(has(keys::index_archived_all(P, true)).await && has(keys::index_active_all(P, true)).await);
     assert!(has(keys::index_tag_all(P, "t1")).await && has(keys::index_tag_all(P, "t2")).await);
-    assert!(has(keys::index_experiment_all(P, "e")).await && has(runs_with_lr(0.5)).await);
+    assert!(has(keys::index_experiment_all(P, "e")).await);
+    let listed = keys::uncollected_all(CohortKind::Params, P);
+    assert!(has(listed.clone()).await && !has(keys::index_params(P)).await);
+    let mut batch = Batch::default();
+    batch.clear(keys::uncollected(CohortKind::Params, P, number));
+    store.commit(batch).await.unwrap();
+    edit(&store, number, |props| props.name = "n".into(), None).await;
+    assert!(!has(listed.clone()).await, "the params have not changed");
     assert!(!has(keys::index_archived_all(P, false)).await);
 
     edit(
@@ -216,7 +218,7 @@ async fn indexes_follow_the_document() {
     .await;
     assert!(!has(keys::index_tag_all(P, "t1")).await && has(keys::index_tag_all(P, "t2")).await);
     assert!(!has(keys::index_experiment_all(P, "e")).await && has(keys::index_experiment_all(P, "f")).await);
-    assert!(!has(runs_with_lr(0.5)).await && has(runs_with_lr(1.0)).await);
+    assert!(has(listed.clone()).await);
     assert!(!has(keys::index_active_all(P, true)).await && has(keys::index_active_all(P, false)).await);
     let count = async |kind, id: &str| {
         let snapshot = store.snapshot().await.unwrap();
@@ -227,17 +229,106 @@ async fn indexes_follow_the_document() {
     assert_eq!((count(EntityKind::Experiment, "e").await, count(EntityKind::Experiment, "f").await), (0, 1));
 
     delete(&store, "r").await;
-    let left = [
-        keys::index_tag_all(P, "t2"),
-        keys::index_experiment_all(P, "f"),
-        runs_with_lr(1.0),
-        keys::documents(P),
-    ];
+    let left = [keys::index_tag_all(P, "t2"), keys::index_experiment_all(P, "f"), listed, keys::documents(P)];
     let snapshot = store.snapshot().await.unwrap();
     for range in left {
         assert!(snapshot.scan(&range, Default::default()).await.unwrap().rows.is_empty());
     }
     assert_eq!(count(EntityKind::Tag, "t2").await, 0);
+}
+
+/// Clears what tells that the params of a run have no index rows, and writes these, as a store of format 6 has them.
+async fn make_indexed(store: &TestStore, number: RunNumber) {
+    let snapshot = store.snapshot().await.unwrap();
+    let mut document = document_get(&*snapshot, P, number).await.unwrap().unwrap();
+    let tree = params_get(&*snapshot, P, number, &document).await.unwrap();
+    document.props.is_without_param_rows = false;
+    let mut batch = Batch::default();
+    batch.set(keys::document(P, number), document.encode());
+    batch.set(keys::indexed_params(P, number), Vec::new());
+    batch.clear(keys::uncollected(CohortKind::Params, P, number));
+    for (key, value) in crate::index::params_rows(P, number, &tree) {
+        batch.set(key, value);
+    }
+    store.commit(batch).await.unwrap();
+}
+
+#[tokio::test]
+async fn index_rows_of_an_earlier_format_are_cleared_with_the_first_change_of_params() {
+    let store = TestStore::open().await;
+    let long = "x".repeat(300);
+    let rows = async || {
+        let snapshot = store.snapshot().await.unwrap();
+        let ranges = [
+            keys::index_params(P),
+            keys::indexed_params_all(P),
+            keys::index_partial_all(P),
+            keys::uncollected_all(CohortKind::Params, P),
+        ];
+        let mut counts = [0; 4];
+        for (count, range) in counts.iter_mut().zip(ranges) {
+            *count = snapshot.scan(&range, Scan::default()).await.unwrap().rows.len();
+        }
+        counts
+    };
+    let number = create(&store, "r", 1_000).await;
+    edit(&store, number, |_| {}, Some(&format!(r#"{{"lr":0.5,"long":"{long}"}}"#))).await;
+    assert_eq!(rows().await, [0, 0, 1, 1]);
+    make_indexed(&store, number).await;
+    edit(&store, number, |props| props.name = "n".into(), None).await;
+    assert_eq!(rows().await, [2, 1, 1, 0], "the params have not changed");
+    edit(&store, number, |_| {}, Some(r#"{"lr":0.5}"#)).await;
+    assert_eq!(rows().await, [0, 0, 0, 1]);
+    make_indexed(&store, number).await;
+    assert_eq!(rows().await, [1, 1, 0, 0]);
+    delete(&store, "r").await;
+    assert_eq!(rows().await, [0; 4]);
+}
+
+/// Large params and their index rows are cleared in transactions of their own.
+#[tokio::test]
+async fn index_rows_of_large_params_are_cleared_ahead() {
+    let store = TestStore::open().await;
+    let number = create(&store, "r", 1_000).await;
+    let large = format!(r#"{{"a":1,"b":"{}"}}"#, "x".repeat(5 << 20));
+    let message = || json::parse(&large).unwrap().as_map().unwrap().clone();
+    let load = async || {
+        let transaction = Transaction::new(store.snapshot().await.unwrap());
+        let edit = RunEdit::load(&transaction, P, number).await.unwrap().unwrap();
+        (transaction, edit)
+    };
+    edit(&store, number, |_| {}, Some(r#"{"a":0,"c":2}"#)).await;
+    make_indexed(&store, number).await;
+    let (mut transaction, mut changed) = load().await;
+    changed.params_merge(transaction.unchecked(), message()).await.unwrap().unwrap();
+    let cleared = changed.take_cleared_ahead().expect("the params are large");
+    assert_eq!(cleared.mutations.len(), 4, "two rows, and one of each list");
+    store.commit(cleared).await.unwrap();
+    assert!(changed.take_cleared_ahead().is_none(), "they are cleared once");
+    assert_eq!(proposed(&store, keys::uncollected_all(CohortKind::Params, P)).await, [number]);
+    changed.write(transaction.batch());
+    store.commit(transaction.into_batch()).await.unwrap();
+    let (transaction, mut changed) = load().await;
+    changed.params_merge(transaction.unchecked(), message()).await.unwrap().unwrap();
+    assert!(changed.take_cleared_ahead().is_none(), "they have no index rows any more");
+}
+
+#[tokio::test]
+async fn rule_134_a_run_writes_one_row_for_all_its_params() {
+    let store = TestStore::open().await;
+    let mut rows = Vec::new();
+    for count in [0, 1, 200] {
+        let mut transaction = Transaction::new(store.snapshot().await.unwrap());
+        let id = RunId::new(format!("r{count}"));
+        let mut edit = run_create(&mut transaction, P, &id, 1_000).await.unwrap();
+        let params = edit.params(transaction.unchecked()).await.unwrap();
+        params.extend((0..count).map(|at| (format!("param {at}"), Tree::Integer(at))));
+        edit.write(transaction.batch());
+        let batch = transaction.into_batch();
+        rows.push(batch.mutations.len());
+        store.commit(batch).await.unwrap();
+    }
+    assert_eq!([rows[1], rows[2]], [rows[0] + 1; 2]);
 }
 
 #[tokio::test]

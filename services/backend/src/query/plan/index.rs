@@ -35,6 +35,8 @@ const COUNTED_IN_ALL: u64 = 200_000;
 /// Columns of a param that are counted, and that are read at a time: of the runs of many more, a sample tells as much.
 const COUNTED_COLUMNS: usize = 256;
 const COLUMNS_PAGE: usize = 16;
+/// Runs whose documents are read to know whether they match, in a project of any size.
+const FEW_UNKNOWN: u64 = 2_048;
 /// A scan is cheaper for more than one in this many runs.
 const SCAN_FROM: u64 = 6;
 /// Rows that are read to find all matches of a plan: this many for each run, and some more. Evaluating the
@@ -195,6 +197,8 @@ struct ProbeCounter<'p> {
     rest: VecDeque<Counted>,
     /// Columns that may still be counted.
     columns_left: usize,
+    /// Runs that were counted because their documents have to be read.
+    listed: u64,
     /// Number of rows by a sample.
     sampled: Option<u64>,
     /// Whether the rows are of the runs that the probe does not find.
@@ -203,8 +207,13 @@ struct ProbeCounter<'p> {
 
 /// What is counted of a probe.
 enum Counted {
+    /// Runs whose documents have to be read.
+    Listed(Range),
     Rows(Range),
-    Columns { range: Range, values: Arc<ParamInterval> },
+    Columns {
+        range: Range,
+        values: Arc<ParamInterval>,
+    },
 }
 
 impl<'p> ProbeCounter<'p> {
@@ -215,15 +224,23 @@ impl<'p> ProbeCounter<'p> {
             Some(ProbeRows::Runs(runs)) => (Some(runs.len() as u64), Vec::new()),
             Some(ProbeRows::Ranges(ranges)) => (Some(0), ranges),
             Some(ProbeRows::Param(param)) => {
-                // Runs whose documents are read are candidates, too.
-                rest.push_back(Counted::Rows(ProbedParam::listed(project)));
+                rest.push_back(Counted::Listed(ProbedParam::listed(project)));
                 let values = Arc::new(param.values().clone());
                 rest.push_back(Counted::Columns { range: param.columns(project), values });
                 (Some(0), param.rows().into_iter().collect())
             }
         };
         rest.extend(ranges.iter().cloned().map(Counted::Rows));
-        Self { probe, count, ranges, rest, columns_left: COUNTED_COLUMNS, sampled: None, leaves_out: false }
+        Self {
+            probe,
+            count,
+            ranges,
+            rest,
+            columns_left: COUNTED_COLUMNS,
+            listed: 0,
+            sampled: None,
+            leaves_out: false,
+        }
     }
 
     /// A counter for a probe that finds all runs except those with rows in some ranges.
@@ -238,6 +255,12 @@ impl<'p> ProbeCounter<'p> {
             && let Some(counted) = self.rest.pop_front()
         {
             let (found, next) = match counted {
+                Counted::Listed(range) => {
+                    let wanted = usize::try_from(most - *count).unwrap_or(PAGE).min(PAGE);
+                    let (found, next) = index_page_count(snapshot, &range, wanted).await?;
+                    self.listed += found as u64;
+                    (found, next.map(Counted::Listed))
+                }
                 Counted::Rows(range) => {
                     let wanted = usize::try_from(most - *count).unwrap_or(PAGE).min(PAGE);
                     let (found, next) = index_page_count(snapshot, &range, wanted).await?;
@@ -298,7 +321,9 @@ impl<'p> ProbeCounter<'p> {
             let sampled = self.sampled.filter(|_| !self.rest.is_empty());
             return Some(runs.saturating_sub(sampled.unwrap_or(count).max(count)));
         }
-        let uncounted = self.sampled.unwrap_or(runs);
+        let has_many_listed = matches!(self.rest.front(), Some(Counted::Listed(_)));
+        let sampled = self.sampled.filter(|_| !has_many_listed);
+        let uncounted = sampled.map_or(runs, |sampled| sampled.saturating_add(self.listed));
         Some(if self.rest.is_empty() { count } else { uncounted.max(count) })
     }
 }
@@ -464,6 +489,10 @@ pub(crate) async fn find_matches(
         unknown: Vec::new(),
     };
     let Some(matches) = reader.matches(&plan.runs).await? else { return Ok(None) };
+    // A scan is faster.
+    if reader.unknown.len() as u64 > FEW_UNKNOWN.max(runs / SCAN_FROM) {
+        return Ok(None);
+    }
     let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
     let unknown = reader.unknown;
     Ok(partial.map(|partial| IndexedMatches { matches, partial: [partial, unknown].concat() }))

@@ -235,8 +235,11 @@ impl ColumnReader<'_> {
 
     async fn param(&mut self, path: &[String]) -> Result<()> {
         let path: Vec<Cow<'_, str>> = path.iter().map(|key| Cow::Borrowed(key.as_str())).collect();
-        if is_indexed_path(&path) {
-            self.param_columns(&path).await?;
+        if is_indexed_path(&path) && !self.param_columns(&path).await? {
+            self.pages = ManyValues::default();
+            self.bytes = 0;
+            self.unknown.clear();
+            return self.documents().await;
         }
         // Runs with too many params to index. A text that is too long has a row without a value.
         let mut rest = Some(keys::index_partial_all(self.project));
@@ -250,12 +253,20 @@ impl ColumnReader<'_> {
         self.read_unknown().await
     }
 
-    /// Reads the values that cohorts, or index rows, have of a param.
-    async fn param_columns(&mut self, path: &[Cow<'_, str>]) -> Result<()> {
+    /// Reads the values that cohorts, or index rows, have of a param. Returns false if most of them are only in documents.
+    async fn param_columns(&mut self, path: &[Cow<'_, str>]) -> Result<bool> {
         let mut reader = ParamReader::new(self.project, path).with_page_columns(PARAM_COLUMNS);
         loop {
             let snapshot = self.deps.store.snapshot().await?;
-            let Some(page) = reader.next(snapshot.as_ref()).await? else { return Ok(()) };
+            let Some(page) = reader.next(snapshot.as_ref()).await? else { return Ok(true) };
+            let listed = reader.listed().len();
+            if listed > MAX_LOOKED_UP
+                && index::count_runs(snapshot.as_ref(), self.project)
+                    .await?
+                    .is_some_and(|runs| 2 * listed as u64 > runs)
+            {
+                return Ok(false);
+            }
             drop(snapshot);
             let most = page.most_values();
             if most == 0 {

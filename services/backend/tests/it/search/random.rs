@@ -237,7 +237,7 @@ async fn project_with(random: &mut Random, count: u64, stored: StoredParams) -> 
 }
 
 #[tokio::test]
-async fn searches_of_runs_match_the_naive_evaluation() {
+async fn rule_133_searches_of_runs_match_the_naive_evaluation() {
     for (stored, seed) in STORED_PARAMS.into_iter().zip(1..) {
         check_searches(stored, seed).await;
     }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use matyan_maintenance::MetricCohorts;
+use matyan_maintenance::{MetricCohorts, ParamCohorts};
 use matyan_model::{
     change::change_put,
     entity::{EntityError, Experiment, entity_put},
@@ -237,7 +237,7 @@ impl Project {
         assert_eq!(folded, FoldStatus::Done);
     }
 
-    /// Collects the values of ended runs whose points are folded.
+    /// Collects the values of ended runs whose points are folded, and params.
     async fn collect(&mut self) {
         for number in self.runs.values().map(|run| run.number).collect::<Vec<_>>() {
             if self.random.below(3) > 0 {
@@ -253,6 +253,9 @@ impl Project {
         let cohorts = MetricCohorts::new(&*self.harness.store, &|| NOW_US).of_runs(5);
         let stop = CancellationToken::new();
         cohorts.collect(P, [7; 16], &stop).await.unwrap();
+        cohorts.merge(P, [7; 16], &stop).await.unwrap();
+        let cohorts = ParamCohorts::new(&*self.harness.store, &|| NOW_US).of_runs(5);
+        cohorts.collect(P, 3, [7; 16], &stop).await.unwrap();
         cohorts.merge(P, [7; 16], &stop).await.unwrap();
     }
 

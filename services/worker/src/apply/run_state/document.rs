@@ -68,8 +68,8 @@ impl RunDocument {
         let merged = edit.params_merge(transaction.snapshot(), message).await?;
         if merged.is_ok() && !is_empty {
             edit.touch(updated_us);
-            if let Some(rows) = edit.take_rows_ahead() {
-                transaction.commit_ahead(rows).await?;
+            if let Some(cleared) = edit.take_cleared_ahead() {
+                transaction.commit_ahead(cleared).await?;
             }
         }
         Ok(merged)
