@@ -104,7 +104,7 @@ pub struct ParamReader {
     rows: Range,
     columns: Range,
     /// The values to be found; all if there are none.
-    values: Option<Arc<ParamInterval>>,
+    values: Option<Arc<[ParamInterval]>>,
     rest: VecDeque<(Source, Range)>,
     listed: ListedParams,
     /// Columns of a page.
@@ -116,33 +116,32 @@ pub struct ParamReader {
 impl ParamReader {
     /// Reads all values of a param, whose path must be one that indexes have.
     pub fn new(project: Project, path: &[Cow<'_, str>]) -> Self {
-        Self::of(project, path, keys::index_param_path(project, path), None)
+        Self::of(project, path, vec![keys::index_param_path(project, path)], None)
     }
 
-    /// Reads only some values of a param. `None` if no index has them.
-    pub fn within(project: Project, path: &[Cow<'_, str>], values: ParamInterval) -> Option<Self> {
-        let rows = param_rows_within(project, path, &values)?;
-        Some(Self::of(project, path, rows, Some(values.into())))
+    /// Reads only values in some intervals. `None` if no index has them.
+    pub fn within(project: Project, path: &[Cow<'_, str>], values: Vec<ParamInterval>) -> Option<Self> {
+        let rows: Option<Vec<Range>> =
+            values.iter().map(|interval| param_rows_within(project, path, interval)).collect();
+        Some(Self::of(project, path, rows?, Some(values.into())))
     }
 
     fn of(
         project: Project,
         path: &[Cow<'_, str>],
-        found_rows: Range,
-        values: Option<Arc<ParamInterval>>,
+        found_rows: Vec<Range>,
+        values: Option<Arc<[ParamInterval]>>,
     ) -> Self {
         let columns = keys::param_columns(project, path);
         let listed = (Source::Listed, keys::uncollected_all(CohortKind::Params, project));
         let mut rest = VecDeque::from([listed.clone()]);
         // An interval without numbers or texts is a range that ends before its start.
-        if found_rows.start < found_rows.end {
-            rest.push_back((Source::Rows, found_rows));
-        }
+        let found_rows = found_rows.into_iter().filter(|rows| rows.start < rows.end);
+        rest.extend(found_rows.map(|rows| (Source::Rows, rows)));
         rest.extend([(Source::Columns, columns.clone()), listed]);
-        let rows = keys::index_param_path(project, path);
         Self {
             project,
-            rows,
+            rows: keys::index_param_path(project, path),
             columns,
             values,
             rest,
@@ -150,6 +149,13 @@ impl ParamReader {
             page_columns: COLUMNS,
             version: ReadVersion::None,
         }
+    }
+
+    /// Starts with the list that an earlier reader has read to its end, instead of reading it.
+    #[must_use]
+    pub fn with_listed(mut self, listed: ListedParams) -> Self {
+        self.rest.pop_front();
+        Self { listed, version: ReadVersion::Several, ..self }
     }
 
     /// Reads fewer columns at a time, so that a page takes less memory.
@@ -237,7 +243,7 @@ impl ParamReader {
 /// A part of what is known about a param. It is decoded when it is visited, which takes up to a millisecond.
 pub struct ParamPage {
     listed: ListedParams,
-    values: Option<Arc<ParamInterval>>,
+    values: Option<Arc<[ParamInterval]>>,
     content: Content,
 }
 
@@ -358,7 +364,7 @@ impl CohortColumns {
 
     fn find(
         &self,
-        values: Option<&ParamInterval>,
+        values: Option<&[ParamInterval]>,
         listed: &HashSet<RunNumber>,
         found: &mut Vec<RunNumber>,
         unknown: &mut Vec<RunNumber>,
@@ -399,6 +405,7 @@ pub async fn param_columns_count(
     columns: usize,
 ) -> Result<(usize, usize, Option<Range>)> {
     let page = snapshot.scan(range, Scan { rows: columns, ..Scan::DEFAULT }).await?;
+    let values = std::slice::from_ref(values);
     let mut found = 0;
     for (key, stored) in &page.rows {
         let positions = positions_within(stored, values).map_err(|malformed| malformed.at(key));

@@ -256,7 +256,7 @@ async fn check(store: &TestStore, runs: &BTreeMap<RunNumber, Map>, when: &str) {
         }
         let partial = index_runs_page(snapshot, &keys::index_partial_all(P), 1_000).await.unwrap().0;
         for (interval, matches) in intervals() {
-            let reader = ParamReader::within(P, &path(of), interval.clone()).unwrap();
+            let reader = ParamReader::within(P, &path(of), vec![interval.clone()]).unwrap();
             let [found, unknown] = find(snapshot, reader).await;
             for (number, tree) in runs {
                 let is_match = scalar(tree, of).is_some_and(|value| matches(&value));

@@ -414,14 +414,25 @@ impl ParamColumn<'_> {
     }
 }
 
-/// The positions of the runs of a column that have one of these values, in ascending order.
-pub(crate) fn positions_within(bytes: &[u8], values: &ParamInterval) -> Result<Vec<usize>, FormatError> {
+/// The positions of the runs of a column with a value in one of these intervals, in ascending order.
+pub(crate) fn positions_within(bytes: &[u8], intervals: &[ParamInterval]) -> Result<Vec<usize>, FormatError> {
     let mut input = Input::with_format(bytes, FORMAT)?;
     let header = Header::read(&mut input)?;
-    if !values.may_be_in(&header) {
+    let possible: Vec<&ParamInterval> =
+        intervals.iter().filter(|interval| interval.may_be_in(&header)).collect();
+    if possible.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(ParamColumn::read(&header, input)?.positions_within(values))
+    let column = ParamColumn::read(&header, input)?;
+    let mut found: Vec<usize> = Vec::new();
+    for interval in &possible {
+        found.extend(column.positions_within(interval));
+    }
+    if possible.len() > 1 {
+        found.sort_unstable();
+        found.dedup();
+    }
+    Ok(found)
 }
 
 fn positions(input: &mut Input<'_>, runs: usize) -> Result<Vec<u16>, FormatError> {

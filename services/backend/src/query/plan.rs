@@ -2,12 +2,14 @@
 
 mod ascending;
 pub(crate) mod index;
+mod index_reader;
 mod probed_param;
 pub(crate) mod query_text;
 mod renewed_snapshot;
 
 pub(crate) use {
-    index::{find_matches, seconds},
+    index::seconds,
+    index_reader::{find_matches, propose_runs},
     query_text::{CompiledQuery, compile_query},
     renewed_snapshot::RenewedSnapshot,
 };

@@ -262,7 +262,7 @@ impl ChangingStore {
         self.known.lock().await.changed.clear();
         let interval = ParamInterval::Numbers { low: Bound::Included(1.0), high: Bound::Excluded(3.0) };
         let mut reader =
-            ParamReader::within(P, &[Cow::Borrowed("lr")], interval).unwrap().with_page_columns(1);
+            ParamReader::within(P, &[Cow::Borrowed("lr")], vec![interval]).unwrap().with_page_columns(1);
         let mut found = Vec::new();
         let mut unknown = Vec::new();
         loop {

@@ -109,11 +109,23 @@ proptest! {
     fn intervals_find_the_values_that_index_rows_find((runs, values) in columns(), interval in intervals()) {
         let mut found = Vec::new();
         for column in encode_columns(runs, &values) {
-            found.extend(positions_within(&column, &interval).unwrap());
+            found.extend(positions_within(&column, std::slice::from_ref(&interval)).unwrap());
         }
         let expected: Vec<_> =
             values.iter().filter(|(_, value)| is_within(value, &interval)).map(|(at, _)| *at).collect();
         prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn several_intervals_find_what_each_of_them_finds(
+        (runs, values) in columns(),
+        intervals in collection::vec(intervals(), 0..4),
+    ) {
+        for column in encode_columns(runs, &values) {
+            let each = intervals.iter().flat_map(|it| positions_within(&column, std::slice::from_ref(it)).unwrap());
+            let expected: std::collections::BTreeSet<usize> = each.collect();
+            prop_assert_eq!(positions_within(&column, &intervals).unwrap(), Vec::from_iter(expected));
+        }
     }
 
     #[test]

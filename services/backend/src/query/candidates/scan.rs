@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::page_reader::{MatchPage, PageReader, RemainingRuns, ScanProgress};
 use crate::{
-    query::plan::{CompiledQuery, RenewedSnapshot, index},
+    query::plan::{CompiledQuery, RenewedSnapshot, index, propose_runs},
     server::{
         deps::Deps,
         error::{Error, Result},
@@ -65,7 +65,7 @@ impl RunScanner {
         let counts = index::count_probes(&snapshot, project, plan, &deps.run_samples).await?;
         drop(snapshot);
         let choice = plan.choose(&counts);
-        let (rest, total) = match index::propose_runs(&deps, project, &choice.access).await? {
+        let (rest, total) = match propose_runs(&deps, project, &choice.access).await? {
             None => {
                 // Without the number of runs, the progress has the checked runs as its total.
                 (RemainingRuns::Scan(Some(keys::documents(project))), counts.known_runs().unwrap_or_default())

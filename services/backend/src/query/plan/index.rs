@@ -1,6 +1,5 @@
-//! The part of the planner that reads the store: which rows satisfy a probe, how many there
-//! are, and which runs they list. Index rows may belong to deleted or changed runs; the
-//! documents decide.
+//! The part of the planner that reads the store: which rows satisfy a probe, and how many there
+//! are. Index rows may belong to deleted or changed runs; the documents decide.
 
 use std::{collections::VecDeque, ops::Bound, sync::Arc};
 
@@ -8,50 +7,43 @@ use matyan_model::{
     entity::entity_find,
     format::format_has_every_run,
     ids::{Project, RunId, RunNumber},
-    index::{DocumentIndex, index_has_row, index_page_count, index_runs_page},
+    index::{DocumentIndex, index_has_row, index_page_count},
     keys::{self, Counter, EntityKind, SeriesKind},
     param_cohort::param_columns_count,
     params::ParamInterval,
     project::project_count,
     run::head_live,
 };
-use matyan_ql::{AccessPath, Interval, Plan, Probe, Proposal, Statistics};
+use matyan_ql::{AccessPath, Interval, Plan, Probe, Statistics};
 use matyan_store::{Error as StoreError, Range, Snapshot};
 
-use super::{
-    ascending::{difference, intersection, union},
-    probed_param::ProbedParam,
-    renewed_snapshot::RenewedSnapshot,
-};
-use crate::server::{deps::Deps, error::Result, evaluation::Evaluation, run_samples::RunSamples};
+use super::probed_param::ProbedParam;
+use crate::server::{error::Result, run_samples::RunSamples};
 
 /// Number of runs that a plan assumes if the counter is damaged.
-const ASSUMED_RUNS: u64 = 100_000;
+pub(super) const ASSUMED_RUNS: u64 = 100_000;
 /// Rows counted in the first and second rounds; the first finds a very selective probe quickly.
 const COUNTED: [u64; 2] = [2_000, 10_000];
 /// Rows counted for all probes of a plan together, because a query may have thousands of
 /// probes.
 const COUNTED_IN_ALL: u64 = 200_000;
-/// Columns of a param that are counted, and that are read at a time: of the runs of many more, a sample tells as much.
+/// Columns of a param that are counted, those of all params of a plan, and those that are read at a time. Of the runs of many
+/// more, a sample tells as much.
 const COUNTED_COLUMNS: usize = 256;
+const COLUMNS_IN_ALL: usize = 2_048;
 const COLUMNS_PAGE: usize = 16;
-/// Runs whose documents are read to know whether they match, in a project of any size.
+/// Runs whose documents are read to know whether they match, in a project of any size, and at most.
 const FEW_UNKNOWN: u64 = 2_048;
+const MOST_UNKNOWN: u64 = 50_000;
 /// A scan is cheaper for more than one in this many runs.
 const SCAN_FROM: u64 = 6;
-/// Rows that are read to find all matches of a plan: this many for each run, and some more. Evaluating the
-/// query for every run is cheaper than more.
-const MATCH_ROWS: u64 = 8;
-const MORE_MATCH_ROWS: u64 = 10_000;
-/// Runs above which a list is sorted on the threads of queries.
-const SORTED_HERE: usize = 20_000;
 /// Rows read at a time.
-const PAGE: usize = 10_000;
+pub(super) const PAGE: usize = 10_000;
 /// Maximum length of a key, close to the limit of the store.
 const MAX_KEY_BYTES: usize = 4_096;
 
 /// The rows that satisfy a probe.
-enum ProbeRows {
+pub(super) enum ProbeRows {
     /// Runs known without an index.
     Runs(Vec<RunNumber>),
     Ranges(Vec<Range>),
@@ -119,20 +111,28 @@ pub(crate) async fn count_probes<'p>(
     let known_runs = count_runs(snapshot, project).await?;
     let runs = known_runs.unwrap_or(ASSUMED_RUNS);
     let mut counters = Vec::new();
+    let mut has_few_unknown = None;
     for probe in plan.probes() {
         counters.push(match probe {
             Probe::Archived(false) => {
                 ProbeCounter::of_left_out(project, probe, vec![keys::index_archived_all(project, true)])
             }
-            _ => ProbeCounter::new(project, probe, rows_of(snapshot, project, probe).await?),
+            _ => {
+                // With many unknown runs, the documents of all of them would have to be read.
+                let is_indexed = !matches!(probe, Probe::Param { .. })
+                    || has_few_unknown_runs(snapshot, project, runs, &mut has_few_unknown).await?;
+                let rows = if is_indexed { rows_of(snapshot, project, probe).await? } else { None };
+                ProbeCounter::new(project, probe, rows)
+            }
         });
     }
+    let mut columns_left = COLUMNS_IN_ALL;
     for most in COUNTED {
         let mut left = COUNTED_IN_ALL;
         // The default filter matters only if nothing else is selective.
         for leaves_out in [false, true] {
             for one in counters.iter_mut().filter(|one| one.leaves_out == leaves_out) {
-                one.count_up_to(snapshot, most.min(left)).await?;
+                one.count_up_to(snapshot, most.min(left), &mut columns_left).await?;
                 left -= one.count.unwrap_or(0).min(left);
             }
             if plan.choose(&estimates(known_runs, &counters)).access != AccessPath::Scan {
@@ -147,6 +147,32 @@ pub(crate) async fn count_probes<'p>(
         sample(snapshot, project, runs, samples, &mut counters).await?;
     }
     Ok(estimates(known_runs, &counters))
+}
+
+/// The number of runs whose documents are read to know whether they match. Of more, a scan is cheaper.
+pub(super) fn most_unknown(runs: u64) -> u64 {
+    FEW_UNKNOWN.max(runs / SCAN_FROM).min(MOST_UNKNOWN)
+}
+
+/// Whether the documents of few runs have to be read to know their params; remembered in `known`.
+async fn has_few_unknown_runs(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    runs: u64,
+    known: &mut Option<bool>,
+) -> Result<bool> {
+    if let Some(known) = known {
+        return Ok(*known);
+    }
+    let most = most_unknown(runs);
+    let mut listed = 0;
+    let mut rest = Some(ProbedParam::listed(project));
+    while let Some(range) = rest.filter(|_| listed <= most) {
+        let (found, next) = index_page_count(snapshot, &range, PAGE).await?;
+        listed += found as u64;
+        rest = next;
+    }
+    Ok(*known.insert(listed <= most))
 }
 
 /// Estimates the rows of the probes that have too many to be counted.
@@ -175,7 +201,8 @@ async fn sample(
 /// Whether an index has a run that satisfies a probe; true if no index covers it.
 pub(crate) async fn has_runs(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<bool> {
     let mut counter = ProbeCounter::new(project, probe, rows_of(snapshot, project, probe).await?);
-    counter.count_up_to(snapshot, 1).await?;
+    let mut columns_left = COLUMNS_IN_ALL;
+    counter.count_up_to(snapshot, 1, &mut columns_left).await?;
     Ok(counter.count != Some(0))
 }
 
@@ -197,8 +224,6 @@ struct ProbeCounter<'p> {
     rest: VecDeque<Counted>,
     /// Columns that may still be counted.
     columns_left: usize,
-    /// Runs that were counted because their documents have to be read.
-    listed: u64,
     /// Number of rows by a sample.
     sampled: Option<u64>,
     /// Whether the rows are of the runs that the probe does not find.
@@ -207,13 +232,8 @@ struct ProbeCounter<'p> {
 
 /// What is counted of a probe.
 enum Counted {
-    /// Runs whose documents have to be read.
-    Listed(Range),
     Rows(Range),
-    Columns {
-        range: Range,
-        values: Arc<ParamInterval>,
-    },
+    Columns { range: Range, values: Arc<ParamInterval> },
 }
 
 impl<'p> ProbeCounter<'p> {
@@ -224,23 +244,16 @@ impl<'p> ProbeCounter<'p> {
             Some(ProbeRows::Runs(runs)) => (Some(runs.len() as u64), Vec::new()),
             Some(ProbeRows::Ranges(ranges)) => (Some(0), ranges),
             Some(ProbeRows::Param(param)) => {
-                rest.push_back(Counted::Listed(ProbedParam::listed(project)));
-                let values = Arc::new(param.values().clone());
-                rest.push_back(Counted::Columns { range: param.columns(project), values });
-                (Some(0), param.rows().into_iter().collect())
+                let columns = param.values().iter().map(|interval| Counted::Columns {
+                    range: param.columns(project),
+                    values: Arc::new(interval.clone()),
+                });
+                rest.extend(columns);
+                (Some(0), param.rows().cloned().collect())
             }
         };
         rest.extend(ranges.iter().cloned().map(Counted::Rows));
-        Self {
-            probe,
-            count,
-            ranges,
-            rest,
-            columns_left: COUNTED_COLUMNS,
-            listed: 0,
-            sampled: None,
-            leaves_out: false,
-        }
+        Self { probe, count, ranges, rest, columns_left: COUNTED_COLUMNS, sampled: None, leaves_out: false }
     }
 
     /// A counter for a probe that finds all runs except those with rows in some ranges.
@@ -249,32 +262,33 @@ impl<'p> ProbeCounter<'p> {
     }
 
     /// Counts until there are `most` rows.
-    async fn count_up_to(&mut self, snapshot: &dyn Snapshot, most: u64) -> Result<()> {
+    async fn count_up_to(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        most: u64,
+        columns_left: &mut usize,
+    ) -> Result<()> {
         let Some(count) = &mut self.count else { return Ok(()) };
         while *count < most
             && let Some(counted) = self.rest.pop_front()
         {
             let (found, next) = match counted {
-                Counted::Listed(range) => {
-                    let wanted = usize::try_from(most - *count).unwrap_or(PAGE).min(PAGE);
-                    let (found, next) = index_page_count(snapshot, &range, wanted).await?;
-                    self.listed += found as u64;
-                    (found, next.map(Counted::Listed))
-                }
                 Counted::Rows(range) => {
                     let wanted = usize::try_from(most - *count).unwrap_or(PAGE).min(PAGE);
                     let (found, next) = index_page_count(snapshot, &range, wanted).await?;
                     (found, next.map(Counted::Rows))
                 }
-                counted @ Counted::Columns { .. } if self.columns_left == 0 => {
+                counted @ Counted::Columns { .. } if self.columns_left.min(*columns_left) == 0 => {
+                    self.columns_left = 0;
                     self.rest.push_front(counted);
                     return Ok(());
                 }
                 Counted::Columns { range, values } => {
-                    let wanted = self.columns_left.min(COLUMNS_PAGE);
+                    let wanted = self.columns_left.min(*columns_left).min(COLUMNS_PAGE);
                     let (found, columns, next) =
                         param_columns_count(snapshot, &range, &values, wanted).await?;
                     self.columns_left -= columns;
+                    *columns_left -= columns;
                     (found, next.map(|range| Counted::Columns { range, values }))
                 }
             };
@@ -321,15 +335,17 @@ impl<'p> ProbeCounter<'p> {
             let sampled = self.sampled.filter(|_| !self.rest.is_empty());
             return Some(runs.saturating_sub(sampled.unwrap_or(count).max(count)));
         }
-        let has_many_listed = matches!(self.rest.front(), Some(Counted::Listed(_)));
-        let sampled = self.sampled.filter(|_| !has_many_listed);
-        let uncounted = sampled.map_or(runs, |sampled| sampled.saturating_add(self.listed));
+        let uncounted = self.sampled.unwrap_or(runs);
         Some(if self.rest.is_empty() { count } else { uncounted.max(count) })
     }
 }
 
 /// The rows of a probe; `None` if no index covers it.
-async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<Option<ProbeRows>> {
+pub(super) async fn rows_of(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    probe: &Probe,
+) -> Result<Option<ProbeRows>> {
     let ranges = |ranges: Vec<Range>| {
         Some(ProbeRows::Ranges(ranges.into_iter().filter(|it| it.start < it.end).collect()))
     };
@@ -436,246 +452,6 @@ fn first_where(holds: impl Fn(f64) -> bool) -> i64 {
         if holds(seconds(middle as i64)) { above = middle } else { below = middle + 1 }
     }
     below as i64
-}
-
-/// The runs proposed by an access path plus the runs that are not fully indexed, ascending; `None` for
-/// every run.
-pub(crate) async fn propose_runs(
-    deps: &Deps,
-    project: Project,
-    access: &AccessPath<'_>,
-) -> Result<Option<Vec<RunNumber>>> {
-    let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
-    let mut reader = IndexReader {
-        evaluation: &deps.evaluation,
-        project,
-        snapshot,
-        rows_left: u64::MAX,
-        proposes: true,
-        unknown: Vec::new(),
-    };
-    let Some(found) = reader.runs(access).await? else { return Ok(None) };
-    let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
-    Ok(partial.map(|partial| union(&found, &partial)))
-}
-
-/// The matches of a plan as the indexes know them.
-pub(crate) struct IndexedMatches {
-    /// Ascending.
-    pub(crate) matches: Vec<RunNumber>,
-    /// Runs that are not fully indexed, or not yet, which may match or not.
-    pub(crate) partial: Vec<RunNumber>,
-}
-
-/// The matches of an exact plan, however many they are; `None` if indexes do not know them, or too many
-/// rows would have to be read.
-pub(crate) async fn find_matches(
-    deps: &Deps,
-    project: Project,
-    plan: &Plan,
-) -> Result<Option<IndexedMatches>> {
-    if !plan.exact {
-        return Ok(None);
-    }
-    let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
-    let runs = count_runs(&snapshot, project).await?.unwrap_or(ASSUMED_RUNS);
-    let rows_left = runs.saturating_mul(MATCH_ROWS).saturating_add(MORE_MATCH_ROWS);
-    let mut reader = IndexReader {
-        evaluation: &deps.evaluation,
-        project,
-        snapshot,
-        rows_left,
-        proposes: false,
-        unknown: Vec::new(),
-    };
-    let Some(matches) = reader.matches(&plan.runs).await? else { return Ok(None) };
-    // A scan is faster.
-    if reader.unknown.len() as u64 > FEW_UNKNOWN.max(runs / SCAN_FROM) {
-        return Ok(None);
-    }
-    let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
-    let unknown = reader.unknown;
-    Ok(partial.map(|partial| IndexedMatches { matches, partial: [partial, unknown].concat() }))
-}
-
-/// Reads index rows.
-struct IndexReader<'a> {
-    evaluation: &'a Evaluation,
-    project: Project,
-    snapshot: RenewedSnapshot,
-    /// Rows that may still be read.
-    rows_left: u64,
-    /// Whether runs that may satisfy a probe count as if they did.
-    proposes: bool,
-    /// The other runs that may satisfy a probe: their documents decide.
-    unknown: Vec<RunNumber>,
-}
-
-impl IndexReader<'_> {
-    async fn runs(&mut self, access: &AccessPath<'_>) -> Result<Option<Vec<RunNumber>>> {
-        Ok(match access {
-            AccessPath::Scan => None,
-            AccessPath::Nothing => Some(Vec::new()),
-            AccessPath::Probe(probe) => match rows_of(&self.snapshot, self.project, probe).await? {
-                None => None,
-                Some(ProbeRows::Runs(runs)) => Some(runs),
-                Some(ProbeRows::Ranges(ranges)) => self.read_ranges(ranges).await?,
-                Some(ProbeRows::Param(param)) => self.read_param(&param).await?,
-            },
-            AccessPath::Intersect(parts) => {
-                let mut all: Option<Vec<RunNumber>> = None;
-                for part in parts.iter() {
-                    if all.as_ref().is_some_and(Vec::is_empty) {
-                        break;
-                    }
-                    // A part without an index proposes every run, and so
-                    // does not narrow the result.
-                    let Some(part) = Box::pin(self.runs(part)).await? else { continue };
-                    all = Some(match all {
-                        Some(all) => intersection(&all, &part),
-                        None => part,
-                    });
-                }
-                all
-            }
-            AccessPath::Union(parts) => {
-                let mut all = Vec::new();
-                for part in parts.iter() {
-                    match Box::pin(self.runs(part)).await? {
-                        Some(part) => all = union(&all, &part),
-                        // A part that proposes every run makes the union
-                        // a scan.
-                        None => return Ok(None),
-                    }
-                }
-                Some(all)
-            }
-        })
-    }
-
-    /// The runs of a proposal; `None` if no index has them.
-    async fn matches(&mut self, proposal: &Proposal) -> Result<Option<Vec<RunNumber>>> {
-        Ok(match proposal {
-            Proposal::Everything => None,
-            Proposal::Nothing => Some(Vec::new()),
-            Proposal::Probe(probe) => self.runs(&AccessPath::Probe(probe)).await?,
-            Proposal::Union(parts) => {
-                let mut all = Vec::new();
-                for part in parts {
-                    let Some(part) = Box::pin(self.matches(part)).await? else { return Ok(None) };
-                    all = union(&all, &part);
-                }
-                Some(all)
-            }
-            Proposal::Intersect(parts) => self.common(parts).await?,
-        })
-    }
-
-    /// The runs common to some proposals; `None` if no index has them. The default filter comes last, because few
-    /// of the others may be archived.
-    async fn common(&mut self, parts: &[Proposal]) -> Result<Option<Vec<RunNumber>>> {
-        let is_default = |part: &&Proposal| matches!(part, Proposal::Probe(Probe::Archived(false)));
-        let mut all: Option<Vec<RunNumber>> = None;
-        for part in parts.iter().filter(|part| !is_default(part)) {
-            let Some(part) = Box::pin(self.matches(part)).await? else { return Ok(None) };
-            all = Some(match all {
-                None => part,
-                Some(all) => intersection(&all, &part),
-            });
-        }
-        match (all, parts.iter().find(is_default)) {
-            (Some(all), Some(_)) => self.without_archived(all).await,
-            (None, Some(default)) => Box::pin(self.matches(default)).await,
-            (all, None) => Ok(all),
-        }
-    }
-
-    /// Leaves out the runs that are archived.
-    async fn without_archived(&mut self, runs: Vec<RunNumber>) -> Result<Option<Vec<RunNumber>>> {
-        let archived = vec![keys::index_archived_all(self.project, true)];
-        let few = (runs.len() as u64).max(PAGE as u64).min(self.rows_left);
-        if let Some(archived) = self.read_up_to(archived, few).await? {
-            self.rows_left -= archived.rows;
-            return Ok(Some(difference(&runs, &archived.runs)));
-        }
-        let shown = self.read_ranges(vec![keys::index_archived_all(self.project, false)]).await?;
-        Ok(shown.map(|shown| intersection(&runs, &shown)))
-    }
-
-    /// The runs that have the values of a param, ascending; `None` if they are more than may be read.
-    async fn read_param(&mut self, param: &ProbedParam) -> Result<Option<Vec<RunNumber>>> {
-        let Some(mut reader) = param.reader(self.project) else { return Ok(None) };
-        let mut found = Vec::new();
-        let mut unknown = Vec::new();
-        loop {
-            // Rows of a page must agree.
-            let read = reader.next(self.snapshot.current().as_ref()).await;
-            let page = match self.snapshot.renew(read).await? {
-                Some(page) => page,
-                None => reader.next(self.snapshot.current().as_ref()).await?,
-            };
-            let Some(page) = page else { break };
-            if page.is_light() {
-                page.find(&mut found, &mut unknown)?;
-            } else {
-                let find = move || page.find(&mut found, &mut unknown).map(|()| (found, unknown));
-                (found, unknown) = self.evaluation.run(find).await??;
-            }
-            if (found.len() + unknown.len()) as u64 > self.rows_left {
-                return Ok(None);
-            }
-        }
-        self.rows_left -= (found.len() + unknown.len()) as u64;
-        if self.proposes {
-            found.append(&mut unknown);
-        } else {
-            self.unknown.append(&mut unknown);
-        }
-        self.sorted(found).await.map(Some)
-    }
-
-    /// The runs in some ranges, ascending; `None` if they have more rows than may be read.
-    async fn read_ranges(&mut self, ranges: Vec<Range>) -> Result<Option<Vec<RunNumber>>> {
-        let Some(found) = self.read_up_to(ranges, self.rows_left).await? else { return Ok(None) };
-        self.rows_left -= found.rows;
-        Ok(Some(found.runs))
-    }
-
-    /// The runs in some ranges; `None` if they have more than `most` rows.
-    async fn read_up_to(&self, ranges: Vec<Range>, most: u64) -> Result<Option<IndexedRuns>> {
-        let mut numbers = Vec::new();
-        for range in ranges {
-            let mut rest = Some(range);
-            while let Some(range) = rest {
-                let (found, next) = index_runs_page(&self.snapshot, &range, PAGE).await?;
-                numbers.extend(found);
-                if numbers.len() as u64 > most {
-                    return Ok(None);
-                }
-                rest = next;
-            }
-        }
-        let rows = numbers.len() as u64;
-        Ok(Some(IndexedRuns { runs: self.sorted(numbers).await?, rows }))
-    }
-
-    async fn sorted(&self, mut numbers: Vec<RunNumber>) -> Result<Vec<RunNumber>> {
-        let is_short = numbers.len() <= SORTED_HERE;
-        let sort = move || {
-            numbers.sort_unstable();
-            numbers.dedup();
-            numbers
-        };
-        if is_short { Ok(sort()) } else { self.evaluation.run(sort).await }
-    }
-}
-
-/// The runs that some index rows list.
-struct IndexedRuns {
-    /// Ascending.
-    runs: Vec<RunNumber>,
-    /// Number of rows.
-    rows: u64,
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The param that a probe of a plan looks for, in the form of the indexes.
+//! The param that probes of a plan look for, in the form of the indexes.
 
 use std::borrow::Cow;
 
@@ -12,12 +12,12 @@ use matyan_model::{
 use matyan_ql::{KeyPath, ParamKeys};
 use matyan_store::Range;
 
-/// A param, and the values that a probe looks for.
+/// A param, and the values that a probe looks for, or one of several probes.
 pub(super) struct ProbedParam {
     path: Vec<Cow<'static, str>>,
-    values: ParamInterval,
+    values: Vec<ParamInterval>,
     /// Its rows in the index of an earlier format.
-    rows: Range,
+    rows: Vec<Range>,
 }
 
 impl ProbedParam {
@@ -30,19 +30,30 @@ impl ProbedParam {
             ParamKeys::Texts(texts) => ParamInterval::Texts { low: texts.low, high: texts.high },
         };
         let rows = param_rows_within(project, &path, &values)?;
-        Some(Self { path, values, rows })
+        Some(Self { path, values: vec![values], rows: vec![rows] })
+    }
+
+    /// Adds the probe to another one of the same param, so that its columns are read once.
+    pub(super) fn join(self, others: &mut Vec<Self>) {
+        match others.iter_mut().find(|other| other.path == self.path) {
+            Some(other) => {
+                other.values.extend(self.values);
+                other.rows.extend(self.rows);
+            }
+            None => others.push(self),
+        }
     }
 
     /// The index rows with these values, if there can be any.
-    pub(super) fn rows(&self) -> Option<Range> {
-        Some(self.rows.clone()).filter(|rows| rows.start < rows.end)
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Range> {
+        self.rows.iter().filter(|rows| rows.start < rows.end)
     }
 
     pub(super) fn columns(&self, project: Project) -> Range {
         keys::param_columns(project, &self.path)
     }
 
-    pub(super) fn values(&self) -> &ParamInterval {
+    pub(super) fn values(&self) -> &[ParamInterval] {
         &self.values
     }
 

@@ -7,7 +7,7 @@ use crate::{
     query::plan::{
         RenewedSnapshot,
         index::{self, ProbeCounts},
-        query_text,
+        propose_runs, query_text,
     },
     server::{
         call::Call,
@@ -48,7 +48,7 @@ pub(super) async fn explain(deps: &Deps, call: &Call, request: ExplainRequest) -
     let counts = index::count_probes(&snapshot, call.project, &plan, &deps.run_samples).await?;
     drop(snapshot);
     let choice = plan.choose(&counts);
-    let proposed = index::propose_runs(deps, call.project, &choice.access).await?;
+    let proposed = propose_runs(deps, call.project, &choice.access).await?;
     let candidates =
         proposed.map_or(counts.known_runs().unwrap_or_default(), |proposed| proposed.len() as u64);
     Ok(ExplainResponse {

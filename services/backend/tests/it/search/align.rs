@@ -187,6 +187,7 @@ async fn searches_are_counted_by_their_plans() {
         run.params = map(&format!(r#"{{"lr":{at}}}"#));
         harness.create(&run).await;
     }
+    harness.collect_params(64).await;
     for text in ["run.archived == True", "run.lr < 3", "run.lr + 1 == 3"] {
         harness.runs(harness::runs_request(text)).await.unwrap();
     }

@@ -5,6 +5,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use matyan_model::{
+    cohort::CohortKind,
     ids::CohortNumber,
     index::Scalar,
     params::{IndexedParam, encode_columns},
@@ -14,6 +15,14 @@ use matyan_store::{Batch, Commit, Key, Page, Scan, Store, Transaction, Version, 
 use matyan_value::Value;
 
 use super::*;
+use crate::{
+    query::plan::{
+        RenewedSnapshot,
+        ascending::{intersection, union},
+        index_reader::IndexReader,
+    },
+    server::evaluation::Evaluation,
+};
 
 #[test]
 fn sorted_lists_are_merged() {
@@ -188,6 +197,7 @@ async fn reader(store: Arc<dyn Store>, evaluation: &Evaluation) -> IndexReader<'
         snapshot,
         rows_left: 1_000_000,
         proposes: false,
+        listed: None,
         unknown: Vec::new(),
     }
 }
@@ -267,16 +277,50 @@ async fn rule_90_few_columns_of_a_param_are_counted() {
     }
     store.commit(batch).await.unwrap();
     let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
-    for (text, has_many) in [("run.x == 7", true), ("run.x > 500", true), ("run.x >= 0", false)] {
+    let list: Vec<String> = (0..100).map(|value| value.to_string()).collect();
+    let list = format!("run.x in [{}]", list.join(", "));
+    for (text, most, has_many) in [
+        ("run.x == 7", COUNTED_COLUMNS, true),
+        ("run.x > 500", COUNTED_COLUMNS, true),
+        ("run.x >= 0", COUNTED_COLUMNS, false),
+        (list.as_str(), COLUMNS_IN_ALL, true),
+    ] {
         let plan = matyan_ql::compile(text, options).unwrap().plan();
         let snapshot = CountedSnapshot { inner: store.snapshot().await.unwrap(), rows: AtomicUsize::new(0) };
         let counts = count_probes(&snapshot, PROJECT, &plan, &RunSamples::default()).await.unwrap();
         let rows = snapshot.rows.into_inner();
-        assert!(rows <= COUNTED_COLUMNS + 20, "{text}: {rows} rows");
+        assert!(rows <= most + 200, "{text}: {rows} rows");
         assert_eq!(rows >= COUNTED_COLUMNS, has_many, "{text}: {rows} rows");
         let param = plan.probes().into_iter().find(|probe| matches!(probe, Probe::Param { .. })).unwrap();
         // There are no documents to be sampled.
         assert_eq!(counts.count(param), Some(1_000_000), "{text}");
+    }
+}
+
+/// The runs that wait for a column are candidates, and a plan with many of them is a scan.
+#[tokio::test]
+async fn params_have_no_index_while_most_runs_are_only_in_documents() {
+    const PROJECT: Project = Project(1);
+    for (listed, is_indexed) in [(10, true), (FEW_UNKNOWN, true), (FEW_UNKNOWN + 1, false)] {
+        let directory = tempfile::TempDir::new().unwrap();
+        let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+        let mut batch = Batch::default();
+        batch.add(keys::project_counter(PROJECT, Counter::Runs), 10_000);
+        for number in (0..listed).map(RunNumber) {
+            batch.set(keys::uncollected(CohortKind::Params, PROJECT, number), vec![]);
+        }
+        store.commit(batch).await.unwrap();
+        let options =
+            matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+        let plan = matyan_ql::compile("run.x == 1 or run.y in ['a', 'b', 'c']", options).unwrap().plan();
+        let store: Arc<dyn Store> = Arc::new(store);
+        let snapshot = RenewedSnapshot::open(store.clone()).await.unwrap();
+        let counts = count_probes(&snapshot, PROJECT, &plan, &RunSamples::default()).await.unwrap();
+        assert_eq!(plan.choose(&counts).access != AccessPath::Scan, is_indexed, "{listed}");
+        let evaluation = Evaluation::start(1).unwrap();
+        let mut reader = IndexReader { proposes: true, ..reader(store, &evaluation).await };
+        let proposed = reader.matches(&plan.runs).await.unwrap().unwrap();
+        assert_eq!(proposed.len() as u64, listed);
     }
 }
 
