@@ -20,7 +20,7 @@ use matyan_model::{
     metric::{metric_series_find, metric_series_find_in},
     param_cohort::ParamReader,
     params::IndexedParam,
-    run::{Document, documents_get, params_get_bytes, runs_list},
+    run::{Document, Params, documents_get, params_get_bytes, runs_list},
     series::{RunRef, RunSeries, Summary, folded_summaries},
 };
 use matyan_proto::search::v1::MetricValue;
@@ -45,6 +45,9 @@ use crate::{
 
 /// Runs read from one snapshot, at the same time.
 const DOCUMENTS: usize = 64;
+
+/// Params in pieces that are in memory at the same time: up to 6 MiB each.
+const LARGE_PARAMS: usize = 4;
 
 /// Series looked up in one snapshot.
 const SERIES: usize = 256;
@@ -366,11 +369,20 @@ impl ColumnReader<'_> {
     async fn run_terms(&self, numbers: &[RunNumber]) -> Result<Vec<Term>> {
         let snapshot = self.deps.store.snapshot().await?;
         let documents = documents_get(snapshot.as_ref(), self.project, numbers).await?;
-        let terms = numbers.iter().zip(&documents).map(async |(number, document)| match document {
-            Some(document) => run_term(snapshot.as_ref(), self.project, *number, document, self.key).await,
-            None => Ok(Term::Absent),
-        });
-        futures::future::try_join_all(terms).await
+        let runs: Vec<_> = numbers.iter().zip(&documents).collect();
+        let has_large = documents.iter().flatten().any(|document| document.params == Params::Pieces);
+        let at_once = if has_large { LARGE_PARAMS } else { DOCUMENTS };
+        let mut terms = Vec::with_capacity(runs.len());
+        for runs in runs.chunks(at_once) {
+            let read = runs.iter().copied().map(async |(number, document)| match document {
+                Some(document) => {
+                    run_term(snapshot.as_ref(), self.project, *number, document, self.key).await
+                }
+                None => Ok(Term::Absent),
+            });
+            terms.extend(futures::future::try_join_all(read).await?);
+        }
+        Ok(terms)
     }
 
     async fn metric(&mut self, metric: &MetricColumn) -> Result<()> {
