@@ -23,7 +23,7 @@ use matyan_value::Value;
 
 use crate::series::{
     COHORT_RUNS,
-    column::{float_column, integer_column, put_float_column, put_integer_column},
+    column::{ColumnUse, float_column, integer_column, put_float_column, put_integer_column},
     wire::{FormatError, Input, bits, put_bits, put_text, put_varint},
 };
 
@@ -223,15 +223,16 @@ fn encode(runs: usize, values: &[(usize, IndexedParam<'_>)]) -> Bytes {
         put_bits(&mut out, &has_value);
     }
     if kinds.windows(2).any(|pair| pair[0] != pair[1]) {
-        put_integer_column(&mut out, &kinds.iter().map(|kind| *kind as i64).collect::<Vec<_>>());
+        let kinds: Vec<i64> = kinds.iter().map(|kind| *kind as i64).collect();
+        put_integer_column(&mut out, &kinds, ColumnUse::Kept);
     }
     let integers: Vec<i64> = values.iter().filter_map(|(_, value)| integer(value)).collect();
     if !integers.is_empty() {
-        put_integer_column(&mut out, &integers);
+        put_integer_column(&mut out, &integers, ColumnUse::Kept);
     }
     let floats: Vec<f64> = values.iter().filter_map(|(_, value)| float(value)).collect();
     if !floats.is_empty() {
-        put_float_column(&mut out, &floats);
+        put_float_column(&mut out, &floats, ColumnUse::Kept);
     }
     let texts: Vec<&str> = values.iter().filter_map(|(_, value)| text(value)).collect();
     if !texts.is_empty() {
@@ -280,7 +281,7 @@ fn put_texts(out: &mut Vec<u8>, texts: &[&str]) {
         put_text(out, text);
     }
     let place = |text: &&str| different.partition_point(|other| other < text) as i64;
-    put_integer_column(out, &texts.iter().map(place).collect::<Vec<_>>());
+    put_integer_column(out, &texts.iter().map(place).collect::<Vec<_>>(), ColumnUse::Kept);
 }
 
 /// What a column tells before its values.
