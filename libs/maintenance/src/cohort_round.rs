@@ -155,7 +155,7 @@ impl CohortRound<'_> {
 pub(crate) struct SmallCohorts {
     /// Cohorts without runs.
     pub(crate) empty: Vec<CohortNumber>,
-    /// Groups of cohorts that fit in one, each as its runs in ascending order.
+    /// Groups of cohorts that fit in one, and cohorts that are written again, each as its runs in ascending order.
     pub(crate) groups: Vec<Vec<RunNumber>>,
 }
 
@@ -166,6 +166,9 @@ pub(crate) struct MergeRule {
     pub(crate) runs: usize,
     /// A cohort is small if it has less than half of these runs.
     pub(crate) of: MergedOf,
+    /// Cohorts before this one are written again if runs have left them: their rows still have values of these runs,
+    /// which may be deleted.
+    pub(crate) rewritten_before: CohortNumber,
 }
 
 /// The runs that a cohort is compared with.
@@ -179,6 +182,8 @@ pub(crate) enum MergedOf {
 
 /// Small cohorts that are merged even if they do not nearly fill one.
 const MANY_COHORTS: usize = 8;
+/// Cohorts that are written again at a time because runs have left them, so that new runs do not wait for long.
+const REWRITTEN_COHORTS: usize = 16;
 
 impl SmallCohorts {
     pub(crate) async fn read(
@@ -189,6 +194,7 @@ impl SmallCohorts {
         stop: &CancellationToken,
     ) -> Result<Self, Error> {
         let mut empty = Vec::new();
+        let mut rewritten = Vec::new();
         let mut with_runs = Vec::new();
         let mut rest = Some(keys::cohorts(kind, project));
         let mut pace = Pace::default();
@@ -199,8 +205,14 @@ impl SmallCohorts {
                     MergedOf::ItsRuns => cohort.runs,
                     MergedOf::FullCohort => rule.runs,
                 };
+                let has_lost_runs = cohort.members.len() < cohort.runs;
                 if cohort.members.is_empty() {
                     empty.push(cohort.cohort);
+                } else if has_lost_runs
+                    && cohort.cohort < rule.rewritten_before
+                    && rewritten.len() < REWRITTEN_COHORTS
+                {
+                    rewritten.push(cohort.members);
                 } else if 2 * cohort.members.len() < size {
                     with_runs.push(cohort);
                 }
@@ -208,7 +220,7 @@ impl SmallCohorts {
             rest = next;
             pace.rest().await;
         }
-        Ok(Self { empty, groups: groups(with_runs, rule) })
+        Ok(Self { empty, groups: [rewritten, groups(with_runs, rule)].concat() })
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -239,7 +251,7 @@ fn groups(cohorts: Vec<CohortMembers>, rule: MergeRule) -> Vec<Vec<RunNumber>> {
 }
 
 impl CohortRound<'_> {
-    /// Clears the cohorts of the project that have no runs, and merges small ones.
+    /// Clears the cohorts of the project that have no runs, merges small ones, and writes others again.
     pub(crate) async fn merge(&mut self, rule: MergeRule) -> Result<(), Error> {
         let Self { store, kind, project, stop, .. } = *self;
         let small = SmallCohorts::read(store, kind, project, rule, stop).await?;
@@ -268,16 +280,20 @@ mod tests {
         }
     }
 
+    fn rule(runs: usize, of: MergedOf) -> MergeRule {
+        MergeRule { runs, of, rewritten_before: CohortNumber(0) }
+    }
+
     #[test]
     fn as_many_cohorts_are_merged_as_fit_in_one() {
         let cohorts = vec![cohort(1, &[5, 6]), cohort(2, &[1]), cohort(3, &[3]), cohort(4, &[7, 8, 9])];
-        let rule = MergeRule { runs: 4, of: MergedOf::ItsRuns };
+        let rule = rule(4, MergedOf::ItsRuns);
         assert_eq!(groups(cohorts, rule), [[1, 3, 5, 6].map(RunNumber)], "the last cohort would be alone");
     }
 
     #[test]
     fn cohorts_are_merged_if_they_nearly_fill_one_or_are_many() {
-        let rule = MergeRule { runs: 16, of: MergedOf::FullCohort };
+        let rule = rule(16, MergedOf::FullCohort);
         let few = vec![cohort(1, &[1, 2, 3, 4, 5, 6]), cohort(2, &[11, 12, 13, 14, 15])];
         assert!(groups(few.clone(), rule).is_empty());
         let full = [few, vec![cohort(3, &[7])]].concat();

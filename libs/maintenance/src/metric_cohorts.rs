@@ -8,7 +8,7 @@ mod idle_projects;
 use matyan_model::{
     cohort::{COHORT_RUNS, CohortKind, cohort_runs_due},
     format::format_has_every_run,
-    ids::{NamedProject, Project, RunNumber},
+    ids::{CohortNumber, NamedProject, Project, RunNumber},
     keys,
 };
 use matyan_store::Store;
@@ -98,7 +98,8 @@ impl<'d> MetricCohorts<'d> {
         owner: [u8; 16],
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let rule = MergeRule { runs: self.runs, of: MergedOf::ItsRuns };
+        let rule =
+            MergeRule { runs: self.runs, of: MergedOf::ItsRuns, rewritten_before: CohortNumber::default() };
         if SmallCohorts::read(self.store, CohortKind::Metrics, project, rule, stop).await?.is_done() {
             return Ok(());
         }

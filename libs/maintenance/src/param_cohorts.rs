@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use matyan_model::{
     cohort::{COHORT_RUNS, CohortKind},
     format::format_has_every_run,
-    ids::{NamedProject, Project, RunNumber},
+    ids::{CohortNumber, NamedProject, Project, RunNumber},
     index::{index_has_row, index_runs_page},
     keys,
     param_cohort::{indexed_params_clear, indexed_params_move},
@@ -34,6 +34,9 @@ const WAIT_US: i64 = 10_000_000;
 const ROUND_COHORTS: usize = 16;
 /// Small cohorts after which a project is looked through for cohorts to be merged.
 const SMALL_COHORTS: usize = 16;
+/// Age from which on a cohort that runs have left is written again: until then, its columns have values of deleted runs, and
+/// earlier values of changed ones.
+const REWRITTEN_US: i64 = 7 * 24 * 3_600_000_000;
 /// Projects that are remembered.
 const PROJECTS: usize = 10_000;
 
@@ -187,14 +190,18 @@ impl<'d> ParamCohorts<'d> {
         Ok(true)
     }
 
-    /// Clears the cohorts of a project that have no runs, and merges small ones. `owner` must be unique to this call.
+    /// Clears the cohorts of a project that have no runs, merges small ones, and writes old ones again that runs have
+    /// left. `owner` must be unique to this call.
     pub async fn merge(
         &self,
         project: Project,
         owner: [u8; 16],
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let rule = MergeRule { runs: self.runs, of: MergedOf::FullCohort };
+        // The number of a cohort is the time at which it was made.
+        let before_us = (self.clock)().saturating_sub(REWRITTEN_US);
+        let rewritten_before = CohortNumber(u64::try_from(before_us).unwrap_or_default());
+        let rule = MergeRule { runs: self.runs, of: MergedOf::FullCohort, rewritten_before };
         if SmallCohorts::read(self.store, CohortKind::Params, project, rule, stop).await?.is_done() {
             return Ok(());
         }

@@ -139,6 +139,33 @@ async fn small_cohorts_are_merged_and_empty_ones_cleared() {
     assert_eq!(project.sizes().await, [1, 4]);
 }
 
+/// Values of runs that are deleted, and earlier values of runs that have changed, do not stay in a cohort that is more than
+/// half full.
+#[tokio::test]
+async fn a_cohort_that_runs_have_left_is_written_again_after_a_week() {
+    let mut project = TestProject::new(RUNS as i64).await;
+    project.collect(RUNS).await;
+    let column = keys::param_column(P, &["lr".into()], project.cohorts().await[0].cohort, 0);
+    project.change(project.numbers[0]).await;
+    project.create(RUNS as i64 - 1).await;
+    project.collect(RUNS).await;
+    assert_eq!(project.sizes().await, [3, 4]);
+    let has_column = async |project: &TestProject| {
+        project.store.snapshot().await.unwrap().get(&column).await.unwrap().is_some()
+    };
+    project.now_us += REWRITTEN_US;
+    project.merge().await;
+    assert_eq!(project.sizes().await, [3, 4], "the cohort is not old enough");
+    assert!(has_column(&project).await);
+    project.now_us += 1;
+    project.merge().await;
+    assert_eq!(project.sizes().await, [4, 3]);
+    assert!(!has_column(&project).await);
+    project.now_us += 2 * REWRITTEN_US;
+    project.merge().await;
+    assert_eq!(project.sizes().await, [4, 3], "no run has left them");
+}
+
 /// Runs of a store of format 6 are moved to cohorts, together with new ones, and then the rows of all are cleared.
 #[tokio::test]
 async fn runs_with_index_rows_are_moved_and_their_rows_cleared() {
