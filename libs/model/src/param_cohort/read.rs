@@ -39,6 +39,19 @@ const LIGHT_COHORTS: usize = 16;
 /// Runs whose params are read from documents.
 pub type ListedParams = Arc<HashSet<RunNumber>>;
 
+/// The list of these runs, as a reader has read it.
+#[derive(Clone)]
+pub struct ReadList {
+    runs: ListedParams,
+    version: ReadVersion,
+}
+
+impl ReadList {
+    pub fn runs(&self) -> &ListedParams {
+        &self.runs
+    }
+}
+
 /// The index rows of a path with these values. `None` if no index has them: the path is too long, or a bound is longer
 /// than indexed texts.
 pub fn param_rows_within(project: Project, path: &[Cow<'_, str>], values: &ParamInterval) -> Option<Range> {
@@ -151,11 +164,11 @@ impl ParamReader {
         }
     }
 
-    /// Starts with the list that an earlier reader has read to its end, instead of reading it.
+    /// Starts with the list of an earlier reader, which has read everything, instead of reading it.
     #[must_use]
-    pub fn with_listed(mut self, listed: ListedParams) -> Self {
+    pub fn with_list(mut self, list: ReadList) -> Self {
         self.rest.pop_front();
-        Self { listed, version: ReadVersion::Several, ..self }
+        Self { listed: list.runs, version: list.version, ..self }
     }
 
     /// Reads fewer columns at a time, so that a page takes less memory.
@@ -232,6 +245,11 @@ impl ParamReader {
             Some(CohortColumns { cohort_key, runs: runs?, columns })
         });
         Ok((found.collect(), rest))
+    }
+
+    /// The list for the next reader, once everything is read.
+    pub fn list(&self) -> ReadList {
+        ReadList { runs: self.listed.clone(), version: self.version }
     }
 
     /// The runs whose params are read from documents, as far as they are known.

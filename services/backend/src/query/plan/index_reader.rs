@@ -5,7 +5,7 @@ use matyan_model::{
     ids::{Project, RunNumber},
     index::index_runs_page,
     keys,
-    param_cohort::ListedParams,
+    param_cohort::ReadList,
 };
 use matyan_ql::{AccessPath, Plan, Probe, Proposal};
 use matyan_store::Range;
@@ -38,6 +38,7 @@ pub(crate) async fn propose_runs(
         project,
         snapshot,
         rows_left: u64::MAX,
+        most_unknown: u64::MAX,
         proposes: true,
         listed: None,
         unknown: Vec::new(),
@@ -73,14 +74,12 @@ pub(crate) async fn find_matches(
         project,
         snapshot,
         rows_left,
+        most_unknown: most_unknown(runs),
         proposes: false,
         listed: None,
         unknown: Vec::new(),
     };
     let Some(matches) = reader.matches(&plan.runs).await? else { return Ok(None) };
-    if reader.unknown.len() as u64 > most_unknown(runs) {
-        return Ok(None);
-    }
     let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
     let unknown = reader.unknown;
     Ok(partial.map(|partial| IndexedMatches { matches, partial: [partial, unknown].concat() }))
@@ -93,10 +92,12 @@ pub(super) struct IndexReader<'a> {
     pub(super) snapshot: RenewedSnapshot,
     /// Rows that may still be read.
     pub(super) rows_left: u64,
+    /// Most runs that may be unknown.
+    pub(super) most_unknown: u64,
     /// Whether runs that may satisfy a probe count as if they did.
     pub(super) proposes: bool,
     /// The runs whose params are read from documents, once they are known.
-    pub(super) listed: Option<ListedParams>,
+    pub(super) listed: Option<ReadList>,
     /// The other runs that may satisfy a probe: their documents decide.
     pub(super) unknown: Vec<RunNumber>,
 }
@@ -225,16 +226,16 @@ impl IndexReader<'_> {
         Ok(Some(all))
     }
 
-    /// The runs that have the values of a param, ascending; `None` if they are more than may be read.
+    /// The runs that have the values of a param, ascending; `None` if they, or those that may have them, are too many.
     async fn read_param(&mut self, param: &ProbedParam) -> Result<Option<Vec<RunNumber>>> {
         let Some(mut reader) = param.reader(self.project) else { return Ok(None) };
         let mut found = Vec::new();
         let mut unknown = Vec::new();
         if let Some(listed) = &self.listed {
             if self.proposes {
-                unknown.extend(listed.iter());
+                unknown.extend(listed.runs().iter());
             }
-            reader = reader.with_listed(listed.clone());
+            reader = reader.with_list(listed.clone());
         }
         loop {
             // Rows of a page must agree.
@@ -250,12 +251,14 @@ impl IndexReader<'_> {
                 let find = move || page.find(&mut found, &mut unknown).map(|()| (found, unknown));
                 (found, unknown) = self.evaluation.run(find).await??;
             }
-            if (found.len() + unknown.len()) as u64 > self.rows_left {
+            let has_many_unknown =
+                !self.proposes && (self.unknown.len() + unknown.len()) as u64 > self.most_unknown;
+            if has_many_unknown || (found.len() + unknown.len()) as u64 > self.rows_left {
                 return Ok(None);
             }
         }
         self.rows_left -= (found.len() + unknown.len()) as u64;
-        self.listed = Some(reader.listed().clone());
+        self.listed = Some(reader.list());
         if self.proposes {
             found.append(&mut unknown);
         } else {

@@ -196,6 +196,7 @@ async fn reader(store: Arc<dyn Store>, evaluation: &Evaluation) -> IndexReader<'
         project: Project(1),
         snapshot,
         rows_left: 1_000_000,
+        most_unknown: FEW_UNKNOWN,
         proposes: false,
         listed: None,
         unknown: Vec::new(),
@@ -318,6 +319,8 @@ async fn params_have_no_index_while_most_runs_are_only_in_documents() {
         let counts = count_probes(&snapshot, PROJECT, &plan, &RunSamples::default()).await.unwrap();
         assert_eq!(plan.choose(&counts).access != AccessPath::Scan, is_indexed, "{listed}");
         let evaluation = Evaluation::start(1).unwrap();
+        let matches = reader(store.clone(), &evaluation).await.matches(&plan.runs).await.unwrap();
+        assert_eq!(matches, is_indexed.then(Vec::new), "{listed}");
         let mut reader = IndexReader { proposes: true, ..reader(store, &evaluation).await };
         let proposed = reader.matches(&plan.runs).await.unwrap().unwrap();
         assert_eq!(proposed.len() as u64, listed);
