@@ -37,6 +37,8 @@ const SMALL_COHORTS: usize = 16;
 /// Age from which on a cohort that runs have left is written again: until then, its columns have values of deleted runs, and
 /// earlier values of changed ones.
 const REWRITTEN_US: i64 = 7 * 24 * 3_600_000_000;
+/// Time after which a project is looked at in any case: a repair may list runs without a change of them.
+const REMEMBERED_US: i64 = 3_600_000_000;
 /// Projects that are remembered.
 const PROJECTS: usize = 10_000;
 
@@ -230,8 +232,8 @@ pub struct WaitingProjects(Mutex<HashMap<Project, WaitingProject>>);
 
 #[derive(Clone, Default)]
 struct WaitingProject {
-    /// The number of changes before the last look, if nothing was left to do then.
-    idle_since: Option<Option<Value>>,
+    /// The number of changes before the last look, and its time, if nothing was left to do then.
+    idle_since: Option<(Option<Value>, i64)>,
     /// When there were first enough runs for a small cohort.
     waiting_since_us: Option<i64>,
     /// Small cohorts that were made since cohorts were merged.
@@ -285,11 +287,14 @@ async fn collect_project(
     let mut state = waiting.get(project);
     // Before the look, so that a change during it is noticed by the next one.
     let changes = store.snapshot().await?.get(&keys::change_count(project)).await?;
-    if state.idle_since.as_ref() == Some(&changes) {
+    let now_us = clock();
+    let is_unchanged = state.idle_since.as_ref().is_some_and(|(seen, seen_us)| {
+        *seen == changes && (0..REMEMBERED_US).contains(&now_us.saturating_sub(*seen_us))
+    });
+    if is_unchanged {
         return Ok(());
     }
     let cohorts = ParamCohorts::new(store, clock);
-    let now_us = clock();
     let has_waited =
         state.waiting_since_us.is_some_and(|since_us| now_us.saturating_sub(since_us) >= WAIT_US);
     let least = if has_waited { FEW_RUNS } else { COHORT_RUNS };
@@ -305,7 +310,7 @@ async fn collect_project(
         state.small_cohorts = 0;
     }
     let is_idle = !round.has_more && round.waiting < FEW_RUNS && !stop.is_cancelled();
-    state.idle_since = is_idle.then_some(changes);
+    state.idle_since = is_idle.then_some((changes, now_us));
     waiting.put(project, state);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Cohorts: runs whose values are stored together, in a row for each metric, or for each param, so that a list
 //! that is sorted by one of them does not read a row of every run. Cohorts of metrics and cohorts of params have
-//! the same rows and rules; this file says what they are for metrics, and `params::collect` where params differ.
+//! the same rows and rules; this file says what they are for metrics, and `param_cohort` where params differ.
 //!
 //! The summaries of series decide. A run is in the list of uncollected runs from the transaction on that
 //! changes a summary or a name of its series, and until a cohort has taken its values; while it is in this

@@ -209,8 +209,20 @@ async fn rule_41_a_project_in_which_nothing_has_changed_is_not_looked_at() {
     let (cohorts, state) = round(1_000_000 + WAIT_US).await;
     assert_eq!((cohorts, state.waiting_since_us, state.small_cohorts), (1, None, 1));
     assert!(state.idle_since.is_some(), "nothing is left");
+    // A repair lists runs without a change of them.
+    let mut batch = Batch::default();
+    for number in &project.numbers {
+        batch.set(keys::uncollected(CohortKind::Params, P, *number), Vec::new());
+    }
+    project.store.commit(batch).await.unwrap();
+    let looked_us = 1_000_000 + WAIT_US;
+    assert!(round(looked_us + REMEMBERED_US - 1).await.1.idle_since.is_some(), "nothing has changed");
+    let (cohorts, state) = round(looked_us + REMEMBERED_US).await;
+    assert_eq!((cohorts, state.idle_since), (1, None), "the runs wait for others");
+    let (cohorts, state) = round(looked_us + REMEMBERED_US + WAIT_US).await;
+    assert_eq!(cohorts, 2);
     project.change(project.numbers[0]).await;
     let before = state.idle_since;
-    let (_, state) = round(1_000_000 + WAIT_US).await;
+    let (_, state) = round(looked_us + REMEMBERED_US + WAIT_US).await;
     assert!(state.idle_since.is_some() && state.idle_since != before, "one run waits for others");
 }
