@@ -123,14 +123,14 @@ pub async fn cohort_begin(
         .collect();
     let values = transaction.unchecked().get_many(&keys).await?;
     let mut live = Vec::with_capacity(numbers.len());
-    for (number, values) in numbers.iter().zip(values.chunks_exact(3)) {
-        // The rows of a deleted run are cleared, and must not be written again.
+    let rows = keys.chunks_exact(3).zip(values.chunks_exact(3));
+    for (number, (keys, values)) in numbers.iter().zip(rows) {
+        // The rows of a deleted run are cleared, and must not be written again. A run that changes in the meantime is no
+        // conflict, because its values are read later: many runs may change all the time.
+        transaction.batch().expect(keys[0].clone(), values[0].clone());
         if let [None, Some(_), _] | [None, _, Some(_)] = values {
             live.push(*number);
         }
-    }
-    for (key, value) in keys.into_iter().zip(values) {
-        transaction.batch().expect(key, value);
     }
     let batch = transaction.batch();
     for number in &live {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use matyan_store::Store as _;
+use matyan_store::{Commit, Store as _};
 
 use super::*;
 use crate::{
@@ -211,4 +211,28 @@ async fn cohorts_are_made_again_after_all_are_cleared() {
     assert_eq!(due, [a, b]);
     assert_eq!(make(&store, &due, 1 << 20).await, []);
     assert_eq!(values_of(&store, "loss").await, [(a, 1.0), (b, 2.0)].into());
+}
+
+/// Changes of runs do not keep a cohort from being made, and a deletion is noticed.
+#[tokio::test]
+async fn a_cohort_begins_while_its_runs_change() {
+    let store = TestStore::open().await;
+    let a = create(&store, "a", &[("loss", 1.0)]).await;
+    assert_eq!(make(&store, &[a], 1 << 20).await, []);
+    for is_deleted in [false, true] {
+        let mut transaction = Transaction::new(store.snapshot().await.unwrap());
+        let kind = CohortKind::Metrics;
+        let cohort = cohort_number_next(transaction.unchecked(), kind, P, 9).await.unwrap();
+        assert_eq!(cohort_begin(&mut transaction, kind, P, cohort, &[a]).await.unwrap(), [a]);
+        let mut batch = Batch::default();
+        uncollected_put(&mut batch, P, a);
+        if is_deleted {
+            batch.set(keys::dead_run(P, a), Vec::new());
+        }
+        store.commit(batch).await.unwrap();
+        let outcome = store.commit(transaction.into_batch()).await.unwrap();
+        assert_eq!(matches!(outcome, Commit::Done { .. }), !is_deleted);
+        let listed = store.snapshot().await.unwrap().get(&keys::uncollected(kind, P, a)).await.unwrap();
+        assert_eq!(listed == Some(token(cohort)), !is_deleted);
+    }
 }
