@@ -32,8 +32,9 @@ const FEW_RUNS: usize = 64;
 const WAIT_US: i64 = 10_000_000;
 /// Cohorts made in one round of a project, so that other projects do not wait for long.
 const ROUND_COHORTS: usize = 16;
-/// Small cohorts after which a project is looked through for cohorts to be merged.
-const SMALL_COHORTS: usize = 16;
+/// Cohorts that are made until a project is looked through for cohorts to be merged or cleared: runs whose params change all
+/// the time leave many behind.
+const MADE_COHORTS: usize = 16;
 /// Age from which on a cohort that runs have left is written again: until then, its columns have values of deleted runs, and
 /// earlier values of changed ones.
 const REWRITTEN_US: i64 = 7 * 24 * 3_600_000_000;
@@ -65,8 +66,8 @@ enum IndexedRows {
 pub struct ParamRound {
     /// Runs that wait for a cohort, if they are not enough for a full one.
     pub waiting: usize,
-    /// Cohorts that were made and are not full.
-    pub small_cohorts: usize,
+    /// Cohorts that were made.
+    pub cohorts: usize,
     /// Whether there is more to do without a change of a run.
     pub has_more: bool,
 }
@@ -150,8 +151,8 @@ impl<'d> ParamCohorts<'d> {
                     done.has_more = self.clear_indexed(round).await?;
                     return Ok(done);
                 }
-                done.small_cohorts += 1;
             }
+            done.cohorts += 1;
             let admitted = round.admitted;
             round.make_cohorts(numbers).await?;
             done.waiting = 0;
@@ -236,8 +237,8 @@ struct WaitingProject {
     idle_since: Option<(Option<Value>, i64)>,
     /// When there were first enough runs for a small cohort.
     waiting_since_us: Option<i64>,
-    /// Small cohorts that were made since cohorts were merged.
-    small_cohorts: usize,
+    /// Cohorts that were made since small ones were merged.
+    cohorts: usize,
 }
 
 impl WaitingProjects {
@@ -299,15 +300,15 @@ async fn collect_project(
         state.waiting_since_us.is_some_and(|since_us| now_us.saturating_sub(since_us) >= WAIT_US);
     let least = if has_waited { FEW_RUNS } else { COHORT_RUNS };
     let round = cohorts.collect(project, least, random(), stop).await?;
-    state.small_cohorts += round.small_cohorts;
+    state.cohorts += round.cohorts;
     state.waiting_since_us = match state.waiting_since_us {
         _ if round.waiting < FEW_RUNS => None,
         Some(since_us) if !has_waited => Some(since_us),
         _ => Some(now_us),
     };
-    if state.small_cohorts >= SMALL_COHORTS {
+    if state.cohorts >= MADE_COHORTS {
         cohorts.merge(project, random(), stop).await?;
-        state.small_cohorts = 0;
+        state.cohorts = 0;
     }
     let is_idle = !round.has_more && round.waiting < FEW_RUNS && !stop.is_cancelled();
     state.idle_since = is_idle.then_some((changes, now_us));

@@ -105,11 +105,11 @@ impl TestProject {
 async fn cohorts_are_made_once_they_are_full_or_runs_have_waited() {
     let mut project = TestProject::new(10).await;
     let round = project.collect(RUNS).await;
-    assert_eq!((round.waiting, round.small_cohorts), (2, 0));
+    assert_eq!((round.waiting, round.cohorts), (2, 2));
     assert_eq!(project.sizes().await, [4, 4]);
     assert_eq!(project.collect(RUNS).await, ParamRound { waiting: 2, ..ParamRound::default() });
     let round = project.collect(2).await;
-    assert_eq!((round.waiting, round.small_cohorts), (0, 1));
+    assert_eq!((round.waiting, round.cohorts), (0, 1));
     assert_eq!(project.sizes().await, [4, 4, 2]);
     project.create(1).await;
     assert_eq!(project.collect(2).await.waiting, 1);
@@ -184,11 +184,30 @@ async fn runs_with_index_rows_are_moved_and_their_rows_cleared() {
         snapshot.scan(&range, Scan::default()).await.unwrap().rows.len()
     };
     let round = project.collect(RUNS).await;
-    assert_eq!(round, ParamRound { waiting: 2, small_cohorts: 0, has_more: false });
+    assert_eq!(round, ParamRound { waiting: 2, cohorts: 2, has_more: false });
     assert_eq!(project.sizes().await, [4, 4], "a new run completes a cohort with older ones");
     let lists = [keys::indexed_params_all(P), keys::index_params(P)];
     assert_eq!([left(lists[0].clone()).await, left(lists[1].clone()).await], [0, 0]);
     assert_eq!(project.collect(RUNS).await, ParamRound { waiting: 2, ..ParamRound::default() });
+}
+
+/// Runs that change all the time leave full cohorts behind. Their documents do not matter here.
+#[tokio::test]
+async fn cohorts_that_all_runs_have_left_are_cleared_soon() {
+    let project = TestProject::new(0).await;
+    let waiting = WaitingProjects::default();
+    let clock = || 1_000_000;
+    let stop = CancellationToken::new();
+    for _ in 0..MADE_COHORTS {
+        let mut batch = Batch::default();
+        for number in (1..=COHORT_RUNS as u64).map(RunNumber) {
+            batch.set(keys::uncollected(CohortKind::Params, P, number), Vec::new());
+        }
+        change_put(&mut batch, P, RunNumber(1), 1, "");
+        project.store.commit(batch).await.unwrap();
+        collect_project(&project.store, &clock, &waiting, P, &|| [3; 16], &stop).await.unwrap();
+    }
+    assert_eq!(project.sizes().await, [COHORT_RUNS]);
 }
 
 /// The job remembers since when runs wait, and looks at a project again only after a change.
@@ -207,7 +226,7 @@ async fn rule_41_a_project_in_which_nothing_has_changed_is_not_looked_at() {
     assert_eq!((cohorts, state.waiting_since_us, state.idle_since), (0, Some(1_000_000), None));
     assert_eq!(round(1_000_000 + WAIT_US - 1).await.0, 0);
     let (cohorts, state) = round(1_000_000 + WAIT_US).await;
-    assert_eq!((cohorts, state.waiting_since_us, state.small_cohorts), (1, None, 1));
+    assert_eq!((cohorts, state.waiting_since_us, state.cohorts), (1, None, 1));
     assert!(state.idle_since.is_some(), "nothing is left");
     // A repair lists runs without a change of them.
     let mut batch = Batch::default();
