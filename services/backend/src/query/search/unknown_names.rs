@@ -7,7 +7,7 @@ use matyan_model::{
     ids::Project,
     index::{index_has_row, index_runs_page, is_indexed_path},
     keys,
-    run::{documents_get, params_get_bytes},
+    run::{Params, documents_get, params_get_bytes},
 };
 use matyan_proto::search::v1::Warning;
 use matyan_ql::{Interval, KeyPath, Probe, param_text, text_literal};
@@ -122,6 +122,10 @@ async fn has_param(snapshot: &dyn Snapshot, project: Project, path: &KeyPath) ->
         let documents = documents_get(snapshot, project, numbers).await?;
         for (number, document) in numbers.iter().zip(&documents) {
             let Some(document) = document else { continue };
+            // Reading large params of many runs would take minutes.
+            if document.params == Params::Pieces {
+                return Ok(true);
+            }
             // Damaged params are no reason to doubt a name.
             let has_param = match params_get_bytes(snapshot, project, *number, document).await {
                 Ok(params) => cbor::find(&params, &keys).map_or(true, |found| found.is_some()),
