@@ -45,6 +45,16 @@ pub enum IndexedValue<'c> {
     Text(&'c str),
 }
 
+impl IndexedValue<'_> {
+    /// Whether it is the same value of the same type. 0.0 and -0.0 are not the same.
+    fn is_same(&self, other: &IndexedValue<'_>) -> bool {
+        match (self, other) {
+            (IndexedValue::Float(one), IndexedValue::Float(other)) => one.to_bits() == other.to_bits(),
+            (one, other) => one == other,
+        }
+    }
+}
+
 /// The names of all runs by run number, or one param of the runs that have a scalar at its path. A run
 /// is missing if its value is a map or a list, or if it has too many params to index.
 #[derive(Debug, Default)]
@@ -81,12 +91,13 @@ impl IndexColumn {
         while self.cells.get(*from).is_some_and(|(other, _)| *other < number) {
             *from += 1;
         }
-        let (_, cell) = self.cells.get(*from).filter(|(other, _)| *other == number)?;
-        // The run has two rows, so one of them is stale.
-        if self.cells.get(*from + 1).is_some_and(|(other, _)| *other == number) {
-            return None;
-        }
-        self.indexed_value(cell)
+        let mut of_run = self.cells[*from..].iter().take_while(|(other, _)| *other == number);
+        let (_, first) = of_run.next()?;
+        let value = self.indexed_value(first)?;
+        // A run that moves from index rows to a column may have an equal value in both. Of different values, one is stale.
+        let has_one_value =
+            of_run.all(|(_, cell)| self.indexed_value(cell).is_some_and(|other| value.is_same(&other)));
+        has_one_value.then_some(value)
     }
 
     /// The value of each row, in the order in which they were added or sorted; `None` if the
@@ -238,8 +249,34 @@ mod tests {
         let stored = [4, 5, 6, 9, 10, 12].map(|number| column.value_at(&mut from, RunNumber(number)));
         assert_eq!(
             stored,
-            [None, Some(IndexedValue::Integer(5)), None, Some(IndexedValue::Integer(9)), None, None]
+            [
+                None,
+                Some(IndexedValue::Integer(5)),
+                None,
+                Some(IndexedValue::Integer(9)),
+                None,
+                Some(IndexedValue::Integer(12))
+            ]
         );
+    }
+
+    #[test]
+    fn a_run_with_different_values_is_unknown() {
+        for (cells, value) in [
+            (vec![Cell::Float(0.5), Cell::Float(0.5), Cell::Float(0.5)], Some(IndexedValue::Float(0.5))),
+            (vec![Cell::Text(0..2), Cell::Text(2..4)], Some(IndexedValue::Text("ab"))),
+            (vec![Cell::Null, Cell::Null], Some(IndexedValue::Null)),
+            (vec![Cell::Float(0.5), Cell::Float(0.5), Cell::Float(0.25)], None),
+            (vec![Cell::Float(0.0), Cell::Float(-0.0)], None),
+            (vec![Cell::Integer(1), Cell::Float(1.0)], None),
+            (vec![Cell::Integer(1), Cell::Unknown], None),
+            (vec![Cell::Unknown, Cell::Unknown], None),
+        ] {
+            let text = format!("{cells:?}");
+            let cells = cells.into_iter().map(|cell| (RunNumber(7), cell)).collect();
+            let column = IndexColumn { cells, texts: "abab".to_owned() };
+            assert_eq!(column.value_at(&mut 0, RunNumber(7)), value, "{text}");
+        }
     }
 
     #[test]
