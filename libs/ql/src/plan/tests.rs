@@ -255,6 +255,54 @@ fn the_most_selective_probes_are_chosen() {
     }
 }
 
+/// Counts of a project in which many runs have their params only in documents.
+struct ListedCounts(Counts, u64);
+
+impl Statistics for ListedCounts {
+    fn runs(&self) -> u64 {
+        self.0.runs()
+    }
+    fn count(&self, probe: &Probe) -> Option<u64> {
+        self.0.count(probe)
+    }
+    fn listed(&self) -> u64 {
+        self.1
+    }
+}
+
+#[test]
+fn a_probe_of_a_param_costs_the_listed_runs() {
+    const COUNTS: &[(&str, u64)] = &[
+        ("archived = false", 299_000),
+        ("param lr = 1.0", 10),
+        ("param x = 1.0", 20),
+        (r#"tag "a""#, 1_000),
+        (r#"tag "b""#, 30_000),
+    ];
+    for (listed, query, access, estimate) in [
+        (0, "run.lr == 1 and 'a' in run.tags", "param lr = 1.0", 10),
+        (50, "run.lr == 1 and 'a' in run.tags", "param lr = 1.0", 60),
+        (40_000, "run.lr == 1 and 'a' in run.tags", r#"tag "a""#, 1_000),
+        // 4,000 of the listed runs have the tag.
+        (40_000, "run.lr == 1 and 'b' in run.tags", r#"all of [tag "b", param lr = 1.0]"#, 4_001),
+        (40_000, "run.lr == 1", "param lr = 1.0", 40_010),
+        // All params have the same list.
+        (40_000, "run.lr == 1 or run.x == 1", "any of [param lr = 1.0, param x = 1.0]", 40_030),
+        (40_000, "run.lr == 1 and run.x == 1", "all of [param lr = 1.0, param x = 1.0]", 40_000),
+        (40_000, "'a' in run.tags and (run.lr == 1 or run.x == 1)", r#"tag "a""#, 1_000),
+        (60_000, "run.lr == 1", "scan", 300_000),
+    ] {
+        let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
+        let plan = compile(query, options).expect(query).plan();
+        let choice = plan.choose(&ListedCounts(Counts(300_000, COUNTS), listed));
+        assert_eq!(
+            (described(&choice.access).as_str(), choice.estimate),
+            (access, estimate),
+            "{listed} {query}"
+        );
+    }
+}
+
 #[test]
 fn a_choice_is_exact_if_it_covers_an_exact_plan() {
     let counts = Counts(100_000, &[("archived = true", 50), ("active = true", 60)]);

@@ -54,6 +54,8 @@ pub(super) enum ProbeRows {
 pub(crate) struct ProbeCounts<'p> {
     /// Number of runs; `None` if its counter is damaged.
     runs: Option<u64>,
+    /// Number of runs whose params only documents have, if the plan needs them.
+    listed: u64,
     /// Sorted by the address of the probe, for a binary search: a plan may have a thousand probes, and
     /// the count of each is looked up.
     counts: Vec<(&'p Probe, Option<u64>)>,
@@ -69,6 +71,10 @@ impl Statistics for ProbeCounts<'_> {
             .counts
             .binary_search_by_key(&std::ptr::from_ref(probe), |(known, _)| std::ptr::from_ref(*known));
         found.ok().and_then(|index| self.counts[index].1)
+    }
+
+    fn listed(&self) -> u64 {
+        self.listed
     }
 }
 
@@ -111,7 +117,7 @@ pub(crate) async fn count_probes<'p>(
     let known_runs = count_runs(snapshot, project).await?;
     let runs = known_runs.unwrap_or(ASSUMED_RUNS);
     let mut counters = Vec::new();
-    let mut has_few_unknown = None;
+    let mut listed = None;
     for probe in plan.probes() {
         counters.push(match probe {
             Probe::Archived(false) => {
@@ -120,12 +126,13 @@ pub(crate) async fn count_probes<'p>(
             _ => {
                 // With many unknown runs, the documents of all of them would have to be read.
                 let is_indexed = !matches!(probe, Probe::Param { .. })
-                    || has_few_unknown_runs(snapshot, project, runs, &mut has_few_unknown).await?;
+                    || count_listed(snapshot, project, runs, &mut listed).await? <= most_unknown(runs);
                 let rows = if is_indexed { rows_of(snapshot, project, probe).await? } else { None };
                 ProbeCounter::new(project, probe, rows)
             }
         });
     }
+    let listed = listed.unwrap_or_default();
     let mut columns_left = COLUMNS_IN_ALL;
     for most in COUNTED {
         let mut left = COUNTED_IN_ALL;
@@ -135,8 +142,8 @@ pub(crate) async fn count_probes<'p>(
                 one.count_up_to(snapshot, most.min(left), &mut columns_left).await?;
                 left -= one.count.unwrap_or(0).min(left);
             }
-            if plan.choose(&estimates(known_runs, &counters)).access != AccessPath::Scan {
-                return Ok(estimates(known_runs, &counters));
+            if plan.choose(&estimates(known_runs, listed, &counters)).access != AccessPath::Scan {
+                return Ok(estimates(known_runs, listed, &counters));
             }
         }
         if counters.iter().all(|one| one.rest.is_empty()) {
@@ -146,7 +153,7 @@ pub(crate) async fn count_probes<'p>(
     if counters.iter().any(|one| one.is_too_large(runs)) {
         sample(snapshot, project, runs, samples, &mut counters).await?;
     }
-    Ok(estimates(known_runs, &counters))
+    Ok(estimates(known_runs, listed, &counters))
 }
 
 /// The number of runs whose documents are read to know whether they match. Of more, a scan is cheaper.
@@ -154,13 +161,13 @@ pub(super) fn most_unknown(runs: u64) -> u64 {
     FEW_UNKNOWN.max(runs / SCAN_FROM).min(MOST_UNKNOWN)
 }
 
-/// Whether the documents of few runs have to be read to know their params; remembered in `known`.
-async fn has_few_unknown_runs(
+/// Counts the runs whose params only documents have, until they are too many for an index; remembered in `known`.
+async fn count_listed(
     snapshot: &dyn Snapshot,
     project: Project,
     runs: u64,
-    known: &mut Option<bool>,
-) -> Result<bool> {
+    known: &mut Option<u64>,
+) -> Result<u64> {
     if let Some(known) = known {
         return Ok(*known);
     }
@@ -172,7 +179,7 @@ async fn has_few_unknown_runs(
         listed += found as u64;
         rest = next;
     }
-    Ok(*known.insert(listed <= most))
+    Ok(*known.insert(listed))
 }
 
 /// Estimates the rows of the probes that have too many to be counted.
@@ -206,11 +213,11 @@ pub(crate) async fn has_runs(snapshot: &dyn Snapshot, project: Project, probe: &
     Ok(counter.count != Some(0))
 }
 
-fn estimates<'p>(known_runs: Option<u64>, counters: &[ProbeCounter<'p>]) -> ProbeCounts<'p> {
+fn estimates<'p>(known_runs: Option<u64>, listed: u64, counters: &[ProbeCounter<'p>]) -> ProbeCounts<'p> {
     let runs = known_runs.unwrap_or(ASSUMED_RUNS);
     let mut counts: Vec<_> = counters.iter().map(|one| (one.probe, one.estimate(runs))).collect();
     counts.sort_unstable_by_key(|(probe, _)| std::ptr::from_ref(*probe));
-    ProbeCounts { runs: known_runs, counts }
+    ProbeCounts { runs: known_runs, listed, counts }
 }
 
 /// A probe whose rows are being counted.

@@ -48,7 +48,7 @@ fn counts_are_found_by_the_probes_of_a_plan() {
     let counter = |(count, probe)| ProbeCounter { count, ..ProbeCounter::new(Project(1), probe, None) };
     let counts = (0..).map(|count: u64| count.checked_sub(3));
     let counters: Vec<_> = counts.clone().zip(probes.iter().copied()).map(counter).collect();
-    let estimates = estimates(Some(7), &counters);
+    let estimates = estimates(Some(7), 0, &counters);
     assert!(probes.len() > 200);
     for (count, probe) in counts.zip(probes) {
         assert_eq!(estimates.count(probe), count);
@@ -324,6 +324,36 @@ async fn params_have_no_index_while_most_runs_are_only_in_documents() {
         let mut reader = IndexReader { proposes: true, ..reader(store, &evaluation).await };
         let proposed = reader.matches(&plan.runs).await.unwrap().unwrap();
         assert_eq!(proposed.len() as u64, listed);
+    }
+}
+
+/// The documents of all listed runs would be read for a param, which few of the others have, so the name is looked up.
+#[tokio::test]
+async fn a_name_is_looked_up_instead_of_a_param_that_many_listed_runs_may_have() {
+    const PROJECT: Project = Project(1);
+    let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let plan = matyan_ql::compile("run.lr == 1 and run.name == 'x'", options).unwrap().plan();
+    for (listed, is_param, candidates) in [(0, true, 10), (20_000, false, 500)] {
+        let directory = tempfile::TempDir::new().unwrap();
+        let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+        let mut batch = Batch::default();
+        batch.add(keys::project_counter(PROJECT, Counter::Runs), 200_000);
+        for number in (0..listed).map(|number| RunNumber(1_000_000 + number)) {
+            batch.set(keys::uncollected(CohortKind::Params, PROJECT, number), vec![]);
+        }
+        for number in (0..500).map(RunNumber) {
+            batch.set(keys::index_name(PROJECT, "x", number), vec![]);
+        }
+        let one = Scalar::Number(1.0).key();
+        for number in (0..10).map(RunNumber) {
+            batch.set(keys::index_param(PROJECT, &["lr".into()], &one, number), vec![]);
+        }
+        store.commit(batch).await.unwrap();
+        let snapshot = store.snapshot().await.unwrap();
+        let counts = count_probes(&*snapshot, PROJECT, &plan, &RunSamples::default()).await.unwrap();
+        let choice = plan.choose(&counts);
+        let is_of_param = matches!(choice.access, AccessPath::Probe(Probe::Param { .. }));
+        assert_eq!((is_of_param, choice.estimate), (is_param, candidates), "{:?}", choice.access);
     }
 }
 
