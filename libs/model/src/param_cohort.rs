@@ -21,7 +21,9 @@ use matyan_store::{Batch, Range, Result, Scan, Transaction};
 use self::collect::cohort_paths;
 pub use self::{
     collect::ParamValues,
-    read::{ListedParams, ParamPage, ParamReader, ReadList, param_columns_count, param_rows_within},
+    read::{
+        ColumnCounts, ListedParams, ParamPage, ParamReader, ReadList, param_columns_count, param_rows_within,
+    },
 };
 use crate::{
     ids::{CohortNumber, Project, RunNumber},

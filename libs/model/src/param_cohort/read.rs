@@ -22,7 +22,7 @@ use crate::{
         number_bounds, text_bounds,
     },
     keys::{self, CohortKind},
-    params::{IndexedParam, ParamColumn, ParamInterval, positions_within},
+    params::{IndexedParam, ParamColumn, ParamInterval, count_within, positions_within},
     rows,
     series::CohortRuns,
 };
@@ -414,20 +414,28 @@ impl CohortColumns {
     }
 }
 
-/// Counts the runs in a page of the columns of a param that have some values, members of their cohorts or not. Also returns the
-/// number of columns read, and the range of the rest.
+/// Runs that columns have, counted.
+pub struct ColumnCounts {
+    /// For each interval the runs with such a value, members of their cohorts or not.
+    pub runs: Vec<usize>,
+    /// Columns that were read.
+    pub columns: usize,
+    /// The range of the rest.
+    pub rest: Option<Range>,
+}
+
+/// Counts the runs in a page of the columns of a param that have values in each of some intervals.
 pub async fn param_columns_count(
     snapshot: &dyn Snapshot,
     range: &Range,
-    values: &ParamInterval,
+    values: &[ParamInterval],
     columns: usize,
-) -> Result<(usize, usize, Option<Range>)> {
+) -> Result<ColumnCounts> {
     let page = snapshot.scan(range, Scan { rows: columns, ..Scan::DEFAULT }).await?;
-    let values = std::slice::from_ref(values);
-    let mut found = 0;
+    let mut runs = vec![0; values.len()];
     for (key, stored) in &page.rows {
-        let positions = positions_within(stored, values).map_err(|malformed| malformed.at(key));
-        found += rows::readable(positions)?.map_or(0, |positions| positions.len());
+        let counted = count_within(stored, values, &mut runs).map_err(|malformed| malformed.at(key));
+        rows::readable(counted)?;
     }
-    Ok((found, page.rows.len(), page.rest(range)))
+    Ok(ColumnCounts { runs, columns: page.rows.len(), rest: page.rest(range) })
 }

@@ -269,9 +269,10 @@ async fn check(store: &TestStore, runs: &BTreeMap<RunNumber, Map>, when: &str) {
             let mut counted = 0;
             let mut rest = Some(keys::param_columns(P, &path(of)));
             while let Some(range) = rest {
-                let (count, _, next) = param_columns_count(snapshot, &range, &interval, 1).await.unwrap();
-                counted += count;
-                rest = next;
+                let values = std::slice::from_ref(&interval);
+                let counts = param_columns_count(snapshot, &range, values, 1).await.unwrap();
+                counted += counts.runs[0];
+                rest = counts.rest;
             }
             let in_cohorts: BTreeSet<RunNumber> =
                 cohorts(store).await.into_iter().flat_map(|cohort| cohort.members).collect();

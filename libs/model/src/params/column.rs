@@ -436,6 +436,72 @@ pub(crate) fn positions_within(bytes: &[u8], intervals: &[ParamInterval]) -> Res
     Ok(found)
 }
 
+/// Adds to each of the counts the number of values of a column in the interval at the same place.
+pub(crate) fn count_within(
+    bytes: &[u8],
+    intervals: &[ParamInterval],
+    counts: &mut [usize],
+) -> Result<(), FormatError> {
+    let mut input = Input::with_format(bytes, FORMAT)?;
+    let header = Header::read(&mut input)?;
+    let mut possible =
+        intervals.iter().zip(counts).filter(|(interval, _)| interval.may_be_in(&header)).peekable();
+    if possible.peek().is_none() {
+        return Ok(());
+    }
+    let column = ParamColumn::read(&header, input)?;
+    let sorted = SortedValues::new(&column);
+    for (interval, count) in possible {
+        *count += sorted.count(interval);
+    }
+    Ok(())
+}
+
+/// The values of a column in ascending order, so that those in many intervals are counted quickly.
+struct SortedValues<'c> {
+    numbers: Vec<f64>,
+    /// The different texts.
+    texts: &'c [&'c str],
+    /// The number of values before each of the different texts, and the number of all texts.
+    before: Vec<usize>,
+}
+
+impl<'c> SortedValues<'c> {
+    fn new(column: &'c ParamColumn<'c>) -> Self {
+        let mut numbers: Vec<f64> = column.iter().filter_map(|(_, value)| value.number()).collect();
+        numbers.sort_unstable_by(f64::total_cmp);
+        let mut of_text = vec![0; column.texts.len()];
+        for place in &column.places {
+            of_text[*place as usize] += 1;
+        }
+        let mut before = vec![0];
+        let mut sum = 0;
+        for count in of_text {
+            sum += count;
+            before.push(sum);
+        }
+        Self { numbers, texts: &column.texts, before }
+    }
+
+    fn count(&self, values: &ParamInterval) -> usize {
+        let (first, end) = match values {
+            ParamInterval::Numbers { low, high } => (
+                self.numbers.partition_point(|number| !is_from(*low, *number)),
+                self.numbers.partition_point(|number| is_up_to(*high, *number)),
+            ),
+            ParamInterval::Texts { low, high } => {
+                let low = low.as_ref().map(|low| &**low);
+                let high = high.as_ref().map(|high| &**high);
+                let first = self.texts.partition_point(|text| !is_from(low, *text));
+                let end = self.texts.partition_point(|text| is_up_to(high, *text));
+                (self.before[first], self.before[end])
+            }
+        };
+        // An interval may end before its start.
+        end.saturating_sub(first)
+    }
+}
+
 fn positions(input: &mut Input<'_>, runs: usize) -> Result<Vec<u16>, FormatError> {
     let all = 0..runs as u16;
     match input.byte()? {

@@ -3,6 +3,7 @@
 mod ascending;
 pub(crate) mod index;
 mod index_reader;
+mod param_counter;
 mod probed_param;
 pub(crate) mod query_text;
 mod renewed_snapshot;

@@ -129,6 +129,21 @@ proptest! {
     }
 
     #[test]
+    fn as_many_values_are_counted_as_are_found(
+        (runs, values) in columns(),
+        intervals in collection::vec(intervals(), 0..4),
+    ) {
+        for column in encode_columns(runs, &values) {
+            let mut counts = vec![7; intervals.len()];
+            count_within(&column, &intervals, &mut counts).unwrap();
+            for (interval, count) in intervals.iter().zip(counts) {
+                let found = positions_within(&column, std::slice::from_ref(interval)).unwrap();
+                prop_assert_eq!(count, 7 + found.len(), "{:?}", interval);
+            }
+        }
+    }
+
+    #[test]
     fn arbitrary_bytes_are_decoded_or_rejected(
         mut bytes: Vec<u8>,
         (runs, values) in columns(),

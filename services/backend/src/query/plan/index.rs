@@ -1,7 +1,7 @@
 //! The part of the planner that reads the store: which rows satisfy a probe, and how many there
 //! are. Index rows may belong to deleted or changed runs; the documents decide.
 
-use std::{collections::VecDeque, ops::Bound, sync::Arc};
+use std::{collections::VecDeque, ops::Bound};
 
 use matyan_model::{
     entity::entity_find,
@@ -9,15 +9,16 @@ use matyan_model::{
     ids::{Project, RunId, RunNumber},
     index::{DocumentIndex, index_has_row, index_page_count},
     keys::{self, Counter, EntityKind, SeriesKind},
-    param_cohort::param_columns_count,
-    params::ParamInterval,
     project::project_count,
     run::head_live,
 };
 use matyan_ql::{AccessPath, Interval, Plan, Probe, Statistics};
 use matyan_store::{Error as StoreError, Range, Snapshot};
 
-use super::probed_param::ProbedParam;
+use super::{
+    param_counter::{CountedColumns, ParamCounters},
+    probed_param::ProbedParam,
+};
 use crate::server::{error::Result, run_samples::RunSamples};
 
 /// Number of runs that a plan assumes if the counter is damaged.
@@ -27,11 +28,6 @@ const COUNTED: [u64; 2] = [2_000, 10_000];
 /// Rows counted for all probes of a plan together, because a query may have thousands of
 /// probes.
 const COUNTED_IN_ALL: u64 = 200_000;
-/// Columns of a param that are counted, those of all params of a plan, and those that are read at a time. Of the runs of many
-/// more, a sample tells as much.
-const COUNTED_COLUMNS: usize = 256;
-const COLUMNS_IN_ALL: usize = 2_048;
-const COLUMNS_PAGE: usize = 16;
 /// Runs whose documents are read to know whether they match, in a project of any size, and at most.
 const FEW_UNKNOWN: u64 = 2_048;
 const MOST_UNKNOWN: u64 = 50_000;
@@ -116,37 +112,49 @@ pub(crate) async fn count_probes<'p>(
 ) -> Result<ProbeCounts<'p>> {
     let known_runs = count_runs(snapshot, project).await?;
     let runs = known_runs.unwrap_or(ASSUMED_RUNS);
-    let mut counters = Vec::new();
+    let mut counters: Vec<ProbeCounter<'p>> = Vec::new();
+    let mut params = ParamCounters::new();
     let mut listed = None;
-    for probe in plan.probes() {
-        counters.push(match probe {
+    for (at, probe) in plan.probes().into_iter().enumerate() {
+        let counter = match probe {
             Probe::Archived(false) => {
-                ProbeCounter::of_left_out(project, probe, vec![keys::index_archived_all(project, true)])
+                ProbeCounter::of_left_out(probe, vec![keys::index_archived_all(project, true)])
             }
             _ => {
                 // With many unknown runs, the documents of all of them would have to be read.
                 let is_indexed = !matches!(probe, Probe::Param { .. })
                     || count_listed(snapshot, project, runs, &mut listed).await? <= most_unknown(runs);
                 let rows = if is_indexed { rows_of(snapshot, project, probe).await? } else { None };
-                ProbeCounter::new(project, probe, rows)
+                if let Some(ProbeRows::Param(param)) = &rows {
+                    params.add(project, at, param);
+                }
+                ProbeCounter::new(probe, rows)
             }
-        });
+        };
+        counters.push(counter);
     }
     let listed = listed.unwrap_or_default();
-    let mut columns_left = COLUMNS_IN_ALL;
     for most in COUNTED {
         let mut left = COUNTED_IN_ALL;
         // The default filter matters only if nothing else is selective.
         for leaves_out in [false, true] {
             for one in counters.iter_mut().filter(|one| one.leaves_out == leaves_out) {
-                one.count_up_to(snapshot, most.min(left), &mut columns_left).await?;
-                left -= one.count.unwrap_or(0).min(left);
+                one.count_up_to(snapshot, most.min(left)).await?;
+                left -= one.rows.unwrap_or(0).min(left);
+            }
+            if !leaves_out {
+                let report = |at: usize, found, counted| {
+                    let counter: &mut ProbeCounter<'p> = &mut counters[at];
+                    counter.in_columns = found;
+                    counter.columns = counted;
+                };
+                params.count_up_to(snapshot, most, report).await?;
             }
             if plan.choose(&estimates(known_runs, listed, &counters)).access != AccessPath::Scan {
                 return Ok(estimates(known_runs, listed, &counters));
             }
         }
-        if counters.iter().all(|one| one.rest.is_empty()) {
+        if counters.iter().all(ProbeCounter::is_counted) {
             break;
         }
     }
@@ -205,12 +213,12 @@ async fn sample(
     Ok(())
 }
 
-/// Whether an index has a run that satisfies a probe; true if no index covers it.
+/// Whether an index has a run that satisfies a probe; true if no index covers it, and for a param, whose columns are not
+/// read.
 pub(crate) async fn has_runs(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<bool> {
-    let mut counter = ProbeCounter::new(project, probe, rows_of(snapshot, project, probe).await?);
-    let mut columns_left = COLUMNS_IN_ALL;
-    counter.count_up_to(snapshot, 1, &mut columns_left).await?;
-    Ok(counter.count != Some(0))
+    let mut counter = ProbeCounter::new(probe, rows_of(snapshot, project, probe).await?);
+    counter.count_up_to(snapshot, 1).await?;
+    Ok(counter.rows != Some(0) || !counter.is_counted())
 }
 
 fn estimates<'p>(known_runs: Option<u64>, listed: u64, counters: &[ProbeCounter<'p>]) -> ProbeCounts<'p> {
@@ -223,83 +231,51 @@ fn estimates<'p>(known_runs: Option<u64>, listed: u64, counters: &[ProbeCounter<
 /// A probe whose rows are being counted.
 struct ProbeCounter<'p> {
     probe: &'p Probe,
-    /// Number of rows counted; `None` if no index covers the probe.
-    count: Option<u64>,
+    /// Number of index rows counted; `None` if no index covers the probe.
+    rows: Option<u64>,
     /// The ranges of all index rows, as the documents call for them.
     ranges: Vec<Range>,
-    /// What is not counted yet.
-    rest: VecDeque<Counted>,
-    /// Columns that may still be counted.
-    columns_left: usize,
+    /// The rows that are not counted yet.
+    rest: VecDeque<Range>,
+    /// Number of values in the columns of a param that are counted.
+    in_columns: u64,
+    columns: CountedColumns,
     /// Number of rows by a sample.
     sampled: Option<u64>,
     /// Whether the rows are of the runs that the probe does not find.
     leaves_out: bool,
 }
 
-/// What is counted of a probe.
-enum Counted {
-    Rows(Range),
-    Columns { range: Range, values: Arc<ParamInterval> },
-}
-
 impl<'p> ProbeCounter<'p> {
-    fn new(project: Project, probe: &'p Probe, rows: Option<ProbeRows>) -> Self {
-        let mut rest = VecDeque::new();
-        let (count, ranges) = match rows {
+    fn new(probe: &'p Probe, rows: Option<ProbeRows>) -> Self {
+        let mut columns = CountedColumns::All;
+        let (rows, ranges) = match rows {
             None => (None, Vec::new()),
             Some(ProbeRows::Runs(runs)) => (Some(runs.len() as u64), Vec::new()),
             Some(ProbeRows::Ranges(ranges)) => (Some(0), ranges),
             Some(ProbeRows::Param(param)) => {
-                let columns = param.values().iter().map(|interval| Counted::Columns {
-                    range: param.columns(project),
-                    values: Arc::new(interval.clone()),
-                });
-                rest.extend(columns);
+                columns = CountedColumns::Part;
                 (Some(0), param.rows().cloned().collect())
             }
         };
-        rest.extend(ranges.iter().cloned().map(Counted::Rows));
-        Self { probe, count, ranges, rest, columns_left: COUNTED_COLUMNS, sampled: None, leaves_out: false }
+        let rest = ranges.iter().cloned().collect();
+        Self { probe, rows, ranges, rest, in_columns: 0, columns, sampled: None, leaves_out: false }
     }
 
     /// A counter for a probe that finds all runs except those with rows in some ranges.
-    fn of_left_out(project: Project, probe: &'p Probe, ranges: Vec<Range>) -> Self {
-        Self { leaves_out: true, ..Self::new(project, probe, Some(ProbeRows::Ranges(ranges))) }
+    fn of_left_out(probe: &'p Probe, ranges: Vec<Range>) -> Self {
+        Self { leaves_out: true, ..Self::new(probe, Some(ProbeRows::Ranges(ranges))) }
     }
 
-    /// Counts until there are `most` rows.
-    async fn count_up_to(
-        &mut self,
-        snapshot: &dyn Snapshot,
-        most: u64,
-        columns_left: &mut usize,
-    ) -> Result<()> {
-        let Some(count) = &mut self.count else { return Ok(()) };
-        while *count < most
-            && let Some(counted) = self.rest.pop_front()
+    /// Counts index rows until there are `most`.
+    async fn count_up_to(&mut self, snapshot: &dyn Snapshot, most: u64) -> Result<()> {
+        let Some(rows) = &mut self.rows else { return Ok(()) };
+        while *rows < most
+            && let Some(range) = self.rest.pop_front()
         {
-            let (found, next) = match counted {
-                Counted::Rows(range) => {
-                    let wanted = usize::try_from(most - *count).unwrap_or(PAGE).min(PAGE);
-                    let (found, next) = index_page_count(snapshot, &range, wanted).await?;
-                    (found, next.map(Counted::Rows))
-                }
-                counted @ Counted::Columns { .. } if self.columns_left.min(*columns_left) == 0 => {
-                    self.columns_left = 0;
-                    self.rest.push_front(counted);
-                    return Ok(());
-                }
-                Counted::Columns { range, values } => {
-                    let wanted = self.columns_left.min(*columns_left).min(COLUMNS_PAGE);
-                    let (found, columns, next) =
-                        param_columns_count(snapshot, &range, &values, wanted).await?;
-                    self.columns_left -= columns;
-                    *columns_left -= columns;
-                    (found, next.map(|range| Counted::Columns { range, values }))
-                }
-            };
-            *count += found as u64;
+            let wanted = usize::try_from(most - *rows).unwrap_or(PAGE).min(PAGE);
+            let (found, next) = index_page_count(snapshot, &range, wanted).await?;
+            *rows += found as u64;
             if let Some(next) = next {
                 self.rest.push_front(next);
             }
@@ -307,11 +283,21 @@ impl<'p> ProbeCounter<'p> {
         Ok(())
     }
 
+    /// Number of runs counted; `None` if no index covers the probe.
+    fn count(&self) -> Option<u64> {
+        Some(self.rows?.saturating_add(self.in_columns))
+    }
+
+    /// Whether nothing is left to count.
+    fn is_counted(&self) -> bool {
+        self.rest.is_empty() && self.columns == CountedColumns::All
+    }
+
     /// Whether it has more rows than are counted, but may have too few for a scan.
     fn is_too_large(&self, runs: u64) -> bool {
-        let counted = self.count.is_some_and(|count| count >= COUNTED[1]);
+        let counted = self.count().is_some_and(|count| count >= COUNTED[1]);
         let is_too_large = counted && runs / SCAN_FROM > COUNTED[1];
-        (is_too_large || self.columns_left == 0) && !self.rest.is_empty()
+        (is_too_large || self.columns == CountedColumns::TooMany) && !self.is_counted()
     }
 
     /// Whether a run with these rows is among those that are counted.
@@ -337,13 +323,13 @@ impl<'p> ProbeCounter<'p> {
     }
 
     fn estimate(&self, runs: u64) -> Option<u64> {
-        let count = self.count?;
+        let count = self.count()?;
         if self.leaves_out {
-            let sampled = self.sampled.filter(|_| !self.rest.is_empty());
+            let sampled = self.sampled.filter(|_| !self.is_counted());
             return Some(runs.saturating_sub(sampled.unwrap_or(count).max(count)));
         }
         let uncounted = self.sampled.unwrap_or(runs);
-        Some(if self.rest.is_empty() { count } else { uncounted.max(count) })
+        Some(if self.is_counted() { count } else { uncounted.max(count) })
     }
 }
 

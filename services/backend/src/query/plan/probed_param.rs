@@ -44,6 +44,10 @@ impl ProbedParam {
         }
     }
 
+    pub(super) fn path(&self) -> &[Cow<'static, str>] {
+        &self.path
+    }
+
     /// The index rows with these values, if there can be any.
     pub(super) fn rows(&self) -> impl Iterator<Item = &Range> {
         self.rows.iter().filter(|rows| rows.start < rows.end)

@@ -20,6 +20,7 @@ use crate::{
         RenewedSnapshot,
         ascending::{intersection, union},
         index_reader::IndexReader,
+        param_counter::{COLUMNS_IN_ALL, COUNTED_COLUMNS},
     },
     server::evaluation::Evaluation,
 };
@@ -45,7 +46,7 @@ fn counts_are_found_by_the_probes_of_a_plan() {
     let text: Vec<String> = (0..100).map(|tag| format!("'{tag}' in run.tags and run.x > {tag}")).collect();
     let plan = matyan_ql::compile(&text.join(" or "), options).unwrap().plan();
     let probes = plan.probes();
-    let counter = |(count, probe)| ProbeCounter { count, ..ProbeCounter::new(Project(1), probe, None) };
+    let counter = |(rows, probe)| ProbeCounter { rows, ..ProbeCounter::new(probe, None) };
     let counts = (0..).map(|count: u64| count.checked_sub(3));
     let counters: Vec<_> = counts.clone().zip(probes.iter().copied()).map(counter).collect();
     let estimates = estimates(Some(7), 0, &counters);
@@ -270,21 +271,28 @@ async fn rule_90_few_columns_of_a_param_are_counted() {
     let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
     let mut batch = Batch::default();
     batch.add(keys::project_counter(PROJECT, Counter::Runs), 1_000_000);
+    let name = |param: usize| if param == 0 { "x".to_owned() } else { format!("x{param}") };
     let values: Vec<_> = (0..1_000).map(|at| (at, IndexedParam::Integer(at as i64 % 500))).collect();
-    for cohort in (0..1_000).map(CohortNumber) {
-        for column in encode_columns(1_000, &values) {
-            batch.set(keys::param_column(PROJECT, &["x".into()], cohort, 0), column);
-        }
-    }
     store.commit(batch).await.unwrap();
+    let column = &encode_columns(1_000, &values)[0];
+    for param in 0..12 {
+        let mut batch = Batch::default();
+        for cohort in (0..1_000).map(CohortNumber) {
+            batch.set(keys::param_column(PROJECT, &[name(param).into()], cohort, 0), column.clone());
+        }
+        store.commit(batch).await.unwrap();
+    }
     let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
     let list: Vec<String> = (0..100).map(|value| value.to_string()).collect();
     let list = format!("run.x in [{}]", list.join(", "));
+    let params: Vec<String> = (0..12).map(|param| format!("run.{} > {}", name(param), 500 + param)).collect();
+    let params = params.join(" or ");
     for (text, most, has_many) in [
         ("run.x == 7", COUNTED_COLUMNS, true),
         ("run.x > 500", COUNTED_COLUMNS, true),
         ("run.x >= 0", COUNTED_COLUMNS, false),
-        (list.as_str(), COLUMNS_IN_ALL, true),
+        (list.as_str(), COUNTED_COLUMNS, true),
+        (params.as_str(), COLUMNS_IN_ALL, true),
     ] {
         let plan = matyan_ql::compile(text, options).unwrap().plan();
         let snapshot = CountedSnapshot { inner: store.snapshot().await.unwrap(), rows: AtomicUsize::new(0) };
