@@ -23,6 +23,7 @@ pub use self::{
     collect::ParamValues,
     read::{
         ColumnCounts, ListedParams, ParamPage, ParamReader, ReadList, param_columns_count, param_rows_within,
+        undamaged,
     },
 };
 use crate::{

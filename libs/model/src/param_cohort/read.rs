@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use matyan_store::{Key, Range, Result, Scan, Snapshot, Value, Version};
+use matyan_store::{Error, Key, Range, Result, Scan, Snapshot, Value, Version};
 
 use crate::{
     ids::{CohortNumber, Project, RunNumber},
@@ -24,7 +24,7 @@ use crate::{
     keys::{self, CohortKind},
     params::{IndexedParam, ParamColumn, ParamInterval, count_within, positions_within},
     rows,
-    series::CohortRuns,
+    series::{COHORT_RUNS, CohortRuns},
 };
 
 /// Rows of the index, or of the list, that are read at a time.
@@ -258,6 +258,24 @@ impl ParamReader {
     }
 }
 
+/// What was decoded of a page, or `None` if the row of a cohort is damaged. Nothing else tells which runs the cohort has, so the
+/// documents of all runs decide then. The damage is reported once.
+pub fn undamaged<T>(decoded: Result<T>) -> Result<Option<T>> {
+    match decoded {
+        Err(error @ Error::Corrupt { .. }) => {
+            if rows::is_first_report(&error) {
+                tracing::error!(
+                    %error,
+                    "read the documents of all runs for a param, because a row of a cohort is damaged; `matyan jobs reindex` \
+                     makes the cohorts again"
+                );
+            }
+            Ok(None)
+        }
+        decoded => decoded.map(Some),
+    }
+}
+
 /// A part of what is known about a param. It is decoded when it is visited, which takes up to a millisecond.
 pub struct ParamPage {
     listed: ListedParams,
@@ -286,7 +304,8 @@ struct CohortColumns {
 
 impl ParamPage {
     /// Visits the runs of the page with their values, or without one if it must be read from the document. A run that changes
-    /// while pages are read is visited more than once, and so are runs that have both forms.
+    /// while pages are read is visited more than once, and so are runs that have both forms. Fails if a row is damaged, see
+    /// [`undamaged`].
     pub fn visit(&self, visit: &mut dyn FnMut(RunNumber, Option<IndexedParam<'_>>)) -> Result<()> {
         match &self.content {
             Content::Listed(numbers) => numbers.iter().for_each(|number| visit(*number, None)),
@@ -308,7 +327,7 @@ impl ParamPage {
     }
 
     /// Adds the runs of the page that have the values which the reader looks for to `found`, and those that may have them to
-    /// `unknown`.
+    /// `unknown`. Fails if a row is damaged, see [`undamaged`].
     pub fn find(&self, found: &mut Vec<RunNumber>, unknown: &mut Vec<RunNumber>) -> Result<()> {
         match &self.content {
             Content::Listed(numbers) => unknown.extend(numbers),
@@ -341,7 +360,7 @@ impl ParamPage {
             Content::Rows { rows, .. } => rows.len(),
             Content::Columns(cohorts) => cohorts
                 .iter()
-                .map(|cohort| cohort.columns.len() * cohort.members().map_or(0, |runs| runs.len()))
+                .map(|cohort| cohort.columns.len() * cohort.members().map_or(COHORT_RUNS, |runs| runs.len()))
                 .sum(),
         }
     }

@@ -424,3 +424,30 @@ async fn documents_decide_about_damaged_columns() {
     while !store.run(async |transaction| param_cohorts_clear(transaction, P).await).await.unwrap() {}
     assert!(cohorts(&store).await.is_empty());
 }
+
+/// Nothing tells which runs a damaged cohort has.
+#[tokio::test]
+async fn a_damaged_row_of_a_cohort_is_noticed() {
+    let store = TestStore::open().await;
+    let mut random = Random(9);
+    let number = create(&store, "r", 1, &tree(&mut random)).await;
+    assert_eq!(collect(&store, &[number], 1 << 20, async || ()).await, []);
+    let key = keys::cohort(CohortKind::Params, P, cohorts(&store).await[0].cohort);
+    let mut batch = Batch::default();
+    batch.set(key, vec![9]);
+    store.commit(batch).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    let depth = path(&["model", "depth"]);
+    let all = ParamInterval::Numbers { low: Bound::Unbounded, high: Bound::Unbounded };
+    let mut damaged = 0;
+    for mut reader in [ParamReader::new(P, &depth), ParamReader::within(P, &depth, vec![all]).unwrap()] {
+        while let Some(page) = reader.next(&*snapshot).await.unwrap() {
+            let visited = undamaged(page.visit(&mut |_, _| ())).unwrap();
+            let found = undamaged(page.find(&mut Vec::new(), &mut Vec::new())).unwrap();
+            assert_eq!(visited, found);
+            damaged += usize::from(found.is_none());
+            assert!(found.is_some() || page.most_values() > 0, "the page is not left out");
+        }
+    }
+    assert_eq!(damaged, 2);
+}

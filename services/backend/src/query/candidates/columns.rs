@@ -18,7 +18,7 @@ use matyan_model::{
     ids::{Project, RunNumber},
     index::{IndexColumn, IndexedValue, index_rows_runs, is_indexed_path},
     keys,
-    param_cohort::ParamReader,
+    param_cohort::{ParamReader, undamaged},
 };
 use matyan_ql::{
     Datum, Endpoint, Evaluator, KeyPath, NeedSet, Outcome, ParamRead, Query, QueryLimits, RunView,
@@ -251,7 +251,7 @@ async fn read_rows(
     Ok(Some(ColumnRows { columns, shown, archived }))
 }
 
-/// Reads columns of a project. A column is `None` if it has more than `most` rows.
+/// Reads columns of a project. A column is `None` if it has more than `most` rows, or is not known.
 struct IndexColumnReader<'r> {
     evaluation: &'r Evaluation,
     snapshot: &'r dyn Snapshot,
@@ -268,7 +268,8 @@ impl IndexColumnReader<'_> {
         while let Some(page) = reader.next(self.snapshot).await? {
             let add =
                 move || page.visit(&mut |number, value| column.push(number, value.as_ref())).map(|()| column);
-            column = self.evaluation.run(add).await??;
+            let Some(added) = undamaged(self.evaluation.run(add).await?)? else { return Ok(None) };
+            column = added;
             if column.len() > self.most {
                 return Ok(None);
             }

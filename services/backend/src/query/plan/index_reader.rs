@@ -5,7 +5,7 @@ use matyan_model::{
     ids::{Project, RunNumber},
     index::index_runs_page,
     keys,
-    param_cohort::ReadList,
+    param_cohort::{ReadList, undamaged},
 };
 use matyan_ql::{AccessPath, Plan, Probe, Proposal};
 use matyan_store::Range;
@@ -226,7 +226,8 @@ impl IndexReader<'_> {
         Ok(Some(all))
     }
 
-    /// The runs that have the values of a param, ascending; `None` if they, or those that may have them, are too many.
+    /// The runs that have the values of a param, ascending; `None` if they, or those that may have them, are too many, or not
+    /// known.
     async fn read_param(&mut self, param: &ProbedParam) -> Result<Option<Vec<RunNumber>>> {
         let Some(mut reader) = param.reader(self.project) else { return Ok(None) };
         let mut found = Vec::new();
@@ -245,12 +246,11 @@ impl IndexReader<'_> {
                 None => reader.next(self.snapshot.current().as_ref()).await?,
             };
             let Some(page) = page else { break };
-            if page.is_light() {
-                page.find(&mut found, &mut unknown)?;
-            } else {
-                let find = move || page.find(&mut found, &mut unknown).map(|()| (found, unknown));
-                (found, unknown) = self.evaluation.run(find).await??;
-            }
+            let is_light = page.is_light();
+            let find = move || page.find(&mut found, &mut unknown).map(|()| (found, unknown));
+            let runs = if is_light { find() } else { self.evaluation.run(find).await? };
+            let Some(runs) = undamaged(runs)? else { return Ok(None) };
+            (found, unknown) = runs;
             let has_many_unknown =
                 !self.proposes && (self.unknown.len() + unknown.len()) as u64 > self.most_unknown;
             if has_many_unknown || (found.len() + unknown.len()) as u64 > self.rows_left {

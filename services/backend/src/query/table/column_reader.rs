@@ -18,7 +18,7 @@ use matyan_model::{
     index::{MAX_TEXT_BYTES, index_rowless_page, index_runs_page, is_indexed_path},
     keys::{self, SeriesKind},
     metric::{metric_series_find, metric_series_find_in},
-    param_cohort::ParamReader,
+    param_cohort::{ParamReader, undamaged},
     params::IndexedParam,
     run::{Document, Params, documents_get, params_get_bytes, runs_list},
     series::{RunRef, RunSeries, Summary, folded_summaries},
@@ -256,7 +256,8 @@ impl ColumnReader<'_> {
         self.read_unknown().await
     }
 
-    /// Reads the values that cohorts, or index rows, have of a param. Returns false if most of them are only in documents.
+    /// Reads the values that cohorts, or index rows, have of a param. Returns false if most of them are only in documents, or
+    /// a cohort is damaged.
     async fn param_columns(&mut self, path: &[Cow<'_, str>]) -> Result<bool> {
         let mut reader = ParamReader::new(self.project, path).with_page_columns(PARAM_COLUMNS);
         loop {
@@ -277,15 +278,18 @@ impl ColumnReader<'_> {
             }
             // An indexed text is short.
             self.begin_page(most, most * (MAX_TEXT_BYTES + ALLOCATION)).await?;
-            page.visit(&mut |number, value| match value {
+            let visited = page.visit(&mut |number, value| match value {
                 None | Some(IndexedParam::Rounded(_) | IndexedParam::LongText) => self.unknown.push(number),
                 Some(IndexedParam::Null) => {}
                 Some(IndexedParam::Bool(value)) => self.add(number, Term::Bool(value)),
                 Some(IndexedParam::Integer(value)) => self.add(number, Term::Integer(value)),
                 Some(IndexedParam::Float(value)) => self.add(number, Term::Float(value)),
                 Some(IndexedParam::Text(text)) => self.add(number, Term::text(&text)),
-            })?;
+            });
             self.end_page();
+            if undamaged(visited)?.is_none() {
+                return Ok(false);
+            }
         }
     }
 

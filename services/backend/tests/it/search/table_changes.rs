@@ -8,7 +8,7 @@ use matyan_maintenance::{MetricCohorts, ParamCohorts};
 use matyan_model::{
     change::change_put,
     entity::{EntityError, Experiment, entity_put},
-    ids::{CohortNumber, RunId, RunNumber, SeriesNumber},
+    ids::{RunId, RunNumber, SeriesNumber},
     keys::{self, CohortKind, Counter, SeriesKind},
     metric::metric_series_find,
     run::{Head, head_live},
@@ -266,12 +266,10 @@ impl Project {
         Harness::over(store, layer, tempfile::tempdir().unwrap()).await
     }
 
-    /// Damages all values in cohorts.
-    async fn damage_cohorts(&self) {
-        let columns = keys::cohort_columns(P, CohortNumber(0)).start;
-        let columns = Range::new(columns, keys::uncollected_all(CohortKind::Metrics, P).start);
+    /// Damages all rows in a range.
+    async fn damage(&self, range: &Range) {
         let snapshot = self.harness.store.snapshot().await.unwrap();
-        let rows = snapshot.scan(&columns, Scan::default()).await.unwrap().rows;
+        let rows = snapshot.scan(range, Scan::default()).await.unwrap().rows;
         assert!(!rows.is_empty());
         let mut batch = Batch::default();
         for (key, _) in rows {
@@ -461,12 +459,21 @@ async fn lists_are_sorted_by_the_values_that_runs_have_now() {
                 }
             }
         }
-        project.damage_cohorts().await;
+        project.damage(&keys::cohort_columns_all(P)).await;
         let by_metric: Vec<_> =
             keys.iter().filter(|key| matches!(key.by, Some(By::Metric(_)))).cloned().collect();
         let started = project.started().await;
         for sort in by_metric.chunks(2) {
             project.check(&started, "", sort, "damaged cohorts").await;
+        }
+        project.damage(&keys::cohorts(CohortKind::Params, P)).await;
+        let is_param = |key: &&Sort| matches!(key.by, Some(By::Param(_)));
+        let by_param: Vec<_> = keys.iter().filter(is_param).cloned().collect();
+        let started = project.started().await;
+        for query in ["", "run.hparams.seed > 5"] {
+            for sort in by_param.chunks(2) {
+                project.check(&started, query, sort, "damaged cohorts of params").await;
+            }
         }
         reindex(&project.harness).await;
         let snapshot = project.harness.store.snapshot().await.unwrap();
