@@ -238,7 +238,9 @@ impl ColumnReader<'_> {
 
     async fn param(&mut self, path: &[String]) -> Result<()> {
         let path: Vec<Cow<'_, str>> = path.iter().map(|key| Cow::Borrowed(key.as_str())).collect();
-        if is_indexed_path(&path) && !self.param_columns(&path).await? {
+        let is_read = !is_indexed_path(&path) || self.param_columns(&path).await?;
+        self.lists_bytes = 0;
+        if !is_read {
             self.pages = ManyValues::default();
             self.bytes = 0;
             self.unknown.clear();
@@ -264,6 +266,7 @@ impl ColumnReader<'_> {
             let snapshot = self.deps.store.snapshot().await?;
             let Some(page) = reader.next(snapshot.as_ref()).await? else { return Ok(true) };
             let listed = reader.listed().len();
+            self.lists_bytes = listed * LISTED_BYTES;
             if listed > MAX_LOOKED_UP
                 && index::count_runs(snapshot.as_ref(), self.project)
                     .await?
