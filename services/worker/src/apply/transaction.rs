@@ -36,6 +36,8 @@ pub(crate) struct RunTransaction<'a> {
     transaction: Transaction,
     /// The stored cursor row; the commit fails if it has changed.
     cursor: Option<Value>,
+    /// The stored head, for which the same holds.
+    head: Option<Value>,
     /// Number of items taken so far.
     items: u32,
     max_items: u32,
@@ -89,12 +91,13 @@ impl<'a> RunTransaction<'a> {
         transaction.set_buffered();
         let batch = transaction.batch();
         batch.expect(keys::cursor(run.project, &run.id), cursor.clone());
-        batch.expect(keys::head(run.project, &run.id), head);
+        batch.expect(keys::head(run.project, &run.id), head.clone());
         Ok(Self {
             deps,
             run,
             transaction,
             cursor,
+            head,
             items: 0,
             max_items,
             estimate: 0,
@@ -134,8 +137,9 @@ impl<'a> RunTransaction<'a> {
         self.deps.new_id()
     }
 
-    /// Commits writes before this transaction, unless the run was written by another process.
-    pub(crate) async fn commit_ahead(&self, batch: Batch) -> Result<(), ApplyFailure> {
+    /// Commits writes before this transaction, unless the run was written by another process, or deleted.
+    pub(crate) async fn commit_ahead(&self, mut batch: Batch) -> Result<(), ApplyFailure> {
+        batch.expect(keys::head(self.run.project, &self.run.id), self.head.clone());
         commit_at_cursor(self.deps, self.run, &self.cursor, batch).await
     }
 
