@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use matyan_model::{
     cohort::{
         CohortKind, CohortMembers, CohortSource, CohortValues, cohort_admit, cohort_begin, cohort_clear,
-        cohort_number_next, cohort_shorten, cohorts_page,
+        cohort_expel, cohort_number_next, cohort_shorten, cohorts_page,
     },
     ids::{CohortNumber, Project, RunNumber},
     keys,
@@ -59,14 +59,20 @@ impl CohortRound<'_> {
         if numbers.is_empty() {
             self.clear(&[cohort]).await?;
         }
-        self.admitted += numbers.len();
         for numbers in numbers.chunks(ADMITTED) {
             let admit = async |mut transaction: Transaction| {
-                cohort_admit(&mut transaction, kind, project, cohort, numbers).await?;
+                let admitted = cohort_admit(&mut transaction, kind, project, cohort, numbers).await?;
+                Ok::<_, Error>((transaction, admitted))
+            };
+            self.admitted += self.lock.write(admit).await?;
+            self.pace.rest().await;
+        }
+        for numbers in damaged.chunks(ADMITTED) {
+            let expel = async |mut transaction: Transaction| {
+                cohort_expel(&mut transaction, kind, project, cohort, numbers).await?;
                 Ok::<_, Error>((transaction, ()))
             };
-            self.lock.write(admit).await?;
-            self.pace.rest().await;
+            self.lock.write(expel).await?;
         }
         Ok(left)
     }

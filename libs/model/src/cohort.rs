@@ -19,7 +19,7 @@
 
 mod collect;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction, Value};
 
@@ -155,16 +155,54 @@ pub async fn cohort_shorten(
     Ok(())
 }
 
-/// Makes runs members of a cohort whose values are written, unless they have changed since
-/// [`cohort_begin`]. They leave the cohorts that they were in.
-pub async fn cohort_admit(
+/// The cohorts that runs leave in a transaction.
+#[derive(Default)]
+struct LeftCohorts(BTreeMap<CohortNumber, CohortRuns>);
+
+impl LeftCohorts {
+    async fn leave(
+        &mut self,
+        transaction: &Transaction,
+        kind: CohortKind,
+        project: Project,
+        cohort: CohortNumber,
+        number: RunNumber,
+    ) -> Result<()> {
+        if let Entry::Vacant(unread) = self.0.entry(cohort)
+            // Readers do without a damaged cohort, so its runs need not leave it.
+            && let Some(Some(runs)) = rows::readable(cohort_get(transaction, kind, project, cohort).await)?
+        {
+            unread.insert(runs);
+        }
+        if let Some(runs) = self.0.get_mut(&cohort) {
+            runs.set_member(number, false);
+        }
+        Ok(())
+    }
+
+    fn put(&self, batch: &mut Batch, kind: CohortKind, project: Project) {
+        for (cohort, runs) in &self.0 {
+            cohort_put(batch, kind, project, *cohort, runs);
+        }
+    }
+}
+
+/// What is stored of a run of a cohort.
+struct CohortRun {
+    number: RunNumber,
+    /// The row of the run in the list.
+    listed: Option<Value>,
+    /// The cohort that the run is in. `None` if its row is damaged.
+    earlier: Option<Option<CohortNumber>>,
+}
+
+/// Reads some runs, of which none may change before the commit.
+async fn cohort_runs_get(
     transaction: &mut Transaction,
     kind: CohortKind,
     project: Project,
-    cohort: CohortNumber,
     numbers: &[RunNumber],
-) -> Result<()> {
-    let Some(mut runs) = cohort_get(transaction, kind, project, cohort).await? else { return Ok(()) };
+) -> Result<Vec<CohortRun>> {
     let keys: Vec<_> = numbers
         .iter()
         .flat_map(|number| {
@@ -172,44 +210,78 @@ pub async fn cohort_admit(
         })
         .collect();
     let values = transaction.unchecked().get_many(&keys).await?;
-    let rows = keys.iter().zip(&values);
-    for (key, value) in rows.clone() {
+    for (key, value) in keys.iter().zip(&values) {
         transaction.batch().expect(key.clone(), value.clone());
     }
-    let rows: Vec<_> = rows.collect();
-    let mut left: BTreeMap<CohortNumber, CohortRuns> = BTreeMap::new();
+    let mut runs = Vec::with_capacity(numbers.len());
+    for (number, (keys, values)) in numbers.iter().zip(keys.chunks_exact(2).zip(values.chunks_exact(2))) {
+        let earlier = match &values[1] {
+            Some(value) => {
+                rows::readable(rows::decode(&keys[1], value))?.map(|earlier| Some(CohortNumber(earlier)))
+            }
+            None => Some(None),
+        };
+        runs.push(CohortRun { number: *number, listed: values[0].clone(), earlier });
+    }
+    Ok(runs)
+}
+
+/// Makes runs members of a cohort whose values are written, unless they have changed since
+/// [`cohort_begin`]. They leave the cohorts that they were in. Returns the number of members that the cohort gets.
+pub async fn cohort_admit(
+    transaction: &mut Transaction,
+    kind: CohortKind,
+    project: Project,
+    cohort: CohortNumber,
+    numbers: &[RunNumber],
+) -> Result<usize> {
+    let Some(mut runs) = cohort_get(transaction, kind, project, cohort).await? else { return Ok(0) };
+    let mut left = LeftCohorts::default();
     let mut admitted = Vec::with_capacity(numbers.len());
-    for (number, rows) in numbers.iter().zip(rows.chunks_exact(2)) {
-        let [(_, listed), (key, of_run)] = rows else { continue };
-        if **listed != Some(token(cohort)) {
+    for run in cohort_runs_get(transaction, kind, project, numbers).await? {
+        if run.listed != Some(token(cohort)) {
             continue;
         }
-        let earlier = of_run.as_ref().map(|value| rows::readable(rows::decode(key, value))).transpose()?;
         // A run whose earlier cohort is unknown cannot leave it, so the run stays uncollected.
-        if earlier == Some(None) || !runs.set_member(*number, true) {
+        let Some(earlier) = run.earlier else { continue };
+        if !runs.set_member(run.number, true) {
             continue;
         }
-        admitted.push(*number);
-        let Some(earlier) = earlier.flatten().map(CohortNumber) else { continue };
-        if let std::collections::btree_map::Entry::Vacant(unread) = left.entry(earlier)
-            // Readers do without a damaged cohort, so its runs need not leave it.
-            && let Some(Some(runs)) = rows::readable(cohort_get(transaction, kind, project, earlier).await)?
-        {
-            unread.insert(runs);
-        }
-        if let Some(runs) = left.get_mut(&earlier) {
-            runs.set_member(*number, false);
+        admitted.push(run.number);
+        if let Some(earlier) = earlier {
+            left.leave(transaction, kind, project, earlier, run.number).await?;
         }
     }
     let batch = transaction.batch();
-    for number in admitted {
-        batch.clear(keys::uncollected(kind, project, number));
-        batch.set(keys::run_cohort(kind, project, number), rows::encode(&cohort.0));
+    for number in &admitted {
+        batch.clear(keys::uncollected(kind, project, *number));
+        batch.set(keys::run_cohort(kind, project, *number), rows::encode(&cohort.0));
     }
-    for (earlier, runs) in &left {
-        cohort_put(batch, kind, project, *earlier, runs);
-    }
+    left.put(batch, kind, project);
     cohort_put(batch, kind, project, cohort, &runs);
+    Ok(admitted.len())
+}
+
+/// Takes runs whose values cannot be read out of the cohorts that they are in, unless they have changed since
+/// [`cohort_begin`]. They stay in the list, so readers miss nothing. Otherwise their cohorts would be written again and again
+/// for the values that other runs have left there.
+pub async fn cohort_expel(
+    transaction: &mut Transaction,
+    kind: CohortKind,
+    project: Project,
+    cohort: CohortNumber,
+    numbers: &[RunNumber],
+) -> Result<()> {
+    let mut left = LeftCohorts::default();
+    for run in cohort_runs_get(transaction, kind, project, numbers).await? {
+        if run.listed == Some(token(cohort))
+            && let Some(Some(earlier)) = run.earlier
+        {
+            transaction.batch().clear(keys::run_cohort(kind, project, run.number));
+            left.leave(transaction, kind, project, earlier, run.number).await?;
+        }
+    }
+    left.put(transaction.batch(), kind, project);
     Ok(())
 }
 

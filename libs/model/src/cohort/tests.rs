@@ -236,3 +236,34 @@ async fn a_cohort_begins_while_its_runs_change() {
         assert_eq!(listed == Some(token(cohort)), !is_deleted);
     }
 }
+
+/// A run that cannot be read leaves its cohort, so that the cohort is cleared once it has no others.
+#[tokio::test]
+async fn a_damaged_run_is_only_in_the_list() {
+    let store = TestStore::open().await;
+    let kind = CohortKind::Metrics;
+    let a = create(&store, "a", &[("loss", 1.0)]).await;
+    let b = create(&store, "b", &[("loss", 2.0)]).await;
+    assert_eq!(make(&store, &[a, b], 1 << 20).await, []);
+    for is_changed in [true, false] {
+        let cohort = cohort_number_next(&*store.snapshot().await.unwrap(), kind, P, 9).await.unwrap();
+        store.run(async |transaction| cohort_begin(transaction, kind, P, cohort, &[a]).await).await.unwrap();
+        if is_changed {
+            let mut batch = Batch::default();
+            uncollected_put(&mut batch, P, a);
+            store.commit(batch).await.unwrap();
+        }
+        let expel =
+            async |transaction: &mut Transaction| cohort_expel(transaction, kind, P, cohort, &[a]).await;
+        store.run(expel).await.unwrap();
+        let snapshot = store.snapshot().await.unwrap();
+        assert!(snapshot.get(&keys::uncollected(kind, P, a)).await.unwrap().is_some());
+        let in_cohort = snapshot.get(&keys::run_cohort(kind, P, a)).await.unwrap();
+        assert_eq!(in_cohort.is_some(), is_changed, "the token is replaced by a change");
+        let (cohorts, _) = cohorts_page(&*snapshot, kind, P, &keys::cohorts(kind, P)).await.unwrap();
+        assert_eq!(cohorts[0].members, if is_changed { vec![a, b] } else { vec![b] });
+    }
+    // Once it can be read again, a cohort takes it.
+    assert_eq!(make(&store, &[a], 1 << 20).await, []);
+    assert_eq!(values_of(&store, "loss").await, [(a, 1.0), (b, 2.0)].into());
+}
