@@ -1,6 +1,6 @@
 //! Makes, merges and clears cohorts of a project, of metrics or of params, while the lock of their job is held.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use matyan_model::{
     cohort::{
@@ -161,8 +161,11 @@ impl CohortRound<'_> {
 pub(crate) struct SmallCohorts {
     /// Cohorts without runs.
     pub(crate) empty: Vec<CohortNumber>,
-    /// Groups of cohorts that fit in one, and cohorts that are written again, each as its runs in ascending order.
+    /// Cohorts that are written again, and groups of cohorts that fit in one, each as its runs in ascending order. Only the
+    /// first ones.
     pub(crate) groups: Vec<Vec<RunNumber>>,
+    /// The number of all such cohorts and groups.
+    pub(crate) due: usize,
 }
 
 /// When cohorts are merged.
@@ -177,6 +180,14 @@ pub(crate) struct MergeRule {
     pub(crate) rewritten_before: CohortNumber,
 }
 
+impl MergeRule {
+    pub(crate) fn new(runs: usize, of: MergedOf, now_us: i64) -> Self {
+        // The number of a cohort is the time at which it was made.
+        let before_us = now_us.saturating_sub(REWRITTEN_US);
+        Self { runs, of, rewritten_before: CohortNumber(u64::try_from(before_us).unwrap_or_default()) }
+    }
+}
+
 /// The runs that a cohort is compared with.
 #[derive(Clone, Copy)]
 pub(crate) enum MergedOf {
@@ -188,8 +199,12 @@ pub(crate) enum MergedOf {
 
 /// Small cohorts that are merged even if they do not nearly fill one.
 const MANY_COHORTS: usize = 8;
-/// Cohorts that are written again at a time because runs have left them, so that new runs do not wait for long.
-const REWRITTEN_COHORTS: usize = 16;
+/// Age from which on a cohort that runs have left is written again: until then, its rows have values of deleted runs, and
+/// earlier values of changed ones.
+pub(crate) const REWRITTEN_US: i64 = 7 * 24 * 3_600_000_000;
+/// Cohorts that are written again, and groups that are merged, while the lock is held once, so that new runs do not wait for
+/// long.
+pub(crate) const MERGED_GROUPS: usize = 4;
 
 impl SmallCohorts {
     pub(crate) async fn read(
@@ -201,6 +216,7 @@ impl SmallCohorts {
     ) -> Result<Self, Error> {
         let mut empty = Vec::new();
         let mut rewritten = Vec::new();
+        let mut due = 0;
         let mut with_runs = Vec::new();
         let mut rest = Some(keys::cohorts(kind, project));
         let mut pace = Pace::default();
@@ -214,11 +230,11 @@ impl SmallCohorts {
                 let has_lost_runs = cohort.members.len() < cohort.runs;
                 if cohort.members.is_empty() {
                     empty.push(cohort.cohort);
-                } else if has_lost_runs
-                    && cohort.cohort < rule.rewritten_before
-                    && rewritten.len() < REWRITTEN_COHORTS
-                {
-                    rewritten.push(cohort.members);
+                } else if has_lost_runs && cohort.cohort < rule.rewritten_before {
+                    due += 1;
+                    if due <= MERGED_GROUPS {
+                        rewritten.push(cohort.members);
+                    }
                 } else if 2 * cohort.members.len() < size {
                     with_runs.push(cohort);
                 }
@@ -226,11 +242,14 @@ impl SmallCohorts {
             rest = next;
             pace.rest().await;
         }
-        Ok(Self { empty, groups: [rewritten, groups(with_runs, rule)].concat() })
+        let merged = groups(with_runs, rule);
+        due += merged.len();
+        let groups = rewritten.into_iter().chain(merged).take(MERGED_GROUPS).collect();
+        Ok(Self { empty, groups, due })
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.empty.is_empty() && self.groups.is_empty()
+        self.empty.is_empty() && self.due == 0
     }
 }
 
@@ -257,21 +276,32 @@ fn groups(cohorts: Vec<CohortMembers>, rule: MergeRule) -> Vec<Vec<RunNumber>> {
 }
 
 impl CohortRound<'_> {
-    /// Clears the cohorts of the project that have no runs, merges small ones, and writes others again.
-    pub(crate) async fn merge(&mut self, rule: MergeRule) -> Result<(), Error> {
+    /// Clears the cohorts of the project that have no runs, merges some of the small ones, and writes others again. Returns whether
+    /// more are left, unless that would be so after another call, too.
+    pub(crate) async fn merge(&mut self, rule: MergeRule) -> Result<bool, Error> {
         let Self { store, kind, project, stop, .. } = *self;
         let small = SmallCohorts::read(store, kind, project, rule, stop).await?;
         // Done first, because clearing reads no values, which may be damaged.
         self.clear(&small.empty).await?;
         for numbers in small.groups {
             if stop.is_cancelled() {
-                return Ok(());
+                return Ok(false);
             }
             self.make_cohorts(numbers).await?;
         }
         let merged = SmallCohorts::read(store, kind, project, rule, stop).await?;
-        self.clear(&merged.empty).await
+        self.clear(&merged.empty).await?;
+        // Values that do not fit in one cohort are not merged, and runs that change all the time stay where they are.
+        Ok((1..small.due).contains(&merged.due))
     }
+}
+
+/// Time between two calls that merge cohorts of a project: the job that makes new ones needs the same lock.
+const MERGE_PAUSE: Duration = Duration::from_secs(3);
+
+/// Waits until cohorts are merged again. Returns false if the job is stopped.
+pub(crate) async fn merge_pause(stop: &CancellationToken) -> bool {
+    stop.run_until_cancelled(tokio::time::sleep(MERGE_PAUSE)).await.is_some()
 }
 
 #[cfg(test)]

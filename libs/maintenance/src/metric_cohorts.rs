@@ -8,7 +8,7 @@ mod idle_projects;
 use matyan_model::{
     cohort::{COHORT_RUNS, CohortKind, cohort_runs_due},
     format::format_has_every_run,
-    ids::{CohortNumber, NamedProject, Project, RunNumber},
+    ids::{NamedProject, Project, RunNumber},
     keys,
 };
 use matyan_store::Store;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     COLLECT_METRICS, Clock, Deps, Error, JobLock,
-    cohort_round::{CohortRound, MergeRule, MergedOf, SmallCohorts},
+    cohort_round::{CohortRound, MergeRule, MergedOf, SmallCohorts, merge_pause},
     pace::Pace,
     paged_sweep::PagedSweep,
 };
@@ -90,24 +90,33 @@ impl<'d> MetricCohorts<'d> {
         Ok(())
     }
 
-    /// Clears the cohorts of a project that have no runs, and merges cohorts with less than half of their runs left.
-    /// `owner` must be unique to this call.
+    /// Clears the cohorts of a project that have no runs, merges some of those with less than half of their runs left, and
+    /// writes old ones again that runs have left. Returns whether more of them are left. `owner` must be unique to this call.
     pub async fn merge(
         &self,
         project: Project,
         owner: [u8; 16],
         stop: &CancellationToken,
-    ) -> Result<(), Error> {
-        let rule =
-            MergeRule { runs: self.runs, of: MergedOf::ItsRuns, rewritten_before: CohortNumber::default() };
+    ) -> Result<bool, Error> {
+        let rule = MergeRule::new(self.runs, MergedOf::ItsRuns, (self.clock)());
         if SmallCohorts::read(self.store, CohortKind::Metrics, project, rule, stop).await?.is_done() {
-            return Ok(());
+            return Ok(false);
         }
         let lock = JobLock::acquire(self.store, self.clock, COLLECT_METRICS, project, owner).await?;
         // The lock belongs to another job, and merging does not count as its success.
         let mut round = self.round(lock.dry(true), project, stop);
         let merged = round.merge(rule).await;
         round.lock.release(merged).await
+    }
+
+    async fn merge_all(
+        &self,
+        project: Project,
+        owner: [u8; 16],
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        while self.merge(project, owner, stop).await? && merge_pause(stop).await {}
+        Ok(())
     }
 
     fn round<'r>(&self, lock: JobLock<'r>, project: Project, stop: &'r CancellationToken) -> CohortRound<'r>
@@ -179,7 +188,7 @@ pub async fn merge_cohorts(deps: Deps<'_>, owner: [u8; 16], stop: &CancellationT
     let cohorts = MetricCohorts::new(deps.store, deps.clock);
     let mut sweep = PagedSweep::new(stop);
     for NamedProject { number: project, .. } in deps.projects().await? {
-        sweep.keep_damage(skip_busy(cohorts.merge(project, owner, stop).await))?;
+        sweep.keep_damage(skip_busy(cohorts.merge_all(project, owner, stop).await))?;
     }
     sweep.finish()
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use matyan_model::{
     cohort::{COHORT_RUNS, CohortKind},
     format::format_has_every_run,
-    ids::{CohortNumber, NamedProject, Project, RunNumber},
+    ids::{NamedProject, Project, RunNumber},
     index::{index_has_row, index_runs_page},
     keys,
     param_cohort::{indexed_params_clear, indexed_params_move},
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     COLLECT_PARAMS, Clock, Deps, Error, JobLock,
-    cohort_round::{CohortRound, MergeRule, MergedOf, SmallCohorts},
+    cohort_round::{CohortRound, MergeRule, MergedOf, SmallCohorts, merge_pause},
     pace::Pace,
     paged_sweep::PagedSweep,
 };
@@ -35,9 +35,6 @@ const ROUND_COHORTS: usize = 16;
 /// Cohorts that are made until a project is looked through for cohorts to be merged or cleared: runs whose params change all
 /// the time leave many behind.
 const MADE_COHORTS: usize = 16;
-/// Age from which on a cohort that runs have left is written again: until then, its columns have values of deleted runs, and
-/// earlier values of changed ones.
-const REWRITTEN_US: i64 = 7 * 24 * 3_600_000_000;
 /// Time after which a project is looked at in any case: a repair may list runs without a change of them.
 const REMEMBERED_US: i64 = 3_600_000_000;
 /// Projects that are remembered.
@@ -193,26 +190,33 @@ impl<'d> ParamCohorts<'d> {
         Ok(true)
     }
 
-    /// Clears the cohorts of a project that have no runs, merges small ones, and writes old ones again that runs have
-    /// left. `owner` must be unique to this call.
+    /// Clears the cohorts of a project that have no runs, merges some of the small ones, and writes old ones again that runs
+    /// have left. Returns whether more of them are left. `owner` must be unique to this call.
     pub async fn merge(
         &self,
         project: Project,
         owner: [u8; 16],
         stop: &CancellationToken,
-    ) -> Result<(), Error> {
-        // The number of a cohort is the time at which it was made.
-        let before_us = (self.clock)().saturating_sub(REWRITTEN_US);
-        let rewritten_before = CohortNumber(u64::try_from(before_us).unwrap_or_default());
-        let rule = MergeRule { runs: self.runs, of: MergedOf::FullCohort, rewritten_before };
+    ) -> Result<bool, Error> {
+        let rule = MergeRule::new(self.runs, MergedOf::FullCohort, (self.clock)());
         if SmallCohorts::read(self.store, CohortKind::Params, project, rule, stop).await?.is_done() {
-            return Ok(());
+            return Ok(false);
         }
         let lock = JobLock::acquire(self.store, self.clock, COLLECT_PARAMS, project, owner).await?;
         // Merging does not count as a success of the job whose lock it is.
         let mut round = self.round(lock.dry(true), project, stop);
         let merged = round.merge(rule).await;
         round.lock.release(merged).await
+    }
+
+    async fn merge_all(
+        &self,
+        project: Project,
+        random: &(dyn Fn() -> [u8; 16] + Send + Sync),
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        while self.merge(project, random(), stop).await? && merge_pause(stop).await {}
+        Ok(())
     }
 
     fn round<'r>(&self, lock: JobLock<'r>, project: Project, stop: &'r CancellationToken) -> CohortRound<'r>
@@ -306,13 +310,14 @@ async fn collect_project(
         Some(since_us) if !has_waited => Some(since_us),
         _ => Some(now_us),
     };
-    if state.cohorts >= MADE_COHORTS {
-        cohorts.merge(project, random(), stop).await?;
-        state.cohorts = 0;
-    }
-    let is_idle = !round.has_more && round.waiting < FEW_RUNS && !stop.is_cancelled();
+    let is_merging = state.cohorts >= MADE_COHORTS;
+    let is_idle = !round.has_more && round.waiting < FEW_RUNS && !is_merging && !stop.is_cancelled();
     state.idle_since = is_idle.then_some((changes, now_us));
-    waiting.put(project, state);
+    // Before the merge, which may fail, for example because another process holds the lock by now.
+    waiting.put(project, state.clone());
+    if is_merging && !cohorts.merge(project, random(), stop).await? {
+        waiting.put(project, WaitingProject { cohorts: 0, ..state });
+    }
     Ok(())
 }
 
@@ -328,7 +333,7 @@ pub async fn merge_param_cohorts(
         if sweep.is_stopped() {
             break;
         }
-        let merged = cohorts.merge(project, random(), stop).await;
+        let merged = cohorts.merge_all(project, random, stop).await;
         sweep.keep_damage(match merged {
             Err(Error::Busy { .. }) => Ok(()),
             merged => merged,

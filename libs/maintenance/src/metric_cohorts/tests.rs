@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use matyan_model::{
     branch::{Ancestor, Branch, branch_put},
     cohort::{MetricStatistic, cohorts_page, collected_values_page},
-    ids::{CohortNumber, Job, RunId, SeriesNumber},
+    ids::{Job, RunId, SeriesNumber},
     keys::SeriesKind,
     lock::job_last_success,
     metric::{metric_series_create, metric_series_find, metric_series_list},
@@ -30,6 +30,7 @@ use matyan_value::Context;
 use tokio::sync::Mutex;
 
 use super::*;
+use crate::cohort_round::REWRITTEN_US;
 
 const P: Project = Project(0);
 const NAMES: [&str; 3] = ["loss", "a/b", "rare"];
@@ -454,11 +455,11 @@ async fn sizes(changing: &ChangingStore) -> Vec<usize> {
     cohorts.iter().map(|cohort| cohort.members.len()).collect()
 }
 
-#[tokio::test]
-async fn cohorts_of_deleted_runs_are_merged_and_cleared() {
+/// Twelve runs in three cohorts.
+async fn collected() -> (Arc<ChangingStore>, Vec<RunNumber>) {
     let changing = ChangingStore::open(77, 12).await;
     let mut known = changing.known.lock().await;
-    let mut numbers: Vec<_> = known.runs.keys().copied().collect();
+    let numbers: Vec<_> = known.runs.keys().copied().collect();
     for number in &numbers {
         changing
             .write(async |transaction| {
@@ -481,11 +482,47 @@ async fn cohorts_of_deleted_runs_are_merged_and_cleared() {
     assert_eq!(sizes(&changing).await, [4, 4, 4]);
     let uncollected = changing.listed(&changing.store, keys::uncollected_all(CohortKind::Metrics, P)).await;
     assert!(uncollected.is_empty());
+    drop(known);
+    (changing, numbers)
+}
+
+/// The rows of values of all cohorts.
+async fn column_keys(changing: &ChangingStore) -> Vec<Key> {
+    let snapshot = changing.store.snapshot().await.unwrap();
+    let page = snapshot.scan(&keys::cohort_columns_all(P), Scan::default()).await.unwrap();
+    page.rows.into_iter().map(|(key, _)| key).collect()
+}
+
+async fn delete(changing: &ChangingStore, number: RunNumber) {
+    let mut known = changing.known.lock().await;
+    changing.delete(&mut known, number).await;
+    while !sweep_step(&changing.store, P, number).await.unwrap() {}
+}
+
+/// Values of a deleted run do not stay in a cohort that is more than half full.
+#[tokio::test]
+async fn a_cohort_that_runs_have_left_is_written_again_after_a_week() {
+    let (changing, numbers) = collected().await;
+    let before = column_keys(&changing).await;
+    delete(&changing, numbers[1]).await;
+    assert_eq!(sizes(&changing).await, [3, 4, 4]);
+    for (now_us, is_cleared) in [(REWRITTEN_US, false), (REWRITTEN_US + 2_000_000, true)] {
+        let clock = move || now_us;
+        let merging = MetricCohorts::new(&changing.store, &clock).of_runs(COHORT);
+        assert!(!merging.merge(P, [2; 16], &CancellationToken::new()).await.unwrap());
+        assert_eq!(sizes(&changing).await, if is_cleared { [4, 4, 3] } else { [3, 4, 4] });
+        let first = &before[0];
+        assert_eq!(column_keys(&changing).await.contains(first), !is_cleared);
+    }
+}
+
+#[tokio::test]
+async fn cohorts_of_deleted_runs_are_merged_and_cleared() {
+    let (changing, mut numbers) = collected().await;
     // One run of each of the first two cohorts is left, and none of the last.
     let left = [numbers.remove(0), numbers.remove(3)];
     for number in numbers {
-        changing.delete(&mut known, number).await;
-        while !sweep_step(&changing.store, P, number).await.unwrap() {}
+        delete(&changing, number).await;
     }
     assert_eq!(sizes(&changing).await, [1, 1, 0]);
     let merging = MetricCohorts::new(&changing.store, &|| 2_000_000).of_runs(COHORT);
@@ -499,11 +536,7 @@ async fn cohorts_of_deleted_runs_are_merged_and_cleared() {
             .await
             .unwrap();
     assert_eq!(cohorts[0].members, left);
-    let columns = Range::new(
-        keys::cohort_columns(P, CohortNumber(0)).start,
-        keys::uncollected_all(CohortKind::Metrics, P).start,
-    );
     let own = keys::cohort_columns(P, cohorts[0].cohort);
-    let rows = snapshot.scan(&columns, Scan::default()).await.unwrap().rows;
-    assert!(!rows.is_empty() && rows.iter().all(|(key, _)| own.contains(key)), "the others are cleared");
+    let rows = column_keys(&changing).await;
+    assert!(!rows.is_empty() && rows.iter().all(|key| own.contains(key)), "the others are cleared");
 }

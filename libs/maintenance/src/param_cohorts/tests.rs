@@ -15,6 +15,7 @@ use matyan_store::{Batch, Commit, Scan, embedded::EmbeddedStore};
 use matyan_value::{Map, Value};
 
 use super::*;
+use crate::cohort_round::{MERGED_GROUPS, REWRITTEN_US};
 
 const P: Project = Project(0);
 const RUNS: usize = 4;
@@ -83,11 +84,11 @@ impl TestProject {
         cohorts.collect(P, least, [1; 16], &CancellationToken::new()).await.unwrap()
     }
 
-    async fn merge(&self) {
+    async fn merge(&self) -> bool {
         let now_us = self.now_us;
         let clock = move || now_us;
         let cohorts = ParamCohorts::new(&self.store, &clock).of_runs(RUNS);
-        cohorts.merge(P, [2; 16], &CancellationToken::new()).await.unwrap();
+        cohorts.merge(P, [2; 16], &CancellationToken::new()).await.unwrap()
     }
 
     async fn cohorts(&self) -> Vec<CohortMembers> {
@@ -137,6 +138,41 @@ async fn small_cohorts_are_merged_and_empty_ones_cleared() {
     assert_eq!(project.sizes().await, [1, 0, 4]);
     project.merge().await;
     assert_eq!(project.sizes().await, [1, 4]);
+}
+
+/// The lock is released after a few groups, so that new runs do not wait for all.
+#[tokio::test]
+async fn few_cohorts_are_merged_at_a_time() {
+    let mut project = TestProject::new(0).await;
+    for _ in 0..(MERGED_GROUPS + 1) * RUNS {
+        project.create(1).await;
+        project.collect(1).await;
+    }
+    assert!(project.merge().await);
+    assert_eq!(project.sizes().await, [[1; RUNS].as_slice(), &[RUNS; MERGED_GROUPS]].concat());
+    assert!(!project.merge().await);
+    assert_eq!(project.sizes().await, [RUNS; MERGED_GROUPS + 1]);
+}
+
+/// Damaged runs do not keep old cohorts from being cleared.
+#[tokio::test]
+async fn a_cohort_of_damaged_runs_is_cleared_after_a_week() {
+    let mut project = TestProject::new(RUNS as i64).await;
+    project.collect(RUNS).await;
+    project.change(project.numbers[0]).await;
+    let mut batch = Batch::default();
+    for number in &project.numbers[1..] {
+        batch.set(keys::document(P, *number), vec![0xff]);
+    }
+    project.store.commit(batch).await.unwrap();
+    project.collect(1).await;
+    assert_eq!(project.sizes().await, [3, 1]);
+    project.now_us += REWRITTEN_US + 1;
+    project.merge().await;
+    assert_eq!(project.sizes().await, [1]);
+    let listed = keys::uncollected_all(CohortKind::Params, P);
+    let listed = index_runs_page(&*project.store.snapshot().await.unwrap(), &listed, 10).await.unwrap().0;
+    assert_eq!(listed, project.numbers[1..], "their documents decide");
 }
 
 /// Values of runs that are deleted, and earlier values of runs that have changed, do not stay in a cohort that is more than
