@@ -2,6 +2,9 @@
 //! taken them, the documents of runs are read, so runs do not wait for long: a cohort is made once it is full, and a
 //! smaller one of runs that have waited for some seconds. Small cohorts are merged.
 //!
+//! A run whose params change all the time, such as W&B's summary, would be written to another cohort each time. So an active run that has been in
+//! a cohort waits until it has not changed for a minute, or has ended; unless many such runs wait, because their documents are read.
+//!
 //! Runs in a store of format 6 or earlier have index rows instead. They are moved to cohorts a few at a time, because the
 //! documents of waiting runs are read, and the rows of a project are cleared once no run has valid ones.
 
@@ -11,11 +14,11 @@ use matyan_model::{
     cohort::{COHORT_RUNS, CohortKind},
     format::format_has_every_run,
     ids::{NamedProject, Project, RunNumber},
-    index::{index_has_row, index_runs_page},
+    index::index_has_row,
     keys,
-    param_cohort::{indexed_params_clear, indexed_params_move},
+    param_cohort::{indexed_params_clear, indexed_params_move, listed_params_page},
 };
-use matyan_store::{Store, Transaction, Value};
+use matyan_store::{Range, Store, Transaction, Value};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +33,8 @@ use crate::{
 const FEW_RUNS: usize = 64;
 /// Time for which runs wait for a full cohort.
 const WAIT_US: i64 = 10_000_000;
+/// Time for which a run that has been in a cohort must not have changed.
+const REST_US: u64 = 60_000_000;
 /// Cohorts made in one round of a project, so that other projects do not wait for long.
 const ROUND_COHORTS: usize = 16;
 /// Cohorts that are made until a project is looked through for cohorts to be merged or cleared: runs whose params change all
@@ -39,6 +44,8 @@ const MADE_COHORTS: usize = 16;
 const REMEMBERED_US: i64 = 3_600_000_000;
 /// Projects that are remembered.
 const PROJECTS: usize = 10_000;
+/// Projects whose numbers of changes are read at a time.
+const PAGE_PROJECTS: usize = 500;
 
 /// The cohorts of params of a store.
 pub struct ParamCohorts<'d> {
@@ -63,6 +70,8 @@ enum IndexedRows {
 pub struct ParamRound {
     /// Runs that wait for a cohort, if they are not enough for a full one.
     pub waiting: usize,
+    /// Runs that wait until they do not change any more.
+    pub changing: usize,
     /// Cohorts that were made.
     pub cohorts: usize,
     /// Whether there is more to do without a change of a run.
@@ -90,22 +99,17 @@ impl<'d> ParamCohorts<'d> {
         stop: &CancellationToken,
     ) -> Result<ParamRound, Error> {
         // Looked at before the lock is taken, so that a round without work writes nothing.
-        let waiting = self.waiting(project).await?.len();
+        let mut due = DueParams::new(project, self.runs);
+        let waiting = due.next(self.store, (self.clock)()).await?.len();
         let indexed = self.indexed(project).await?;
         if waiting < self.runs.min(least) && indexed != IndexedRows::Due {
             let has_more = indexed == IndexedRows::Later;
-            return Ok(ParamRound { waiting, has_more, ..ParamRound::default() });
+            return Ok(ParamRound { waiting, changing: due.changing.len(), has_more, cohorts: 0 });
         }
         let lock = JobLock::acquire(self.store, self.clock, COLLECT_PARAMS, project, owner).await?;
         let mut round = self.round(lock, project, stop);
         let collected = self.make_due(&mut round, least).await;
         round.lock.release(collected).await
-    }
-
-    /// The next runs that wait for a cohort, as many as fill one.
-    async fn waiting(&self, project: Project) -> Result<Vec<RunNumber>, Error> {
-        let list = keys::uncollected_all(CohortKind::Params, project);
-        Ok(index_runs_page(&*self.store.snapshot().await?, &list, self.runs).await?.0)
     }
 
     async fn indexed(&self, project: Project) -> Result<IndexedRows, Error> {
@@ -125,23 +129,20 @@ impl<'d> ParamCohorts<'d> {
         let project = round.project;
         let mut done = ParamRound::default();
         // Damaged runs keep waiting. They are not taken twice in a round.
-        let mut rest = Some(keys::uncollected_all(CohortKind::Params, project));
+        let mut due = DueParams::new(project, self.runs);
         for _ in 0..ROUND_COHORTS {
             if round.stop.is_cancelled() {
                 break;
             }
-            let mut numbers = Vec::new();
-            if let Some(range) = rest.take() {
-                let page = index_runs_page(&*self.store.snapshot().await?, &range, self.runs).await?;
-                (numbers, rest) = page;
-            }
+            let numbers = due.next(self.store, (self.clock)()).await?;
             done.waiting = numbers.len();
+            done.changing = due.changing.len();
             if numbers.len() < self.runs {
                 // Runs of the older form complete a cohort.
                 let moved = self.move_indexed(round, self.runs - numbers.len()).await?;
                 if moved > 0 {
                     done.has_more = true;
-                    rest = Some(keys::uncollected_all(CohortKind::Params, project));
+                    due = DueParams::new(project, self.runs);
                     continue;
                 }
                 if numbers.len() < least.max(1) {
@@ -228,6 +229,45 @@ impl<'d> ParamCohorts<'d> {
     }
 }
 
+/// The runs of a project that are due for a cohort, in the order of their numbers.
+struct DueParams {
+    project: Project,
+    /// Runs of a full cohort.
+    runs: usize,
+    rest: Option<Range>,
+    due: Vec<RunNumber>,
+    /// Runs that are due later.
+    changing: Vec<RunNumber>,
+}
+
+impl DueParams {
+    fn new(project: Project, runs: usize) -> Self {
+        let rest = Some(keys::uncollected_all(CohortKind::Params, project));
+        Self { project, runs, rest, due: Vec::new(), changing: Vec::new() }
+    }
+
+    /// The next runs, as many as fill a cohort, or fewer if there are no more.
+    async fn next(&mut self, store: &dyn Store, now_us: i64) -> Result<Vec<RunNumber>, Error> {
+        while self.due.len() < self.runs
+            && let Some(range) = self.rest.take()
+        {
+            let snapshot = store.snapshot().await?;
+            let times = (now_us, REST_US);
+            let page = listed_params_page(&*snapshot, self.project, &range, self.runs, times).await?;
+            self.rest = page.rest;
+            self.due.extend(page.due);
+            self.changing.extend(page.changing);
+            // So that the list has few runs.
+            if self.changing.len() > self.runs {
+                self.due.append(&mut self.changing);
+                self.due.sort_unstable();
+            }
+        }
+        let later = self.due.split_off(self.due.len().min(self.runs));
+        Ok(std::mem::replace(&mut self.due, later))
+    }
+}
+
 /// Pages of index rows that are cleared in one round of a project.
 const CLEARED_PAGES: usize = 64;
 
@@ -267,31 +307,36 @@ pub async fn collect_params(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let mut sweep = PagedSweep::new(stop);
-    for NamedProject { number: project, .. } in deps.projects().await? {
-        if sweep.is_stopped() {
-            break;
+    for page in deps.projects().await?.chunks(PAGE_PROJECTS) {
+        let keys: Vec<_> = page.iter().map(|project| keys::change_count(project.number)).collect();
+        // Before the look, so that a change during it is noticed by the next one.
+        let changes = deps.store.snapshot().await?.get_many(&keys).await?;
+        for (NamedProject { number, .. }, changes) in page.iter().zip(changes) {
+            if sweep.is_stopped() {
+                break;
+            }
+            let project = (*number, changes);
+            let collected = collect_project(deps.store, deps.clock, waiting, project, random, stop).await;
+            sweep.keep_damage(match collected {
+                // Another process does the work.
+                Err(Error::Busy { .. }) => Ok(()),
+                collected => collected,
+            })?;
         }
-        let collected = collect_project(deps.store, deps.clock, waiting, project, random, stop).await;
-        sweep.keep_damage(match collected {
-            // Another process does the work.
-            Err(Error::Busy { .. }) => Ok(()),
-            collected => collected,
-        })?;
     }
     sweep.finish()
 }
 
+/// Collects the params of a project, unless nothing has changed since its number of changes was the same.
 async fn collect_project(
     store: &dyn Store,
     clock: &Clock,
     waiting: &WaitingProjects,
-    project: Project,
+    (project, changes): (Project, Option<Value>),
     random: &(dyn Fn() -> [u8; 16] + Send + Sync),
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let mut state = waiting.get(project);
-    // Before the look, so that a change during it is noticed by the next one.
-    let changes = store.snapshot().await?.get(&keys::change_count(project)).await?;
     let now_us = clock();
     let is_unchanged = state.idle_since.as_ref().is_some_and(|(seen, seen_us)| {
         *seen == changes && (0..REMEMBERED_US).contains(&now_us.saturating_sub(*seen_us))
@@ -311,7 +356,8 @@ async fn collect_project(
         _ => Some(now_us),
     };
     let is_merging = state.cohorts >= MADE_COHORTS;
-    let is_idle = !round.has_more && round.waiting < FEW_RUNS && !is_merging && !stop.is_cancelled();
+    let is_done = !round.has_more && round.waiting + round.changing < FEW_RUNS;
+    let is_idle = is_done && !is_merging && !stop.is_cancelled();
     state.idle_since = is_idle.then_some((changes, now_us));
     // Before the merge, which may fail, for example because another process holds the lock by now.
     waiting.put(project, state.clone());

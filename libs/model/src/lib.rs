@@ -26,6 +26,7 @@
 pub mod ids;
 pub mod keys;
 
+mod listed_params;
 mod rows;
 
 pub mod format;

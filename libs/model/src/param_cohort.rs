@@ -16,7 +16,7 @@
 mod collect;
 mod read;
 
-use matyan_store::{Batch, Range, Result, Scan, Transaction};
+use matyan_store::{Batch, Key, Range, Result, Scan, Snapshot, Transaction};
 
 use self::collect::cohort_paths;
 pub use self::{
@@ -28,9 +28,59 @@ pub use self::{
 };
 use crate::{
     ids::{CohortNumber, Project, RunNumber},
+    index::index_page,
     keys::{self, CohortKind},
+    listed_params::params_changed_us,
     rows,
 };
+
+/// Runs whose params no cohort has.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ListedPage {
+    /// Runs that a cohort can take, ascending.
+    pub due: Vec<RunNumber>,
+    /// Active runs that have been in a cohort, and have changed not long ago.
+    pub changing: Vec<RunNumber>,
+    /// The range of the rest.
+    pub rest: Option<Range>,
+}
+
+/// A page of the list of uncollected params; `keys::uncollected_all` is the range of the first page. Runs have changed not long
+/// ago if that is less than `rest_us`.
+pub async fn listed_params_page(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    range: &Range,
+    rows: usize,
+    (now_us, rest_us): (i64, u64),
+) -> Result<ListedPage> {
+    let (listed, rest) = index_page(snapshot, range, rows).await?;
+    let mut page = ListedPage { rest, ..ListedPage::default() };
+    let mut recent = Vec::new();
+    for (key, value) in &listed {
+        let number = keys::index_run(key)?;
+        match params_changed_us(key, value) {
+            Some(changed_us) if now_us.abs_diff(changed_us) < rest_us => recent.push(number),
+            _ => page.due.push(number),
+        }
+    }
+    let keys: Vec<Key> = recent
+        .iter()
+        .flat_map(|number| {
+            let ended = keys::index_active(project, false, *number);
+            [keys::run_cohort(CohortKind::Params, project, *number), ended]
+        })
+        .collect();
+    let values = if keys.is_empty() { Vec::new() } else { snapshot.get_many(&keys).await? };
+    for (number, rows) in recent.into_iter().zip(values.chunks_exact(2)) {
+        match rows {
+            [Some(_), None] => page.changing.push(number),
+            _ => page.due.push(number),
+        }
+    }
+    page.due.sort_unstable();
+    Ok(page)
+}
 
 /// Lists a run, whose document readers then read.
 fn uncollected_params_put(batch: &mut Batch, project: Project, number: RunNumber) {

@@ -8,7 +8,7 @@ use matyan_model::{
     change::change_put,
     cohort::{CohortMembers, cohorts_page},
     ids::RunId,
-    index::Scalar,
+    index::{Scalar, index_runs_page},
     run::{RunEdit, run_create},
 };
 use matyan_store::{Batch, Commit, Scan, embedded::EmbeddedStore};
@@ -19,6 +19,8 @@ use crate::cohort_round::{MERGED_GROUPS, REWRITTEN_US};
 
 const P: Project = Project(0);
 const RUNS: usize = 4;
+/// Later than all changes of runs by more than the time for which they rest.
+const NOW_US: i64 = 10 * REST_US as i64;
 
 struct TestProject {
     store: EmbeddedStore,
@@ -31,7 +33,7 @@ impl TestProject {
     async fn new(runs: i64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
-        let mut project = Self { store, now_us: 1_000_000, numbers: Vec::new(), _directory: directory };
+        let mut project = Self { store, now_us: NOW_US, numbers: Vec::new(), _directory: directory };
         project.create(runs).await;
         project
     }
@@ -66,10 +68,16 @@ impl TestProject {
     }
 
     async fn change(&self, number: RunNumber) {
+        self.change_at(number, 1).await;
+    }
+
+    async fn change_at(&self, number: RunNumber, now_us: i64) {
         self.write(async |transaction| {
             let mut edit = RunEdit::load(transaction, P, number).await?.unwrap();
-            edit.params(transaction.unchecked()).await?.insert("lr".to_owned(), Value::Integer(-1));
-            edit.touch(1);
+            edit.touch(now_us);
+            // Another value than before.
+            let lr = Value::Integer(-edit.props.updated_us);
+            edit.params(transaction.unchecked()).await?.insert("lr".to_owned(), lr);
             edit.write(transaction.batch());
             change_put(transaction.batch(), P, number, 1, "");
             Ok(())
@@ -89,6 +97,14 @@ impl TestProject {
         let clock = move || now_us;
         let cohorts = ParamCohorts::new(&self.store, &clock).of_runs(RUNS);
         cohorts.merge(P, [2; 16], &CancellationToken::new()).await.unwrap()
+    }
+
+    /// Looks at the project as the job does.
+    async fn look(&self, waiting: &WaitingProjects, now_us: i64) -> Result<(), Error> {
+        let clock = move || now_us;
+        let changes = self.store.snapshot().await?.get(&keys::change_count(P)).await?;
+        let stop = CancellationToken::new();
+        collect_project(&self.store, &clock, waiting, (P, changes), &|| [3; 16], &stop).await
     }
 
     async fn cohorts(&self) -> Vec<CohortMembers> {
@@ -220,7 +236,7 @@ async fn runs_with_index_rows_are_moved_and_their_rows_cleared() {
         snapshot.scan(&range, Scan::default()).await.unwrap().rows.len()
     };
     let round = project.collect(RUNS).await;
-    assert_eq!(round, ParamRound { waiting: 2, cohorts: 2, has_more: false });
+    assert_eq!(round, ParamRound { waiting: 2, cohorts: 2, ..ParamRound::default() });
     assert_eq!(project.sizes().await, [4, 4], "a new run completes a cohort with older ones");
     let lists = [keys::indexed_params_all(P), keys::index_params(P)];
     assert_eq!([left(lists[0].clone()).await, left(lists[1].clone()).await], [0, 0]);
@@ -232,8 +248,6 @@ async fn runs_with_index_rows_are_moved_and_their_rows_cleared() {
 async fn cohorts_that_all_runs_have_left_are_cleared_soon() {
     let project = TestProject::new(0).await;
     let waiting = WaitingProjects::default();
-    let clock = || 1_000_000;
-    let stop = CancellationToken::new();
     for _ in 0..MADE_COHORTS {
         let mut batch = Batch::default();
         for number in (1..=COHORT_RUNS as u64).map(RunNumber) {
@@ -241,9 +255,81 @@ async fn cohorts_that_all_runs_have_left_are_cleared_soon() {
         }
         change_put(&mut batch, P, RunNumber(1), 1, "");
         project.store.commit(batch).await.unwrap();
-        collect_project(&project.store, &clock, &waiting, P, &|| [3; 16], &stop).await.unwrap();
+        project.look(&waiting, NOW_US).await.unwrap();
     }
     assert_eq!(project.sizes().await, [COHORT_RUNS]);
+}
+
+/// A run that has been in a cohort rests until it has not changed for a minute, or has ended.
+#[tokio::test]
+async fn a_run_that_changes_all_the_time_is_not_written_each_time() {
+    let mut project = TestProject::new(RUNS as i64 + 1).await;
+    for number in &project.numbers {
+        project.change_at(*number, NOW_US).await;
+    }
+    let round = project.collect(1).await;
+    assert_eq!((round.cohorts, round.changing), (2, 0), "they have been in no cohort");
+    let changed = project.numbers[..3].to_vec();
+    for number in &changed {
+        project.change_at(*number, NOW_US).await;
+    }
+    let resting = |changing| ParamRound { changing, ..ParamRound::default() };
+    assert_eq!(project.collect(1).await, resting(3));
+    // One of them ends.
+    let ended = changed[0];
+    project
+        .write(async |transaction| {
+            let mut edit = RunEdit::load(transaction, P, ended).await?.unwrap();
+            edit.props.active = false;
+            edit.write(transaction.batch());
+            Ok(())
+        })
+        .await;
+    let round = project.collect(1).await;
+    assert_eq!((round.cohorts, round.changing), (1, 2));
+    project.now_us += 2 * REST_US as i64;
+    // One goes on changing.
+    project.change_at(changed[1], project.now_us).await;
+    let round = project.collect(1).await;
+    assert_eq!((round.cohorts, round.changing), (1, 1));
+    assert_eq!(project.collect(1).await, resting(1));
+}
+
+/// The documents of runs that rest are read, so they are not many.
+#[tokio::test]
+async fn many_runs_that_change_all_the_time_do_not_rest() {
+    let project = TestProject::new(2 * RUNS as i64).await;
+    project.collect(RUNS).await;
+    for (number, changing) in project.numbers.iter().zip(1..=RUNS) {
+        project.change_at(*number, NOW_US).await;
+        assert_eq!(project.collect(1).await.changing, changing);
+    }
+    project.change_at(project.numbers[RUNS], NOW_US).await;
+    let round = project.collect(1).await;
+    assert_eq!((round.cohorts, round.changing), (2, 0));
+}
+
+/// Runs that rest are looked at again without a change.
+#[tokio::test]
+async fn runs_are_collected_once_they_have_rested() {
+    let project = TestProject::new(FEW_RUNS as i64).await;
+    project.collect(1).await;
+    let waiting = WaitingProjects::default();
+    for number in &project.numbers {
+        project.change_at(*number, NOW_US).await;
+    }
+    let listed = async || {
+        let snapshot = project.store.snapshot().await.unwrap();
+        let list = keys::uncollected_all(CohortKind::Params, P);
+        index_runs_page(&*snapshot, &list, 1_000).await.unwrap().0.len()
+    };
+    let rested_us = NOW_US + REST_US as i64;
+    for now_us in [NOW_US, rested_us - 1, rested_us, rested_us + WAIT_US - 1] {
+        project.look(&waiting, now_us).await.unwrap();
+        assert_eq!(listed().await, FEW_RUNS, "{now_us}");
+    }
+    project.look(&waiting, rested_us + WAIT_US).await.unwrap();
+    assert_eq!(listed().await, 0);
 }
 
 /// The job remembers since when runs wait, and looks at a project again only after a change.
@@ -251,17 +337,14 @@ async fn cohorts_that_all_runs_have_left_are_cleared_soon() {
 async fn rule_41_a_project_in_which_nothing_has_changed_is_not_looked_at() {
     let project = TestProject::new(FEW_RUNS as i64 + 1).await;
     let waiting = WaitingProjects::default();
-    let random = || [3; 16];
-    let stop = CancellationToken::new();
     let round = async |now_us: i64| {
-        let clock = move || now_us;
-        collect_project(&project.store, &clock, &waiting, P, &random, &stop).await.unwrap();
+        project.look(&waiting, now_us).await.unwrap();
         (project.sizes().await.len(), waiting.get(P))
     };
-    let (cohorts, state) = round(1_000_000).await;
-    assert_eq!((cohorts, state.waiting_since_us, state.idle_since), (0, Some(1_000_000), None));
-    assert_eq!(round(1_000_000 + WAIT_US - 1).await.0, 0);
-    let (cohorts, state) = round(1_000_000 + WAIT_US).await;
+    let (cohorts, state) = round(NOW_US).await;
+    assert_eq!((cohorts, state.waiting_since_us, state.idle_since), (0, Some(NOW_US), None));
+    assert_eq!(round(NOW_US + WAIT_US - 1).await.0, 0);
+    let (cohorts, state) = round(NOW_US + WAIT_US).await;
     assert_eq!((cohorts, state.waiting_since_us, state.cohorts), (1, None, 1));
     assert!(state.idle_since.is_some(), "nothing is left");
     // A repair lists runs without a change of them.
@@ -270,7 +353,7 @@ async fn rule_41_a_project_in_which_nothing_has_changed_is_not_looked_at() {
         batch.set(keys::uncollected(CohortKind::Params, P, *number), Vec::new());
     }
     project.store.commit(batch).await.unwrap();
-    let looked_us = 1_000_000 + WAIT_US;
+    let looked_us = NOW_US + WAIT_US;
     assert!(round(looked_us + REMEMBERED_US - 1).await.1.idle_since.is_some(), "nothing has changed");
     let (cohorts, state) = round(looked_us + REMEMBERED_US).await;
     assert_eq!((cohorts, state.idle_since), (1, None), "the runs wait for others");

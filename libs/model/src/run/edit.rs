@@ -11,6 +11,7 @@ use crate::{
     ids::{Project, RunId, RunNumber},
     index,
     keys::{self, CohortKind, Counter, EntityKind},
+    listed_params::changed_params_put,
     params, rows,
 };
 use matyan_value::{Map, cbor};
@@ -207,7 +208,7 @@ impl RunEdit {
                     index::partial_row(project, number, &old)
                 };
                 index::write_difference(batch, &rows, &index::partial_row(project, number, &new));
-                batch.set(keys::uncollected(CohortKind::Params, project, number), Vec::new());
+                changed_params_put(batch, project, number, before.as_ref().map(|_| props.updated_us));
                 write_params(batch, project, number, &kept, cbor::encode_map(&new).into())
             }
             _ => kept,

@@ -299,7 +299,7 @@ impl ChangingStore {
 
     async fn collect(&self, store: &dyn Store) {
         let stop = CancellationToken::new();
-        let cohorts = ParamCohorts::new(store, &|| 1_000_000).of_runs(COHORT);
+        let cohorts = ParamCohorts::new(store, &|| NOW_US).of_runs(COHORT);
         cohorts.collect(P, 2, [1; 16], &stop).await.unwrap();
         cohorts.merge(P, [2; 16], &stop).await.unwrap();
     }
