@@ -1,5 +1,6 @@
 //! When cohorts of params are made and merged.
 
+mod format_6;
 mod races;
 
 use std::collections::BTreeSet;

@@ -396,6 +396,98 @@ async fn rows_of_cohorts_are_cleared() {
     }
 }
 
+/// The steps of a cohort, after each of which the job may stop.
+const STEPS: usize = 5;
+
+/// Does some of the steps of a cohort of these runs.
+async fn collect_in_part(store: &TestStore, numbers: &[RunNumber], max_bytes: usize, steps: usize) {
+    let kind = CohortKind::Params;
+    let cohort = cohort_number_next(&*store.snapshot().await.unwrap(), kind, P, 5).await.unwrap();
+    let mut left = (0..steps).skip(1);
+    let begin = store.run(async |transaction| cohort_begin(transaction, kind, P, cohort, numbers).await);
+    let begun = begin.await.unwrap();
+    if left.next().is_none() {
+        return;
+    }
+    let mut values = ParamValues::new(P, cohort, &begun).with_max_bytes(max_bytes);
+    while values.read(&*store.snapshot().await.unwrap()).await.unwrap() {}
+    let mut is_done = false;
+    while !is_done {
+        let mut batch = Batch::default();
+        is_done = values.write(&mut batch);
+        store.commit(batch).await.unwrap();
+    }
+    if left.next().is_none() {
+        return;
+    }
+    let taken = values.runs();
+    let shorten =
+        async |transaction: &mut Transaction| cohort_shorten(transaction, kind, P, cohort, taken).await;
+    store.run(shorten).await.unwrap();
+    // The runs are admitted in two transactions.
+    let (first, second) = begun[..taken].split_at(taken.div_ceil(2));
+    for admitted in [first, second] {
+        if left.next().is_none() {
+            return;
+        }
+        let admit =
+            async |transaction: &mut Transaction| cohort_admit(transaction, kind, P, cohort, admitted).await;
+        assert_eq!(store.run(admit).await.unwrap(), admitted.len());
+    }
+}
+
+#[tokio::test]
+async fn rule_133_a_cohort_may_be_interrupted_after_any_step() {
+    for steps in 1..=STEPS {
+        for max_bytes in [1, 1 << 20] {
+            let store = TestStore::open().await;
+            let mut random = Random(77);
+            let mut runs = BTreeMap::new();
+            for at in 0..6 {
+                let tree = tree(&mut random);
+                let number = create(&store, &format!("r{at}"), at, &tree).await;
+                runs.insert(number, tree.clone());
+                if at % 3 == 0 {
+                    make_indexed(&store, number, &tree).await;
+                }
+            }
+            let numbers: Vec<_> = runs.keys().copied().collect();
+            // Some are in a cohort, and one of these changes.
+            assert_eq!(collect(&store, &numbers[1..3], 1 << 20, async || ()).await, []);
+            let changed = tree(&mut random);
+            change(&store, numbers[1], &changed).await;
+            runs.insert(numbers[1], changed);
+            store.run(async |transaction| indexed_params_move(transaction, P, 1).await).await.unwrap();
+            let when = format!("{steps} steps, {max_bytes} bytes");
+            let waiting = listed(&store).await;
+            collect_in_part(&store, &waiting, max_bytes, steps).await;
+            check(&store, &runs, &when).await;
+            // Runs change, or are deleted, before the job starts again.
+            let changed = tree(&mut random);
+            change(&store, waiting[0], &changed).await;
+            runs.insert(waiting[0], changed);
+            check(&store, &runs, &when).await;
+            let last = waiting[waiting.len() - 1];
+            let at = numbers.iter().position(|number| *number == last).unwrap();
+            delete(&store, &format!("r{at}"), last).await;
+            runs.remove(&last);
+            check(&store, &runs, &when).await;
+            let waiting = listed(&store).await;
+            assert_eq!(collect(&store, &waiting, 1 << 20, async || ()).await, [], "{when}");
+            assert_eq!(listed(&store).await, [], "{when}");
+            check(&store, &runs, &when).await;
+            while !sweep_step(&*store, P, last).await.unwrap() {}
+            for cohort in cohorts(&store).await.into_iter().filter(|cohort| cohort.members.is_empty()) {
+                clear(&store, cohort.cohort).await;
+            }
+            check(&store, &runs, &when).await;
+            let members: BTreeSet<RunNumber> =
+                cohorts(&store).await.into_iter().flat_map(|cohort| cohort.members).collect();
+            assert!(members.iter().all(|number| runs.contains_key(number)), "{when}");
+        }
+    }
+}
+
 /// Damaged columns and documents lose no run.
 #[tokio::test]
 async fn documents_decide_about_damaged_columns() {

@@ -22,7 +22,7 @@ use matyan_store::{Batch, Commit, Key, Result as StoreResult, Snapshot, Value, e
 use matyan_value::{Map, Value as Tree};
 use tokio::sync::Mutex;
 
-use super::*;
+use super::{format_6::make_indexed, *};
 
 const NAMES: [&str; 3] = ["lr", "name", "rare"];
 const COHORT: usize = 4;
@@ -137,7 +137,7 @@ impl ChangingStore {
         let live: Vec<_> =
             known.runs.iter().filter(|(_, (_, is_deleted))| !is_deleted).map(|(it, _)| *it).collect();
         if kind == 0 || live.len() < 16 {
-            return self.create(known).await;
+            return self.create(known, false).await;
         }
         let number = live[known.random.below(live.len() as u64) as usize];
         let name = match kind {
@@ -149,11 +149,14 @@ impl ChangingStore {
         *known.counts.entry(name).or_default() += 1;
     }
 
-    async fn create(&self, known: &mut Known) {
+    async fn create(&self, known: &mut Known, is_indexed: bool) {
         known.created += 1;
         let created_us = known.created * 1_000;
         let id = RunId::new(format!("r{}", known.created));
-        let tree = tree(&mut known.random);
+        let mut tree = tree(&mut known.random);
+        if is_indexed {
+            tree.remove("rare");
+        }
         let mut created = RunNumber::default();
         self.write(async |transaction| {
             let mut edit = run_create(transaction, P, &id, created_us).await?;
@@ -163,6 +166,12 @@ impl ChangingStore {
             Ok(())
         })
         .await;
+        if is_indexed {
+            make_indexed(&self.store, created, &tree).await;
+            let mut batch = Batch::default();
+            batch.set(keys::indexed_params(P, created), Vec::new());
+            self.store.commit(batch).await.unwrap();
+        }
         known.runs.insert(created, (id, false));
         known.changed.insert(created);
         *known.counts.entry("create").or_default() += 1;
@@ -322,6 +331,8 @@ async fn rule_133_params_are_those_of_documents_whatever_changes() {
                 let mut known = changing.known.lock().await;
                 changing.change(&mut known).await;
             }
+            // Not while the job works, which clears index rows once no run is listed that has them: no run gets them any more.
+            changing.create(&mut *changing.known.lock().await, true).await;
             if round % 2 == 0 {
                 changing.collect(&*changing).await;
             }
