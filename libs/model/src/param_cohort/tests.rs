@@ -427,7 +427,7 @@ async fn collect_in_part(store: &TestStore, numbers: &[RunNumber], max_bytes: us
     // The runs are admitted in two transactions.
     let (first, second) = begun[..taken].split_at(taken.div_ceil(2));
     for admitted in [first, second] {
-        if left.next().is_none() {
+        if left.next().is_none() || admitted.is_empty() {
             return;
         }
         let admit =

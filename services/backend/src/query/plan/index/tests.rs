@@ -365,6 +365,54 @@ async fn a_name_is_looked_up_instead_of_a_param_that_many_listed_runs_may_have()
     }
 }
 
+/// Listed runs may have any param. Other indexes tell which of them can match.
+#[tokio::test]
+async fn listed_runs_are_intersected_with_other_indexes() {
+    const PROJECT: Project = Project(1);
+    let directory = tempfile::TempDir::new().unwrap();
+    let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+    let mut batch = Batch::default();
+    let one = Scalar::Number(1.0).key();
+    for number in (0..10).map(RunNumber) {
+        batch.set(keys::index_param(PROJECT, &["lr".into()], &one, number), vec![0]);
+        batch.set(keys::index_param(PROJECT, &["x".into()], &one, RunNumber(number.0 + 5)), vec![0]);
+    }
+    for number in (100..130).map(RunNumber) {
+        batch.set(keys::uncollected(CohortKind::Params, PROJECT, number), vec![]);
+    }
+    // A listed run with an index row: the row is stale.
+    batch.set(keys::uncollected(CohortKind::Params, PROJECT, RunNumber(3)), vec![]);
+    for number in (2..6).chain(120..140).map(RunNumber) {
+        batch.set(keys::index_name(PROJECT, "x", number), vec![]);
+    }
+    store.commit(batch).await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let evaluation = Evaluation::start(1).unwrap();
+    let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    for (text, found, proposed) in [
+        ("run.lr == 1 and run.name == 'x'", vec![2, 4, 5], [vec![2, 3, 4, 5], (120..130).collect()].concat()),
+        (
+            "run.lr == 1 and run.x == 1",
+            (5..10).collect(),
+            [vec![3], (5..10).collect(), (100..130).collect()].concat(),
+        ),
+        (
+            "(run.lr == 1 or run.x == 1) and run.name == 'x'",
+            vec![2, 4, 5],
+            [vec![2, 3, 4, 5], (120..130).collect()].concat(),
+        ),
+    ] {
+        let numbers = |numbers: Vec<u64>| numbers.into_iter().map(RunNumber).collect::<Vec<_>>();
+        let plan = matyan_ql::compile(text, options).unwrap().plan();
+        let mut exact = reader(store.clone(), &evaluation).await;
+        assert_eq!(exact.matches(&plan.runs).await.unwrap().unwrap(), numbers(found), "{text}");
+        let unknown: std::collections::BTreeSet<_> = exact.unknown.into_iter().collect();
+        assert_eq!(unknown.len(), 31, "{text}");
+        let mut proposing = IndexReader { proposes: true, ..reader(store.clone(), &evaluation).await };
+        assert_eq!(proposing.matches(&plan.runs).await.unwrap().unwrap(), numbers(proposed), "{text}");
+    }
+}
+
 /// A store whose snapshots are too old after some reads.
 struct ShortLivedStore {
     store: EmbeddedStore,
