@@ -2,8 +2,9 @@
 //! taken them, the documents of runs are read, so runs do not wait for long: a cohort is made once it is full, and a
 //! smaller one of runs that have waited for some seconds. Small cohorts are merged.
 //!
-//! A run whose params change all the time, such as W&B's summary, would be written to another cohort each time. So an active run that has been in
-//! a cohort waits until it has not changed for a minute, or has ended; unless many such runs wait, because their documents are read.
+//! A run whose params change all the time, such as W&B's summary, would be written to another cohort each time. So an active
+//! run that has been in a cohort waits until it has not changed for a minute, or has ended; unless many such runs wait, because
+//! their documents are read.
 //!
 //! Runs in a store of format 6 or earlier have index rows instead. They are moved to cohorts a few at a time, because the
 //! documents of waiting runs are read, and the rows of a project are cleared once no run has valid ones.

@@ -1,7 +1,7 @@
 //! The rows of the list of runs whose params no cohort has; see `param_cohort`.
 //!
-//! The value of a row is the time at which the params of a run last changed, in a list of one number; the token of a cohort, which is a number;
-//! or empty, for a new run and after a repair.
+//! The value of a row is the time at which the params of a run last changed, in a list of one number; or the token of a cohort,
+//! which is a number; or empty, for a new run and after a repair.
 
 use matyan_store::{Batch, Key, Result, Value};
 

@@ -390,16 +390,20 @@ async fn listed_runs_are_intersected_with_other_indexes() {
     let evaluation = Evaluation::start(1).unwrap();
     let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
     for (text, found, proposed) in [
-        ("run.lr == 1 and run.name == 'x'", vec![2, 4, 5], [vec![2, 3, 4, 5], (120..130).collect()].concat()),
+        (
+            "run.lr == 1 and run.name == 'x'",
+            vec![2, 4, 5],
+            [vec![2_u64, 3, 4, 5], (120..130).collect()].concat(),
+        ),
         (
             "run.lr == 1 and run.x == 1",
             (5..10).collect(),
-            [vec![3], (5..10).collect(), (100..130).collect()].concat(),
+            [vec![3_u64], (5..10).collect(), (100..130).collect()].concat(),
         ),
         (
             "(run.lr == 1 or run.x == 1) and run.name == 'x'",
             vec![2, 4, 5],
-            [vec![2, 3, 4, 5], (120..130).collect()].concat(),
+            [vec![2_u64, 3, 4, 5], (120..130).collect()].concat(),
         ),
     ] {
         let numbers = |numbers: Vec<u64>| numbers.into_iter().map(RunNumber).collect::<Vec<_>>();
