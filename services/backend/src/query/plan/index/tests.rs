@@ -314,7 +314,7 @@ async fn params_have_no_index_while_most_runs_are_only_in_documents() {
         let directory = tempfile::TempDir::new().unwrap();
         let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
         let mut batch = Batch::default();
-        batch.add(keys::project_counter(PROJECT, Counter::Runs), 10_000);
+        batch.add(keys::project_counter(PROJECT, Counter::Runs), 12_000);
         for number in (0..listed).map(RunNumber) {
             batch.set(keys::uncollected(CohortKind::Params, PROJECT, number), vec![]);
         }
