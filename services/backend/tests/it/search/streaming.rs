@@ -279,6 +279,7 @@ async fn old_runs_of_another_kind_do_not_cause_a_scan() {
         }
         harness.create(&run).await;
     }
+    harness.collect_params(1_024).await;
     let before = counts.bytes.load(Ordering::Relaxed);
     let found = harness.runs(harness::runs_request("run.at % 1000 == 7")).await.unwrap();
     assert_eq!(found.ids(), ["r2007", "r1007"]);
