@@ -1,4 +1,4 @@
-//! Params that are in documents, index rows and columns, next to what the documents say.
+//! Params that are in documents, index rows and columns, compared with the documents.
 
 use std::{
     borrow::Cow,

@@ -237,7 +237,8 @@ async fn indexes_follow_the_document() {
     assert_eq!(count(EntityKind::Tag, "t2").await, 0);
 }
 
-/// Clears what tells that the params of a run have no index rows, and writes these, as a store of format 6 has them.
+/// Clears the sign that the params of a run have no index rows, and writes index rows, as in a store of
+/// format 6.
 async fn make_indexed(store: &TestStore, number: RunNumber) {
     let snapshot = store.snapshot().await.unwrap();
     let mut document = document_get(&*snapshot, P, number).await.unwrap().unwrap();

@@ -1,4 +1,5 @@
-//! Runs whose params change at any moment while they are collected, merged and read, next to what their documents say.
+//! Runs whose params change at any moment while they are collected, merged and read. The params are compared
+//! with the documents of the runs.
 
 use std::{
     borrow::Cow,
@@ -331,7 +332,8 @@ async fn rule_133_params_are_those_of_documents_whatever_changes() {
                 let mut known = changing.known.lock().await;
                 changing.change(&mut known).await;
             }
-            // Not while the job works, which clears index rows once no run is listed that has them: no run gets them any more.
+            // Not while the job works: it clears index rows once no listed run has any, because no run gets
+            // new ones.
             changing.create(&mut *changing.known.lock().await, true).await;
             if round % 2 == 0 {
                 changing.collect(&*changing).await;
