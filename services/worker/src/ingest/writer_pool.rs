@@ -145,8 +145,7 @@ impl WriterPool {
         self.dispatch(key);
     }
 
-    /// Starts a turn of a run, once the run need not rest and few other turns have just begun. Does nothing if the
-    /// run has nothing to apply, or if its writer is in use.
+    /// Starts a turn of a run, once the run need not rest and few other turns have just begun.
     pub(super) fn dispatch(&mut self, key: RunKey) {
         if !self.runs.can_begin_turn(&key) {
             return;
