@@ -119,7 +119,7 @@ impl Producer {
         }
     }
 
-    /// Waits for something other than the next acknowledgement, and keeps the stream going.
+    /// Waits for something other than the next acknowledgement, while the stream goes on.
     pub(super) async fn work_during<T>(&mut self, other: impl Future<Output = T>) -> T {
         session::work_during(self.session.as_mut(), other).await
     }

@@ -166,7 +166,7 @@ impl IngestSession {
     }
 }
 
-/// Waits for something other than the next answer, and keeps the stream going.
+/// Waits for something other than the next answer, while the stream goes on.
 pub(super) async fn work_during<T>(session: Option<&mut IngestSession>, other: impl Future<Output = T>) -> T {
     let Some(session) = session else { return other.await };
     let mut other = pin!(other);
