@@ -10,14 +10,23 @@ use matyan_model::{
     ids::{CohortNumber, Project, RunNumber},
     keys,
     param_cohort::{ParamValues, param_cohort_clear},
+    uncollected::{uncollected_is_worn, uncollected_renew},
 };
 use matyan_store::{Batch, Store, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Error, JobLock, pace::Pace};
 
-/// Runs admitted in one transaction, which rewrites the rows of the cohorts that they leave: up to 4 kB each.
-const ADMITTED: usize = 64;
+/// Runs admitted in one transaction, which rewrites the rows of the cohorts that they leave: up to 4 kB each. None of them may
+/// change until it is committed.
+const ADMITTED: usize = 256;
+
+/// A transaction whose commit does not wait for a sync: if it is lost, so is everything that was committed after it, and the runs
+/// are in the list again.
+fn buffered(mut transaction: Transaction) -> Transaction {
+    transaction.set_buffered();
+    transaction
+}
 
 /// The work on the cohorts of a project while the lock is held.
 pub(crate) struct CohortRound<'r> {
@@ -47,7 +56,7 @@ impl CohortRound<'_> {
         let cohort = cohort_number_next(&*self.store.snapshot().await?, kind, project, now_us).await?;
         let begin = async |mut transaction: Transaction| {
             let numbers = cohort_begin(&mut transaction, kind, project, cohort, numbers).await?;
-            Ok::<_, Error>((transaction, numbers))
+            Ok::<_, Error>((buffered(transaction), numbers))
         };
         let mut numbers = self.lock.write(begin).await?;
         let (taken, damaged) = match kind {
@@ -62,7 +71,7 @@ impl CohortRound<'_> {
         for numbers in numbers.chunks(ADMITTED) {
             let admit = async |mut transaction: Transaction| {
                 let admitted = cohort_admit(&mut transaction, kind, project, cohort, numbers).await?;
-                Ok::<_, Error>((transaction, admitted))
+                Ok::<_, Error>((buffered(transaction), admitted))
             };
             self.admitted += self.lock.write(admit).await?;
             self.pace.rest().await;
@@ -70,7 +79,7 @@ impl CohortRound<'_> {
         for numbers in damaged.chunks(ADMITTED) {
             let expel = async |mut transaction: Transaction| {
                 cohort_expel(&mut transaction, kind, project, cohort, numbers).await?;
-                Ok::<_, Error>((transaction, ()))
+                Ok::<_, Error>((buffered(transaction), ()))
             };
             self.lock.write(expel).await?;
         }
@@ -114,7 +123,7 @@ impl CohortRound<'_> {
         let runs = values.runs();
         let shorten = async |mut transaction: Transaction| {
             cohort_shorten(&mut transaction, kind, project, cohort, runs).await?;
-            Ok::<_, Error>((transaction, ()))
+            Ok::<_, Error>((buffered(transaction), ()))
         };
         self.lock.write(shorten).await
     }
@@ -126,13 +135,33 @@ impl CohortRound<'_> {
             // Kept outside of the closure, because its values are taken out only once.
             let write = async |mut transaction: Transaction| {
                 transaction.batch().mutations.clone_from(&batch.mutations);
-                Ok::<_, Error>((transaction, ()))
+                Ok::<_, Error>((buffered(transaction), ()))
             };
             self.lock.write(write).await?;
             if is_done {
                 return Ok(());
             }
         }
+    }
+
+    /// Renews the list of uncollected runs if that is due, or was interrupted. Returns whether it did. Rows have moved then, so the
+    /// list must be read from the start, and no cohort may be on its way.
+    pub(crate) async fn renew_list(&mut self) -> Result<bool, Error> {
+        let Self { kind, project, .. } = *self;
+        if !uncollected_is_worn(&*self.store.snapshot().await?, kind, project).await? {
+            return Ok(false);
+        }
+        while !self.stop.is_cancelled() {
+            let renew = async |mut transaction: Transaction| {
+                let is_done = uncollected_renew(&mut transaction, kind, project).await?;
+                Ok::<_, Error>((buffered(transaction), is_done))
+            };
+            if self.lock.write(renew).await? {
+                break;
+            }
+            self.pace.rest().await;
+        }
+        Ok(true)
     }
 
     /// Clears cohorts without members.
@@ -146,7 +175,7 @@ impl CohortRound<'_> {
                     CohortKind::Metrics => cohort_clear(&mut transaction, project, *cohort).await?,
                     CohortKind::Params => param_cohort_clear(&mut transaction, project, *cohort).await?,
                 };
-                Ok::<_, Error>((transaction, is_cleared))
+                Ok::<_, Error>((buffered(transaction), is_cleared))
             };
             if self.lock.write(clear).await? {
                 next = cohorts.next();

@@ -9,7 +9,7 @@ use matyan_model::{
     cohort::{COHORT_RUNS, CohortKind, cohort_runs_due},
     format::format_has_every_run,
     ids::{NamedProject, Project, RunNumber},
-    keys,
+    uncollected::UncollectedReader,
 };
 use matyan_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -59,9 +59,13 @@ impl<'d> MetricCohorts<'d> {
         let lock = JobLock::acquire(self.store, self.clock, COLLECT_METRICS, project, owner).await?;
         let mut round = self.round(lock, project, stop);
         let collected = async {
+            round.renew_list().await?;
             let mut due = DueRuns::new(project);
             while let Some(numbers) = due.next(self.store, self.runs, stop).await? {
                 round.make_cohorts(numbers).await?;
+                if round.renew_list().await? {
+                    due = DueRuns::new(project);
+                }
             }
             Ok(())
         };
@@ -131,15 +135,15 @@ impl<'d> MetricCohorts<'d> {
 /// The runs of a project that are due, in the order of their numbers.
 struct DueRuns {
     project: Project,
-    rest: Option<matyan_store::Range>,
+    list: UncollectedReader,
     found: Vec<RunNumber>,
     pace: Pace,
 }
 
 impl DueRuns {
     fn new(project: Project) -> Self {
-        let rest = Some(keys::uncollected_all(CohortKind::Metrics, project));
-        Self { project, rest, found: Vec::new(), pace: Pace::default() }
+        let list = UncollectedReader::new(CohortKind::Metrics, project);
+        Self { project, list, found: Vec::new(), pace: Pace::default() }
     }
 
     /// The next runs; `None` if there are fewer.
@@ -150,10 +154,10 @@ impl DueRuns {
         stop: &CancellationToken,
     ) -> Result<Option<Vec<RunNumber>>, Error> {
         while self.found.len() < runs && !stop.is_cancelled() {
-            let Some(range) = self.rest.take() else { return Ok(None) };
-            let (numbers, rest) = cohort_runs_due(&*store.snapshot().await?, self.project, &range).await?;
+            let snapshot = store.snapshot().await?;
+            let due = cohort_runs_due(&*snapshot, self.project, &mut self.list).await?;
+            let Some(numbers) = due else { return Ok(None) };
             self.found.extend(numbers);
-            self.rest = rest;
             self.pace.rest().await;
         }
         if self.found.len() < runs || stop.is_cancelled() {

@@ -18,8 +18,9 @@ use matyan_model::{
     index::index_has_row,
     keys,
     param_cohort::{indexed_params_clear, indexed_params_move, listed_params_page},
+    uncollected::UncollectedReader,
 };
-use matyan_store::{Range, Store, Transaction, Value};
+use matyan_store::{Store, Transaction, Value};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +46,8 @@ const MADE_COHORTS: usize = 16;
 const REMEMBERED_US: i64 = 3_600_000_000;
 /// Projects that are remembered.
 const PROJECTS: usize = 10_000;
+/// Rounds that follow each other without a pause.
+const ROUNDS: usize = 64;
 /// Projects whose numbers of changes are read at a time.
 const PAGE_PROJECTS: usize = 500;
 
@@ -129,6 +132,7 @@ impl<'d> ParamCohorts<'d> {
     async fn make_due(&self, round: &mut CohortRound<'_>, least: usize) -> Result<ParamRound, Error> {
         let project = round.project;
         let mut done = ParamRound::default();
+        round.renew_list().await?;
         // Damaged runs keep waiting. They are not taken twice in a round.
         let mut due = DueParams::new(project, self.runs);
         for _ in 0..ROUND_COHORTS {
@@ -157,6 +161,10 @@ impl<'d> ParamCohorts<'d> {
             done.waiting = 0;
             // There may be nothing but damaged runs.
             done.has_more = round.admitted > admitted;
+            // The next round reads the list from the start.
+            if round.renew_list().await? {
+                break;
+            }
         }
         Ok(done)
     }
@@ -235,7 +243,7 @@ struct DueParams {
     project: Project,
     /// Runs of a full cohort.
     runs: usize,
-    rest: Option<Range>,
+    list: UncollectedReader,
     due: Vec<RunNumber>,
     /// Runs that are due later.
     changing: Vec<RunNumber>,
@@ -243,19 +251,17 @@ struct DueParams {
 
 impl DueParams {
     fn new(project: Project, runs: usize) -> Self {
-        let rest = Some(keys::uncollected_all(CohortKind::Params, project));
-        Self { project, runs, rest, due: Vec::new(), changing: Vec::new() }
+        let list = UncollectedReader::new(CohortKind::Params, project);
+        Self { project, runs, list, due: Vec::new(), changing: Vec::new() }
     }
 
     /// The next runs, as many as fill a cohort, or fewer if there are no more.
     async fn next(&mut self, store: &dyn Store, now_us: i64) -> Result<Vec<RunNumber>, Error> {
-        while self.due.len() < self.runs
-            && let Some(range) = self.rest.take()
-        {
+        while self.due.len() < self.runs {
             let snapshot = store.snapshot().await?;
             let times = (now_us, REST_US);
-            let page = listed_params_page(&*snapshot, self.project, &range, self.runs, times).await?;
-            self.rest = page.rest;
+            let page = listed_params_page(&*snapshot, self.project, &mut self.list, self.runs, times).await?;
+            let Some(page) = page else { break };
             self.due.extend(page.due);
             self.changing.extend(page.changing);
             // So that the list has few runs.
@@ -308,7 +314,28 @@ pub async fn collect_params(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let mut sweep = PagedSweep::new(stop);
-    for page in deps.projects().await?.chunks(PAGE_PROJECTS) {
+    // Without a pause as long as a project has more full cohorts than a round makes.
+    for _ in 0..ROUNDS {
+        let projects = deps.projects().await?;
+        let has_more = collect_round(deps, waiting, &projects, random, &mut sweep, stop).await?;
+        if !has_more || sweep.is_stopped() {
+            break;
+        }
+    }
+    sweep.finish()
+}
+
+/// Collects the params of projects once. Returns whether more full cohorts can be made in one of them.
+async fn collect_round(
+    deps: Deps<'_>,
+    waiting: &WaitingProjects,
+    projects: &[NamedProject],
+    random: &(dyn Fn() -> [u8; 16] + Send + Sync),
+    sweep: &mut PagedSweep,
+    stop: &CancellationToken,
+) -> Result<bool, Error> {
+    let mut has_more = false;
+    for page in projects.chunks(PAGE_PROJECTS) {
         let keys: Vec<_> = page.iter().map(|project| keys::change_count(project.number)).collect();
         // Before the look, so that a change during it is noticed by the next one.
         let changes = deps.store.snapshot().await?.get_many(&keys).await?;
@@ -318,17 +345,19 @@ pub async fn collect_params(
             }
             let project = (*number, changes);
             let collected = collect_project(deps.store, deps.clock, waiting, project, random, stop).await;
+            has_more |= matches!(collected, Ok(true));
             sweep.keep_damage(match collected {
                 // Another process does the work.
                 Err(Error::Busy { .. }) => Ok(()),
-                collected => collected,
+                collected => collected.map(|_| ()),
             })?;
         }
     }
-    sweep.finish()
+    Ok(has_more)
 }
 
-/// Collects the params of a project, unless nothing has changed since its number of changes was the same.
+/// Collects the params of a project, unless nothing has changed since its number of changes was the same. Returns whether more
+/// full cohorts can be made.
 async fn collect_project(
     store: &dyn Store,
     clock: &Clock,
@@ -336,14 +365,14 @@ async fn collect_project(
     (project, changes): (Project, Option<Value>),
     random: &(dyn Fn() -> [u8; 16] + Send + Sync),
     stop: &CancellationToken,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut state = waiting.get(project);
     let now_us = clock();
     let is_unchanged = state.idle_since.as_ref().is_some_and(|(seen, seen_us)| {
         *seen == changes && (0..REMEMBERED_US).contains(&now_us.saturating_sub(*seen_us))
     });
     if is_unchanged {
-        return Ok(());
+        return Ok(false);
     }
     let cohorts = ParamCohorts::new(store, clock);
     let has_waited =
@@ -365,7 +394,7 @@ async fn collect_project(
     if is_merging && !cohorts.merge(project, random(), stop).await? {
         waiting.put(project, WaitingProject { cohorts: 0, ..state });
     }
-    Ok(())
+    Ok(round.has_more && round.cohorts > 0)
 }
 
 /// Merges and clears the cohorts of params of all projects.

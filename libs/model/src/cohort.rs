@@ -28,6 +28,7 @@ use crate::{
     ids::{CohortNumber, Project, RunNumber},
     keys, rows,
     series::{CohortColumn, CohortRuns},
+    uncollected::UncollectedList,
 };
 pub use crate::{
     keys::CohortKind,
@@ -58,8 +59,15 @@ pub trait CohortSource: Send {
 }
 
 /// Lists a run whose summaries or names of series change in this transaction.
-pub(crate) fn uncollected_put(batch: &mut Batch, project: Project, number: RunNumber) {
-    batch.set(keys::uncollected(CohortKind::Metrics, project, number), Vec::new());
+pub(crate) async fn uncollected_put(
+    snapshot: &dyn Snapshot,
+    batch: &mut Batch,
+    project: Project,
+    number: RunNumber,
+) -> Result<()> {
+    let list = UncollectedList::read(snapshot, CohortKind::Metrics, project).await?;
+    list.put(batch, number, Vec::new());
+    Ok(())
 }
 
 /// The value of the row of a run whose values a cohort is about to take.
@@ -114,10 +122,11 @@ pub async fn cohort_begin(
     cohort: CohortNumber,
     numbers: &[RunNumber],
 ) -> Result<Vec<RunNumber>> {
+    let list = UncollectedList::read(transaction.unchecked(), kind, project).await?;
     let keys: Vec<_> = numbers
         .iter()
         .flat_map(|number| {
-            let listed = keys::uncollected(kind, project, *number);
+            let listed = list.key(*number);
             [keys::dead_run(project, *number), listed, keys::run_cohort(kind, project, *number)]
         })
         .collect();
@@ -133,8 +142,9 @@ pub async fn cohort_begin(
         }
     }
     let batch = transaction.batch();
+    list.check(batch);
     for number in &live {
-        batch.set(keys::uncollected(kind, project, *number), token(cohort));
+        batch.set(list.key(*number), token(cohort));
     }
     cohort_put(batch, kind, project, cohort, &CohortRuns::new(live.clone()));
     Ok(live)
@@ -199,15 +209,13 @@ struct CohortRun {
 /// Reads some runs, of which none may change before the commit.
 async fn cohort_runs_get(
     transaction: &mut Transaction,
-    kind: CohortKind,
-    project: Project,
+    list: &UncollectedList,
+    (kind, project): (CohortKind, Project),
     numbers: &[RunNumber],
 ) -> Result<Vec<CohortRun>> {
     let keys: Vec<_> = numbers
         .iter()
-        .flat_map(|number| {
-            [keys::uncollected(kind, project, *number), keys::run_cohort(kind, project, *number)]
-        })
+        .flat_map(|number| [list.key(*number), keys::run_cohort(kind, project, *number)])
         .collect();
     let values = transaction.unchecked().get_many(&keys).await?;
     for (key, value) in keys.iter().zip(&values) {
@@ -238,7 +246,8 @@ pub async fn cohort_admit(
     let Some(mut runs) = cohort_get(transaction, kind, project, cohort).await? else { return Ok(0) };
     let mut left = LeftCohorts::default();
     let mut admitted = Vec::with_capacity(numbers.len());
-    for run in cohort_runs_get(transaction, kind, project, numbers).await? {
+    let list = UncollectedList::read(transaction.unchecked(), kind, project).await?;
+    for run in cohort_runs_get(transaction, &list, (kind, project), numbers).await? {
         if run.listed != Some(token(cohort)) {
             continue;
         }
@@ -253,8 +262,10 @@ pub async fn cohort_admit(
         }
     }
     let batch = transaction.batch();
+    list.check(batch);
+    list.count_left(batch, admitted.len());
     for number in &admitted {
-        batch.clear(keys::uncollected(kind, project, *number));
+        batch.clear(list.key(*number));
         batch.set(keys::run_cohort(kind, project, *number), rows::encode(&cohort.0));
     }
     left.put(batch, kind, project);
@@ -273,7 +284,8 @@ pub async fn cohort_expel(
     numbers: &[RunNumber],
 ) -> Result<()> {
     let mut left = LeftCohorts::default();
-    for run in cohort_runs_get(transaction, kind, project, numbers).await? {
+    let list = UncollectedList::read(transaction.unchecked(), kind, project).await?;
+    for run in cohort_runs_get(transaction, &list, (kind, project), numbers).await? {
         if run.listed == Some(token(cohort))
             && let Some(Some(earlier)) = run.earlier
         {
@@ -293,13 +305,12 @@ pub(crate) async fn cohort_leave(
     project: Project,
     number: RunNumber,
 ) -> Result<bool> {
-    let listed = keys::uncollected(kind, project, number);
     let key = keys::run_cohort(kind, project, number);
-    let is_listed = transaction.get(&listed).await?.is_some();
     let value = transaction.get(&key).await?;
-    if is_listed {
-        transaction.batch().clear(listed);
-    }
+    let list = UncollectedList::read(transaction.unchecked(), kind, project).await?;
+    let mut removed = Batch::default();
+    let is_listed = list.remove(transaction.unchecked(), &mut removed, number).await?;
+    transaction.batch().append(removed);
     let Some(value) = value else { return Ok(is_listed) };
     transaction.batch().clear(key.clone());
     // A damaged row stays as it is: the other rows of the run do not wait for that.
@@ -433,11 +444,13 @@ pub async fn runs_uncollect(
     let all = keys::documents(project);
     // Checked, so that the row is not written for a run that is deleted now.
     let page = transaction.scan(range, LISTED).await?;
+    let list = UncollectedList::read(transaction.unchecked(), kind, project).await?;
+    list.check(transaction.batch());
     let mut numbers = Vec::with_capacity(page.rows.len());
     for (key, _) in &page.rows {
         let (number,) = keys::tail(&all.start, key)?;
         numbers.push(RunNumber(number));
-        transaction.batch().set(keys::uncollected(kind, project, RunNumber(number)), Vec::new());
+        transaction.batch().set(list.key(RunNumber(number)), Vec::new());
     }
     let cohorts: Vec<_> = numbers.iter().map(|number| keys::run_cohort(kind, project, *number)).collect();
     let cohorts = transaction.unchecked().get_many(&cohorts).await?;

@@ -18,13 +18,13 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     branch::{branch_get, sharers_put},
-    cohort::uncollected_put,
     ids::{Project, RunId, RunNumber},
     keys::{self, CohortKind},
     params::is_params_of_format_2,
     project::projects_readable,
     rows,
     run::{Document, Params, run_id_get},
+    uncollected::UncollectedList,
 };
 
 /// The format of a new store, and the newest that can be opened.
@@ -225,12 +225,17 @@ async fn migrate_documents(
     let page = transaction.unchecked().scan(&range, scan).await?;
     let numbers = page.rows.iter().map(|(key, _)| Ok(RunNumber(keys::tail::<(u64,)>(&all.start, key)?.0)));
     let numbers: Vec<RunNumber> = numbers.collect::<Result<_>>()?;
+    let uncollected = UncollectedList::read(transaction.unchecked(), CohortKind::Metrics, project).await?;
+    let uncollected_params =
+        UncollectedList::read(transaction.unchecked(), CohortKind::Params, project).await?;
+    uncollected.check(transaction.batch());
+    uncollected_params.check(transaction.batch());
     let rows: Vec<_> = numbers
         .iter()
         .flat_map(|number| {
             let cohorts = [CohortKind::Metrics, CohortKind::Params]
                 .map(|kind| keys::run_cohort(kind, project, *number));
-            cohorts.into_iter().chain([keys::uncollected(CohortKind::Params, project, *number)])
+            cohorts.into_iter().chain([uncollected_params.key(*number)])
         })
         .collect();
     let rows = transaction.unchecked().get_many(&rows).await?;
@@ -250,13 +255,13 @@ async fn migrate_documents(
             transaction.batch().expect(key.clone(), Some(value.clone()));
         }
         if is_uncollected {
-            uncollected_put(transaction.batch(), project, number);
+            transaction.batch().set(uncollected.key(number), Vec::new());
         }
         if has_param_rows {
             // A damaged run stays in the list of runs whose documents are read, so that it is reported.
             let list = match &document {
                 Ok(_) => keys::indexed_params(project, number),
-                Err(_) => keys::uncollected(CohortKind::Params, project, number),
+                Err(_) => uncollected_params.key(number),
             };
             transaction.batch().set(list, Vec::new());
         }

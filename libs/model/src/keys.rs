@@ -1,12 +1,10 @@
-//! Key layout: every key of the store, in one table. No other crate, and nothing in this one
-//! outside this module, packs a key. Value formats are described next to the types that they
-//! encode. The table and the enums that select the kind of a row are kept in this one file,
-//! because only together do they show that no two keys can collide.
+//! Key layout: every key of the store, in one table. No other crate, and nothing in this one outside this module, packs a
+//! key. Value formats are described next to the types that they encode. The table and the enums that select the kind of a row
+//! are kept in this one file, because only together do they show that no two keys can collide.
 //!
-//! Keys are tuples in FoundationDB's encoding. They sort as their elements do, and a shorter
-//! tuple is a prefix of every longer one that starts with the same elements, so "everything of
-//! a run" is one range. An element that clients choose never determines the kind of a row: the
-//! numbers of `Space`, `RunIdPart`, and `RunRow` do, and they come before it.
+//! Keys are tuples in FoundationDB's encoding. They sort as their elements do, and a shorter tuple is a prefix of every
+//! longer one that starts with the same elements, so "everything of a run" is one range. An element that clients choose never
+//! determines the kind of a row: the numbers of `Space`, `RunIdPart`, and `RunRow` do, and they come before it.
 //!
 //! **System rows** start with nil and belong to no project:
 //!
@@ -85,6 +83,9 @@
 //! | (p, 35, path, cohort, part) | values of a param in the runs of a cohort |
 //! | (p, 36, cohort, part) | paths of the params of a cohort |
 //! | (p, 37, run number) | list of runs whose params have index rows of an earlier format |
+//! | (p, 38, kind, 0) | generations of the list of space 32 (kind 0) or 33 (kind 1): which of them have rows |
+//! | (p, 38, kind, 1) | number of runs that have left the list since its last generation began, changed by atomic adds |
+//! | (p, 38, kind, 2, generation, run number) | the same list in later generations |
 //!
 //! The rows of a run id (space 1) outlive its deletion. All others contain the run number,
 //! which is never reused, so rows under a dead number are ignored and can be cleared later, in
@@ -223,6 +224,15 @@ enum Space {
     ParamColumn = 35,
     ParamCohortPaths = 36,
     IndexedParams = 37,
+    UncollectedLater = 38,
+}
+
+/// Kinds of rows of a list of uncollected runs, after the kind of cohort.
+#[derive(Clone, Copy)]
+enum ListPart {
+    Generations = 0,
+    LeftRuns = 1,
+    Run = 2,
 }
 
 /// Kinds of rows of a run id, after the id.

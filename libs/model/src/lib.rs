@@ -28,6 +28,7 @@ pub mod keys;
 
 mod listed_params;
 mod rows;
+pub mod uncollected;
 
 pub mod format;
 

@@ -16,7 +16,7 @@
 mod collect;
 mod read;
 
-use matyan_store::{Batch, Key, Range, Result, Scan, Snapshot, Transaction};
+use matyan_store::{Key, Range, Result, Scan, Snapshot, Transaction};
 
 use self::collect::cohort_paths;
 pub use self::{
@@ -28,10 +28,10 @@ pub use self::{
 };
 use crate::{
     ids::{CohortNumber, Project, RunNumber},
-    index::index_page,
     keys::{self, CohortKind},
     listed_params::params_changed_us,
     rows,
+    uncollected::{UncollectedList, UncollectedReader},
 };
 
 /// Runs whose params no cohort has.
@@ -41,21 +41,20 @@ pub struct ListedPage {
     pub due: Vec<RunNumber>,
     /// Active runs that have been in a cohort, and have changed not long ago.
     pub changing: Vec<RunNumber>,
-    /// The range of the rest.
-    pub rest: Option<Range>,
 }
 
-/// A page of the list of uncollected params; `keys::uncollected_all` is the range of the first page. Runs have changed not long
-/// ago if that is less than `rest_us`.
+/// The next page of the list of uncollected params; `None` after the last one. Runs have changed not long ago if that is less
+/// than `rest_us`.
 pub async fn listed_params_page(
     snapshot: &dyn Snapshot,
     project: Project,
-    range: &Range,
+    list: &mut UncollectedReader,
     rows: usize,
     (now_us, rest_us): (i64, u64),
-) -> Result<ListedPage> {
-    let (listed, rest) = index_page(snapshot, range, rows).await?;
-    let mut page = ListedPage { rest, ..ListedPage::default() };
+) -> Result<Option<ListedPage>> {
+    let scan = Scan { rows, ..Scan::DEFAULT };
+    let Some(listed) = list.next(snapshot, scan).await? else { return Ok(None) };
+    let mut page = ListedPage::default();
     let mut recent = Vec::new();
     for (key, value) in &listed {
         let number = keys::index_run(key)?;
@@ -79,12 +78,7 @@ pub async fn listed_params_page(
         }
     }
     page.due.sort_unstable();
-    Ok(page)
-}
-
-/// Lists a run, whose document readers then read.
-fn uncollected_params_put(batch: &mut Batch, project: Project, number: RunNumber) {
-    batch.set(keys::uncollected(CohortKind::Params, project, number), Vec::new());
+    Ok(Some(page))
 }
 
 /// Clears some rows of a cohort without members. Returns true once nothing is left.
@@ -151,10 +145,13 @@ pub async fn indexed_params_move(
     let scan = Scan { rows: runs, keys_only: true, ..Scan::DEFAULT };
     // Checked, so that no run is listed that is deleted now.
     let page = transaction.scan(&all, scan).await?;
+    let list = UncollectedList::read(transaction.unchecked(), CohortKind::Params, project).await?;
+    let batch = transaction.batch();
+    list.check(batch);
     for (key, _) in &page.rows {
         let (number,) = keys::tail(&all.start, key)?;
-        uncollected_params_put(transaction.batch(), project, RunNumber(number));
-        transaction.batch().clear(key.clone());
+        batch.set(list.key(RunNumber(number)), Vec::new());
+        batch.clear(key.clone());
     }
     Ok(page.rows.len())
 }

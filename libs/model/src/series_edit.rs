@@ -92,7 +92,7 @@ pub async fn series_rename(
             header.name = name;
             header.context = context;
             metric_header_put(batch, project, number, series, &header);
-            uncollected_put(batch, project, number);
+            uncollected_put(snapshot, batch, project, number).await?;
         }
         SeriesKind::Object => {
             let mut header = object_header(snapshot, run, series).await?;
@@ -116,7 +116,7 @@ pub async fn series_drop(
     name: &SeriesName,
 ) -> Result<()> {
     if name.kind == SeriesKind::Metric {
-        uncollected_put(batch, run.project, run.number);
+        uncollected_put(snapshot, batch, run.project, run.number).await?;
     }
     batch.clear(match name.kind {
         SeriesKind::Metric => keys::series_header(run.project, run.number, series),

@@ -183,7 +183,10 @@ mod tests {
 
     fn end(batch: &mut Batch, number: u64) {
         batch.set(keys::index_active(P, false, RunNumber(number)), Vec::new());
-        batch.set(keys::uncollected(CohortKind::Metrics, P, RunNumber(number)), Vec::new());
+        batch.set(
+            keys::uncollected(CohortKind::Metrics, P, keys::ListGeneration::FIRST, RunNumber(number)),
+            Vec::new(),
+        );
     }
 
     #[tokio::test]

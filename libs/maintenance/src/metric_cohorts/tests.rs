@@ -374,7 +374,10 @@ impl ChangingStore {
         self.known.lock().await.changed.clear();
         let mut listed = self.listed(self, keys::unfolded_all(P)).await;
         listed.extend(self.listed(self, keys::branches(P)).await);
-        listed.extend(self.listed(self, keys::uncollected_all(CohortKind::Metrics, P)).await);
+        listed.extend(
+            self.listed(self, keys::uncollected_all(CohortKind::Metrics, P, keys::ListGeneration::FIRST))
+                .await,
+        );
         let mut read = BTreeMap::new();
         let mut rest = Some(keys::cohorts(CohortKind::Metrics, P));
         while let Some(range) = rest {
@@ -480,7 +483,9 @@ async fn collected() -> (Arc<ChangingStore>, Vec<RunNumber>) {
     }
     changing.collect(&changing.store).await;
     assert_eq!(sizes(&changing).await, [4, 4, 4]);
-    let uncollected = changing.listed(&changing.store, keys::uncollected_all(CohortKind::Metrics, P)).await;
+    let uncollected = changing
+        .listed(&changing.store, keys::uncollected_all(CohortKind::Metrics, P, keys::ListGeneration::FIRST))
+        .await;
     assert!(uncollected.is_empty());
     drop(known);
     (changing, numbers)

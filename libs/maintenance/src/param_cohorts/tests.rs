@@ -11,6 +11,7 @@ use matyan_model::{
     ids::RunId,
     index::{Scalar, index_runs_page},
     run::{RunEdit, run_create},
+    uncollected::UncollectedList,
 };
 use matyan_store::{Batch, Commit, Scan, embedded::EmbeddedStore};
 use matyan_value::{Map, Value};
@@ -101,7 +102,7 @@ impl TestProject {
     }
 
     /// Looks at the project as the job does.
-    async fn look(&self, waiting: &WaitingProjects, now_us: i64) -> Result<(), Error> {
+    async fn look(&self, waiting: &WaitingProjects, now_us: i64) -> Result<bool, Error> {
         let clock = move || now_us;
         let changes = self.store.snapshot().await?.get(&keys::change_count(P)).await?;
         let stop = CancellationToken::new();
@@ -187,7 +188,7 @@ async fn a_cohort_of_damaged_runs_is_cleared_after_a_week() {
     project.now_us += REWRITTEN_US + 1;
     project.merge().await;
     assert_eq!(project.sizes().await, [1]);
-    let listed = keys::uncollected_all(CohortKind::Params, P);
+    let listed = keys::uncollected_all(CohortKind::Params, P, keys::ListGeneration::FIRST);
     let listed = index_runs_page(&*project.store.snapshot().await.unwrap(), &listed, 10).await.unwrap().0;
     assert_eq!(listed, project.numbers[1..], "their documents decide");
 }
@@ -228,7 +229,7 @@ async fn runs_with_index_rows_are_moved_and_their_rows_cleared() {
         let value = Scalar::Number(f64::from(value)).key();
         batch.set(keys::index_param(P, &["lr".into()], &value, *number), vec![2]);
         batch.set(keys::indexed_params(P, *number), Vec::new());
-        batch.clear(keys::uncollected(CohortKind::Params, P, *number));
+        batch.clear(keys::uncollected(CohortKind::Params, P, keys::ListGeneration::FIRST, *number));
     }
     project.store.commit(batch).await.unwrap();
     project.create(1).await;
@@ -251,8 +252,10 @@ async fn cohorts_that_all_runs_have_left_are_cleared_soon() {
     let waiting = WaitingProjects::default();
     for _ in 0..MADE_COHORTS {
         let mut batch = Batch::default();
+        let snapshot = project.store.snapshot().await.unwrap();
+        let list = UncollectedList::read(&*snapshot, CohortKind::Params, P).await.unwrap();
         for number in (1..=COHORT_RUNS as u64).map(RunNumber) {
-            batch.set(keys::uncollected(CohortKind::Params, P, number), Vec::new());
+            list.put(&mut batch, number, Vec::new());
         }
         change_put(&mut batch, P, RunNumber(1), 1, "");
         project.store.commit(batch).await.unwrap();
@@ -321,7 +324,7 @@ async fn runs_are_collected_once_they_have_rested() {
     }
     let listed = async || {
         let snapshot = project.store.snapshot().await.unwrap();
-        let list = keys::uncollected_all(CohortKind::Params, P);
+        let list = keys::uncollected_all(CohortKind::Params, P, keys::ListGeneration::FIRST);
         index_runs_page(&*snapshot, &list, 1_000).await.unwrap().0.len()
     };
     let rested_us = NOW_US + REST_US as i64;
@@ -351,7 +354,7 @@ async fn rule_41_a_project_in_which_nothing_has_changed_is_not_looked_at() {
     // A repair lists runs without a change of them.
     let mut batch = Batch::default();
     for number in &project.numbers {
-        batch.set(keys::uncollected(CohortKind::Params, P, *number), Vec::new());
+        batch.set(keys::uncollected(CohortKind::Params, P, keys::ListGeneration::FIRST, *number), Vec::new());
     }
     project.store.commit(batch).await.unwrap();
     let looked_us = NOW_US + WAIT_US;

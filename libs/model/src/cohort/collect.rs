@@ -2,34 +2,28 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use matyan_store::{Batch, Error, Key, Page, Range, Result, Scan, Snapshot};
+use matyan_store::{Batch, Error, Key, Range, Result, Snapshot};
 
 use super::{CohortNumber, CohortSource};
 use crate::{
     ids::{Project, RunNumber},
-    keys::{self, CohortKind, SeriesKind},
+    keys::{self, SeriesKind},
     metric::metric_names_page,
     series::{CohortColumn, MetricValues, folded_summaries},
+    uncollected::UncollectedReader,
 };
 
 /// Listed runs that are read together.
-const LISTED: Scan = Scan { rows: 1_000, keys_only: true, ..Scan::DEFAULT };
+const LISTED: usize = 1_000;
 
-/// Runs of a page of the list of uncollected runs that have ended and are folded, and the range of the rest;
-/// `keys::uncollected_all` is the range of the first page. Branches are left out, because their values
-/// change with the runs that they share points with.
+/// Runs of the next page of the list of uncollected runs that have ended and are folded; `None` after the last page. Branches
+/// are left out, because their values change with the runs that they share points with.
 pub async fn cohort_runs_due(
     snapshot: &dyn Snapshot,
     project: Project,
-    range: &Range,
-) -> Result<(Vec<RunNumber>, Option<Range>)> {
-    let all = keys::uncollected_all(CohortKind::Metrics, project);
-    let page: Page = snapshot.scan(range, LISTED).await?;
-    let mut listed = Vec::with_capacity(page.rows.len());
-    for (key, _) in &page.rows {
-        let (number,) = keys::tail(&all.start, key)?;
-        listed.push(RunNumber(number));
-    }
+    list: &mut UncollectedReader,
+) -> Result<Option<Vec<RunNumber>>> {
+    let Some(listed) = list.next_runs(snapshot, LISTED).await? else { return Ok(None) };
     let ended: Vec<Key> = listed.iter().map(|number| keys::index_active(project, false, *number)).collect();
     let ended = snapshot.get_many(&ended).await?;
     let ended = listed.into_iter().zip(ended).filter(|(_, row)| row.is_some());
@@ -41,7 +35,7 @@ pub async fn cohort_runs_due(
     let others = snapshot.get_many(&others).await?;
     let due = ended.iter().zip(others.chunks_exact(2));
     let due = due.filter(|(_, rows)| matches!(rows, [None, None])).map(|(number, _)| *number);
-    Ok((due.collect(), page.rest(range)))
+    Ok(Some(due.collect()))
 }
 
 /// Size in memory at which values are written.

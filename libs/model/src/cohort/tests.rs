@@ -12,6 +12,7 @@ use crate::{
     run::{Head, run_create},
     series::{ABSENT, LiveRow, MetricHeader, Point, RunRef, WrittenPoints, fold_run},
     testing::TestStore,
+    uncollected::UncollectedReader,
 };
 
 const P: Project = Project(0);
@@ -104,6 +105,12 @@ async fn make_one(
     left.to_vec()
 }
 
+async fn runs_due(store: &TestStore) -> Vec<RunNumber> {
+    let mut list = UncollectedReader::new(CohortKind::Metrics, P);
+    let due = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &mut list).await.unwrap();
+    due.unwrap_or_default()
+}
+
 #[tokio::test]
 async fn runs_whose_values_do_not_fit_are_in_another_cohort() {
     for (max_bytes, cohorts) in [(1, [1, 1, 1].as_slice()), (400, &[2, 1]), (1 << 20, &[3])] {
@@ -111,8 +118,7 @@ async fn runs_whose_values_do_not_fit_are_in_another_cohort() {
         let a = create(&store, "a", &[("loss", 1.0), ("acc", 0.5)]).await;
         let b = create(&store, "b", &[("acc", 0.25), ("rare", f64::NAN)]).await;
         let c = create(&store, "c", &[("loss", 3.0)]).await;
-        let listed = keys::uncollected_all(CohortKind::Metrics, P);
-        let (due, _) = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &listed).await.unwrap();
+        let due = runs_due(&store).await;
         assert_eq!(due, [a, b, c]);
         assert_eq!(make(&store, &due, max_bytes).await, []);
         let snapshot = store.snapshot().await.unwrap();
@@ -126,7 +132,7 @@ async fn runs_whose_values_do_not_fit_are_in_another_cohort() {
         assert_eq!(values_of(&store, "acc").await, [(a, 0.5), (b, 0.25)].into());
         assert!(values_of(&store, "rare").await[&b].is_nan());
         assert_eq!(values_of(&store, "other").await, [].into());
-        let (due, _) = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &listed).await.unwrap();
+        let due = runs_due(&store).await;
         assert_eq!(due, []);
     }
 }
@@ -142,7 +148,13 @@ async fn a_damaged_run_stays_uncollected_and_a_damaged_cohort_is_an_error() {
     assert_eq!(make(&store, &[a, b], 1 << 20).await, [a]);
     assert_eq!(values_of(&store, "loss").await, [(b, 2.0)].into());
     let snapshot = store.snapshot().await.unwrap();
-    assert!(snapshot.get(&keys::uncollected(CohortKind::Metrics, P, a)).await.unwrap().is_some());
+    assert!(
+        snapshot
+            .get(&keys::uncollected(CohortKind::Metrics, P, keys::ListGeneration::FIRST, a))
+            .await
+            .unwrap()
+            .is_some()
+    );
     let (cohorts, _) =
         cohorts_page(&*snapshot, CohortKind::Metrics, P, &keys::cohorts(CohortKind::Metrics, P))
             .await
@@ -173,8 +185,20 @@ async fn a_run_whose_cohort_is_unknown_stays_uncollected_and_does_not_stop_the_o
     assert_eq!(make(&store, &[a, b], 1 << 20).await, []);
     assert_eq!(values_of(&store, "loss").await, [(b, 2.0)].into());
     let snapshot = store.snapshot().await.unwrap();
-    assert!(snapshot.get(&keys::uncollected(CohortKind::Metrics, P, a)).await.unwrap().is_some());
-    assert!(snapshot.get(&keys::uncollected(CohortKind::Metrics, P, b)).await.unwrap().is_none());
+    assert!(
+        snapshot
+            .get(&keys::uncollected(CohortKind::Metrics, P, keys::ListGeneration::FIRST, a))
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        snapshot
+            .get(&keys::uncollected(CohortKind::Metrics, P, keys::ListGeneration::FIRST, b))
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -193,7 +217,7 @@ async fn cohorts_are_made_again_after_all_are_cleared() {
     .await
     .unwrap();
     batch.set(keys::cohort(CohortKind::Metrics, P, cohorts[0].cohort), vec![0xff]);
-    batch.clear(keys::uncollected(CohortKind::Metrics, P, b));
+    batch.clear(keys::uncollected(CohortKind::Metrics, P, keys::ListGeneration::FIRST, b));
     store.commit(batch).await.unwrap();
     let documents = keys::documents(P);
     let list = async |transaction: &mut Transaction| {
@@ -206,8 +230,7 @@ async fn cohorts_are_made_again_after_all_are_cleared() {
     }
     assert_eq!(steps, 2);
     assert_eq!(values_of(&store, "loss").await, [].into());
-    let listed = keys::uncollected_all(CohortKind::Metrics, P);
-    let (due, _) = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &listed).await.unwrap();
+    let due = runs_due(&store).await;
     assert_eq!(due, [a, b]);
     assert_eq!(make(&store, &due, 1 << 20).await, []);
     assert_eq!(values_of(&store, "loss").await, [(a, 1.0), (b, 2.0)].into());
@@ -225,14 +248,20 @@ async fn a_cohort_begins_while_its_runs_change() {
         let cohort = cohort_number_next(transaction.unchecked(), kind, P, 9).await.unwrap();
         assert_eq!(cohort_begin(&mut transaction, kind, P, cohort, &[a]).await.unwrap(), [a]);
         let mut batch = Batch::default();
-        uncollected_put(&mut batch, P, a);
+        uncollected_put(&*store.snapshot().await.unwrap(), &mut batch, P, a).await.unwrap();
         if is_deleted {
             batch.set(keys::dead_run(P, a), Vec::new());
         }
         store.commit(batch).await.unwrap();
         let outcome = store.commit(transaction.into_batch()).await.unwrap();
         assert_eq!(matches!(outcome, Commit::Done { .. }), !is_deleted);
-        let listed = store.snapshot().await.unwrap().get(&keys::uncollected(kind, P, a)).await.unwrap();
+        let listed = store
+            .snapshot()
+            .await
+            .unwrap()
+            .get(&keys::uncollected(kind, P, keys::ListGeneration::FIRST, a))
+            .await
+            .unwrap();
         assert_eq!(listed == Some(token(cohort)), !is_deleted);
     }
 }
@@ -250,14 +279,20 @@ async fn a_damaged_run_is_only_in_the_list() {
         store.run(async |transaction| cohort_begin(transaction, kind, P, cohort, &[a]).await).await.unwrap();
         if is_changed {
             let mut batch = Batch::default();
-            uncollected_put(&mut batch, P, a);
+            uncollected_put(&*store.snapshot().await.unwrap(), &mut batch, P, a).await.unwrap();
             store.commit(batch).await.unwrap();
         }
         let expel =
             async |transaction: &mut Transaction| cohort_expel(transaction, kind, P, cohort, &[a]).await;
         store.run(expel).await.unwrap();
         let snapshot = store.snapshot().await.unwrap();
-        assert!(snapshot.get(&keys::uncollected(kind, P, a)).await.unwrap().is_some());
+        assert!(
+            snapshot
+                .get(&keys::uncollected(kind, P, keys::ListGeneration::FIRST, a))
+                .await
+                .unwrap()
+                .is_some()
+        );
         let in_cohort = snapshot.get(&keys::run_cohort(kind, P, a)).await.unwrap();
         assert_eq!(in_cohort.is_some(), is_changed, "the token is replaced by a change");
         let (cohorts, _) = cohorts_page(&*snapshot, kind, P, &keys::cohorts(kind, P)).await.unwrap();

@@ -119,14 +119,17 @@ async fn old_rows(store: &TestStore, count: u64) -> usize {
 
 /// The runs in the list of uncollected runs of a project.
 async fn listed(store: &TestStore, project: Project) -> Vec<u64> {
-    let all = keys::uncollected_all(CohortKind::Metrics, project);
+    let all = keys::uncollected_all(CohortKind::Metrics, project, keys::ListGeneration::FIRST);
     let rows = rows::scan_all(&*store.snapshot().await.unwrap(), &all).await.unwrap();
     rows.iter().map(|(key, _)| keys::tail::<(u64,)>(&all.start, key).unwrap().0).collect()
 }
 
 /// Runs whose params have index rows, and runs whose documents are read for a param.
 async fn param_lists(store: &TestStore, project: Project) -> [Vec<u64>; 2] {
-    let lists = [keys::indexed_params_all(project), keys::uncollected_all(CohortKind::Params, project)];
+    let lists = [
+        keys::indexed_params_all(project),
+        keys::uncollected_all(CohortKind::Params, project, keys::ListGeneration::FIRST),
+    ];
     let mut found = [Vec::new(), Vec::new()];
     for (found, all) in found.iter_mut().zip(lists) {
         let rows = rows::scan_all(&*store.snapshot().await.unwrap(), &all).await.unwrap();
@@ -157,7 +160,7 @@ async fn rule_44_runs_whose_params_have_index_rows_are_listed() {
             batch.set(keys::document(project, number), document.encode());
         }
         if number.0 > 0 {
-            batch.clear(keys::uncollected(CohortKind::Params, project, number));
+            batch.clear(keys::uncollected(CohortKind::Params, project, keys::ListGeneration::FIRST, number));
         }
         match number.0 {
             1 | 2 => batch.set(keys::run_cohort(CohortKind::Params, project, number), rows::encode(&1_u64)),
@@ -234,7 +237,7 @@ async fn rule_44_a_damaged_run_does_not_stop_the_migration() {
     // Then a cohort takes all runs but two.
     let mut batch = Batch::default();
     for number in (2..RUNS).map(RunNumber) {
-        batch.clear(keys::uncollected(CohortKind::Metrics, Project(0), number));
+        batch.clear(keys::uncollected(CohortKind::Metrics, Project(0), keys::ListGeneration::FIRST, number));
         batch.set(keys::run_cohort(CohortKind::Metrics, Project(0), number), rows::encode(&1_u64));
     }
     store.commit(batch).await.unwrap();

@@ -14,6 +14,7 @@ use crate::{
     keys::{self, CohortKind, SeriesKind},
     rows,
     run::{RunEdit, run_id_get, staged_get},
+    uncollected::UncollectedList,
 };
 
 /// Compares the index rows of many runs with the rows that their documents call for, in one scan of
@@ -191,12 +192,9 @@ async fn document_rows(
 /// Whether the params of a run have been listed for a cohort, or taken by one. Its index rows of an earlier format are not
 /// needed then.
 async fn is_collected(transaction: &Transaction, project: Project, number: RunNumber) -> Result<bool> {
-    for key in [keys::uncollected, keys::run_cohort] {
-        if transaction.get(&key(CohortKind::Params, project, number)).await?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let list = UncollectedList::read(transaction.unchecked(), CohortKind::Params, project).await?;
+    Ok(list.has(transaction, number).await?
+        || transaction.get(&keys::run_cohort(CohortKind::Params, project, number)).await?.is_some())
 }
 
 /// Hashes of the index rows that the documents of some runs call for.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range, Result};
 
-use super::{RunRow, Space, run, subtree};
+use super::{ListPart, RunRow, Space, run, subtree};
 use crate::ids::{CohortNumber, Project, RunNumber};
 
 /// What a cohort has of its runs. A run may be in a cohort of each kind.
@@ -30,11 +30,32 @@ impl CohortKind {
         }
     }
 
+    /// The kind in keys of later generations.
+    fn number(self) -> u16 {
+        match self {
+            Self::Metrics => 0,
+            Self::Params => 1,
+        }
+    }
+
     fn of_run(self) -> RunRow {
         match self {
             Self::Metrics => RunRow::Cohort,
             Self::Params => RunRow::ParamCohort,
         }
+    }
+}
+
+/// A generation of a list of uncollected runs, see `uncollected`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListGeneration(pub u64);
+
+impl ListGeneration {
+    /// The generation of a list that was never renewed.
+    pub const FIRST: Self = Self(0);
+
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
     }
 }
 
@@ -104,13 +125,38 @@ pub fn param_cohorts_paths(project: Project) -> Range {
     subtree(super::project(project, Space::ParamCohortPaths, ()))
 }
 
-pub fn uncollected(kind: CohortKind, project: Project, number: RunNumber) -> Key {
-    super::project(project, kind.uncollected(), (number.0,))
+/// The generations of a list that have rows.
+pub fn uncollected_generations(kind: CohortKind, project: Project) -> Key {
+    super::project(project, Space::UncollectedLater, (kind.number(), ListPart::Generations as u16))
+}
+
+/// The number of runs that have left a list since its last generation began.
+pub fn uncollected_left(kind: CohortKind, project: Project) -> Key {
+    super::project(project, Space::UncollectedLater, (kind.number(), ListPart::LeftRuns as u16))
+}
+
+/// The row of a run in a generation of a list. Stores of earlier formats have the first one.
+pub fn uncollected(kind: CohortKind, project: Project, generation: ListGeneration, number: RunNumber) -> Key {
+    if generation == ListGeneration::FIRST {
+        return super::project(project, kind.uncollected(), (number.0,));
+    }
+    let tail = (kind.number(), ListPart::Run as u16, generation.0, number.0);
+    super::project(project, Space::UncollectedLater, tail)
 }
 
 /// The tail is (number: u64).
-pub fn uncollected_all(kind: CohortKind, project: Project) -> Range {
-    subtree(super::project(project, kind.uncollected(), ()))
+pub fn uncollected_all(kind: CohortKind, project: Project, generation: ListGeneration) -> Range {
+    if generation == ListGeneration::FIRST {
+        return subtree(super::project(project, kind.uncollected(), ()));
+    }
+    let tail = (kind.number(), ListPart::Run as u16, generation.0);
+    subtree(super::project(project, Space::UncollectedLater, tail))
+}
+
+/// All generations of a list but the first one; the tail is (generation: u64, number: u64).
+pub fn uncollected_later(kind: CohortKind, project: Project) -> Range {
+    let tail = (kind.number(), ListPart::Run as u16);
+    subtree(super::project(project, Space::UncollectedLater, tail))
 }
 
 /// Lists a run whose params have index rows of an earlier format.

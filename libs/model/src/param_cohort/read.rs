@@ -5,7 +5,7 @@
 //! Each page may have a snapshot of its own. Runs in the list of uncollected params are read first, because a run that
 //! leaves the list later is in a column by then; and columns are read after index rows, because runs move from these to those.
 //! The list is read again in the end, unless everything was read from one version: the rows of a run that changes in between
-//! are cleared.
+//! are cleared. Readers of several params can share what one of them has read of the list.
 
 use std::{
     borrow::Cow,
@@ -25,6 +25,7 @@ use crate::{
     params::{IndexedParam, ParamColumn, ParamInterval, count_within, positions_within},
     rows,
     series::{COHORT_RUNS, CohortRuns},
+    uncollected::UncollectedReader,
 };
 
 /// Rows of the index, or of the list, that are read at a time.
@@ -47,6 +48,21 @@ pub struct ReadList {
 }
 
 impl ReadList {
+    /// Reads the list; `None` if it has more than `most` runs.
+    pub async fn read(snapshot: &dyn Snapshot, project: Project, most: usize) -> Result<Option<Self>> {
+        let mut runs = HashSet::new();
+        let mut version = ReadVersion::None;
+        let mut list = UncollectedReader::new(CohortKind::Params, project);
+        while let Some(numbers) = list.next_runs(snapshot, PAGE.min(most.saturating_add(1))).await? {
+            runs.extend(numbers);
+            version = version.and(snapshot.version());
+            if runs.len() > most {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Self { runs: Arc::new(runs), version: version.and(snapshot.version()) }))
+    }
+
     pub fn runs(&self) -> &ListedParams {
         &self.runs
     }
@@ -85,11 +101,12 @@ pub fn param_rows_within(project: Project, path: &[Cow<'_, str>], values: &Param
     Some(keys::index_param_within(project, path, low, high))
 }
 
-#[derive(Clone, Copy)]
+/// What is left to be read of one kind.
+#[derive(Clone)]
 enum Source {
-    Listed,
-    Rows,
-    Columns,
+    Listed(UncollectedReader),
+    Rows(Range),
+    Columns(Range),
 }
 
 /// The versions from which pages were read.
@@ -118,7 +135,7 @@ pub struct ParamReader {
     columns: Range,
     /// The values to be found; all if there are none.
     values: Option<Arc<[ParamInterval]>>,
-    rest: VecDeque<(Source, Range)>,
+    rest: VecDeque<Source>,
     listed: ListedParams,
     /// Columns of a page.
     page_columns: usize,
@@ -146,12 +163,12 @@ impl ParamReader {
         values: Option<Arc<[ParamInterval]>>,
     ) -> Self {
         let columns = keys::param_columns(project, path);
-        let listed = (Source::Listed, keys::uncollected_all(CohortKind::Params, project));
+        let listed = Source::Listed(UncollectedReader::new(CohortKind::Params, project));
         let mut rest = VecDeque::from([listed.clone()]);
         // An interval without numbers or texts is a range that ends before its start.
         let found_rows = found_rows.into_iter().filter(|rows| rows.start < rows.end);
-        rest.extend(found_rows.map(|rows| (Source::Rows, rows)));
-        rest.extend([(Source::Columns, columns.clone()), listed]);
+        rest.extend(found_rows.map(Source::Rows));
+        rest.extend([Source::Columns(columns.clone()), listed]);
         Self {
             project,
             rows: keys::index_param_path(project, path),
@@ -179,34 +196,33 @@ impl ParamReader {
 
     /// Reads the next page. After an error, the same page can be read again.
     pub async fn next(&mut self, snapshot: &dyn Snapshot) -> Result<Option<ParamPage>> {
-        let Some((source, range)) = self.rest.front().cloned() else { return Ok(None) };
+        let Some(source) = self.rest.front().cloned() else { return Ok(None) };
         self.version = self.version.and(snapshot.version());
-        let is_last =
-            self.rest.len() == 1 && range == keys::uncollected_all(CohortKind::Params, self.project);
-        if is_last && matches!(self.version, ReadVersion::One(_)) {
+        let is_second_list = matches!(&source, Source::Listed(list) if list.is_at_start());
+        if is_second_list && self.rest.len() == 1 && matches!(self.version, ReadVersion::One(_)) {
             self.rest.clear();
             return Ok(None);
         }
         let (content, rest) = match source {
-            Source::Listed => {
-                let (rows, rest) = index_page(snapshot, &range, PAGE).await?;
-                let mut numbers = index_rows_runs(&rows)?;
+            Source::Listed(mut list) => {
+                let mut numbers = list.next_runs(snapshot, PAGE).await?.unwrap_or_default();
                 let listed = Arc::make_mut(&mut self.listed);
                 numbers.retain(|number| listed.insert(*number));
+                let rest = (!list.is_done()).then_some(Source::Listed(list));
                 (Content::Listed(numbers), rest)
             }
-            Source::Rows => {
+            Source::Rows(range) => {
                 let (rows, rest) = index_page(snapshot, &range, PAGE).await?;
-                (Content::Rows { all: self.rows.clone(), rows }, rest)
+                (Content::Rows { all: self.rows.clone(), rows }, rest.map(Source::Rows))
             }
-            Source::Columns => {
+            Source::Columns(range) => {
                 let (columns, rest) = self.read_columns(snapshot, &range).await?;
-                (Content::Columns(columns), rest)
+                (Content::Columns(columns), rest.map(Source::Columns))
             }
         };
         self.rest.pop_front();
         if let Some(rest) = rest {
-            self.rest.push_front((source, rest));
+            self.rest.push_front(rest);
         }
         Ok(Some(ParamPage { listed: self.listed.clone(), values: self.values.clone(), content }))
     }

@@ -84,7 +84,7 @@ async fn make_indexed(store: &TestStore, number: RunNumber, tree: &Map) {
     let mut batch = Batch::default();
     batch.set(keys::document(P, number), document.encode());
     batch.set(keys::indexed_params(P, number), Vec::new());
-    batch.clear(keys::uncollected(CohortKind::Params, P, number));
+    batch.clear(keys::uncollected(CohortKind::Params, P, keys::ListGeneration::FIRST, number));
     for (key, value) in params_rows(P, number, tree) {
         batch.set(key, value);
     }
@@ -155,7 +155,7 @@ async fn collect(
 }
 
 async fn listed(store: &TestStore) -> Vec<RunNumber> {
-    let list = keys::uncollected_all(CohortKind::Params, P);
+    let list = keys::uncollected_all(CohortKind::Params, P, keys::ListGeneration::FIRST);
     index_runs_page(&*store.snapshot().await.unwrap(), &list, 1_000).await.unwrap().0
 }
 

@@ -4,15 +4,16 @@
 
 use bytes::Bytes;
 use matyan_proto::limits;
-use matyan_store::{Batch, Result, Snapshot, Transaction};
+use matyan_store::{Batch, Result, Snapshot, Transaction, Value};
 
 use super::{Document, Params, Parent, Props, read};
 use crate::{
     ids::{Project, RunId, RunNumber},
     index,
     keys::{self, CohortKind, Counter, EntityKind},
-    listed_params::changed_params_put,
+    listed_params::changed_params_value,
     params, rows,
+    uncollected::UncollectedList,
 };
 use matyan_value::{Map, cbor};
 
@@ -32,13 +33,21 @@ pub struct RunEdit {
     pub props: Props,
     /// The id of the parent, which never changes.
     parent_id: Option<RunId>,
-    /// The params before and after the change; read when they are first needed.
-    params: Option<(Map, Map)>,
+    /// Read when they are first needed.
+    params: Option<EditedParams>,
     /// Upper bound of the encoded size of the params after the messages applied so far;
     /// `None` before the first one.
     params_bytes: Option<usize>,
     /// The index rows of the params were cleared before the document changes.
     is_cleared_ahead: bool,
+}
+
+/// The params before and after a change.
+struct EditedParams {
+    old: Map,
+    new: Map,
+    /// Where the run is listed if they differ.
+    list: UncollectedList,
 }
 
 impl RunEdit {
@@ -122,9 +131,10 @@ impl RunEdit {
                 Some(document) => read::params_get(snapshot, self.project, self.number, document).await?,
                 None => Map::new(),
             };
-            self.params = Some((tree.clone(), tree));
+            let list = UncollectedList::read(snapshot, CohortKind::Params, self.project).await?;
+            self.params = Some(EditedParams { old: tree.clone(), new: tree, list });
         }
-        Ok(&mut self.params.as_mut().expect("it was filled above").1)
+        Ok(&mut self.params.as_mut().expect("it was filled above").new)
     }
 
     /// Applies a message to the params. If they would exceed the limit, returns `Err` with
@@ -164,12 +174,12 @@ impl RunEdit {
         if self.params_bytes? < CLEARED_AHEAD_BYTES || !self.has_param_rows() {
             return None;
         }
-        let (old, _) = self.params.as_ref()?;
+        let EditedParams { old, list, .. } = self.params.as_ref()?;
         let mut batch = Batch::buffered();
         let rows = index::params_rows(self.project, self.number, old);
         index::write_difference(&mut batch, &rows, &index::partial_row(self.project, self.number, old));
         batch.clear(keys::indexed_params(self.project, self.number));
-        batch.set(keys::uncollected(CohortKind::Params, self.project, self.number), Vec::new());
+        list.put(&mut batch, self.number, Value::new());
         self.is_cleared_ahead = true;
         Some(batch)
     }
@@ -199,7 +209,7 @@ impl RunEdit {
         props.is_without_param_rows =
             before.as_ref().is_none_or(|document| document.props.is_without_param_rows);
         let params = match params {
-            Some((old, new)) if old != new => {
+            Some(EditedParams { old, new, list }) if old != new => {
                 props.is_without_param_rows = true;
                 let rows = if has_param_rows {
                     batch.clear(keys::indexed_params(project, number));
@@ -208,7 +218,7 @@ impl RunEdit {
                     index::partial_row(project, number, &old)
                 };
                 index::write_difference(batch, &rows, &index::partial_row(project, number, &new));
-                changed_params_put(batch, project, number, before.as_ref().map(|_| props.updated_us));
+                list.put(batch, number, changed_params_value(before.as_ref().map(|_| props.updated_us)));
                 write_params(batch, project, number, &kept, cbor::encode_map(&new).into())
             }
             _ => kept,
@@ -237,7 +247,8 @@ impl RunEdit {
         } else {
             batch.clear(keys::index_partial(self.project, self.number));
         }
-        batch.clear(keys::uncollected(CohortKind::Params, self.project, self.number));
+        let list = UncollectedList::read(snapshot, CohortKind::Params, self.project).await?;
+        list.remove(snapshot, batch, self.number).await?;
         let before = self.before.as_ref().map(|document| &document.props);
         write_links(batch, (self.project, self.number, self.parent_id.as_ref()), before, None);
         batch.clear(keys::document(self.project, self.number));

@@ -19,6 +19,7 @@ use crate::{
     position::LogPosition,
     rows,
     series::{RunRef, hiding_series},
+    uncollected::UncollectedList,
 };
 
 /// Creates a run. The caller must have found the head of the id absent and check that in the
@@ -140,9 +141,12 @@ pub async fn damaged_run_delete(
                 transaction.batch().append(cleared);
             }
             Err(Error::Corrupt { .. }) => {
-                let batch = transaction.batch();
+                let snapshot = transaction.unchecked();
+                let mut removed = Batch::default();
+                let list = UncollectedList::read(snapshot, CohortKind::Params, project).await?;
+                list.remove(snapshot, &mut removed, number).await?;
+                let batch = transaction.batch().append(removed);
                 batch.clear(keys::document(project, number));
-                batch.clear(keys::uncollected(CohortKind::Params, project, number));
                 batch.clear(keys::indexed_params(project, number));
                 for value in [false, true] {
                     batch.clear(keys::index_archived(project, value, number));

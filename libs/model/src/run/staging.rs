@@ -8,11 +8,11 @@ use minicbor::{Decode, Encode, bytes::ByteArray};
 
 use super::{Head, Props, RunEdit, lifecycle, run_id_get};
 use crate::{
-    cohort::uncollected_put,
     ids::{Project, RunId, RunNumber},
-    keys::{self, Counter},
+    keys::{self, CohortKind, Counter},
     rows,
     series::LiveRow,
+    uncollected::UncollectedList,
 };
 use matyan_value::Map;
 
@@ -153,6 +153,7 @@ pub async fn staged_link(
         edit.set_parent(parent, parent_id);
     }
     *edit.params(transaction.unchecked()).await? = params;
+    let list = UncollectedList::read(transaction.unchecked(), CohortKind::Metrics, project).await?;
     let batch = transaction.batch();
     staged.expect(batch, project, id);
     forget(batch, project, id);
@@ -161,7 +162,7 @@ pub async fn staged_link(
     batch.add(keys::project_counter(project, Counter::Runs), 1);
     edit.write(batch);
     // A migration lists only runs with documents, and an older program may have folded this one.
-    uncollected_put(batch, project, staged.number);
+    list.put(batch, staged.number, Vec::new());
     Ok(())
 }
 

@@ -158,7 +158,7 @@ async fn rule_131_a_restored_run_is_listed_when_it_becomes_live() {
     let begin =
         async |transaction: &mut Transaction| staged_begin(transaction, P, &id, [1; 32], (5, 9)).await;
     let staged = store.run(begin).await.unwrap();
-    let key = keys::uncollected(CohortKind::Metrics, P, staged.number);
+    let key = keys::uncollected(CohortKind::Metrics, P, keys::ListGeneration::FIRST, staged.number);
     assert_eq!(store.snapshot().await.unwrap().get(&key).await.unwrap(), None);
     let link = async |transaction: &mut Transaction| {
         staged_link(transaction, P, &id, &staged, (Props::default(), Map::new())).await
@@ -196,10 +196,10 @@ async fn indexes_follow_the_document() {
     assert!(has(keys::index_archived_all(P, true)).await && has(keys::index_active_all(P, true)).await);
     assert!(has(keys::index_tag_all(P, "t1")).await && has(keys::index_tag_all(P, "t2")).await);
     assert!(has(keys::index_experiment_all(P, "e")).await);
-    let listed = keys::uncollected_all(CohortKind::Params, P);
+    let listed = keys::uncollected_all(CohortKind::Params, P, keys::ListGeneration::FIRST);
     assert!(has(listed.clone()).await && !has(keys::index_params(P)).await);
     let mut batch = Batch::default();
-    batch.clear(keys::uncollected(CohortKind::Params, P, number));
+    batch.clear(keys::uncollected(CohortKind::Params, P, keys::ListGeneration::FIRST, number));
     store.commit(batch).await.unwrap();
     edit(&store, number, |props| props.name = "n".into(), None).await;
     assert!(!has(listed.clone()).await, "the params have not changed");
@@ -247,7 +247,7 @@ async fn make_indexed(store: &TestStore, number: RunNumber) {
     let mut batch = Batch::default();
     batch.set(keys::document(P, number), document.encode());
     batch.set(keys::indexed_params(P, number), Vec::new());
-    batch.clear(keys::uncollected(CohortKind::Params, P, number));
+    batch.clear(keys::uncollected(CohortKind::Params, P, keys::ListGeneration::FIRST, number));
     for (key, value) in crate::index::params_rows(P, number, &tree) {
         batch.set(key, value);
     }
@@ -264,7 +264,7 @@ async fn index_rows_of_an_earlier_format_are_cleared_with_the_first_change_of_pa
             keys::index_params(P),
             keys::indexed_params_all(P),
             keys::index_partial_all(P),
-            keys::uncollected_all(CohortKind::Params, P),
+            keys::uncollected_all(CohortKind::Params, P, keys::ListGeneration::FIRST),
         ];
         let mut counts = [0; 4];
         for (count, range) in counts.iter_mut().zip(ranges) {
@@ -306,7 +306,10 @@ async fn index_rows_of_large_params_are_cleared_ahead() {
     assert_eq!(cleared.mutations.len(), 4, "two rows, and one of each list");
     store.commit(cleared).await.unwrap();
     assert!(changed.take_cleared_ahead().is_none(), "they are cleared once");
-    assert_eq!(proposed(&store, keys::uncollected_all(CohortKind::Params, P)).await, [number]);
+    assert_eq!(
+        proposed(&store, keys::uncollected_all(CohortKind::Params, P, keys::ListGeneration::FIRST)).await,
+        [number]
+    );
     changed.write(transaction.batch());
     store.commit(transaction.into_batch()).await.unwrap();
     let (transaction, mut changed) = load().await;

@@ -150,7 +150,7 @@ impl Fold {
         let row = FoldRow { end: self.part.end, position };
         batch.set(key, row.encode());
         // The summaries of its series may have changed.
-        uncollected_put(&mut batch, self.run.project, self.run.number);
+        uncollected_put(transaction.unchecked(), &mut batch, self.run.project, self.run.number).await?;
         transaction.batch().append(batch);
         Ok((row, if position.is_none() { FoldStatus::Done } else { FoldStatus::InProgress }))
     }

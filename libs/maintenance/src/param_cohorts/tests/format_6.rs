@@ -27,7 +27,7 @@ pub(super) async fn make_indexed(store: &EmbeddedStore, number: RunNumber, param
     row[last] = FALSE;
     let mut batch = Batch::default();
     batch.set(key, row);
-    batch.clear(keys::uncollected(CohortKind::Params, P, number));
+    batch.clear(keys::uncollected(CohortKind::Params, P, keys::ListGeneration::FIRST, number));
     for (name, value) in params {
         let stored: u8 = match value {
             Value::Bool(_) => 1,

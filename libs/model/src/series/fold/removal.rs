@@ -59,7 +59,7 @@ pub(crate) async fn remove_slice(
     chunks: usize,
 ) -> Result<Removal> {
     let series_ref = run.series(series);
-    uncollected_put(batch, run.project, run.number);
+    uncollected_put(snapshot, batch, run.project, run.number).await?;
     let Some(folded) = series_ref.folded(snapshot).await? else { return Ok(Removal::Emptied) };
     let entries = series_ref.entries(snapshot, StepRange::ALL).await?;
     let due_us = now_us.saturating_add(GARBAGE_US);

@@ -63,9 +63,9 @@ impl RunScanner {
         let plan = &compiled.plan;
         let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
         let counts = index::count_probes(&snapshot, project, plan, &deps.run_samples).await?;
-        drop(snapshot);
         let choice = plan.choose(&counts);
-        let (rest, total) = match propose_runs(&deps, project, &choice.access).await? {
+        let planned = (snapshot, counts.list().cloned());
+        let (rest, total) = match propose_runs(&deps, project, &choice.access, planned).await? {
             None => {
                 // Without the number of runs, the progress has the checked runs as its total.
                 (RemainingRuns::Scan(Some(keys::documents(project))), counts.known_runs().unwrap_or_default())

@@ -9,6 +9,7 @@ use matyan_model::{
     ids::{Project, RunId, RunNumber},
     index::{DocumentIndex, index_has_row, index_page_count},
     keys::{self, Counter, EntityKind, SeriesKind},
+    param_cohort::ReadList,
     project::project_count,
     run::head_live,
 };
@@ -46,12 +47,20 @@ pub(super) enum ProbeRows {
     Param(ProbedParam),
 }
 
+/// The runs whose params only documents have.
+#[derive(Clone, Default)]
+struct ListedRuns {
+    count: u64,
+    /// `None` if they were not read, or are too many for an index.
+    list: Option<ReadList>,
+}
+
 /// Row counts of the probes of a plan.
 pub(crate) struct ProbeCounts<'p> {
     /// Number of runs; `None` if its counter is damaged.
     runs: Option<u64>,
-    /// Number of runs whose params only documents have, if the plan needs them.
-    listed: u64,
+    /// The runs whose params only documents have, if the plan needs them.
+    listed: ListedRuns,
     /// Sorted by the address of the probe, for a binary search: a plan may have a thousand probes, and
     /// the count of each is looked up.
     counts: Vec<(&'p Probe, Option<u64>)>,
@@ -70,7 +79,7 @@ impl Statistics for ProbeCounts<'_> {
     }
 
     fn listed(&self) -> u64 {
-        self.listed
+        self.listed.count
     }
 }
 
@@ -78,6 +87,11 @@ impl ProbeCounts<'_> {
     /// Number of runs of the project; `None` if its counter is damaged.
     pub(crate) fn known_runs(&self) -> Option<u64> {
         self.runs
+    }
+
+    /// The list of the runs whose params only documents have, if it was read.
+    pub(crate) fn list(&self) -> Option<&ReadList> {
+        self.listed.list.as_ref()
     }
 }
 
@@ -114,7 +128,7 @@ pub(crate) async fn count_probes<'p>(
     let runs = known_runs.unwrap_or(ASSUMED_RUNS);
     let mut counters: Vec<ProbeCounter<'p>> = Vec::new();
     let mut params = ParamCounters::new();
-    let mut listed = None;
+    let mut listed: Option<ListedRuns> = None;
     for (at, probe) in plan.probes().into_iter().enumerate() {
         let counter = match probe {
             Probe::Archived(false) => {
@@ -122,8 +136,11 @@ pub(crate) async fn count_probes<'p>(
             }
             _ => {
                 // With many unknown runs, the documents of all of them would have to be read.
-                let is_indexed = !matches!(probe, Probe::Param { .. })
-                    || count_listed(snapshot, project, runs, &mut listed).await? <= most_unknown(runs);
+                let is_param = matches!(probe, Probe::Param { .. });
+                if is_param && listed.is_none() {
+                    listed = Some(read_listed(snapshot, project, runs).await?);
+                }
+                let is_indexed = !is_param || listed.as_ref().is_some_and(|listed| listed.list.is_some());
                 let rows = if is_indexed { rows_of(snapshot, project, probe).await? } else { None };
                 if let Some(ProbeRows::Param(param)) = &rows {
                     params.add(project, at, param);
@@ -150,8 +167,8 @@ pub(crate) async fn count_probes<'p>(
                 };
                 params.count_up_to(snapshot, most, report).await?;
             }
-            if plan.choose(&estimates(known_runs, listed, &counters)).access != AccessPath::Scan {
-                return Ok(estimates(known_runs, listed, &counters));
+            if plan.choose(&estimates(known_runs, &listed, &counters)).access != AccessPath::Scan {
+                return Ok(estimates(known_runs, &listed, &counters));
             }
         }
         if counters.iter().all(ProbeCounter::is_counted) {
@@ -161,7 +178,7 @@ pub(crate) async fn count_probes<'p>(
     if counters.iter().any(|one| one.is_too_large(runs)) {
         sample(snapshot, project, runs, samples, &mut counters).await?;
     }
-    Ok(estimates(known_runs, listed, &counters))
+    Ok(estimates(known_runs, &listed, &counters))
 }
 
 /// The number of runs whose documents are read to know whether they match. Of more, a scan is cheaper.
@@ -169,25 +186,13 @@ pub(super) fn most_unknown(runs: u64) -> u64 {
     FEW_UNKNOWN.max(runs / SCAN_FROM).min(MOST_UNKNOWN)
 }
 
-/// Counts the runs whose params only documents have, until they are too many for an index; remembered in `known`.
-async fn count_listed(
-    snapshot: &dyn Snapshot,
-    project: Project,
-    runs: u64,
-    known: &mut Option<u64>,
-) -> Result<u64> {
-    if let Some(known) = known {
-        return Ok(*known);
-    }
+/// Reads the runs whose params only documents have, unless they are too many for an index.
+async fn read_listed(snapshot: &dyn Snapshot, project: Project, runs: u64) -> Result<ListedRuns> {
     let most = most_unknown(runs);
-    let mut listed = 0;
-    let mut rest = Some(ProbedParam::listed(project));
-    while let Some(range) = rest.filter(|_| listed <= most) {
-        let (found, next) = index_page_count(snapshot, &range, PAGE).await?;
-        listed += found as u64;
-        rest = next;
-    }
-    Ok(*known.insert(listed))
+    let list = ReadList::read(snapshot, project, usize::try_from(most).unwrap_or(usize::MAX)).await?;
+    // Of too many, it is not known how many they are.
+    let count = list.as_ref().map_or(most + 1, |list| list.runs().len() as u64);
+    Ok(ListedRuns { count, list })
 }
 
 /// Estimates the rows of the probes that have too many to be counted.
@@ -221,11 +226,15 @@ pub(crate) async fn has_runs(snapshot: &dyn Snapshot, project: Project, probe: &
     Ok(counter.rows != Some(0) || !counter.is_counted())
 }
 
-fn estimates<'p>(known_runs: Option<u64>, listed: u64, counters: &[ProbeCounter<'p>]) -> ProbeCounts<'p> {
+fn estimates<'p>(
+    known_runs: Option<u64>,
+    listed: &ListedRuns,
+    counters: &[ProbeCounter<'p>],
+) -> ProbeCounts<'p> {
     let runs = known_runs.unwrap_or(ASSUMED_RUNS);
     let mut counts: Vec<_> = counters.iter().map(|one| (one.probe, one.estimate(runs))).collect();
     counts.sort_unstable_by_key(|(probe, _)| std::ptr::from_ref(*probe));
-    ProbeCounts { runs: known_runs, listed, counts }
+    ProbeCounts { runs: known_runs, listed: listed.clone(), counts }
 }
 
 /// A probe whose rows are being counted.

@@ -26,13 +26,13 @@ const MORE_MATCH_ROWS: u64 = 10_000;
 const SORTED_HERE: usize = 20_000;
 
 /// The runs proposed by an access path plus the runs that are not fully indexed, ascending; `None` for
-/// every run.
+/// every run. Reads from the snapshot of the plan, with the list of runs that the plan has read, so that it is not read twice.
 pub(crate) async fn propose_runs(
     deps: &Deps,
     project: Project,
     access: &AccessPath<'_>,
+    (snapshot, listed): (RenewedSnapshot, Option<ReadList>),
 ) -> Result<Option<Vec<RunNumber>>> {
-    let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
     let mut reader = IndexReader {
         evaluation: &deps.evaluation,
         project,
@@ -40,7 +40,7 @@ pub(crate) async fn propose_runs(
         rows_left: u64::MAX,
         most_unknown: u64::MAX,
         proposes: true,
-        listed: None,
+        listed,
         unknown: Vec::new(),
     };
     let Some(found) = reader.runs(access).await? else { return Ok(None) };

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use matyan_model::{
-    cohort::CohortKind,
     ids::Project,
     keys,
     param_cohort::{ParamReader, param_rows_within},
@@ -59,11 +58,6 @@ impl ProbedParam {
 
     pub(super) fn values(&self) -> &[ParamInterval] {
         &self.values
-    }
-
-    /// The runs whose documents are read instead.
-    pub(super) fn listed(project: Project) -> Range {
-        keys::uncollected_all(CohortKind::Params, project)
     }
 
     pub(super) fn reader(&self, project: Project) -> Option<ParamReader> {

@@ -46,9 +46,9 @@ pub(super) async fn explain(deps: &Deps, call: &Call, request: ExplainRequest) -
     let plan = compiled.plan;
     let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
     let counts = index::count_probes(&snapshot, call.project, &plan, &deps.run_samples).await?;
-    drop(snapshot);
     let choice = plan.choose(&counts);
-    let proposed = propose_runs(deps, call.project, &choice.access).await?;
+    let planned = (snapshot, counts.list().cloned());
+    let proposed = propose_runs(deps, call.project, &choice.access, planned).await?;
     let candidates =
         proposed.map_or(counts.known_runs().unwrap_or_default(), |proposed| proposed.len() as u64);
     Ok(ExplainResponse {

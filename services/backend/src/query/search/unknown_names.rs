@@ -3,10 +3,10 @@
 use std::{borrow::Cow, ops::Bound, time::Duration};
 
 use matyan_model::{
-    cohort::CohortKind,
-    ids::Project,
-    index::{index_has_row, index_runs_page, is_indexed_path},
+    ids::{Project, RunNumber},
+    index::{index_has_row, is_indexed_path},
     keys,
+    param_cohort::ReadList,
     run::{Params, documents_get, params_get_bytes},
 };
 use matyan_proto::search::v1::Warning;
@@ -113,11 +113,8 @@ async fn has_param(snapshot: &dyn Snapshot, project: Project, path: &KeyPath) ->
         }
     }
     // The runs whose params are only in documents yet.
-    let listed = keys::uncollected_all(CohortKind::Params, project);
-    let (listed, rest) = index_runs_page(snapshot, &listed, MAX_LISTED).await?;
-    if rest.is_some() {
-        return Ok(true);
-    }
+    let Some(list) = ReadList::read(snapshot, project, MAX_LISTED).await? else { return Ok(true) };
+    let listed: Vec<RunNumber> = list.runs().iter().copied().collect();
     for numbers in listed.chunks(DOCUMENTS) {
         let documents = documents_get(snapshot, project, numbers).await?;
         for (number, document) in numbers.iter().zip(&documents) {

@@ -22,6 +22,7 @@ use matyan_model::{
     params::IndexedParam,
     run::{Document, Params, documents_get, params_get_bytes, runs_list},
     series::{RunRef, RunSeries, Summary, folded_summaries},
+    uncollected::UncollectedReader,
 };
 use matyan_proto::search::v1::MetricValue;
 use matyan_store::{Error as StoreError, Key, Page, Range, Scan, Snapshot, Stamp, Store};
@@ -429,7 +430,7 @@ impl ColumnReader<'_> {
         let runs = index::count_runs(snapshot.as_ref(), self.project).await?;
         drop(snapshot);
         // Before the cohorts: a run that leaves the list after this is in a cohort by then.
-        let mut uncollected = self.runs_in(keys::uncollected_all(CohortKind::Metrics, self.project)).await?;
+        let mut uncollected = self.uncollected_metrics().await?;
         // Cohorts have few of the values, and the whole index is read in any case.
         if uncollected.len() > MAX_LOOKED_UP && runs.is_none_or(|runs| 2 * uncollected.len() as u64 > runs) {
             return Ok(None);
@@ -464,7 +465,7 @@ impl ColumnReader<'_> {
             rest = next;
         }
         // A repair may have listed runs and cleared their cohorts since the list was read.
-        uncollected.extend(self.runs_in(keys::uncollected_all(CohortKind::Metrics, self.project)).await?);
+        uncollected.extend(self.uncollected_metrics().await?);
         Ok(Some(uncollected))
     }
 
@@ -517,6 +518,22 @@ impl ColumnReader<'_> {
                 None if source.rest.is_none() => return Ok(()),
                 None => {}
             }
+        }
+    }
+
+    /// The runs in the list of uncollected metrics.
+    async fn uncollected_metrics(&mut self) -> Result<HashSet<RunNumber>> {
+        let mut runs = HashSet::new();
+        let mut list = UncollectedReader::new(CohortKind::Metrics, self.project);
+        loop {
+            let snapshot = self.deps.store.snapshot().await?;
+            let Some(numbers) = list.next_runs(snapshot.as_ref(), PAGE.rows).await? else {
+                return Ok(runs);
+            };
+            drop(snapshot);
+            self.lists_bytes += numbers.len() * LISTED_BYTES;
+            self.room.reserve(self.bytes + self.lists_bytes).await?;
+            runs.extend(numbers);
         }
     }
 

@@ -286,7 +286,7 @@ impl Project {
             let number = run.number;
             let cohort = snapshot.get(&keys::run_cohort(CohortKind::Metrics, P, number)).await.unwrap();
             let others = [
-                keys::uncollected(CohortKind::Metrics, P, number),
+                keys::uncollected(CohortKind::Metrics, P, keys::ListGeneration::FIRST, number),
                 keys::unfolded(P, number),
                 keys::branch(P, number),
             ];

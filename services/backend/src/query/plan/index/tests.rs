@@ -316,7 +316,10 @@ async fn params_have_no_index_while_most_runs_are_only_in_documents() {
         let mut batch = Batch::default();
         batch.add(keys::project_counter(PROJECT, Counter::Runs), 12_000);
         for number in (0..listed).map(RunNumber) {
-            batch.set(keys::uncollected(CohortKind::Params, PROJECT, number), vec![]);
+            batch.set(
+                keys::uncollected(CohortKind::Params, PROJECT, keys::ListGeneration::FIRST, number),
+                vec![],
+            );
         }
         store.commit(batch).await.unwrap();
         let options =
@@ -347,7 +350,10 @@ async fn a_name_is_looked_up_instead_of_a_param_that_many_listed_runs_may_have()
         let mut batch = Batch::default();
         batch.add(keys::project_counter(PROJECT, Counter::Runs), 200_000);
         for number in (0..listed).map(|number| RunNumber(1_000_000 + number)) {
-            batch.set(keys::uncollected(CohortKind::Params, PROJECT, number), vec![]);
+            batch.set(
+                keys::uncollected(CohortKind::Params, PROJECT, keys::ListGeneration::FIRST, number),
+                vec![],
+            );
         }
         for number in (0..500).map(RunNumber) {
             batch.set(keys::index_name(PROJECT, "x", number), vec![]);
@@ -378,10 +384,14 @@ async fn listed_runs_are_intersected_with_other_indexes() {
         batch.set(keys::index_param(PROJECT, &["x".into()], &one, RunNumber(number.0 + 5)), vec![0]);
     }
     for number in (100..130).map(RunNumber) {
-        batch.set(keys::uncollected(CohortKind::Params, PROJECT, number), vec![]);
+        batch
+            .set(keys::uncollected(CohortKind::Params, PROJECT, keys::ListGeneration::FIRST, number), vec![]);
     }
     // A listed run with an index row: the row is stale.
-    batch.set(keys::uncollected(CohortKind::Params, PROJECT, RunNumber(3)), vec![]);
+    batch.set(
+        keys::uncollected(CohortKind::Params, PROJECT, keys::ListGeneration::FIRST, RunNumber(3)),
+        vec![],
+    );
     for number in (2..6).chain(120..140).map(RunNumber) {
         batch.set(keys::index_name(PROJECT, "x", number), vec![]);
     }
