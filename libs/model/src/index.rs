@@ -5,11 +5,13 @@
 //! beyond the precision of a float.
 
 mod column;
+mod encoded;
 mod link_count;
 mod repair;
 
 pub(crate) use column::decode_param_row;
 pub use column::{IndexColumn, IndexedValue};
+pub(crate) use encoded::{EncodedParams, KEY_END};
 pub use link_count::{CounterRepair, LinkCount};
 pub use repair::{DocumentRows, IndexSums, RepairedRun, stale_rows_clear};
 

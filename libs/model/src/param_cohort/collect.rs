@@ -10,10 +10,10 @@ use matyan_store::{Batch, Error, Key, Result, Snapshot};
 use crate::{
     cohort::CohortSource,
     ids::{CohortNumber, Project, RunNumber},
-    index::indexed_params,
+    index::{EncodedParams, KEY_END, indexed_params},
     keys,
     params::{IndexedParam, encode_columns},
-    run::{Document, Params, params_get, runs_get},
+    run::{Document, Params, params_get, params_get_bytes, runs_get},
     series::wire::{FormatError, Input, put_text, put_varint},
 };
 
@@ -29,8 +29,13 @@ const BATCH_BYTES: usize = 1 << 20;
 const PATHS_BYTES: usize = 64 << 10;
 /// Documents read from one snapshot.
 const DOCUMENTS: usize = 32;
-/// Follows each key of a path in memory. No text contains this byte.
-const KEY_END: u8 = 0xff;
+
+/// A param on its way to its columns.
+struct PathValues {
+    path: Vec<u8>,
+    /// With the positions of their runs.
+    values: Vec<(usize, IndexedParam<'static>)>,
+}
 
 /// Params of a cohort on their way from the documents to its columns. They have limited memory, and no row is written twice, so
 /// a cohort takes only the first runs, whose params fit.
@@ -41,8 +46,11 @@ pub struct ParamValues<'c> {
     numbers: &'c [RunNumber],
     /// Position of the run to be read.
     run: usize,
-    /// The values of each path, with the positions of their runs.
-    paths: HashMap<Vec<u8>, Vec<(usize, IndexedParam<'static>)>>,
+    params: Vec<PathValues>,
+    /// The places of the params by their paths.
+    places: HashMap<Vec<u8>, usize>,
+    /// Number of params that are written.
+    written: usize,
     bytes: usize,
     max_bytes: usize,
     /// The part of the paths that is written next.
@@ -59,7 +67,9 @@ impl<'c> ParamValues<'c> {
             cohort,
             numbers,
             run: 0,
-            paths: HashMap::new(),
+            params: Vec::new(),
+            places: HashMap::new(),
+            written: 0,
             bytes: 0,
             max_bytes: MAX_BYTES,
             part: 0,
@@ -79,8 +89,14 @@ impl<'c> ParamValues<'c> {
         number: RunNumber,
         document: &Document,
     ) -> Result<()> {
+        let bytes = params_get_bytes(snapshot, self.project, number, document).await?;
+        // Runs of a project mostly have the same params, in the same order.
+        let mut next = 0;
+        if let Some(encoded) = EncodedParams::read(&bytes) {
+            encoded.visit(&mut |path, param| next = self.add(next, path, param) + 1);
+            return Ok(());
+        }
         let tree = params_get(snapshot, self.project, number, document).await?;
-        let run = self.run;
         let mut path_key = Vec::new();
         indexed_params(&tree, &mut |path, param| {
             path_key.clear();
@@ -88,17 +104,28 @@ impl<'c> ParamValues<'c> {
                 path_key.extend_from_slice(key.as_bytes());
                 path_key.push(KEY_END);
             }
-            self.bytes += size_of::<(usize, IndexedParam<'static>)>() + param.text_bytes();
-            let value = (run, param.into_owned());
-            // The key is copied only if it is new.
-            if let Some(values) = self.paths.get_mut(path_key.as_slice()) {
-                values.push(value);
-            } else {
-                self.bytes += PATH_BYTES + path_key.len();
-                self.paths.insert(path_key.clone(), vec![value]);
-            }
+            next = self.add(next, &path_key, param) + 1;
         });
         Ok(())
+    }
+
+    /// Adds a value of the current run, and returns the place of its param, which may be `guess`.
+    fn add(&mut self, guess: usize, path: &[u8], param: IndexedParam<'_>) -> usize {
+        self.bytes += size_of::<(usize, IndexedParam<'static>)>() + param.text_bytes();
+        let value = (self.run, param.into_owned());
+        let known = match self.params.get(guess) {
+            Some(param) if param.path == path => Some(guess),
+            _ => self.places.get(path).copied(),
+        };
+        if let Some(place) = known {
+            self.params[place].values.push(value);
+            return place;
+        }
+        self.bytes += PATH_BYTES + path.len();
+        let place = self.params.len();
+        self.places.insert(path.to_vec(), place);
+        self.params.push(PathValues { path: path.to_vec(), values: vec![value] });
+        place
     }
 }
 
@@ -144,13 +171,12 @@ impl CohortSource for ParamValues<'_> {
         let mut written = 0;
         let mut count = 0_u64;
         let mut listed = Vec::new();
-        let mut taken = Vec::new();
-        for path_key in self.paths.keys() {
-            if written >= BATCH_BYTES || listed.len() >= PATHS_BYTES {
-                break;
-            }
-            let path = path_of(path_key);
-            let columns = encode_columns(self.run, &self.paths[path_key]);
+        while written < BATCH_BYTES
+            && listed.len() < PATHS_BYTES
+            && let Some(param) = self.params.get_mut(self.written)
+        {
+            let path = path_of(&param.path);
+            let columns = encode_columns(self.run, &std::mem::take(&mut param.values));
             put_path(&mut listed, &path, columns.len());
             count += 1;
             for (column, part) in columns.into_iter().zip(0..) {
@@ -158,24 +184,20 @@ impl CohortSource for ParamValues<'_> {
                 written += key.len() + column.len() + PATH_BYTES;
                 batch.set(key, column);
             }
-            taken.push(path_key.clone());
+            self.written += 1;
         }
-        if taken.is_empty() {
-            self.bytes = 0;
-            return true;
+        if count > 0 {
+            let mut row = vec![FORMAT];
+            put_varint(&mut row, count);
+            row.extend(listed);
+            batch.set(keys::param_cohort_paths(self.project, self.cohort, self.part), row);
+            self.part += 1;
         }
-        for path_key in &taken {
-            self.paths.remove(path_key);
-        }
-        let mut row = vec![FORMAT];
-        put_varint(&mut row, count);
-        row.extend(listed);
-        batch.set(keys::param_cohort_paths(self.project, self.cohort, self.part), row);
-        self.part += 1;
-        if self.paths.is_empty() {
+        let is_done = self.written == self.params.len();
+        if is_done {
             self.bytes = 0;
         }
-        self.paths.is_empty()
+        is_done
     }
 
     fn runs(&self) -> usize {

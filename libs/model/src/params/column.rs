@@ -16,7 +16,7 @@
 //! - if there are texts, the number of different ones as varint, these in ascending order, and for each text its place
 //!   among them, as an integer column.
 
-use std::{borrow::Cow, ops::Bound};
+use std::{borrow::Cow, collections::HashSet, ops::Bound};
 
 use bytes::Bytes;
 use matyan_value::Value;
@@ -29,8 +29,9 @@ use crate::series::{
 
 const FORMAT: u8 = 1;
 
-/// Size of a column from which on it is written in halves: well below the limit of the store for a value.
-const MAX_BYTES: usize = 64 << 10;
+/// Size of a column from which on it is written in halves: well below the limit of the store for a value. A column of one run
+/// may be larger.
+const SPLIT_BYTES: usize = 64 << 10;
 
 /// Largest integer up to which, and for whose negative the same holds, each integer is a float.
 const MAX_EXACT: u64 = 1 << 53;
@@ -194,7 +195,7 @@ pub fn encode_columns(runs: usize, values: &[(usize, IndexedParam<'_>)]) -> Vec<
             continue;
         }
         let encoded = encode(runs, part);
-        if encoded.len() > MAX_BYTES && part.len() > 1 {
+        if encoded.len() > SPLIT_BYTES && part.len() > 1 {
             let (first, second) = part.split_at(part.len() / 2);
             waiting.extend([second, first]);
         } else {
@@ -232,7 +233,7 @@ fn encode(runs: usize, values: &[(usize, IndexedParam<'_>)]) -> Bytes {
     }
     let floats: Vec<f64> = values.iter().filter_map(|(_, value)| float(value)).collect();
     if !floats.is_empty() {
-        put_float_column(&mut out, &floats, ColumnUse::Kept);
+        put_float_column(&mut out, &floats, ColumnUse::Unordered);
     }
     let texts: Vec<&str> = values.iter().filter_map(|(_, value)| text(value)).collect();
     if !texts.is_empty() {
@@ -273,9 +274,10 @@ fn text<'v>(value: &'v IndexedParam<'_>) -> Option<&'v str> {
 }
 
 fn put_texts(out: &mut Vec<u8>, texts: &[&str]) {
-    let mut different = texts.to_vec();
+    // Mostly they are few.
+    let different: HashSet<&str> = texts.iter().copied().collect();
+    let mut different: Vec<&str> = different.into_iter().collect();
     different.sort_unstable();
-    different.dedup();
     put_varint(out, different.len() as u64);
     for text in &different {
         put_text(out, text);

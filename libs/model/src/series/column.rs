@@ -41,6 +41,8 @@ const UNKNOWN_INTEGERS: FormatError = FormatError("unknown form of integer colum
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ColumnUse {
     Kept,
+    /// Likewise, but the values are of runs, so the differences of neighbors compress no better.
+    Unordered,
     /// It is soon replaced by a longer one.
     Merged,
 }
@@ -49,7 +51,7 @@ impl ColumnUse {
     /// Number of values from which on pco pays off.
     fn pco_from(self) -> usize {
         match self {
-            Self::Kept => PCO_FROM,
+            Self::Kept | Self::Unordered => PCO_FROM,
             Self::Merged => PCO_FROM_IN_MERGED,
         }
     }
@@ -81,9 +83,9 @@ pub(crate) fn put_float_column(out: &mut Vec<u8>, values: &[f64], column_use: Co
         put_floats(out, values);
     } else if fit_float32(values) {
         let narrow: Vec<f32> = values.iter().map(|value| narrow_float(*value)).collect();
-        put_compressed(out, PCO_NARROW, &compress_floats(&narrow, mode(values)));
+        put_compressed(out, PCO_NARROW, &compress_floats(&narrow, mode(values), column_use));
     } else {
-        put_compressed(out, PCO_WIDE, &compress_floats(values, mode(values)));
+        put_compressed(out, PCO_WIDE, &compress_floats(values, mode(values), column_use));
     }
 }
 
@@ -97,8 +99,11 @@ fn mode(values: &[f64]) -> ModeSpec {
 /// differences, whichever the middle of the column favors. By itself, pco would also search for
 /// repeating patterns: metrics rarely have them, and the search takes a quarter of the time of a
 /// fold.
-fn compress_floats<T: Number>(values: &[T], mode: ModeSpec) -> Vec<u8> {
+fn compress_floats<T: Number>(values: &[T], mode: ModeSpec, column_use: ColumnUse) -> Vec<u8> {
     let config = ChunkConfig::default().with_mode_spec(mode);
+    if column_use == ColumnUse::Unordered {
+        return compress_with_order(values, &config, 0);
+    }
     let outside = values.len().saturating_sub(SAMPLE) / 2;
     let sample = &values[outside..values.len() - outside];
     let mut best = (0, compress_with_order(sample, &config, 0));

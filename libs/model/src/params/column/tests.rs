@@ -167,7 +167,7 @@ fn a_large_column_is_written_in_parts() {
     let long = |at: usize| IndexedParam::Text(format!("{at:0>256}").into());
     let values: Values = (0..COHORT_RUNS).map(|at| (at, long(at))).collect();
     let columns = encode_columns(COHORT_RUNS, &values);
-    assert!(columns.len() > 2 && columns.iter().all(|column| column.len() <= MAX_BYTES));
+    assert!(columns.len() > 2 && columns.iter().all(|column| column.len() <= SPLIT_BYTES));
     assert_eq!(decoded(&columns), exact(values));
     // The same text is stored once.
     let same: Values = (0..COHORT_RUNS).map(|at| (at, long(0))).collect();
