@@ -22,8 +22,8 @@ use self::collect::cohort_paths;
 pub use self::{
     collect::ParamValues,
     read::{
-        ColumnCounts, ListedParams, ParamPage, ParamReader, ReadList, param_columns_count, param_rows_within,
-        undamaged,
+        ColumnCounts, ListedParams, ParamPage, ParamReader, ReadList, param_columns_count, param_members,
+        param_rows_within, undamaged,
     },
 };
 use crate::{

@@ -449,6 +449,17 @@ impl CohortColumns {
     }
 }
 
+/// The members of some cohorts, of rows in `keys::cohorts`. Each run is in the list of uncollected params, or in a cohort, or
+/// has index rows. Fails if a row is damaged, see [`undamaged`].
+pub fn param_members(cohorts: &[(Key, Value)]) -> Result<Vec<RunNumber>> {
+    let mut members = Vec::new();
+    for (key, value) in cohorts {
+        let runs = CohortRuns::decode(value).map_err(|malformed| malformed.at(key))?;
+        members.extend(runs.members());
+    }
+    Ok(members)
+}
+
 /// Runs that columns have, counted.
 pub struct ColumnCounts {
     /// For each interval the runs with such a value, members of their cohorts or not.

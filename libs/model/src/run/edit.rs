@@ -209,7 +209,8 @@ impl RunEdit {
         props.is_without_param_rows =
             before.as_ref().is_none_or(|document| document.props.is_without_param_rows);
         let params = match params {
-            Some(EditedParams { old, new, list }) if old != new => {
+            // A new run is listed without params, too, so that each run is in the list or in a cohort.
+            Some(EditedParams { old, new, list }) if old != new || before.is_none() => {
                 props.is_without_param_rows = true;
                 let rows = if has_param_rows {
                     batch.clear(keys::indexed_params(project, number));

@@ -34,7 +34,10 @@ pub async fn run_create(
     let batch = transaction.batch();
     batch.set(keys::head(project, id), Head::Live(number).encode());
     batch.add(keys::project_counter(project, Counter::Runs), 1);
-    Ok(RunEdit::create(project, number, Props::new(id.as_str(), created_us)))
+    let mut edit = RunEdit::create(project, number, Props::new(id.as_str(), created_us));
+    // Finds the list of uncollected params, which gets the run even if it has none.
+    edit.params(transaction.unchecked()).await?;
+    Ok(edit)
 }
 
 /// Assigns an unused run number to a run id.

@@ -8,6 +8,7 @@
 use std::{
     borrow::Cow,
     cell::Cell,
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,10 +16,12 @@ use std::{
 };
 
 use matyan_model::{
+    cohort::CohortKind,
+    format::format_has_every_run,
     ids::{Project, RunNumber},
     index::{IndexColumn, IndexedValue, index_rows_runs, is_indexed_path},
     keys,
-    param_cohort::{ParamReader, undamaged},
+    param_cohort::{ParamReader, ReadList, param_members, undamaged},
 };
 use matyan_ql::{
     Datum, Endpoint, Evaluator, KeyPath, NeedSet, Outcome, ParamRead, Query, QueryLimits, RunView,
@@ -123,11 +126,11 @@ async fn try_evaluate(
 ) -> Result<Option<ColumnVerdicts>> {
     let RemainingScan { project, query, needed, end, limits } = scan;
     let Some(rows) = read_rows(evaluation, snapshot, project, &needed).await? else { return Ok(None) };
-    let ColumnRows { columns, shown, archived } = rows;
+    let ColumnRows { columns, runs, archived } = rows;
     let columns = Arc::new(Columns { needed, columns });
     let slices = ColumnSlices { evaluation, budget, query, columns, limits };
     let samples = evaluation.run(move || {
-        let all = merge_runs(shown, archived, |number| keys::document(project, number) < end);
+        let all = flag_runs(runs, archived, |number| keys::document(project, number) < end);
         (all.len(), split_sample(all))
     });
     let (count, [tried, mut others]) = samples.await?;
@@ -196,18 +199,22 @@ fn take_steps(budget: &AtomicU64, limits: QueryLimits) -> u64 {
     left.unwrap_or_else(|left| left).min(most)
 }
 
-/// Runs of both kinds with whether they are archived, ascending, as far as they are in the scan.
-fn merge_runs(
-    shown: Vec<RunNumber>,
+/// The runs with whether they are archived, ascending, as far as they are in the scan. `archived` is ascending.
+fn flag_runs(
+    mut runs: Vec<RunNumber>,
     archived: Vec<RunNumber>,
     is_in_scan: impl Fn(RunNumber) -> bool,
 ) -> Vec<(RunNumber, bool)> {
-    let mut all: Vec<(RunNumber, bool)> = shown.into_iter().map(|number| (number, false)).collect();
-    all.extend(archived.into_iter().map(|number| (number, true)));
-    // Stable, because that merges runs that are ascending already.
-    all.sort();
-    all.truncate(all.partition_point(|(number, _)| is_in_scan(*number)));
-    all
+    runs.extend(&archived);
+    runs.sort_unstable();
+    runs.dedup();
+    runs.truncate(runs.partition_point(|number| is_in_scan(*number)));
+    let mut archived = archived.into_iter().peekable();
+    let flagged = runs.into_iter().map(|number| {
+        while archived.next_if(|other| *other < number).is_some() {}
+        (number, archived.peek() == Some(&number))
+    });
+    flagged.collect()
 }
 
 /// Evenly spaced runs, about `TRIED` of them, and the others.
@@ -222,8 +229,8 @@ fn split_sample(all: Vec<(RunNumber, bool)>) -> [Vec<(RunNumber, bool)>; 2] {
 /// The rows of the indexes that an evaluation needs.
 struct ColumnRows {
     columns: Vec<IndexColumn>,
-    /// The runs that are not archived, ascending.
-    shown: Vec<RunNumber>,
+    /// All runs, in any order, with or without the archived ones.
+    runs: Vec<RunNumber>,
     /// The archived runs, ascending.
     archived: Vec<RunNumber>,
 }
@@ -235,20 +242,22 @@ async fn read_rows(
     project: Project,
     needed: &NeededColumns,
 ) -> Result<Option<ColumnRows>> {
+    // Read once for all columns.
+    let Some(list) = ReadList::read(snapshot, project, MAX_VALUES).await? else { return Ok(None) };
     let most = MAX_VALUES / needed.len();
-    let reader = IndexColumnReader { evaluation, snapshot, project, most };
+    let reader = IndexColumnReader { evaluation, snapshot, project, list: &list, most };
     let columns = needed.paths.iter().map(|path| reader.param(path));
-    let (columns, names, shown, archived) = futures::future::try_join4(
+    let (columns, names, runs, archived) = futures::future::try_join4(
         futures::future::try_join_all(columns),
         async { if needed.name { reader.names().await.map(|column| vec![column]) } else { Ok(Vec::new()) } },
-        read_runs(evaluation, snapshot, keys::index_archived_all(project, false)),
+        read_all_runs(evaluation, snapshot, project, &list),
         read_runs(evaluation, snapshot, keys::index_archived_all(project, true)),
     )
     .await?;
     // The names are the last column.
     let columns: Option<Vec<IndexColumn>> = columns.into_iter().chain(names).collect();
-    let (Some(columns), Some(shown), Some(archived)) = (columns, shown, archived) else { return Ok(None) };
-    Ok(Some(ColumnRows { columns, shown, archived }))
+    let (Some(columns), Some(runs), Some(archived)) = (columns, runs, archived) else { return Ok(None) };
+    Ok(Some(ColumnRows { columns, runs, archived }))
 }
 
 /// Reads columns of a project. A column is `None` if it has more than `most` rows, or is not known.
@@ -256,6 +265,8 @@ struct IndexColumnReader<'r> {
     evaluation: &'r Evaluation,
     snapshot: &'r dyn Snapshot,
     project: Project,
+    /// Runs whose params are only in documents: they get no value.
+    list: &'r ReadList,
     most: usize,
 }
 
@@ -263,7 +274,7 @@ impl IndexColumnReader<'_> {
     /// The values of a param.
     async fn param(&self, path: &KeyPath) -> Result<Option<IndexColumn>> {
         let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
-        let mut reader = ParamReader::new(self.project, &path);
+        let mut reader = ParamReader::new(self.project, &path).with_list(self.list.clone());
         let mut column = IndexColumn::default();
         while let Some(page) = reader.next(self.snapshot).await? {
             let add =
@@ -309,6 +320,41 @@ impl IndexColumnReader<'_> {
         };
         self.evaluation.run(sort).await
     }
+}
+
+/// The runs of a project, in any order; `None` if there are too many, or a cohort is damaged. Some may be deleted. Reading which
+/// runs are in cohorts takes a fraction of the time that reading an index of them takes.
+async fn read_all_runs(
+    evaluation: &Evaluation,
+    snapshot: &dyn Snapshot,
+    project: Project,
+    list: &ReadList,
+) -> Result<Option<Vec<RunNumber>>> {
+    // Until a migration has reached all runs, only the index has them.
+    if !format_has_every_run(snapshot).await? {
+        return read_runs(evaluation, snapshot, keys::index_archived_all(project, false)).await;
+    }
+    let mut runs: Vec<RunNumber> = list.runs().iter().copied().collect();
+    let mut rest = Some(keys::cohorts(CohortKind::Params, project));
+    while let Some(range) = rest {
+        let page = snapshot.scan(&range, matyan_store::Scan::default()).await?;
+        rest = page.rest(&range);
+        let members = evaluation.run(move || param_members(&page.rows)).await?;
+        let Some(members) = undamaged(members)? else { return Ok(None) };
+        runs.extend(members);
+        if runs.len() > MAX_VALUES {
+            return Ok(None);
+        }
+    }
+    let with_rows = read_runs(evaluation, snapshot, keys::indexed_params_all(project)).await?;
+    let hidden = read_runs(evaluation, snapshot, keys::index_binned_all(project)).await?;
+    let (Some(with_rows), Some(hidden)) = (with_rows, hidden) else { return Ok(None) };
+    runs.extend(with_rows);
+    if !hidden.is_empty() {
+        let hidden: HashSet<RunNumber> = hidden.into_iter().collect();
+        runs.retain(|number| !hidden.contains(number));
+    }
+    Ok(Some(runs))
 }
 
 /// The runs of an index range; `None` if there are too many.
@@ -498,7 +544,7 @@ mod tests {
             let value = Scalar::Number(number as f64).key();
             // A row with this value is a float.
             batch.set(keys::index_param(PROJECT, &["x".into()], &value, RunNumber(number)), vec![0]);
-            batch.set(keys::index_archived(PROJECT, false, RunNumber(number)), vec![]);
+            batch.set(keys::indexed_params(PROJECT, RunNumber(number)), vec![]);
             // The name of one run is too long for the index.
             let name = if number == LONG_NAME { "x".repeat(5_000) } else { format!("run {number}") };
             batch.set(keys::index_name(PROJECT, &name, RunNumber(number)), vec![]);
@@ -515,6 +561,14 @@ mod tests {
         };
         let snapshot = store.snapshot().await.unwrap();
         evaluate(&Evaluation::start(2).unwrap(), snapshot.as_ref(), scan).await.unwrap()
+    }
+
+    #[test]
+    fn runs_are_ascending_and_archived_or_not() {
+        let numbers = |numbers: &[u64]| numbers.iter().copied().map(RunNumber).collect::<Vec<_>>();
+        let flagged = flag_runs(numbers(&[7, 3, 9, 3, 1]), numbers(&[2, 3, 8]), |number| number.0 < 9);
+        let expected = [(1, false), (2, true), (3, true), (7, false), (8, true)];
+        assert_eq!(flagged, expected.map(|(number, is_archived)| (RunNumber(number), is_archived)));
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ const SCANNED: [Scan; 2] = [
 const FETCHED: [usize; 2] = [64, 256];
 /// Documents are scanned until this fraction of all runs is reached: by then, columns would
 /// have cost as much, and many searches have found enough.
-const SCANNED_PART: u64 = 64;
+const SCANNED_PART: u64 = 512;
 /// Sequences loaded per page: a page ends with the run that exceeds this number.
 const SEQUENCES: usize = 4_096;
 
