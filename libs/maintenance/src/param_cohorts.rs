@@ -18,7 +18,7 @@ use matyan_model::{
     index::index_has_row,
     keys,
     param_cohort::{indexed_params_clear, indexed_params_move, listed_params_page},
-    uncollected::UncollectedReader,
+    uncollected::{UncollectedReader, index_rows_are_cleared, index_rows_cleared_put},
 };
 use matyan_store::{Store, Transaction, Value};
 use parking_lot::Mutex;
@@ -118,6 +118,9 @@ impl<'d> ParamCohorts<'d> {
 
     async fn indexed(&self, project: Project) -> Result<IndexedRows, Error> {
         let snapshot = self.store.snapshot().await?;
+        if index_rows_are_cleared(&*snapshot, project).await? {
+            return Ok(IndexedRows::None);
+        }
         if index_has_row(&*snapshot, &keys::indexed_params_all(project)).await? {
             return Ok(IndexedRows::Due);
         }
@@ -190,6 +193,9 @@ impl<'d> ParamCohorts<'d> {
             }
             let clear = async |mut transaction: Transaction| {
                 let is_cleared = indexed_params_clear(&mut transaction, project).await?;
+                if is_cleared {
+                    index_rows_cleared_put(&mut transaction, project).await?;
+                }
                 Ok::<_, Error>((transaction, is_cleared))
             };
             if round.lock.write(clear).await? {

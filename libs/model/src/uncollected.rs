@@ -14,6 +14,7 @@
 //! misses no run.
 
 use matyan_store::{Batch, Key, Range, Result, Scan, Snapshot, Transaction, Value, Version};
+use minicbor::{Decode, Encode};
 
 use crate::{
     entity::decode_counter,
@@ -28,6 +29,21 @@ const WORN_RUNS: u64 = 4_096;
 const COUNTED: Scan = Scan { rows: 10_000, keys_only: true, ..Scan::DEFAULT };
 const MOVED: Scan = Scan { rows: 500, ..Scan::DEFAULT };
 
+/// The row with the generations of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+struct GenerationsRow {
+    #[n(0)]
+    first: u64,
+    #[n(1)]
+    last: u64,
+    /// Of the list of uncollected params: whether the index rows that params had in earlier formats are all cleared. A reader would
+    /// pass over what is left of them.
+    #[n(2)]
+    #[cbor(default)]
+    is_without_index_rows: bool,
+}
+
 /// The generations that may have rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Generations {
@@ -36,6 +52,7 @@ struct Generations {
     /// They were found by the rows that there are, because the row that names them is damaged. Then the very first one may have
     /// rows, too.
     is_damaged: bool,
+    is_without_index_rows: bool,
 }
 
 impl Generations {
@@ -47,15 +64,16 @@ impl Generations {
         let key = keys::uncollected_generations(kind, project);
         let row = snapshot.get(&key).await?;
         let named = match &row {
-            Some(value) => rows::readable(rows::decode::<(u64, u64)>(&key, value))?,
-            None => Some((ListGeneration::FIRST.0, ListGeneration::FIRST.0)),
+            Some(value) => rows::readable(rows::decode::<GenerationsRow>(&key, value))?,
+            None => Some(GenerationsRow::default()),
         };
-        let (first, last) = match named {
+        let is_damaged = named.is_none();
+        let GenerationsRow { first, last, is_without_index_rows } = match named {
             Some(named) => named,
             None => find_generations(snapshot, kind, project).await?,
         };
-        let generations =
-            Self { first: ListGeneration(first), last: ListGeneration(last), is_damaged: named.is_none() };
+        let (first, last) = (ListGeneration(first), ListGeneration(last));
+        let generations = Self { first, last, is_damaged, is_without_index_rows };
         Ok((generations, row))
     }
 
@@ -70,13 +88,18 @@ impl Generations {
         (next <= self.last).then_some(next)
     }
 
+    /// Whether the list is not being renewed.
     fn is_one(self) -> bool {
         !self.is_damaged && self.first == self.last
     }
 }
 
 /// The first and the last generation with a row, apart from the very first one.
-async fn find_generations(snapshot: &dyn Snapshot, kind: CohortKind, project: Project) -> Result<(u64, u64)> {
+async fn find_generations(
+    snapshot: &dyn Snapshot,
+    kind: CohortKind,
+    project: Project,
+) -> Result<GenerationsRow> {
     let later = keys::uncollected_later(kind, project);
     let mut found = [ListGeneration::FIRST.0; 2];
     for (end, reverse) in found.iter_mut().zip([false, true]) {
@@ -88,7 +111,7 @@ async fn find_generations(snapshot: &dyn Snapshot, kind: CohortKind, project: Pr
         }
     }
     let [first, last] = found;
-    Ok((first, last))
+    Ok(GenerationsRow { first, last, is_without_index_rows: false })
 }
 
 /// The place of a list, for those who change it.
@@ -243,6 +266,11 @@ impl UncollectedReader {
         rows.iter().map(|(key, _)| keys::index_run(key)).collect::<Result<_>>().map(Some)
     }
 
+    /// Whether params may have index rows, as far as the list tells.
+    pub(crate) fn may_have_index_rows(&self) -> bool {
+        self.known.is_none_or(|(_, generations)| !generations.is_without_index_rows)
+    }
+
     fn all(&self, generation: ListGeneration) -> Range {
         keys::uncollected_all(self.kind, self.project, generation)
     }
@@ -257,6 +285,26 @@ impl UncollectedReader {
         self.known = Some((snapshot.version(), generations));
         Ok(generations)
     }
+}
+
+/// Whether it is noted that no run of a project has index rows of params.
+pub async fn index_rows_are_cleared(snapshot: &dyn Snapshot, project: Project) -> Result<bool> {
+    Ok(Generations::read(snapshot, CohortKind::Params, project).await?.0.is_without_index_rows)
+}
+
+/// Notes that no run of a project has index rows of params. No program that can open the store writes any.
+pub async fn index_rows_cleared_put(transaction: &mut Transaction, project: Project) -> Result<()> {
+    let list = UncollectedList::read(transaction.unchecked(), CohortKind::Params, project).await?;
+    let Generations { first, last, is_damaged, .. } = list.generations;
+    // A damaged row is written again when the list is renewed.
+    if !is_damaged {
+        let row = GenerationsRow { first: first.0, last: last.0, is_without_index_rows: true };
+        list.check(transaction.batch());
+        transaction
+            .batch()
+            .set(keys::uncollected_generations(CohortKind::Params, project), rows::encode(&row));
+    }
+    Ok(())
 }
 
 /// Whether a list should be renewed: more runs have left it since it was than are in it, or that was interrupted.
@@ -296,12 +344,15 @@ pub async fn uncollected_renew(
 ) -> Result<bool> {
     let list = UncollectedList::read(transaction.unchecked(), kind, project).await?;
     list.check(transaction.batch());
-    let Generations { first, last, is_damaged } = list.generations;
+    let Generations { first, last, is_damaged, is_without_index_rows } = list.generations;
+    let row = |first: ListGeneration, last: ListGeneration| {
+        rows::encode(&GenerationsRow { first: first.0, last: last.0, is_without_index_rows })
+    };
     let named = keys::uncollected_generations(kind, project);
     if is_damaged || first == last {
         let first = list.generations.start();
         let batch = transaction.batch();
-        batch.set(named, rows::encode(&(first.0, last.next().0)));
+        batch.set(named, row(first, last.next()));
         batch.clear(keys::uncollected_left(kind, project));
         return Ok(false);
     }
@@ -323,7 +374,7 @@ pub async fn uncollected_renew(
     if page.more {
         return Ok(false);
     }
-    batch.set(named, rows::encode(&(first.next().0, last.0)));
+    batch.set(named, row(first.next(), last));
     Ok(first.next() == last)
 }
 

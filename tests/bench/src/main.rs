@@ -7,6 +7,7 @@
 mod access;
 mod chart;
 mod charts;
+mod collect;
 mod cores;
 mod crafted_run;
 mod deleted;
@@ -137,6 +138,7 @@ async fn print(options: Options) {
     search::expensive::rows(&mut table, scale as u64).await;
     search::steps::rows(&mut table).await;
     search::slow_reader(&mut table, scale as u64).await;
+    collect::rows(&mut table, scale as u64).await;
     first_page::rows(&mut table, scale as u64).await;
     export::rows(&mut table, scale).await;
     pressure::rows(&mut table, scale).await;

@@ -15,6 +15,8 @@ use std::{
 
 use matyan_value::Map;
 
+pub(crate) use self::write::{collect_params, with_params};
+
 /// Parameters of a project. Another format, seed or count yields another project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Content {
@@ -26,7 +28,7 @@ pub(crate) struct Content {
 
 /// Incremented with every change to the rows of a project: to the values that `runs` generates, or to
 /// the formats of the model.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Marker files for a project that is being generated, and for a complete one.
 const MAKING: &str = "making";
 const MADE: &str = "made";

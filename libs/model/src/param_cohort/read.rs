@@ -45,6 +45,7 @@ pub type ListedParams = Arc<HashSet<RunNumber>>;
 pub struct ReadList {
     runs: ListedParams,
     version: ReadVersion,
+    may_have_index_rows: bool,
 }
 
 impl ReadList {
@@ -60,7 +61,14 @@ impl ReadList {
                 return Ok(None);
             }
         }
-        Ok(Some(Self { runs: Arc::new(runs), version: version.and(snapshot.version()) }))
+        let version = version.and(snapshot.version());
+        let may_have_index_rows = list.may_have_index_rows();
+        Ok(Some(Self { runs: Arc::new(runs), version, may_have_index_rows }))
+    }
+
+    /// Whether params may have index rows of an earlier format.
+    pub fn may_have_index_rows(&self) -> bool {
+        self.may_have_index_rows
     }
 
     pub fn runs(&self) -> &ListedParams {
@@ -141,6 +149,7 @@ pub struct ParamReader {
     page_columns: usize,
     /// The version from which everything was read so far.
     version: ReadVersion,
+    may_have_index_rows: bool,
 }
 
 impl ParamReader {
@@ -178,6 +187,7 @@ impl ParamReader {
             listed: Arc::default(),
             page_columns: COLUMNS,
             version: ReadVersion::None,
+            may_have_index_rows: true,
         }
     }
 
@@ -185,7 +195,15 @@ impl ParamReader {
     #[must_use]
     pub fn with_list(mut self, list: ReadList) -> Self {
         self.rest.pop_front();
+        if !list.may_have_index_rows {
+            self.leave_out_rows();
+        }
         Self { listed: list.runs, version: list.version, ..self }
+    }
+
+    fn leave_out_rows(&mut self) {
+        self.may_have_index_rows = false;
+        self.rest.retain(|source| !matches!(source, Source::Rows(_)));
     }
 
     /// Reads fewer columns at a time, so that a page takes less memory.
@@ -208,6 +226,9 @@ impl ParamReader {
                 let mut numbers = list.next_runs(snapshot, PAGE).await?.unwrap_or_default();
                 let listed = Arc::make_mut(&mut self.listed);
                 numbers.retain(|number| listed.insert(*number));
+                if self.may_have_index_rows && !list.may_have_index_rows() {
+                    self.leave_out_rows();
+                }
                 let rest = (!list.is_done()).then_some(Source::Listed(list));
                 (Content::Listed(numbers), rest)
             }
@@ -265,7 +286,8 @@ impl ParamReader {
 
     /// The list for the next reader, once everything is read.
     pub fn list(&self) -> ReadList {
-        ReadList { runs: self.listed.clone(), version: self.version }
+        let Self { version, may_have_index_rows, .. } = *self;
+        ReadList { runs: self.listed.clone(), version, may_have_index_rows }
     }
 
     /// The runs whose params are read from documents, as far as they are known.

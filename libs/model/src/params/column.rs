@@ -33,6 +33,9 @@ const FORMAT: u8 = 1;
 /// may be larger.
 const SPLIT_BYTES: usize = 64 << 10;
 
+/// Intervals up to which sorting the values takes longer than looking for each.
+const FEW_INTERVALS: usize = 8;
+
 /// Largest integer up to which, and for whose negative the same holds, each integer is a float.
 const MAX_EXACT: u64 = 1 << 53;
 
@@ -446,12 +449,18 @@ pub(crate) fn count_within(
 ) -> Result<(), FormatError> {
     let mut input = Input::with_format(bytes, FORMAT)?;
     let header = Header::read(&mut input)?;
-    let mut possible =
-        intervals.iter().zip(counts).filter(|(interval, _)| interval.may_be_in(&header)).peekable();
-    if possible.peek().is_none() {
+    let possible: Vec<_> =
+        intervals.iter().zip(counts).filter(|(interval, _)| interval.may_be_in(&header)).collect();
+    if possible.is_empty() {
         return Ok(());
     }
     let column = ParamColumn::read(&header, input)?;
+    if possible.len() <= FEW_INTERVALS {
+        for (interval, count) in possible {
+            *count += column.positions_within(interval).len();
+        }
+        return Ok(());
+    }
     let sorted = SortedValues::new(&column);
     for (interval, count) in possible {
         *count += sorted.count(interval);

@@ -165,3 +165,22 @@ async fn a_list_whose_generations_are_damaged_has_all_its_runs() {
         assert_eq!(kept, (10..=10 + renewals).collect::<Vec<_>>());
     }
 }
+
+#[tokio::test]
+async fn a_renewed_list_still_says_that_index_rows_are_cleared() {
+    let store = TestStore::open().await;
+    put(&store, 1, b"").await;
+    let may_have_rows = async || {
+        let mut reader = UncollectedReader::new(KIND, P);
+        let snapshot = store.snapshot().await.unwrap();
+        while reader.next(&*snapshot, ONE).await.unwrap().is_some() {}
+        assert_eq!(index_rows_are_cleared(&*snapshot, P).await.unwrap(), !reader.may_have_index_rows());
+        reader.may_have_index_rows()
+    };
+    assert!(may_have_rows().await);
+    store.run(async |transaction| index_rows_cleared_put(transaction, P).await).await.unwrap();
+    assert!(!may_have_rows().await);
+    while !renew_step(&store).await {}
+    assert!(!may_have_rows().await);
+    assert_eq!(read(&store).await.len(), 1);
+}

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
+use matyan_maintenance::ParamCohorts;
 use matyan_model::{
     entity::{Experiment, Tag, entity_create},
     format::format_open,
@@ -22,6 +23,7 @@ use matyan_store::{
     embedded::{EmbeddedStore, Settings},
 };
 use matyan_value::Context;
+use tokio_util::sync::CancellationToken;
 
 use super::{Content, SERIES, run_id, runs};
 
@@ -50,8 +52,34 @@ pub(super) async fn project(content: Content, directory: &Path) {
         Ok(())
     });
     written.await.expect("writing does not panic");
+    // Searches are measured as they are some seconds after the last run.
+    collect_params(&store).await;
     store.sync().await.expect("the store syncs");
     store.close().await.expect("the store closes");
+}
+
+/// Writes runs of a project with their params, but without series, to a store in an empty directory. No cohort has their params
+/// yet.
+pub(crate) async fn with_params(content: Content, directory: &Path) -> EmbeddedStore {
+    let store = EmbeddedStore::open(directory, Settings::default()).await.expect("a new store opens");
+    format_open(&store).await.expect("the store is writable");
+    entities(&store).await;
+    for start in (0..content.runs).step_by(AT_ONCE as usize) {
+        let mut transaction = begin(&store).await;
+        for index in start..content.runs.min(start + AT_ONCE) {
+            document(&mut transaction, content, index, &mut runs::random(content, index)).await;
+        }
+        commit(&store, transaction).await;
+    }
+    store
+}
+
+/// Stores the params of all runs in columns, as the job of a server does.
+pub(crate) async fn collect_params(store: &EmbeddedStore) {
+    let clock = || runs::created_us(0);
+    let cohorts = ParamCohorts::new(store, &clock);
+    let stop = CancellationToken::new();
+    while cohorts.collect(PROJECT, 1, [1; 16], &stop).await.expect("the store can be written").has_more {}
 }
 
 /// Draws a progress bar, but only on a terminal: elsewhere, each step would be a line.
@@ -137,12 +165,31 @@ async fn run(
     sum: &mut CounterIncrements,
 ) -> RunNumber {
     let mut random = runs::random(content, index);
+    let number = document(transaction, content, index, &mut random).await;
+    let batch = transaction.batch();
+    for series in 0..SERIES {
+        let (name, context) = runs::series(series);
+        let context = Context::parse(context).expect("generated contexts are valid");
+        let header = MetricHeader { name, context: context.stored().to_owned(), dtype: "float".to_owned() };
+        metric_series_create(batch, PROJECT, number, SeriesNumber(series), &header, &context.digest());
+    }
+    points(batch, content, index, number, sum, &mut random);
+    number
+}
+
+/// Creates a run with everything but its series.
+async fn document(
+    transaction: &mut Transaction,
+    content: Content,
+    index: u64,
+    random: &mut rand::rngs::StdRng,
+) -> RunNumber {
     let created_us = runs::created_us(index);
     let id = RunId::new(run_id(index));
     let mut edit = run_create(transaction, PROJECT, &id, created_us).await.expect("the store can be read");
     let number = edit.number();
     let params = edit.params(transaction.unchecked()).await.expect("a new run has none yet");
-    *params = runs::params(content, index, &mut random);
+    *params = runs::params(content, index, random);
     edit.props.set_created(created_us);
     edit.props.name = format!("run {index}");
     edit.props.active = false;
@@ -152,15 +199,7 @@ async fn run(
     if index.is_multiple_of(10) {
         assert!(edit.tag_add(TAG), "a new run has room for a tag");
     }
-    let batch = transaction.batch();
-    edit.write(batch);
-    for series in 0..SERIES {
-        let (name, context) = runs::series(series);
-        let context = Context::parse(context).expect("generated contexts are valid");
-        let header = MetricHeader { name, context: context.stored().to_owned(), dtype: "float".to_owned() };
-        metric_series_create(batch, PROJECT, number, SeriesNumber(series), &header, &context.digest());
-    }
-    points(batch, content, index, number, sum, &mut random);
+    edit.write(transaction.batch());
     number
 }
 

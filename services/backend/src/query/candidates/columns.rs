@@ -346,7 +346,11 @@ async fn read_all_runs(
             return Ok(None);
         }
     }
-    let with_rows = read_runs(evaluation, snapshot, keys::indexed_params_all(project)).await?;
+    let with_rows = if list.may_have_index_rows() {
+        read_runs(evaluation, snapshot, keys::indexed_params_all(project)).await?
+    } else {
+        Some(Vec::new())
+    };
     let hidden = read_runs(evaluation, snapshot, keys::index_binned_all(project)).await?;
     let (Some(with_rows), Some(hidden)) = (with_rows, hidden) else { return Ok(None) };
     runs.extend(with_rows);

@@ -145,7 +145,12 @@ pub(crate) async fn count_probes<'p>(
                 if let Some(ProbeRows::Param(param)) = &rows {
                     params.add(project, at, param);
                 }
-                ProbeCounter::new(probe, rows)
+                let mut counter = ProbeCounter::new(probe, rows);
+                let list = listed.as_ref().and_then(|listed| listed.list.as_ref());
+                if is_param && list.is_some_and(|list| !list.may_have_index_rows()) {
+                    counter.rest.clear();
+                }
+                counter
             }
         };
         counters.push(counter);

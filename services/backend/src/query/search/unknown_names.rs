@@ -107,13 +107,14 @@ async fn has_param(snapshot: &dyn Snapshot, project: Project, path: &KeyPath) ->
         return Ok(false);
     }
     let keys: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
-    for range in [keys::param_columns(project, &keys), keys::index_param_path(project, &keys)] {
-        if index_has_row(snapshot, &range).await? {
-            return Ok(true);
-        }
+    if index_has_row(snapshot, &keys::param_columns(project, &keys)).await? {
+        return Ok(true);
     }
     // The runs whose params are only in documents yet.
     let Some(list) = ReadList::read(snapshot, project, MAX_LISTED).await? else { return Ok(true) };
+    if list.may_have_index_rows() && index_has_row(snapshot, &keys::index_param_path(project, &keys)).await? {
+        return Ok(true);
+    }
     let listed: Vec<RunNumber> = list.runs().iter().copied().collect();
     for numbers in listed.chunks(DOCUMENTS) {
         let documents = documents_get(snapshot, project, numbers).await?;
