@@ -3,7 +3,8 @@
 //!
 //! The documents decide. A run is in the list of uncollected params from the transaction on that changes its params, and
 //! until a cohort has taken them; while it is in this list, readers ignore what cohorts have of it, and read its document.
-//! See `cohort` for how a cohort takes values without a lock for writers.
+//! A new run is listed even without params, so each run is in the list, or in a cohort, or has index rows. See `uncollected` for
+//! the list, and `cohort` for how a cohort takes values without a lock for writers.
 //!
 //! A column has up to 64 KiB, and is never changed. Its key begins with the path of the param, so that the columns of a
 //! param are one range, in the order of their cohorts. The paths of a cohort are in rows of their own, by which its columns

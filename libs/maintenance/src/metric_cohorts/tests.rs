@@ -11,7 +11,7 @@ use matyan_model::{
     branch::{Ancestor, Branch, branch_put},
     cohort::{MetricStatistic, cohorts_page, collected_values_page},
     ids::{Job, RunId, SeriesNumber},
-    keys::SeriesKind,
+    keys::{self, SeriesKind},
     lock::job_last_success,
     metric::{metric_series_create, metric_series_find, metric_series_list},
     position::LogPosition,

@@ -11,9 +11,9 @@ use matyan_model::{
     ids::RunId,
     index::{Scalar, index_runs_page},
     run::{RunEdit, run_create},
-    uncollected::UncollectedList,
+    uncollected::{UncollectedList, uncollected_is_worn},
 };
-use matyan_store::{Batch, Commit, Scan, embedded::EmbeddedStore};
+use matyan_store::{Batch, Commit, Range, Scan, embedded::EmbeddedStore};
 use matyan_value::{Map, Value};
 
 use super::*;
@@ -262,6 +262,10 @@ async fn cohorts_that_all_runs_have_left_are_cleared_soon() {
         project.look(&waiting, NOW_US).await.unwrap();
     }
     assert_eq!(project.sizes().await, [COHORT_RUNS]);
+    let snapshot = project.store.snapshot().await.unwrap();
+    let generations = keys::uncollected_generations(CohortKind::Params, P);
+    assert!(snapshot.get(&generations).await.unwrap().is_some(), "the list was renewed");
+    assert!(!uncollected_is_worn(&*snapshot, CohortKind::Params, P).await.unwrap());
 }
 
 /// A run that has been in a cohort rests until it has not changed for a minute, or has ended.

@@ -93,7 +93,7 @@ async fn a_renewed_list_has_the_same_runs_in_another_place() {
 }
 
 #[tokio::test]
-async fn a_reader_misses_no_run_of_a_list_that_is_renewed_meanwhile() {
+async fn rule_133_a_reader_misses_no_run_of_a_list_that_is_renewed_meanwhile() {
     let store = TestStore::open().await;
     for number in 1..=9 {
         put(&store, number, b"").await;

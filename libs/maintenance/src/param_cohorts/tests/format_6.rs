@@ -37,6 +37,8 @@ pub(super) async fn make_indexed(store: &EmbeddedStore, number: RunNumber, param
         let value = Scalar::from_value(value).unwrap().key();
         batch.set(keys::index_param(P, &[name.as_str().into()], &value, number), vec![stored]);
     }
+    // No project has new ones once all are cleared, except here.
+    batch.clear(keys::uncollected_generations(CohortKind::Params, P));
     store.commit(batch).await.unwrap();
 }
 

@@ -36,8 +36,8 @@ const SCANNED: [Scan; 2] = [
 /// Documents fetched by number per page: at first as many as the embedded store reads without
 /// switching threads, to find something quickly, then enough for two threads.
 const FETCHED: [usize; 2] = [64, 256];
-/// Documents are scanned until this fraction of all runs is reached: by then, columns would
-/// have cost as much, and many searches have found enough.
+/// Documents are scanned until this fraction of all runs is reached: by then, columns cost less than
+/// the next documents, and many searches have found enough.
 const SCANNED_PART: u64 = 512;
 /// Sequences loaded per page: a page ends with the run that exceeds this number.
 const SEQUENCES: usize = 4_096;
