@@ -48,7 +48,7 @@ pub use server::{
     live_readers::LiveReaders,
     metrics::Metrics,
     run_samples::RunSamples,
-    scheduling::{interruptible, yield_to_others},
+    scheduling::{interruptible, run_on_idle_cores},
     uri_key::UriKey,
 };
 pub use services::Backend;

@@ -1,20 +1,14 @@
-//! Threads of the lowest priority for the clients of a load. In a network, such clients have processors of their own. Here
-//! they share the processors with the server and the measuring client, so both may interrupt them.
+//! Threads for the clients of a load. In a network, such clients have processors of their own. Here they share the
+//! processors with the server and the measuring client, so they only run on processors that these leave idle.
 
 use std::{future::Future, sync::LazyLock};
 
-use matyan_backend::yield_to_others;
+use matyan_backend::run_on_idle_cores;
 use tokio::runtime::{Builder, Runtime};
-
-const NICENESS: i32 = 19;
 
 static THREADS: LazyLock<Runtime> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
-    builder
-        .enable_all()
-        .on_thread_start(|| yield_to_others(NICENESS))
-        .build()
-        .expect("the system has threads")
+    builder.enable_all().on_thread_start(run_on_idle_cores).build().expect("the system has threads")
 });
 
 /// Starts a load: the tasks that `start` spawns run on these threads.

@@ -3,7 +3,7 @@
 //! of the server. Each load has a server and a project of 10,000 runs of its own.
 //!
 //! The clients of a load connect from addresses of their own, because `localhost` identifies no client and
-//! has no share of the server's limits, and run on threads of the lowest priority.
+//! has no share of the server's limits, and run on processors that are otherwise idle.
 
 mod clients;
 mod figures;

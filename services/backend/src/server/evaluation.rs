@@ -1,8 +1,9 @@
-//! The threads that evaluate queries and decode points: few, and of low priority, so that neither
+//! The threads that evaluate queries and decode points: few, and of a low priority, so that neither
 //! ingestion nor other reads wait for them. Work comes in slices of some milliseconds. Between two slices, other
 //! searches have their turn, and a search whose client has left ends.
 
 mod cpu_share;
+mod priority;
 
 use std::{
     io,
@@ -21,11 +22,11 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, oneshot},
 };
 
-use self::cpu_share::{CpuShare, ThreadClock};
-use super::{
-    error::{Error, Result},
-    scheduling::yield_to_others,
+use self::{
+    cpu_share::{CpuShare, ThreadClock},
+    priority::Priority,
 };
+use super::error::{Error, Result};
 
 /// Steps of the query language in a slice: about 10 ms if they are simple, and at most 50 ms. The last run of a slice
 /// may add 100 ms.
@@ -53,15 +54,6 @@ const COLUMN_SEARCHES: usize = 4;
 /// Searches for columns at the same time: each takes up to 64 MiB of merged params in CBOR, decoded.
 const COLUMN_FINDS: usize = 2;
 
-/// Niceness of the threads: while other threads of the server are ready to run, they get a seventieth of a
-/// core. With a tenth, which is 10, acknowledgements next to searches took two to three times as long as
-/// alone.
-const NICENESS: i32 = 19;
-
-/// Niceness of the threads that take over while other programs fill the cores: next to one busy thread, they get
-/// a quarter of a core.
-const RAISED_NICENESS: i32 = 5;
-
 /// One in this number of threads has the raised priority, so that queries take at most a sixteenth of the
 /// cores from a program that uses all of them.
 const RAISED_PART: usize = 4;
@@ -70,8 +62,9 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads, and the memory of the runs that they evaluate.
 pub struct Evaluation {
-    jobs: mpsc::Sender<Job>,
-    /// The queue of the threads with the raised priority.
+    /// The queues of the threads of each priority.
+    idle_cores_jobs: mpsc::Sender<Job>,
+    low_jobs: mpsc::Sender<Job>,
     raised_jobs: mpsc::Sender<Job>,
     share: Arc<CpuShare>,
     threads: usize,
@@ -90,8 +83,9 @@ impl Evaluation {
         let pages = (PAGES_OF_THREAD * threads).clamp(*PAGES.start(), *PAGES.end());
         let share = Arc::new(CpuShare::new(threads));
         Ok(Self {
-            jobs: start_threads(threads, NICENESS, &share)?,
-            raised_jobs: start_threads(threads.div_ceil(RAISED_PART), RAISED_NICENESS, &share)?,
+            idle_cores_jobs: start_threads(threads, Priority::IdleCores, &share)?,
+            low_jobs: start_threads(threads, Priority::Low, &share)?,
+            raised_jobs: start_threads(threads.div_ceil(RAISED_PART), Priority::Raised, &share)?,
             share,
             threads,
             slices: None,
@@ -107,7 +101,7 @@ impl Evaluation {
         self.slices = Some(slices);
     }
 
-    /// Number of threads, without those with the raised priority.
+    /// Number of threads that run at the same time, unless their priority is raised.
     pub(crate) fn threads(&self) -> usize {
         self.threads
     }
@@ -137,12 +131,20 @@ impl Evaluation {
                 drop(sender.send(done));
             }
         };
-        let jobs = if self.share.is_small() { &self.raised_jobs } else { &self.jobs };
-        jobs.send(Box::new(job)).await.map_err(|_| Error::Stopping)?;
+        self.jobs().send(Box::new(job)).await.map_err(|_| Error::Stopping)?;
         finished(receiver).await
     }
 
-    /// Runs work that cannot be divided into slices on a thread of its own, of the same priority. The caller
+    /// The queue of the next slice.
+    fn jobs(&self) -> &mpsc::Sender<Job> {
+        match self.share.priority() {
+            Priority::IdleCores => &self.idle_cores_jobs,
+            Priority::Low => &self.low_jobs,
+            Priority::Raised => &self.raised_jobs,
+        }
+    }
+
+    /// Runs work that cannot be divided into slices on a thread of its own, of low or raised priority. The caller
     /// bounds the number of such threads.
     pub(crate) async fn run_apart<T: Send + 'static>(
         &self,
@@ -151,7 +153,11 @@ impl Evaluation {
         let (sender, receiver) = oneshot::channel();
         let share = self.share.clone();
         let job = move || {
-            yield_to_others(if share.is_small() { RAISED_NICENESS } else { NICENESS });
+            match share.priority() {
+                // The work must end within a time.
+                Priority::IdleCores => Priority::Low.take(),
+                priority => priority.take(),
+            }
             share.measure(&mut ThreadClock::open(), || {
                 let done = catch_unwind(AssertUnwindSafe(work));
                 // Fails only if the caller has left.
@@ -227,14 +233,14 @@ async fn finished<T>(receiver: oneshot::Receiver<thread::Result<T>>) -> Result<T
 }
 
 /// Starts threads with a queue of jobs, which end when the queue is closed.
-fn start_threads(threads: usize, niceness: i32, share: &Arc<CpuShare>) -> io::Result<mpsc::Sender<Job>> {
+fn start_threads(threads: usize, priority: Priority, share: &Arc<CpuShare>) -> io::Result<mpsc::Sender<Job>> {
     let (sender, receiver) = mpsc::channel(QUEUED);
     let receiver = Arc::new(Mutex::new(receiver));
     for _ in 0..threads {
         let receiver = receiver.clone();
         let share = share.clone();
         let work = move || {
-            yield_to_others(niceness);
+            priority.take();
             work(&receiver, &share);
         };
         thread::Builder::new().name("matyan-query".into()).spawn(work)?;
@@ -395,6 +401,8 @@ mod tests {
     async fn rule_130_searches_beside_a_program_that_fills_the_cores_get_a_share() {
         use std::time::{Duration, Instant};
 
+        use super::priority::{NICENESS, RAISED_NICENESS};
+
         let niceness = || rustix::process::getpriority_process(None).unwrap();
         let of_test = niceness();
         if of_test > RAISED_NICENESS || std::fs::read("/proc/thread-self/schedstat").is_err() {
@@ -412,10 +420,21 @@ mod tests {
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_millis(20) {}
         };
-        while !evaluation.share.is_small() {
+        while evaluation.share.priority() != Priority::Raised {
             evaluation.run(slice).await.unwrap();
         }
         assert_eq!(evaluation.run(niceness).await.unwrap(), RAISED_NICENESS);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn rule_130_slices_run_on_idle_cores_while_these_suffice() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let policy = crate::server::scheduling::current_policy;
+        let of_test = policy();
+        assert_eq!(evaluation.run(policy).await.unwrap(), of_test);
+        evaluation.share.set_priority(Priority::IdleCores);
+        assert_eq!(evaluation.run(policy).await.unwrap(), libc::SCHED_IDLE as u32);
     }
 
     #[tokio::test]

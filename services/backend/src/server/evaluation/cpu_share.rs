@@ -1,22 +1,24 @@
-//! Whether other programs leave the threads of queries almost no processor time.
+//! The priority of queries, by the processor time that others leave them.
 //!
-//! These threads have the lowest priority, so that acknowledgements do not wait for them. But the priority
+//! The threads of queries have a low priority, so that acknowledgements do not wait for them. But the priority
 //! counts against every program of the same session, control group or container: next to a training script that
 //! keeps all cores busy, a query would get a seventieth of a core, and a search of 100 ms would take 7 s. So the
 //! threads measure how long they run, and how long they are ready to run but wait for a core. If they
 //! mostly wait, and not for other threads of the server, some threads of a higher
-//! priority take over until there is room again.
+//! priority take over until there is room again. While they get enough, threads that only run on idle cores take over:
+//! acknowledgements wait for these even less.
 //!
 //! The kernel's own figure of the wait is used, because a slice may also wait for a disk, which no priority
-//! makes faster. On a system without this figure, the priority stays the lowest.
+//! makes faster. On a system without this figure, the priority stays low.
 
 use std::{
     fs::File,
-    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
+
+use super::priority::Priority;
 
 /// Least time over which the share is measured.
 const WINDOW: Duration = Duration::from_millis(200);
@@ -24,11 +26,11 @@ const WINDOW: Duration = Duration::from_millis(200);
 /// Least time that the threads must have wanted a core meanwhile.
 const WANTED: Duration = Duration::from_millis(20);
 
-/// The share is small if the threads get less than this part of the time that they want. With niceness 19,
+/// The share is small if the threads get less than this part of the time that they want. With a low priority,
 /// that is one busy thread of another program on each core.
 const SMALL_PART: u32 = 10;
 
-/// The share stays small while the threads of the higher priority wait for this part of the time that they want.
+/// The priority stays raised while its threads wait for this part of the time that they want.
 /// Next to one busy thread of another program on each core, they wait three quarters of that time.
 const WAITING_PART: u32 = 4;
 
@@ -97,10 +99,9 @@ impl ThreadClock {
     }
 }
 
-/// The share of the processor that the threads of queries get.
+/// The share of the processor that the threads of queries get, which decides on their priority.
 pub(super) struct CpuShare {
     cores: u32,
-    is_small: AtomicBool,
     window: Mutex<Window>,
 }
 
@@ -112,6 +113,8 @@ struct Window {
     queries: ThreadTimes,
     /// Number of slices in progress.
     slices: usize,
+    /// The priority of the next slice.
+    priority: Priority,
 }
 
 /// Measurements of a window.
@@ -128,17 +131,23 @@ impl CpuShare {
             process: process_time(),
             queries: ThreadTimes::default(),
             slices: 0,
+            priority: Priority::Low,
         };
-        Self {
-            cores: u32::try_from(cores).unwrap_or(u32::MAX),
-            is_small: AtomicBool::new(false),
-            window: Mutex::new(window),
-        }
+        Self { cores: u32::try_from(cores).unwrap_or(u32::MAX), window: Mutex::new(window) }
     }
 
-    /// Whether the threads of the lowest priority get almost no processor time.
-    pub(super) fn is_small(&self) -> bool {
-        self.is_small.load(Ordering::Relaxed)
+    /// The priority of the next slice.
+    pub(super) fn priority(&self) -> Priority {
+        let mut window = self.window.lock();
+        window.end_pause();
+        window.priority
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_priority(&self, priority: Priority) {
+        let mut window = self.window.lock();
+        window.restart();
+        window.priority = priority;
     }
 
     /// Runs a slice of work, and measures the CPU time of its thread.
@@ -150,10 +159,7 @@ impl CpuShare {
 
     fn begin_slice(&self) {
         let mut window = self.window.lock();
-        // A time without work says nothing.
-        if window.slices == 0 && window.began.elapsed() > WINDOW {
-            window.restart();
-        }
+        window.end_pause();
         window.slices += 1;
     }
 
@@ -170,15 +176,24 @@ impl CpuShare {
         let process = process_time().saturating_sub(window.process);
         let usage = Usage { elapsed, process, queries: window.queries };
         window.restart();
-        drop(window);
-        let is_small = usage.is_small(self.is_small(), self.cores);
-        if self.is_small.swap(is_small, Ordering::Relaxed) != is_small {
-            tracing::debug!(is_small, "the share of the processor for queries has changed");
+        let priority = usage.priority(window.priority, self.cores);
+        if std::mem::replace(&mut window.priority, priority) != priority {
+            tracing::debug!(?priority, "the priority of queries has changed");
         }
     }
 }
 
 impl Window {
+    /// Begins anew after a time without work, which says nothing. Another program may fill the cores by now.
+    fn end_pause(&mut self) {
+        if self.slices == 0 && self.began.elapsed() > WINDOW {
+            self.restart();
+            if self.priority == Priority::IdleCores {
+                self.priority = Priority::Low;
+            }
+        }
+    }
+
     fn restart(&mut self) {
         self.began = Instant::now();
         self.process = process_time();
@@ -187,14 +202,20 @@ impl Window {
 }
 
 impl Usage {
-    fn is_small(&self, was_small: bool, cores: u32) -> bool {
+    /// The priority after the window, whose slices had the priority `was`.
+    fn priority(&self, was: Priority, cores: u32) -> Priority {
         let ThreadTimes { ran, waited } = self.queries;
-        let other_threads = self.process.saturating_sub(ran);
-        if other_threads * BUSY_PART >= self.elapsed * cores {
-            return false;
-        }
         let wanted = ran + waited;
-        if was_small { waited >= wanted / WAITING_PART } else { ran < wanted / SMALL_PART }
+        let is_small = ran < wanted / SMALL_PART;
+        let other_threads = self.process.saturating_sub(ran);
+        let is_server_busy = other_threads * BUSY_PART >= self.elapsed * cores;
+        match was {
+            Priority::Raised if !is_server_busy && waited >= wanted / WAITING_PART => Priority::Raised,
+            Priority::Raised => Priority::Low,
+            Priority::IdleCores | Priority::Low if !is_small => Priority::IdleCores,
+            Priority::IdleCores | Priority::Low if is_server_busy => Priority::Low,
+            Priority::IdleCores | Priority::Low => Priority::Raised,
+        }
     }
 }
 
@@ -225,27 +246,37 @@ mod tests {
         }
     }
 
-    /// Whether the share is small after a second on four cores. The numbers are the milliseconds for which
+    /// The priority after a second on four cores. The numbers are the milliseconds for which
     /// queries ran, for which they waited, and which other threads of the server used.
-    fn is_small(was_small: bool, ran: u64, waited: u64, other_threads: u64) -> bool {
+    fn priority(was: Priority, ran: u64, waited: u64, other_threads: u64) -> Priority {
         let queries = ThreadTimes { ran: MS(ran), waited: MS(waited) };
-        Usage { elapsed: MS(1_000), process: MS(ran + other_threads), queries }.is_small(was_small, 4)
+        Usage { elapsed: MS(1_000), process: MS(ran + other_threads), queries }.priority(was, 4)
     }
 
     #[test]
     fn rule_130_queries_that_other_programs_starve_get_a_share() {
-        assert!(is_small(false, 14, 986, 0));
-        assert!(!is_small(false, 300, 700, 0), "they get enough");
-        assert!(!is_small(false, 14, 986, 1_000), "they would delay ingestion");
-        assert!(is_small(false, 14, 986, 900));
+        for was in [Priority::IdleCores, Priority::Low] {
+            assert_eq!(priority(was, 14, 986, 0), Priority::Raised);
+            assert_eq!(priority(was, 14, 986, 900), Priority::Raised);
+            assert_eq!(priority(was, 14, 986, 1_000), Priority::Low, "they would delay ingestion");
+        }
     }
 
     #[test]
-    fn rule_130_the_lowest_priority_returns_when_there_is_room() {
-        assert!(is_small(true, 250, 750, 0), "the other program goes on");
-        assert!(is_small(true, 700, 300, 0));
-        assert!(!is_small(true, 900, 100, 0), "it has ended");
-        assert!(!is_small(true, 250, 750, 1_000), "ingestion has begun");
+    fn rule_130_queries_use_idle_cores_while_these_suffice() {
+        for was in [Priority::IdleCores, Priority::Low] {
+            assert_eq!(priority(was, 300, 700, 0), Priority::IdleCores);
+            assert_eq!(priority(was, 300, 700, 2_000), Priority::IdleCores);
+        }
+    }
+
+    #[test]
+    fn rule_130_a_low_priority_returns_when_there_is_room() {
+        let raised = Priority::Raised;
+        assert_eq!(priority(raised, 250, 750, 0), raised, "the other program goes on");
+        assert_eq!(priority(raised, 700, 300, 0), raised);
+        assert_eq!(priority(raised, 900, 100, 0), Priority::Low, "it has ended");
+        assert_eq!(priority(raised, 250, 750, 1_000), Priority::Low, "ingestion has begun");
     }
 
     #[test]
@@ -255,13 +286,14 @@ mod tests {
         share.begin_slice();
         share.window.lock().began -= WINDOW;
         share.end_slice(times);
-        assert!(share.is_small());
+        assert_eq!(share.priority(), Priority::Raised);
 
-        share.is_small.store(false, Ordering::Relaxed);
+        share.set_priority(Priority::IdleCores);
         share.window.lock().began -= 2 * WINDOW;
-        share.begin_slice();
+        assert_eq!(share.priority(), Priority::Low, "another program may have begun");
         assert!(share.window.lock().began.elapsed() < WINDOW, "the window has begun again");
+        share.begin_slice();
         share.end_slice(ThreadTimes::default());
-        assert!(!share.is_small());
+        assert_eq!(share.priority(), Priority::Low);
     }
 }
