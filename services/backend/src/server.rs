@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status};
 
 use call::Call;
 use deps::Deps;
+use evaluation::SearchTime;
 use stream::{ResponseStream, Sender, StreamEnd, Streams};
 
 /// The result of an rpc.
@@ -56,7 +57,7 @@ impl Server {
         T: Send + 'static,
         F: Future<Output = Result<(), StreamEnd>> + Send + 'static,
     {
-        self.streams.respond(work)
+        self.streams.respond(|sender| SearchTime::default().of(Box::pin(work(sender))))
     }
 
     /// Like `respond`, for work that decodes points: on the threads of queries, so that no acknowledgement
@@ -70,7 +71,7 @@ impl Server {
         self.streams.respond(|sender| {
             // The future of a search is large: the stack of a thread must not hold it several times.
             let work = Box::pin(work(sender));
-            async move { deps.evaluation.drive(work).await? }
+            SearchTime::default().of(async move { deps.evaluation.drive(work).await? })
         })
     }
 

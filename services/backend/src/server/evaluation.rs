@@ -1,9 +1,12 @@
 //! The threads that evaluate queries and decode points: few, and of a low priority, so that neither
 //! ingestion nor other reads wait for them. Work comes in slices of some milliseconds. Between two slices, other
-//! searches have their turn, and a search whose client has left ends.
+//! searches have their turn, those that have used the least time first, and a search whose client has left ends.
 
 mod cpu_share;
 mod priority;
+mod query_threads;
+mod search_time;
+mod turns;
 
 use std::{
     io,
@@ -15,16 +18,17 @@ use std::{
     thread,
 };
 
-use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot},
 };
 
+pub(crate) use self::search_time::SearchTime;
 use self::{
     cpu_share::{CpuShare, ThreadClock},
     priority::Priority,
+    query_threads::QueryThreads,
 };
 use super::error::{Error, Result};
 
@@ -35,15 +39,15 @@ pub(crate) const SLICE_STEPS: u64 = 500_000;
 /// Verdicts in a slice, for queries that take next to no steps.
 pub(crate) const SLICE_VERDICTS: u64 = 20_000;
 
-/// Slices that wait for a thread. More searches wait before they can add theirs.
-const QUEUED: usize = 64;
-
 /// Pages of documents in memory for each thread, over all searches: each has up to 4 MiB, and as much of large params. As
 /// many pages that were read ahead wait until their searches have sent the page before.
 const PAGES_OF_THREAD: usize = 4;
 
 /// Bounds of the number of pages in memory. The same number may be read ahead.
 const PAGES: RangeInclusive<usize> = 8..=16;
+
+/// Pages in memory besides, for searches that have just begun: a small search would wait for large ones.
+const FIRST_PAGES: usize = 2;
 
 /// Bytes of params after which a page of documents ends. The params of one run may take 6 MiB.
 pub(crate) const PAGE_PARAMS: usize = 4 << 20;
@@ -62,15 +66,15 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads, and the memory of the runs that they evaluate.
 pub struct Evaluation {
-    /// The queues of the threads of each priority.
-    idle_cores_jobs: mpsc::Sender<Job>,
-    low_jobs: mpsc::Sender<Job>,
-    raised_jobs: mpsc::Sender<Job>,
+    on_idle_cores: QueryThreads,
+    low: QueryThreads,
+    raised: QueryThreads,
     share: Arc<CpuShare>,
     threads: usize,
     /// The slices that have begun.
     slices: Option<IntCounter>,
     pages: Semaphore,
+    first_pages: Semaphore,
     pages_ahead: Arc<Semaphore>,
     columns: Semaphore,
     column_finds: Semaphore,
@@ -83,13 +87,14 @@ impl Evaluation {
         let pages = (PAGES_OF_THREAD * threads).clamp(*PAGES.start(), *PAGES.end());
         let share = Arc::new(CpuShare::new(threads));
         Ok(Self {
-            idle_cores_jobs: start_threads(threads, Priority::IdleCores, &share)?,
-            low_jobs: start_threads(threads, Priority::Low, &share)?,
-            raised_jobs: start_threads(threads.div_ceil(RAISED_PART), Priority::Raised, &share)?,
+            on_idle_cores: QueryThreads::start(threads, Priority::IdleCores, &share)?,
+            low: QueryThreads::start(threads, Priority::Low, &share)?,
+            raised: QueryThreads::start(threads.div_ceil(RAISED_PART), Priority::Raised, &share)?,
             share,
             threads,
             slices: None,
             pages: Semaphore::new(pages),
+            first_pages: Semaphore::new(FIRST_PAGES),
             pages_ahead: Arc::new(Semaphore::new(pages)),
             columns: Semaphore::new(COLUMN_SEARCHES),
             column_finds: Semaphore::new(COLUMN_FINDS),
@@ -121,26 +126,28 @@ impl Evaluation {
     ) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
         let slices = self.slices.clone();
-        let job = move || {
+        let search = SearchTime::current();
+        let used = search.used();
+        let job: Job = Box::new(move || {
             if !sender.is_closed() {
                 if let Some(slices) = &slices {
                     slices.inc();
                 }
-                let done = catch_unwind(AssertUnwindSafe(|| work(&|| sender.is_closed())));
+                let slice = || catch_unwind(AssertUnwindSafe(|| work(&|| sender.is_closed())));
+                let done = search.measure(slice);
                 // Fails only if the caller has left.
                 drop(sender.send(done));
             }
-        };
-        self.jobs().send(Box::new(job)).await.map_err(|_| Error::Stopping)?;
+        });
+        let _waiting = self.threads_of_next_slice().turns().add(used, job);
         finished(receiver).await
     }
 
-    /// The queue of the next slice.
-    fn jobs(&self) -> &mpsc::Sender<Job> {
+    fn threads_of_next_slice(&self) -> &QueryThreads {
         match self.share.priority() {
-            Priority::IdleCores => &self.idle_cores_jobs,
-            Priority::Low => &self.low_jobs,
-            Priority::Raised => &self.raised_jobs,
+            Priority::IdleCores => &self.on_idle_cores,
+            Priority::Low => &self.low,
+            Priority::Raised => &self.raised,
         }
     }
 
@@ -175,13 +182,15 @@ impl Evaluation {
         mut future: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Result<T> {
         let wakes = Arc::new(Wakes(Notify::new()));
+        let search = SearchTime::current();
         loop {
             let waker = Waker::from(wakes.clone());
             // For timers, and for reads that block.
             let runtime = Handle::current();
+            let search = search.clone();
             let slice = move || {
                 let _entered = runtime.enter();
-                let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+                let polled = search.enter(|| future.as_mut().poll(&mut Context::from_waker(&waker)));
                 (future, polled)
             };
             let (rest, polled) = self.run(slice).await?;
@@ -195,7 +204,13 @@ impl Evaluation {
 
     /// Waits for room for another page of documents.
     pub(crate) async fn page(&self) -> SemaphorePermit<'_> {
-        self.pages.acquire().await.expect("the semaphore is never closed")
+        let is_new = SearchTime::current().is_new();
+        let permit = tokio::select! {
+            biased;
+            permit = self.pages.acquire() => permit,
+            permit = self.first_pages.acquire(), if is_new => permit,
+        };
+        permit.expect("the semaphores are never closed")
     }
 
     /// Room for a page that is read ahead, which is kept until the page is taken; `None` if there is none.
@@ -232,40 +247,15 @@ async fn finished<T>(receiver: oneshot::Receiver<thread::Result<T>>) -> Result<T
     }
 }
 
-/// Starts threads with a queue of jobs, which end when the queue is closed.
-fn start_threads(threads: usize, priority: Priority, share: &Arc<CpuShare>) -> io::Result<mpsc::Sender<Job>> {
-    let (sender, receiver) = mpsc::channel(QUEUED);
-    let receiver = Arc::new(Mutex::new(receiver));
-    for _ in 0..threads {
-        let receiver = receiver.clone();
-        let share = share.clone();
-        let work = move || {
-            priority.take();
-            work(&receiver, &share);
-        };
-        thread::Builder::new().name("matyan-query".into()).spawn(work)?;
-    }
-    Ok(sender)
-}
-
-fn work(jobs: &Mutex<mpsc::Receiver<Job>>, share: &CpuShare) {
-    let mut clock = ThreadClock::open();
-    loop {
-        // One thread waits for the next job, the others for the lock.
-        let job = jobs.lock().blocking_recv();
-        match job {
-            Some(job) => share.measure(&mut clock, job),
-            None => return,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{
         atomic::{AtomicUsize, Ordering},
         mpsc as blocking,
     };
+
+    use parking_lot::Mutex;
+    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -304,6 +294,54 @@ mod tests {
         busy.await.unwrap().unwrap();
         evaluation.run(move || done.send("stayed").unwrap()).await.unwrap();
         assert_eq!(ran.iter().collect::<Vec<_>>(), ["stayed"]);
+    }
+
+    #[tokio::test]
+    async fn rule_45_a_small_search_has_its_turn_between_slices_of_large_ones() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let (unblock, blocked) = blocking::channel::<()>();
+        let mut busy = Box::pin(evaluation.run(move || blocked.recv()));
+        assert!(futures::poll!(&mut busy).is_pending());
+        let large = SearchTime::default();
+        large.add(std::time::Duration::from_secs(1));
+        let (done, ran) = blocking::channel();
+        let slice = |search: &SearchTime, name: &'static str| {
+            let done = done.clone();
+            Box::pin(search.clone().of(evaluation.run(move || done.send(name).unwrap())))
+        };
+        let mut first = slice(&large, "large");
+        let mut second = slice(&large, "large");
+        let mut small = slice(&SearchTime::default(), "small");
+        for waiting in [&mut first, &mut second, &mut small] {
+            assert!(futures::poll!(waiting).is_pending());
+        }
+        unblock.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        for ended in [first.await, second.await, small.await] {
+            ended.unwrap();
+        }
+        drop(done);
+        assert_eq!(ran.iter().collect::<Vec<_>>(), ["small", "large", "large"]);
+    }
+
+    #[tokio::test]
+    async fn rule_45_a_new_search_has_room_beside_large_ones() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let large = SearchTime::default();
+        large.add(std::time::Duration::from_secs(1));
+        let mut pages = Vec::new();
+        for _ in 0..*PAGES.start() {
+            pages.push(large.clone().of(evaluation.page()).await);
+        }
+        let mut waiting = Box::pin(large.of(evaluation.page()));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        for _ in 0..FIRST_PAGES {
+            pages.push(SearchTime::default().of(evaluation.page()).await);
+        }
+        let mut new = Box::pin(SearchTime::default().of(evaluation.page()));
+        assert!(futures::poll!(&mut new).is_pending());
+        pages.pop();
+        drop(new.await);
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use tokio_util::{
 use tonic::Status;
 use tracing::Instrument;
 
-use super::error::Error;
+use super::{error::Error, evaluation::SearchTime};
 
 /// Target size of a message: small enough that its data is still in the processor's caches when
 /// it is sent, and large enough that the overhead per message is negligible.
@@ -174,6 +174,7 @@ impl<T> Sender<T> {
         &self,
         work: impl Future<Output = O> + Send + 'static,
     ) -> AbortOnDropHandle<O> {
+        let work = SearchTime::current().of(work);
         AbortOnDropHandle::new(self.tasks.spawn(work.in_current_span()))
     }
 
