@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use super::page::{PageBuilder, ReadBudget};
 use super::shared::{PublishedState, Shared};
 use crate::batch::{validate_key, validate_range};
+use crate::read_threads::spawn_read;
 use crate::{Error, Key, Limits, Page, Range, Result, Scan, Snapshot, Value, Version};
 
 /// A scan of this size takes about 50 µs from the cache; switching threads costs about 20 µs.
@@ -111,7 +112,7 @@ impl Snapshot for EmbeddedSnapshot {
 }
 
 async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    match spawn_read(work).await {
         Ok(answer) => answer,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(Error::unavailable("the process is shutting down")),

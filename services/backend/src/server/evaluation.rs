@@ -185,7 +185,7 @@ impl Evaluation {
         let search = SearchTime::current();
         loop {
             let waker = Waker::from(wakes.clone());
-            // For timers, and for reads that block.
+            // For timers and tasks.
             let runtime = Handle::current();
             let search = search.clone();
             let slice = move || {
@@ -249,11 +249,16 @@ async fn finished<T>(receiver: oneshot::Receiver<thread::Result<T>>) -> Result<T
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        atomic::{AtomicUsize, Ordering},
-        mpsc as blocking,
+    use std::{
+        collections::BTreeSet,
+        sync::{
+            atomic::{AtomicUsize, Ordering},
+            mpsc as blocking,
+        },
+        time::Instant,
     };
 
+    use matyan_store::{Batch, Range, Scan, Store as _, embedded::EmbeddedStore};
     use parking_lot::Mutex;
     use tokio::sync::mpsc;
 
@@ -422,6 +427,37 @@ mod tests {
         assert_eq!(threads.unwrap(), (0..100).map(on_pool).collect::<Vec<_>>());
     }
 
+    #[tokio::test]
+    async fn long_reads_of_a_future_run_on_threads_of_the_same_priority() {
+        let readers = Arc::new(Mutex::new(BTreeSet::new()));
+        let clock = {
+            let readers = readers.clone();
+            move || {
+                readers.lock().insert(thread::current().name().map(str::to_owned));
+                Instant::now()
+            }
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open_with_clock(directory.path(), Default::default(), Arc::new(clock));
+        let store = store.await.unwrap();
+        let mut batch = Batch::default();
+        for number in 0..500 {
+            batch.set(format!("{number:03}"), "value");
+        }
+        store.commit(batch).await.unwrap();
+        let snapshot = store.snapshot().await.unwrap();
+        readers.lock().clear();
+        let evaluation = Evaluation::start(1).unwrap();
+        let scan = async move {
+            let page = snapshot.scan(&Range::new("0", "9"), Scan::DEFAULT).await;
+            page.unwrap().rows.len()
+        };
+        assert_eq!(evaluation.drive(Box::pin(scan)).await.unwrap(), 500);
+        let expected = ["matyan-query", "matyan-read"].map(|name| Some(name.to_owned()));
+        assert_eq!(*readers.lock(), BTreeSet::from(expected));
+        store.close().await.unwrap();
+    }
+
     /// Ends a process at the end of a test.
     #[cfg(target_os = "linux")]
     struct BusyProgram(std::process::Child);
@@ -437,7 +473,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn rule_130_searches_beside_a_program_that_fills_the_cores_get_a_share() {
-        use std::time::{Duration, Instant};
+        use std::time::Duration;
 
         use super::priority::{NICENESS, RAISED_NICENESS};
 
