@@ -74,7 +74,9 @@ impl BackupService for BackupApi {
         let (call, request) = self.server.start_call(request).await?;
         let run = Box::pin(read::open(&self.server.deps, &call, &request.run_id)).await?;
         let deps = self.server.deps.clone();
-        Ok(Response::new(self.server.respond_with_points(async move |sender| run.send(&deps, &sender).await)))
+        Ok(Response::new(
+            self.server.respond_on_query_threads(async move |sender| run.send(&deps, &sender).await),
+        ))
     }
 
     async fn read_blob(&self, request: Request<pb::ReadBlobRequest>) -> RpcResult<Self::ReadBlobStream> {

@@ -127,7 +127,7 @@ impl SeriesService for SeriesApi {
         let memory = self.charts.take(chart_memory::of_buckets(&request)).await;
         let deps = self.server.deps.clone();
         let work = async move |sender| charts::send(&deps, &call, request, &sender).await;
-        Ok(Response::new(self.charts.hold(memory, self.server.respond_with_points(work))))
+        Ok(Response::new(self.charts.hold(memory, self.server.respond_on_query_threads(work))))
     }
 
     async fn bands(&self, request: Request<pb::BandsRequest>) -> RpcResult<Self::BandsStream> {
@@ -137,14 +137,14 @@ impl SeriesService for SeriesApi {
         let memory = self.charts.take(chart_memory::of_bands(&request)).await;
         let deps = self.server.deps.clone();
         let work = async move |sender| bands::send(&deps, &call, request, &sender).await;
-        Ok(Response::new(self.charts.hold(memory, self.server.respond_with_points(work))))
+        Ok(Response::new(self.charts.hold(memory, self.server.respond_on_query_threads(work))))
     }
 
     async fn sample(&self, request: Request<pb::SampleRequest>) -> RpcResult<Self::SampleStream> {
         let (call, request) = self.server.start_call(request).await?;
         select::check(&request.runs)?;
         let deps = self.server.deps.clone();
-        Ok(Response::new(self.server.respond_with_points(async move |sender| {
+        Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             points::send_samples(&deps, &call, request, &sender).await
         })))
     }
@@ -160,7 +160,7 @@ impl SeriesService for SeriesApi {
         let run = reader.run_ref;
         drop(reader);
         let deps = self.server.deps.clone();
-        Ok(Response::new(self.server.respond_with_points(async move |sender| {
+        Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             points::send_all(&deps, run, selected, &request, &sender).await
         })))
     }
@@ -170,8 +170,9 @@ impl SeriesService for SeriesApi {
         align::check(&request)?;
         let deps = self.server.deps.clone();
         Ok(Response::new(
-            self.server
-                .respond_with_points(async move |sender| align::send(&deps, &call, request, &sender).await),
+            self.server.respond_on_query_threads(async move |sender| {
+                align::send(&deps, &call, request, &sender).await
+            }),
         ))
     }
 

@@ -60,9 +60,12 @@ impl Server {
         self.streams.respond(|sender| SearchTime::default().of(Box::pin(work(sender))))
     }
 
-    /// Like `respond`, for work that decodes points: on the threads of queries, so that no acknowledgement
-    /// waits for it.
-    pub(crate) fn respond_with_points<T, F>(&self, work: impl FnOnce(Sender<T>) -> F) -> ResponseStream<T>
+    /// Like `respond`, for searches and for work that decodes points: on the threads of queries, so that no
+    /// acknowledgement waits for it.
+    pub(crate) fn respond_on_query_threads<T, F>(
+        &self,
+        work: impl FnOnce(Sender<T>) -> F,
+    ) -> ResponseStream<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<(), StreamEnd>> + Send + 'static,

@@ -13,9 +13,9 @@ use tonic::transport::Channel;
 const RUNS: usize = 200;
 const CLIENTS: usize = 20;
 
-/// Number of searches after the clients have left. Between two slices of such a search, each abandoned query
-/// that is still evaluated has its turn.
-const LATER: usize = 20;
+/// Number of searches after the clients have left. Before each slice of such a search, a slice of an abandoned query
+/// that is still evaluated has to end.
+const LATER: usize = 50;
 
 /// Takes most of the steps that a query may take for one run, and matches none.
 const QUERY: &str = "any(run.x * i + k < 0 for i in range(1000) for k in range(90))";
@@ -65,9 +65,11 @@ async fn rule_45_abandoned_queries_are_not_evaluated_further() {
     })
     .await;
     let before = slices(&server).await;
-    assert_eq!(found(&mut client, SHORT_QUERY).await, RUNS);
-    let of_short_query = slices(&server).await - before;
-    assert!(of_short_query > 0, "a query is evaluated in at least one slice");
+    for _ in 0..LATER {
+        assert_eq!(found(&mut client, SHORT_QUERY).await, RUNS);
+    }
+    let of_short_queries = slices(&server).await - before;
+    assert!(of_short_queries >= 3 * LATER as u64, "a search has several slices: {of_short_queries}");
 
     let mut searches = JoinSet::new();
     for _ in 0..CLIENTS {
@@ -97,7 +99,9 @@ async fn rule_45_abandoned_queries_are_not_evaluated_further() {
     for _ in 0..LATER {
         assert_eq!(found(&mut client, SHORT_QUERY).await, RUNS);
     }
-    let begun = slices(&server).await - left - LATER as u64 * of_short_query;
+    // A search may have a slice more or less than before: it waits for others in one of two places.
+    let begun = (slices(&server).await - left).saturating_sub(of_short_queries);
     println!("{begun} slices of {CLIENTS} queries after their clients have left");
-    assert!(begun <= CLIENTS as u64, "{begun} slices: each query may start at most one more");
+    let most = CLIENTS + LATER;
+    assert!(begun <= most as u64, "{begun} slices: each query may start at most one more");
 }

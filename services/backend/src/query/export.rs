@@ -70,7 +70,7 @@ impl ExportService for ExportApi {
         let (search, sequences) = metrics::search(&self.catalog, call, request).await?;
         let file = FileExport::new(self.server.deps.clone(), format, metrics::MetricRows::new())?;
         let wrap = |piece| pb::MetricsResponse { piece: Some(piece) };
-        Ok(Response::new(self.server.respond_with_points(async move |sender| {
+        Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             let _slot = slot;
             file.send(async move |messages| search.send(sequences, &messages).await, &sender, wrap).await
         })))
@@ -84,7 +84,7 @@ impl ExportService for ExportApi {
         let search = export.search(call.again()).await?;
         let deps = self.server.deps.clone();
         let wrap = |piece| pb::RunsResponse { piece: Some(piece) };
-        Ok(Response::new(self.server.respond(async move |sender| {
+        Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             let _slot = slot;
             let rows = export.rows(call, &sender).await?;
             let file = FileExport::new(deps, format, rows)?;
@@ -100,7 +100,7 @@ impl ExportService for ExportApi {
         let (search, sequences) = objects::search(&self.catalog, call, request).await?;
         let file = FileExport::new(self.server.deps.clone(), format, rows)?;
         let wrap = |piece| pb::ObjectsResponse { piece: Some(piece) };
-        Ok(Response::new(self.server.respond(async move |sender| {
+        Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             let _slot = slot;
             file.send(async move |messages| search.send(sequences, &messages).await, &sender, wrap).await
         })))

@@ -54,7 +54,9 @@ impl SearchService for SearchApi {
     async fn runs(&self, request: Request<pb::RunsRequest>) -> RpcResult<Self::RunsStream> {
         let (call, request) = self.server.start_call(request).await?;
         let search = run_request::RunSearch::new(&self.catalog, call, request).await?;
-        Ok(Response::new(self.server.respond(async move |sender| search.send(&sender).await)))
+        Ok(Response::new(
+            self.server.respond_on_query_threads(async move |sender| search.send(&sender).await),
+        ))
     }
 
     async fn watch_runs(&self, request: Request<pb::WatchRunsRequest>) -> RpcResult<Self::WatchRunsStream> {
@@ -73,14 +75,16 @@ impl SearchService for SearchApi {
         let (call, request) = self.server.start_call(request).await?;
         let (search, metrics) = metrics::search(&self.catalog, call, request).await?;
         Ok(Response::new(
-            self.server.respond_with_points(async move |sender| search.send(metrics, &sender).await),
+            self.server.respond_on_query_threads(async move |sender| search.send(metrics, &sender).await),
         ))
     }
 
     async fn objects(&self, request: Request<pb::ObjectsRequest>) -> RpcResult<Self::ObjectsStream> {
         let (call, request) = self.server.start_call(request).await?;
         let (search, objects) = objects::search(&self.catalog, call, request).await?;
-        Ok(Response::new(self.server.respond(async move |sender| search.send(objects, &sender).await)))
+        Ok(Response::new(
+            self.server.respond_on_query_threads(async move |sender| search.send(objects, &sender).await),
+        ))
     }
 
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> RpcResult<pb::ExplainResponse> {

@@ -9,6 +9,7 @@ mod search_time;
 mod turns;
 
 use std::{
+    cell::Cell,
     io,
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -16,6 +17,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread,
+    time::{Duration, Instant},
 };
 
 use prometheus::IntCounter;
@@ -28,7 +30,7 @@ pub(crate) use self::search_time::SearchTime;
 use self::{
     cpu_share::{CpuShare, ThreadClock},
     priority::Priority,
-    query_threads::QueryThreads,
+    query_threads::{Job, QueryThreads},
 };
 use super::error::{Error, Result};
 
@@ -38,6 +40,9 @@ pub(crate) const SLICE_STEPS: u64 = 500_000;
 
 /// Verdicts in a slice, for queries that take next to no steps.
 pub(crate) const SLICE_VERDICTS: u64 = 20_000;
+
+/// Time after which a future that could go on ends its slice, at the next message that it sends.
+const SLICE_TIME: Duration = Duration::from_millis(10);
 
 /// Pages of documents in memory for each thread, over all searches: each has up to 4 MiB, and as much of large params. As
 /// many pages that were read ahead wait until their searches have sent the page before.
@@ -62,7 +67,18 @@ const COLUMN_FINDS: usize = 2;
 /// cores from a program that uses all of them.
 const RAISED_PART: usize = 4;
 
-type Job = Box<dyn FnOnce() + Send>;
+thread_local! {
+    /// When the slice of a future has begun, on a thread of queries.
+    static SLICE_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Ends the slice of the current future if it has lasted long, so that others have their turn. Elsewhere than on the
+/// threads of queries, returns at once.
+pub(crate) async fn let_others_run() {
+    if SLICE_BEGAN.get().is_some_and(|began| began.elapsed() >= SLICE_TIME) {
+        tokio::task::yield_now().await;
+    }
+}
 
 /// The threads, and the memory of the runs that they evaluate.
 pub struct Evaluation {
@@ -176,7 +192,7 @@ impl Evaluation {
         finished(receiver).await
     }
 
-    /// Runs a future on the threads: whenever it can go on, until it waits, is a slice of work.
+    /// Runs a future on the threads: whenever it can go on, until it waits or lets others run, is a slice of work.
     pub(crate) async fn drive<T: Send + 'static>(
         &self,
         mut future: Pin<Box<impl Future<Output = T> + Send + 'static>>,
@@ -190,7 +206,9 @@ impl Evaluation {
             let search = search.clone();
             let slice = move || {
                 let _entered = runtime.enter();
+                SLICE_BEGAN.set(Some(Instant::now()));
                 let polled = search.enter(|| future.as_mut().poll(&mut Context::from_waker(&waker)));
+                SLICE_BEGAN.set(None);
                 (future, polled)
             };
             let (rest, polled) = self.run(slice).await?;
@@ -255,7 +273,6 @@ mod tests {
             atomic::{AtomicUsize, Ordering},
             mpsc as blocking,
         },
-        time::Instant,
     };
 
     use matyan_store::{Batch, Range, Scan, Store as _, embedded::EmbeddedStore};
@@ -308,7 +325,7 @@ mod tests {
         let mut busy = Box::pin(evaluation.run(move || blocked.recv()));
         assert!(futures::poll!(&mut busy).is_pending());
         let large = SearchTime::default();
-        large.add(std::time::Duration::from_secs(1));
+        large.add(Duration::from_secs(1));
         let (done, ran) = blocking::channel();
         let slice = |search: &SearchTime, name: &'static str| {
             let done = done.clone();
@@ -333,7 +350,7 @@ mod tests {
     async fn rule_45_a_new_search_has_room_beside_large_ones() {
         let evaluation = Evaluation::start(1).unwrap();
         let large = SearchTime::default();
-        large.add(std::time::Duration::from_secs(1));
+        large.add(Duration::from_secs(1));
         let mut pages = Vec::new();
         for _ in 0..*PAGES.start() {
             pages.push(large.clone().of(evaluation.page()).await);
@@ -428,6 +445,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rule_45_a_future_that_could_go_on_lets_others_run() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let (started, mut starts) = mpsc::channel(1);
+        let (unblock, blocked) = blocking::channel::<()>();
+        let (done, ran) = blocking::channel();
+        let long = {
+            let done = done.clone();
+            Box::pin(async move {
+                started.send(()).await.unwrap();
+                blocked.recv().unwrap();
+                let begun = Instant::now();
+                while begun.elapsed() < SLICE_TIME {}
+                let_others_run().await;
+                done.send("long").unwrap();
+            })
+        };
+        let mut long = Box::pin(evaluation.drive(long));
+        tokio::select! {
+            _ = &mut long => unreachable!("it is blocked"),
+            start = starts.recv() => start.unwrap(),
+        }
+        let mut other = Box::pin(evaluation.run(move || done.send("other").unwrap()));
+        assert!(futures::poll!(&mut other).is_pending());
+        unblock.send(()).unwrap();
+        let (long, other) = tokio::join!(long, other);
+        long.unwrap();
+        other.unwrap();
+        assert_eq!(ran.iter().collect::<Vec<_>>(), ["other", "long"]);
+    }
+
+    #[tokio::test]
     async fn long_reads_of_a_future_run_on_threads_of_the_same_priority() {
         let readers = Arc::new(Mutex::new(BTreeSet::new()));
         let clock = {
@@ -473,8 +521,6 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn rule_130_searches_beside_a_program_that_fills_the_cores_get_a_share() {
-        use std::time::Duration;
-
         use super::priority::{NICENESS, RAISED_NICENESS};
 
         let niceness = || rustix::process::getpriority_process(None).unwrap();

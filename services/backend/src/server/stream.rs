@@ -22,7 +22,10 @@ use tokio_util::{
 use tonic::Status;
 use tracing::Instrument;
 
-use super::{error::Error, evaluation::SearchTime};
+use super::{
+    error::Error,
+    evaluation::{SearchTime, let_others_run},
+};
 
 /// Target size of a message: small enough that its data is still in the processor's caches when
 /// it is sent, and large enough that the overhead per message is negligible.
@@ -186,15 +189,17 @@ impl<T> Sender<T> {
             None => sending.await,
             Some(longest) => timeout(longest, sending).await.map_err(|_| Error::ClientStalled)?,
         };
-        sent.map_err(|_| StreamEnd::Disconnected)
+        sent.map_err(|_| StreamEnd::Disconnected)?;
+        let_others_run().await;
+        Ok(())
     }
 
     /// Sends if the client has room within `SEND_GRACE`; returns the message otherwise.
     pub(crate) async fn send_soon(&self, message: T) -> Result<(), T> {
-        self.messages
-            .send_timeout(message, SEND_GRACE)
-            .await
-            .map_err(mpsc::error::SendTimeoutError::into_inner)
+        let sent = self.messages.send_timeout(message, SEND_GRACE).await;
+        sent.map_err(mpsc::error::SendTimeoutError::into_inner)?;
+        let_others_run().await;
+        Ok(())
     }
 
     /// Sends if the client has room now; returns the message otherwise.

@@ -7,11 +7,13 @@ use matyan_store::with_reads_on;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{
-    Job,
     cpu_share::{CpuShare, ThreadClock},
     priority::Priority,
     turns::Turns,
 };
+
+/// A slice of work.
+pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 /// Maximum number of reads at the same time: as many as of a port.
 const READS: usize = 64;

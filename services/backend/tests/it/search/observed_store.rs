@@ -1,5 +1,5 @@
 //! A store that counts how many documents and changes are read, and how much of params from a snapshot, lets
-//! scans of a range wait, knows the threads that read points, and has a project that changes while it is read.
+//! scans of a range wait, knows the threads that read documents and points, and has a project that changes while it is read.
 
 use std::{
     collections::BTreeSet,
@@ -28,6 +28,8 @@ pub(crate) struct Observer {
     index_rows: Arc<AtomicU64>,
     /// Most bytes of large params that were read from one snapshot.
     params_bytes: Arc<AtomicU64>,
+    /// Names of the threads that read documents.
+    document_readers: Arc<Mutex<BTreeSet<String>>>,
     /// Names of the threads that read points.
     point_readers: Arc<Mutex<BTreeSet<String>>>,
     /// Number of scans of changes after each of which there are more.
@@ -78,6 +80,7 @@ pub(crate) async fn observed() -> (Harness, Observer) {
         changes: Arc::default(),
         index_rows: Arc::default(),
         params_bytes: Arc::default(),
+        document_readers: Arc::default(),
         point_readers: Arc::default(),
         restless: Arc::default(),
         closed: watch::Sender::new(None),
@@ -109,6 +112,11 @@ impl Observer {
     /// Returns the most bytes of large params that were read from one snapshot, and forgets them.
     pub(crate) fn take_params_bytes(&self) -> u64 {
         self.params_bytes.swap(0, Ordering::Relaxed)
+    }
+
+    /// Returns the names of the threads that read documents, and forgets them.
+    pub(crate) fn take_document_readers(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.document_readers.lock().unwrap())
     }
 
     /// Returns the names of the threads that read points, and forgets them.
@@ -151,13 +159,16 @@ impl Observer {
         let documents = keys::documents(P);
         let changes = keys::changes(P);
         let indexes = keys::indexes(P);
+        let thread = || std::thread::current().name().unwrap_or_default().to_owned();
         for key in keys {
-            self.documents.fetch_add(documents.contains(&key).into(), Ordering::Relaxed);
+            if documents.contains(&key) {
+                self.documents.fetch_add(1, Ordering::Relaxed);
+                self.document_readers.lock().unwrap().insert(thread());
+            }
             self.changes.fetch_add(changes.contains(&key).into(), Ordering::Relaxed);
             self.index_rows.fetch_add(indexes.contains(&key).into(), Ordering::Relaxed);
             if (0..=LARGE_RUNS).any(|run| keys::blocks(P, RunNumber(run)).contains(&key)) {
-                let name = std::thread::current().name().unwrap_or_default().to_owned();
-                self.point_readers.lock().unwrap().insert(name);
+                self.point_readers.lock().unwrap().insert(thread());
             }
         }
     }

@@ -154,6 +154,18 @@ async fn reading_stopped(counts: &Counts, least: u64) -> u64 {
 }
 
 /// 20 MB of runs, of which a reader takes one message and then pauses.
+/// Runtimes that read documents cannot acknowledge in the meantime.
+#[tokio::test]
+async fn rule_45_searches_read_on_the_threads_of_queries() {
+    let (harness, observer) = observed().await;
+    harness.create(&spec("r", 1)).await;
+    observer.take_document_readers();
+    let found = harness.runs(harness::runs_request("run.archived in (True, False)")).await.unwrap();
+    assert_eq!(found.ids(), ["r"]);
+    let threads: Vec<String> = observer.take_document_readers().into_iter().collect();
+    assert_eq!(threads, ["matyan-query"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_uses_little_memory() {
     let (harness, counts) = counting().await;
