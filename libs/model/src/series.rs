@@ -33,7 +33,7 @@ pub(crate) mod column;
 mod packed;
 pub(crate) mod wire;
 
-pub use block::{BLOCK_BYTES, Block, WrittenPoints};
+pub use block::{BLOCK_BYTES, Block, WrittenPoints, WrittenRows};
 pub use cohort_values::{COHORT_RUNS, MetricStatistic};
 pub(crate) use cohort_values::{CohortColumn, CohortRuns, MetricValues};
 pub use curve::Stamps;

@@ -18,12 +18,16 @@
 //! share a row of step, epoch, and time. If r is 0, no rows are shared: steps, epochs, and
 //! times have n values, and the row numbers are omitted.
 
+mod rows;
+
 use std::ops::{Range, RangeInclusive};
 
 use super::packed::{Floats, Integers, OptionalIntegers, put_floats, put_integers, put_optionals};
 use super::points::{Point, Points};
 use super::wire::{FormatError, Input, put_varint};
 use crate::ids::SeriesNumber;
+
+pub use rows::WrittenRows;
 
 const FORMAT: u8 = 1;
 /// Maximum size of a block. The store takes values of up to 100 kB.
@@ -62,6 +66,19 @@ impl WrittenPoints {
 
     /// Encodes the points as blocks, to be stored under ascending sequence numbers.
     pub fn blocks(&self) -> Vec<Vec<u8>> {
+        let Some((range, rows)) = WrittenRows::find(self) else { return self.sorted_blocks() };
+        let mut blocks = self.slice(0..range.start).sorted_blocks();
+        blocks.extend(rows.blocks());
+        blocks.extend(self.slice(range.end..self.len()).sorted_blocks());
+        blocks
+    }
+
+    fn slice(&self, range: Range<usize>) -> Self {
+        Self { series: self.series[range.clone()].to_vec(), points: self.points.slice(range) }
+    }
+
+    /// The blocks of points in any order.
+    fn sorted_blocks(&self) -> Vec<Vec<u8>> {
         let order = order_by_series(&self.series);
         let mut rows = RowNumbers::new(&self.points);
         let mut blocks = Vec::new();

@@ -30,6 +30,25 @@ pub(crate) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
     }
 }
 
+/// Writes the numbers below `length` in ascending order, `times` times, as an integer column.
+pub(crate) fn put_cycles(out: &mut Vec<u8>, length: usize, times: usize) {
+    let width = cycles_width(length);
+    out.push(width as u8);
+    put_signed(out, 0);
+    put_signed(out, 0);
+    let cycle: Vec<u8> =
+        (0..length as u64).flat_map(|number| number.to_le_bytes().into_iter().take(width)).collect();
+    for _ in 0..times {
+        out.extend_from_slice(&cycle);
+    }
+}
+
+/// Bytes of each number that `put_cycles` writes.
+pub(crate) fn cycles_width(length: usize) -> usize {
+    let highest = length.saturating_sub(1) as u64;
+    (u64::BITS - highest.leading_zeros()).div_ceil(8) as usize
+}
+
 /// Writes eight bytes per value but advances by the width only, which is faster than copies of
 /// variable length.
 fn put_residuals(out: &mut Vec<u8>, values: &[i64], fit: &LinearFit) {

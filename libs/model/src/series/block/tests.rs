@@ -8,7 +8,7 @@ use super::super::generate;
 use super::*;
 use crate::series::ABSENT;
 
-fn by_series(written: &WrittenPoints) -> BTreeMap<SeriesNumber, Points> {
+pub(super) fn by_series(written: &WrittenPoints) -> BTreeMap<SeriesNumber, Points> {
     let mut series = BTreeMap::<_, Points>::new();
     for (number, point) in written.series.iter().zip(written.points.iter()) {
         series.entry(*number).or_default().push(point);
@@ -16,7 +16,7 @@ fn by_series(written: &WrittenPoints) -> BTreeMap<SeriesNumber, Points> {
     series
 }
 
-fn read_all(blocks: &[Vec<u8>]) -> BTreeMap<SeriesNumber, Points> {
+pub(super) fn read_all(blocks: &[Vec<u8>]) -> BTreeMap<SeriesNumber, Points> {
     let mut series = BTreeMap::<_, Points>::new();
     for bytes in blocks {
         let block = Block::open(bytes).unwrap();

@@ -53,6 +53,18 @@ proptest! {
     }
 
     #[test]
+    fn cycles_are_read_as_other_integers(length in prop_oneof![1..5_usize, 250..260_usize, Just(65_537)], times in 1..4_usize) {
+        let mut out = Vec::new();
+        put_cycles(&mut out, length, times);
+        let mut input = Input::all(&out);
+        let column = Integers::open(&mut input, length * times).unwrap();
+        prop_assert_eq!(input.end(), Ok(()));
+        let mut values = Vec::new();
+        column.read(0..length * times, &mut values);
+        prop_assert_eq!(values, (0..length as i64).collect::<Vec<_>>().repeat(times));
+    }
+
+    #[test]
     fn integers_survive_the_round_trip(values in (0..200_usize).prop_flat_map(generate::integers)) {
         let mut out = Vec::new();
         put_integers(&mut out, &values);
