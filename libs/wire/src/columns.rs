@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use matyan_proto::{ABSENT, ingest::v1::Points};
 
+use crate::rows;
+
 /// Returns the entry for a point.
 ///
 /// ```
@@ -39,7 +41,7 @@ pub fn shorten(column: &mut Vec<i64>) {
     }
 }
 
-/// Returns whether a point of the range has no step.
+/// Returns whether a point of the range has no step. The group has no rows.
 pub fn has_open_steps(group: &Points, range: Range<usize>) -> bool {
     match &group.steps[..] {
         [] => true,
@@ -50,6 +52,9 @@ pub fn has_open_steps(group: &Points, range: Range<usize>) -> bool {
 
 /// Returns which column does not have as many entries as there are points, if there is such a column.
 pub fn malformed(group: &Points) -> Option<String> {
+    if let Some(rows) = &group.rows {
+        return rows::mistake(group, rows).map(|(field, reason)| format!("`{field}` {reason}"));
+    }
     let count = group.series.len();
     if group.values.len() != count {
         return Some(format!("column `values` has {} values for {count} points", group.values.len()));
@@ -59,8 +64,11 @@ pub fn malformed(group: &Points) -> Option<String> {
     wrong.map(|(name, column)| format!("column `{name}` has {} values for {count} points", column.len()))
 }
 
-/// Returns the points of a range. A column with one entry for all points is kept.
+/// Returns the points of a range, without rows. A column with one entry for all points is kept.
 pub fn slice(group: &Points, range: Range<usize>) -> Points {
+    if let Some(rows) = &group.rows {
+        return rows::slice(group, rows, range);
+    }
     let count = group.series.len();
     let cut = |column: &Vec<i64>| {
         if column.len() == count { column[range.clone()].to_vec() } else { column.clone() }
@@ -71,6 +79,7 @@ pub fn slice(group: &Points, range: Range<usize>) -> Points {
         steps: cut(&group.steps),
         epochs: cut(&group.epochs),
         times_us: cut(&group.times_us),
+        rows: None,
     }
 }
 

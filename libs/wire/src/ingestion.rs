@@ -25,10 +25,10 @@ impl RecordFormat {
     /// Returns the format of a record's value by its first byte.
     pub fn of_value(value: &[u8]) -> Result<Self, UnreadableRecord> {
         match value.first() {
-            Some(&FORMAT) => Ok(Self::Protobuf),
+            Some(&(FORMAT | FORMAT_WITH_ROWS)) => Ok(Self::Protobuf),
             Some(b'{') => Ok(Self::Json),
             Some(format) => Err(UnreadableRecord::new(format!(
-                "its format is {format}, and this worker reads {FORMAT} and JSON"
+                "its format is {format}, and this worker reads {FORMAT}, {FORMAT_WITH_ROWS} and JSON"
             ))),
             None => Err(UnreadableRecord::new("it is empty")),
         }
@@ -37,6 +37,9 @@ impl RecordFormat {
 
 /// The format byte: version of the layout after it.
 const FORMAT: u8 = 1;
+/// The same layout, with rows of points in the batch. Workers that do not know rows would skip them silently, so
+/// they must not read such a record.
+const FORMAT_WITH_ROWS: u8 = 2;
 
 /// Encodes a record's value.
 ///
@@ -50,8 +53,27 @@ const FORMAT: u8 = 1;
 /// assert_eq!(decode(&value), Ok(entry));
 /// ```
 pub fn encode(entry: &LogEntry) -> Bytes {
+    encode_as(FORMAT, entry)
+}
+
+/// Encodes the value of a record whose batch has points in rows.
+///
+/// ```
+/// use matyan_proto::log::v1::LogEntry;
+/// use matyan_wire::ingestion::{RecordFormat, decode, encode_with_rows};
+///
+/// let entry = LogEntry { run_id: "r".to_owned(), ..LogEntry::default() };
+/// let value = encode_with_rows(&entry);
+/// assert_eq!((value[0], RecordFormat::of_value(&value)), (2, Ok(RecordFormat::Protobuf)));
+/// assert_eq!(decode(&value), Ok(entry));
+/// ```
+pub fn encode_with_rows(entry: &LogEntry) -> Bytes {
+    encode_as(FORMAT_WITH_ROWS, entry)
+}
+
+fn encode_as(format: u8, entry: &LogEntry) -> Bytes {
     let mut value = BytesMut::with_capacity(1 + entry.encoded_len());
-    value.put_u8(FORMAT);
+    value.put_u8(format);
     entry.encode(&mut value).expect("the buffer has room for the entry");
     value.freeze()
 }

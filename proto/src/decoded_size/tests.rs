@@ -110,6 +110,7 @@ fn the_largest_batches_are_decoded() {
         steps: (0..count as i64).collect(),
         epochs: vec![7; count],
         times_us: vec![1; count],
+        ..Points::default()
     };
     let points = IngestionBatch { points: vec![points], ..Default::default() };
     check(&points).unwrap();

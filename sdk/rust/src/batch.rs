@@ -180,6 +180,7 @@ mod tests {
                     steps: vec![3, 4],
                     epochs: vec![i64::MIN, 2],
                     times_us: vec![100, 102],
+                    ..Points::default()
                 }],
             }
         );

@@ -111,6 +111,7 @@ fn columnar(points: u32) -> Bytes {
             steps: (0..points).map(|point| 100_000 + i64::from(point / 50)).collect(),
             epochs: Vec::new(),
             times_us: (0..points).map(|point| 1_767_323_045_678_901 + i64::from(point) * 137).collect(),
+            ..pb::Points::default()
         }],
         ..Default::default()
     };

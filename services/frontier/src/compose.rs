@@ -144,7 +144,10 @@ impl Composer {
         let items = ItemCounts::of_batch(&checked.batch);
         let stamp = Stamp { received_us, sequence, acknowledged, trace };
         let records = match &mut self.definitions {
-            None => vec![record::encode(&self.author, stamp, checked.bytes)],
+            None => {
+                let has_rows = checked.batch.points.iter().any(|group| group.rows.is_some());
+                vec![record::encode(&self.author, stamp, checked.bytes, has_rows)]
+            }
             Some(definitions) => {
                 definitions.extend(&checked.batch.series);
                 self.share.resize(definitions.held_bytes())?;

@@ -8,6 +8,7 @@ use matyan_proto::ingest::v1 as pb;
 use matyan_wire::{
     headers::push_author,
     legacy_json::{self, EnvelopeBatch, EnvelopeSeries, EnvelopeWriter},
+    rows,
 };
 
 use crate::{
@@ -53,7 +54,8 @@ pub(crate) fn encode(
     batch: &pb::IngestionBatch,
 ) -> Result<Vec<NewRecord>> {
     let writer = EnvelopeWriter::new(author.run.as_str(), stamp.received_us);
-    let points = batch.points.iter().flat_map(|group| (0..group.values.len()).map(move |at| (group, at)));
+    let groups: Vec<_> = batch.points.iter().map(rows::plain).collect();
+    let points = groups.iter().flat_map(|group| (0..group.values.len()).map(move |at| (group, at)));
     let events = batch.events.iter().map(|event| writer.event(event));
     let points = points.map(|(group, at)| writer.point(series, group, at));
     let key = author.key();

@@ -2,7 +2,7 @@
 //! only a few additions.
 
 use matyan_proto::ingest::v1 as pb;
-use matyan_wire::{MessageCounts, MessageType, project_quota::QUOTA_NAMES};
+use matyan_wire::{MessageCounts, MessageType, project_quota::QUOTA_NAMES, rows};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
@@ -19,7 +19,7 @@ impl ItemCounts {
     pub(crate) fn of_batch(batch: &pb::IngestionBatch) -> Self {
         let mut items = MessageCounts::default();
         items[MessageType::LogMetric as usize] =
-            batch.points.iter().map(|group| group.values.len() as u64).sum();
+            batch.points.iter().map(|group| rows::count(group) as u64).sum();
         for kind in batch.events.iter().filter_map(|event| event.kind.as_ref()) {
             items[MessageType::of_event(kind) as usize] += 1;
         }

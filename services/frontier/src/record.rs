@@ -35,7 +35,8 @@ impl Author {
     }
 }
 
-pub(crate) fn encode(author: &Author, stamp: Stamp, batch: Bytes) -> NewRecord {
+/// Encodes a batch. `has_rows` says whether points in it are in rows.
+pub(crate) fn encode(author: &Author, stamp: Stamp, batch: Bytes, has_rows: bool) -> NewRecord {
     let entry = LogEntry {
         run_id: author.run.as_str().to_owned(),
         project: author.caller.project.clone(),
@@ -47,9 +48,6 @@ pub(crate) fn encode(author: &Author, stamp: Stamp, batch: Bytes) -> NewRecord {
         batch,
         ephemeral_producer: author.producer.ephemeral,
     };
-    NewRecord {
-        key: author.key(),
-        value: ingestion::encode(&entry),
-        headers: ingestion::headers(stamp.trace),
-    }
+    let value = if has_rows { ingestion::encode_with_rows(&entry) } else { ingestion::encode(&entry) };
+    NewRecord { key: author.key(), value, headers: ingestion::headers(stamp.trace) }
 }

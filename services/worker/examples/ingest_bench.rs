@@ -63,6 +63,7 @@ fn value(run: usize, sequence: usize, load: &Load) -> Bytes {
             times_us: (0..count)
                 .map(|at| 1_700_000_000_000_000 + ((first + at / load.series) * 1_000) as i64)
                 .collect(),
+            ..Points::default()
         }],
         ..IngestionBatch::default()
     };

@@ -12,6 +12,7 @@ mod lag;
 mod lost_records;
 mod metric_goals;
 mod pipeline;
+mod point_rows;
 mod projects;
 mod quarantine;
 mod rows;

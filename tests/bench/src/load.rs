@@ -69,6 +69,7 @@ pub(crate) fn binary_batch(first: i64, steps: usize, series: usize) -> Ingestion
             steps: range.clone().collect(),
             epochs: Vec::new(),
             times_us: range.map(time_us).collect(),
+            ..Points::default()
         }
     });
     IngestionBatch { points: groups.collect(), ..IngestionBatch::default() }
@@ -88,6 +89,7 @@ pub(crate) fn wide_batches(batches: usize, series: usize) -> Vec<IngestionBatch>
                 steps: vec![step],
                 epochs: Vec::new(),
                 times_us: vec![time_us(step)],
+                ..Points::default()
             };
             IngestionBatch {
                 series: definitions(batch, series),

@@ -241,6 +241,7 @@ fn batch() -> IngestionBatch {
             steps: vec![0, 1, i64::MIN],
             epochs: vec![0],
             times_us: vec![1, 2, 3],
+            ..Points::default()
         }],
     }
 }

@@ -81,6 +81,7 @@ fn metric(payload: &mut Map) -> Result<IngestionBatch, String> {
         steps: integer(payload, Member::Step.name())?.into_iter().collect(),
         epochs: integer(payload, Member::Epoch.name())?.into_iter().collect(),
         times_us: client_time_us(payload).into_iter().collect(),
+        ..pb::Points::default()
     };
     let series = pb::SeriesDef {
         name: text_of(payload, Member::Name.name())?,

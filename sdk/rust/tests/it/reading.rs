@@ -166,6 +166,7 @@ fn write_points(
                 steps: (0..count).collect(),
                 epochs: vec![7],
                 times_us: (0..count).map(|step| 1_700_000_000_000_000 + step).collect(),
+                ..Points::default()
             });
             writer.send(&batch).await.unwrap();
             position = writer.ack().await.unwrap().position;

@@ -113,6 +113,14 @@ impl Dictionary {
             && (self.bad.is_empty() || !series.iter().any(|number| self.is_bad(*number)))
     }
 
+    /// The same for a range of series.
+    pub(super) fn has_range(&self, first: u32, count: u32) -> bool {
+        let first = u64::from(first);
+        let end = first + u64::from(count);
+        end <= self.logged_len() as u64
+            && (self.bad.is_empty() || !(first..end).any(|number| self.is_bad(number as u32)))
+    }
+
     pub(super) fn has(&self, number: u32) -> bool {
         (number as usize) < self.logged_len() && !self.is_bad(number)
     }

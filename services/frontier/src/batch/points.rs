@@ -1,13 +1,15 @@
 //! Validation of a group of points. In the common case, in which nothing is wrong, it reads
-//! each series number once and copies nothing.
+//! each series number once and copies nothing. Of rows, it only reads the range of their series.
 
 use matyan_proto::ingest::v1 as pb;
+use matyan_wire::rows;
 
 use super::{Dictionary, Problem, Rejections};
 
 /// Number of items in a group. Series and values differ in length only in a malformed group.
 pub(super) fn items(group: &pb::Points) -> usize {
-    group.series.len().max(group.values.len())
+    let values = group.rows.as_ref().map_or(0, rows::value_count);
+    values.max(group.series.len()).max(group.values.len())
 }
 
 /// Removes bad points; `first` is the number of the group's first item. Returns true if any
@@ -18,6 +20,17 @@ pub(super) fn check(
     first: usize,
     rejections: &mut Rejections,
 ) -> bool {
+    if let Some(rows) = &group.rows {
+        if let Some((field, reason)) = rows::mistake(group, rows) {
+            rejections.push_many(first, items(group), &Problem::new(field, reason));
+            return false;
+        }
+        if dictionary.has_range(rows.first_series, rows.series_count) {
+            return rows::value_count(rows) > 0;
+        }
+        // Some of the series are bad.
+        *group = rows::plain(group).into_owned();
+    }
     if let Err(problem) = columns_check(group) {
         rejections.push_many(first, items(group), &problem);
         return false;

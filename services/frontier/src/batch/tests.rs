@@ -6,6 +6,8 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use super::*;
 use pb::event::Kind;
 
+mod rows;
+
 fn run() -> RunId {
     RunId::parse("run".into()).unwrap()
 }
@@ -514,14 +516,30 @@ fn rule_104_tokens_in_params_lines_and_records_are_masked() {
 
 fn any_points() -> impl Strategy<Value = pb::Points> {
     let column = || prop::collection::vec(any::<i64>(), 0..4);
-    (prop::collection::vec(0..4_u32, 0..4), prop::collection::vec(any::<f64>(), 0..4), column(), column())
-        .prop_map(|(series, values, steps, times_us)| pb::Points {
+    let numbers = prop::collection::vec(0..4_u32, 0..4);
+    let listed = (numbers, prop::collection::vec(any::<f64>(), 0..4), column(), column()).prop_map(
+        |(series, values, steps, times_us)| pb::Points {
             series,
             values,
             steps,
             times_us,
             ..Default::default()
-        })
+        },
+    );
+    let bytes = || prop_oneof![Just(Vec::new()), prop::collection::vec(any::<u8>(), 0..40)];
+    let in_rows = (0..4_u32, 0..4_u32, bytes(), bytes(), column()).prop_map(
+        |(first_series, series_count, values, narrow_values, steps)| pb::Points {
+            steps,
+            rows: Some(pb::Rows {
+                first_series,
+                series_count,
+                values: values.into(),
+                narrow_values: narrow_values.into(),
+            }),
+            ..Default::default()
+        },
+    );
+    prop_oneof![listed, in_rows]
 }
 
 proptest! {

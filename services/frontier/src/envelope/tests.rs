@@ -161,6 +161,7 @@ fn points_become_one_envelope_each() {
             steps: vec![3, i64::MIN, -1],
             epochs: vec![2],
             times_us: vec![CLIENT_US, 1_704_164_645_000_000, i64::MAX],
+            ..pb::Points::default()
         }],
         ..Default::default()
     };
@@ -175,6 +176,32 @@ fn points_become_one_envelope_each() {
             json!({"name": "acc", "value": null, "step": null, "epoch": 2, "context": null, "dtype": "float", "client_datetime": "2024-01-02T03:04:05+00:00"}),
             json!({"name": "acc", "value": 1.0, "step": -1, "epoch": 2, "context": null, "dtype": "float", "client_datetime": "2026-01-02T03:04:05.678901+00:00"}),
         ]
+    );
+}
+
+#[test]
+fn every_value_of_rows_becomes_an_envelope() {
+    let series = |name: &str| pb::SeriesDef { name: name.into(), ..Default::default() };
+    let batch = pb::IngestionBatch {
+        series: vec![series("a"), series("b")],
+        points: vec![pb::Points {
+            steps: vec![3, 4],
+            rows: Some(rows::encode(0, 2, &[0.0, 1.0, 2.0, 3.0])),
+            ..pb::Points::default()
+        }],
+        ..Default::default()
+    };
+    let found: Vec<(Value, Value, Value)> = envelopes(&batch)
+        .iter()
+        .map(|record| {
+            let payload = serde_json::from_slice::<Value>(&record.value).unwrap()["payload"].clone();
+            (payload["name"].clone(), payload["step"].clone(), payload["value"].clone())
+        })
+        .collect();
+    let expected = |name: &str, step: i64, value: f64| (json!(name), json!(step), json!(value));
+    assert_eq!(
+        found,
+        [expected("a", 3, 0.0), expected("b", 3, 1.0), expected("a", 4, 2.0), expected("b", 4, 3.0)]
     );
 }
 

@@ -81,6 +81,7 @@ fn point(payload: &Map<String, Value>, time_us: i64) -> pb::IngestionBatch {
             steps: vec![integer("step")],
             epochs: vec![integer("epoch")],
             times_us: vec![time_us],
+            ..pb::Points::default()
         }],
         ..Default::default()
     }

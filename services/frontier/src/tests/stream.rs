@@ -47,6 +47,22 @@ async fn a_batch_is_written_to_the_log_unchanged() {
 }
 
 #[tokio::test]
+async fn a_batch_with_rows_has_a_layout_that_older_workers_do_not_read() {
+    let env = TestEnv::new().await;
+    let mut stream = env.stream_open(open_producer(0), &[]).await;
+    let mut batch = points(0, &["loss", "acc"], &[]);
+    let rows = matyan_wire::rows::encode(0, 2, &[0.5, 1.0]);
+    batch.points[0].rows = Some(rows);
+    stream.send(1, &batch).await;
+    stream.send(2, &points(0, &[], &[0])).await;
+    stream.acknowledged(2).await;
+    let records = env.all_records().await;
+    assert_eq!((records[0].value[0], records[1].value[0]), (2, 1));
+    let entry = matyan_wire::ingestion::decode(&records[0].value).unwrap();
+    assert_eq!(entry.batch, batch.encode_to_vec());
+}
+
+#[tokio::test]
 async fn a_batch_may_have_its_own_trace() {
     let env = TestEnv::new().await;
     let trace = |digit: &str| format!("00-{}-{}-01", digit.repeat(32), digit.repeat(16));

@@ -7,11 +7,12 @@ use matyan_model::{
     object::{BlobRef, INLINE_BYTES},
     position::LogPosition,
 };
-use matyan_proto::ingest::v1::{Event, event::Kind};
+use matyan_proto::ingest::v1::{Event, Points, event::Kind};
+use matyan_wire::rows;
 
 use crate::record::{Batch, Entry};
 
-/// Memory of a decoded point across its columns.
+/// Memory of a decoded point across its columns. The values of rows are decoded when they are applied.
 const POINT_BYTES: usize = 36;
 
 /// Reference to a stored payload, or the reason why it cannot be stored.
@@ -68,7 +69,11 @@ impl DecodedRecord {
     /// Approximate memory use.
     pub(crate) fn memory(&self) -> usize {
         let decoded = match &self.batch {
-            Ok(batch) => batch.items.events.len() * size_of::<Event>() + points(batch) * POINT_BYTES,
+            Ok(batch) => {
+                let listed: usize = batch.items.points.iter().map(|group| group.series.len()).sum();
+                let groups = batch.items.points.len() * size_of::<Points>();
+                batch.items.events.len() * size_of::<Event>() + groups + listed * POINT_BYTES
+            }
             Err(_) => 0,
         };
         self.entry.bytes + decoded
@@ -76,7 +81,7 @@ impl DecodedRecord {
 }
 
 fn points(batch: &Batch) -> usize {
-    batch.items.points.iter().map(|points| points.series.len()).sum()
+    batch.items.points.iter().map(rows::count).sum()
 }
 
 fn payloads(events: &[Event]) -> Vec<LargePayload> {

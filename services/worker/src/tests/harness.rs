@@ -286,6 +286,12 @@ impl TestRecord {
         self
     }
 
+    /// Adds a group of points.
+    pub(super) fn group(mut self, group: Points) -> Self {
+        self.batch.points.push(group);
+        self
+    }
+
     pub(super) fn value(&self) -> Bytes {
         let entry = LogEntry { batch: self.batch.encode_to_vec().into(), ..self.entry.clone() };
         [vec![1], entry.encode_to_vec()].concat().into()

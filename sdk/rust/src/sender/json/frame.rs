@@ -1,7 +1,10 @@
 //! A batch as frames of JSON messages.
 
 use matyan_proto::ingest::v1::{Event, IngestionBatch, Rejection, SeriesDef, event::Kind};
-use matyan_wire::client_json::{Unwritable, event_messages, point_message};
+use matyan_wire::{
+    client_json::{Unwritable, event_messages, point_message},
+    rows,
+};
 
 /// Most items in a frame, as the published client sends it. A Matyan 0.3 frontier publishes them one
 /// by one, and has to answer in time.
@@ -75,8 +78,9 @@ impl FrameWriter {
         }
         let mut number = batch.events.len() as u32;
         for points in &batch.points {
+            let points = rows::plain(points);
             for index in 0..points.series.len() {
-                match point_message(points, index, dictionary) {
+                match point_message(&points, index, dictionary) {
                     Ok(message) => self.push(&message, number),
                     Err(Unwritable { field, reason }) => self.reject(number, field, reason),
                 }

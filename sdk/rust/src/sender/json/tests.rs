@@ -39,6 +39,7 @@ fn points(count: usize) -> Points {
         steps: (0..count as i64).collect(),
         epochs: Vec::new(),
         times_us: vec![TIME],
+        ..Points::default()
     }
 }
 

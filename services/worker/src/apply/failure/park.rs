@@ -142,11 +142,12 @@ pub(crate) fn event_batch(event: &Event) -> IngestionBatch {
 
 /// A batch with just these adjacent points, and with the definition of their series if it is the same.
 pub(crate) fn points_batch(dictionary: &Dictionary, group: &Points, range: Range<usize>) -> IngestionBatch {
-    let reference = group.series[range.start];
-    let is_one_series = group.series[range.clone()].iter().all(|other| *other == reference);
     let mut points = columns::slice(group, range);
+    let first = points.series.first().copied();
+    let is_one_series = points.series.iter().all(|other| Some(*other) == first);
     let mut batch = IngestionBatch::default();
-    if let Some(definition) = dictionary.definition(reference).filter(|_| is_one_series) {
+    let definition = first.and_then(|first| dictionary.definition(first));
+    if let Some(definition) = definition.filter(|_| is_one_series) {
         batch.series.push(SeriesDef {
             name: definition.name.clone(),
             context: definition.context.clone(),

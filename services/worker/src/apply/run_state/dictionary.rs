@@ -54,6 +54,25 @@ impl Dictionary {
         self.numbers.get(reference as usize).copied().filter(|number| *number < REFUSED)
     }
 
+    /// Whether all definitions of a range exist, and were looked up.
+    pub(crate) fn is_looked_up(&self, first: u32, count: u32) -> bool {
+        self.numbers_of(first, count).is_some_and(|numbers| !numbers.contains(&UNRESOLVED))
+    }
+
+    /// Series numbers and numbers of the type names of a range of definitions; `None` unless all of them are
+    /// resolved.
+    pub(crate) fn resolved(&self, first: u32, count: u32) -> Option<(&[u32], &[u16])> {
+        let numbers = self.numbers_of(first, count)?;
+        let first = first as usize;
+        let dtypes = self.dtypes.get(first..first + numbers.len())?;
+        numbers.iter().all(|number| *number < REFUSED).then_some((numbers, dtypes))
+    }
+
+    fn numbers_of(&self, first: u32, count: u32) -> Option<&[u32]> {
+        let first = first as usize;
+        self.numbers.get(first..first + count as usize)
+    }
+
     /// Number of the type name of a resolved definition.
     pub(crate) fn dtype(&self, reference: u32) -> u16 {
         self.dtypes[reference as usize]

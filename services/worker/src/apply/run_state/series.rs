@@ -3,7 +3,7 @@
 //!
 //! A point costs one lookup in the dictionary, one lookup of its series, and copies of its
 //! columns; names, contexts, and maps are touched only once for each series that is new to the
-//! writer.
+//! writer. A point in a row of known series costs a copy of its value.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,11 +17,14 @@ use matyan_model::{
     metric::{metric_header_put, metric_headers_get, metric_series_create, metric_series_find_many},
     producer::Definition,
     run::WritingState,
-    series::{ABSENT, MetricHeader, RunRef, RunSeries, WrittenPoints},
+    series::{ABSENT, MetricHeader, RunRef, RunSeries, WrittenPoints, WrittenRows},
 };
-use matyan_proto::{ingest::v1::Points, limits};
+use matyan_proto::{
+    ingest::v1::{Points, Rows},
+    limits,
+};
 use matyan_value::Context;
-use matyan_wire::columns;
+use matyan_wire::{columns, rows};
 
 use super::dictionary::Dictionary;
 use crate::apply::{apply_failure::ApplyFailure, transaction::RunTransaction};
@@ -33,6 +36,8 @@ pub(crate) struct MetricSeries {
     dtypes: Dtypes,
     /// Points taken in this transaction.
     written: WrittenPoints,
+    /// Points taken in rows. There are none as soon as the transaction has other points.
+    written_rows: WrittenRows,
     named: NamedSeries,
     dirty_headers: BTreeMap<u32, MetricHeader>,
 }
@@ -251,6 +256,8 @@ impl MetricSeries {
         range: Range<usize>,
         received_us: i64,
     ) -> usize {
+        // The order of writing decides which point of a step wins.
+        std::mem::take(&mut self.written_rows).move_to(&mut self.written);
         let written = &mut self.written;
         let start = written.series.len();
         for at in range.clone() {
@@ -262,10 +269,8 @@ impl MetricSeries {
             };
             if state.dtype != dictionary.dtype(reference) {
                 state.dtype = dictionary.dtype(reference);
-                if let Some(definition) = dictionary.definition(reference) {
-                    let context = Context::parse(&definition.context).unwrap_or_default();
-                    self.dirty_headers.insert(number, header(definition, &context));
-                }
+                let header = defined_header(dictionary, reference).map(|header| (number, header));
+                self.dirty_headers.extend(header);
             }
             state.highest = state.highest.max(Some(step));
             written.series.push(SeriesNumber(number));
@@ -279,9 +284,42 @@ impl MetricSeries {
         added
     }
 
+    /// Adds whole rows, if all of their series are known, all steps are given, and the transaction has only rows of
+    /// the same series. Otherwise it adds nothing, and returns false.
+    pub(crate) fn append_rows(
+        &mut self,
+        dictionary: &Dictionary,
+        group: &Points,
+        rows: &Rows,
+        range: Range<usize>,
+        received_us: i64,
+    ) -> bool {
+        let Some((numbers, dtypes)) = dictionary.resolved(rows.first_series, rows.series_count) else {
+            return false;
+        };
+        let Some(stamps) = RowStamps::of(group, rows, &range, received_us) else { return false };
+        if !self.written.is_empty() || !self.written_rows.takes(numbers) {
+            return false;
+        }
+        let highest = stamps.steps.iter().copied().max();
+        for ((number, dtype), reference) in numbers.iter().zip(dtypes).zip(rows.first_series..) {
+            let state = &mut self.states[*number as usize];
+            if state.dtype != *dtype {
+                state.dtype = *dtype;
+                let header = defined_header(dictionary, reference).map(|header| (*number, header));
+                self.dirty_headers.extend(header);
+            }
+            state.highest = state.highest.max(highest);
+        }
+        let RowStamps { steps, epochs, times_us } = stamps;
+        let values = self.written_rows.add(numbers, &steps, &epochs, &times_us);
+        rows::extend_values(values, rows, range);
+        true
+    }
+
     /// The lowest step of the points taken in this transaction.
     pub(crate) fn first_step(&self) -> Option<i64> {
-        self.written.points.steps.iter().min().copied()
+        self.written.points.steps.iter().chain(self.written_rows.steps()).min().copied()
     }
 
     /// Writes the headers and blocks of this transaction, and returns the blocks.
@@ -297,12 +335,15 @@ impl MetricSeries {
             metric_header_put(transaction.batch(), project, number, SeriesNumber(series), &header);
         }
         let written = std::mem::take(&mut self.written);
-        if written.is_empty() {
+        let written_rows = std::mem::take(&mut self.written_rows);
+        let points = written.len() + written_rows.len();
+        if points == 0 {
             return Vec::new();
         }
-        writing.points += written.len() as u64;
+        writing.points += points as u64;
         let batch = transaction.batch();
-        let blocks: Vec<Bytes> = written.blocks().into_iter().map(Bytes::from).collect();
+        let blocks = if written_rows.is_empty() { written.blocks() } else { written_rows.blocks() };
+        let blocks: Vec<Bytes> = blocks.into_iter().map(Bytes::from).collect();
         for block in &blocks {
             batch.set(keys::block(project, number, writing.next_block), block.clone());
             writing.next_block += 1;
@@ -316,6 +357,44 @@ impl MetricSeries {
     pub(crate) fn bytes(&self) -> usize {
         self.states.capacity() * size_of::<SeriesState>() + self.named.numbers.len() * NamedSeries::BYTES
     }
+}
+
+/// Steps, epochs and times of whole rows.
+struct RowStamps {
+    steps: Vec<i64>,
+    epochs: Vec<i64>,
+    times_us: Vec<i64>,
+}
+
+impl RowStamps {
+    /// `None` if the range cuts a row, or if points of a row differ in more than their values, or have no step.
+    fn of(group: &Points, rows: &Rows, range: &Range<usize>, received_us: i64) -> Option<Self> {
+        let width = rows.series_count as usize;
+        if !range.start.is_multiple_of(width) || !range.end.is_multiple_of(width) {
+            return None;
+        }
+        let row_count = rows::value_count(rows) / width;
+        let taken = range.start / width..range.end / width;
+        let column = |column: &[i64], otherwise| {
+            let is_by_row = column.len() <= 1 || column.len() == row_count;
+            is_by_row.then(|| {
+                let mut entries = Vec::with_capacity(taken.len());
+                columns::extend(&mut entries, column, taken.clone(), otherwise);
+                entries
+            })
+        };
+        let steps = column(&group.steps, ABSENT).filter(|steps| !steps.contains(&ABSENT))?;
+        let epochs = column(&group.epochs, ABSENT)?;
+        let times_us = column(&group.times_us, received_us)?;
+        Some(Self { steps, epochs, times_us })
+    }
+}
+
+/// The header of a series, as a definition says.
+fn defined_header(dictionary: &Dictionary, reference: u32) -> Option<MetricHeader> {
+    let definition = dictionary.definition(reference)?;
+    let context = Context::parse(&definition.context).unwrap_or_default();
+    Some(header(definition, &context))
 }
 
 /// Reason why points of this definition cannot be stored.

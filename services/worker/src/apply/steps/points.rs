@@ -2,12 +2,12 @@
 //! as fit in the transaction.
 //!
 //! This is the hot path: 3 million or more points per second and core. Everything that is done per point
-//! is in `select` and in `MetricSeries::append`.
+//! is in `select` and in `MetricSeries::append`. Rows of known series pass both as a whole.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
-use matyan_proto::ingest::v1::Points;
-use matyan_wire::columns;
+use matyan_proto::ingest::v1::{Points, Rows};
+use matyan_wire::{columns, rows};
 
 use crate::apply::{
     apply_failure::ApplyFailure,
@@ -22,6 +22,8 @@ const POINT_BYTES: usize = 12;
 /// Bytes that a new series writes in addition to its name and context: three rows, by the
 /// store's accounting.
 const SERIES_EXTRA_BYTES: usize = 1_536;
+/// Most points of a row, or of a group, that is not divided between transactions.
+const WHOLE_ROW: usize = 16 * 1024;
 /// Factor for the length of a series name. It is part of two keys, which the store counts three
 /// times, and of a header.
 const NAME_FACTOR: usize = 7;
@@ -45,7 +47,7 @@ impl PointWriter<'_, '_> {
         let batch = self.record.batch.as_ref().expect("only records with a batch have points");
         let mut start = batch.items.events.len() as u32;
         for group in &batch.items.points {
-            let end = start + group.series.len() as u32;
+            let end = start + rows::count(group) as u32;
             while *item < end {
                 if self.transaction.is_full() {
                     return Ok(false);
@@ -62,7 +64,7 @@ impl PointWriter<'_, '_> {
 
     /// Takes points of a group from `first` on, as many as fit, and returns how many.
     async fn take_group(&mut self, group: &Points, first: usize, item: u32) -> Result<usize, ApplyFailure> {
-        let limit = group.series.len().min(first.saturating_add(self.transaction.items_left() as usize));
+        let limit = rows::count(group).min(first.saturating_add(self.transaction.items_left() as usize));
         if let Some(reason) = self.parked.imposed_reason() {
             self.park(group, first..first + 1, item, &reason).await?;
             return Ok(1);
@@ -73,24 +75,37 @@ impl PointWriter<'_, '_> {
         }
         let received_us = self.record.entry.received_us;
         let live = self.run.live(self.transaction, received_us).await?;
-        let (end, unresolved) = select(self.transaction, self.dictionary, group, first..limit);
+        let (end, unresolved) = match &group.rows {
+            None => select(self.transaction, self.dictionary, first..limit, |at| group.series[at]),
+            Some(rows) => select_rows(self.transaction, self.dictionary, rows, first..limit),
+        };
         let number = live.number;
         let writing = &mut live.writing;
         if self.record.batch.as_ref().is_ok_and(|batch| batch.has_own_dictionary) {
             live.series.keep_named();
         }
         live.series.resolve(self.transaction, number, writing, self.dictionary, unresolved).await?;
-        live.series.complete_steps(self.transaction, number, self.dictionary, group, first..end).await?;
-        let mut at = first;
-        while at < end {
-            let added = live.series.append(self.dictionary, group, at..end, received_us);
+        if let Some(rows) = &group.rows
+            && live.series.append_rows(self.dictionary, group, rows, first..end, received_us)
+        {
+            self.applied += (end - first) as u64;
+            return Ok(end - first);
+        }
+        let (group, taken) = match &group.rows {
+            None => (Cow::Borrowed(group), first..end),
+            Some(rows) => (Cow::Owned(rows::slice(group, rows, first..end)), 0..end - first),
+        };
+        live.series.complete_steps(self.transaction, number, self.dictionary, &group, taken.clone()).await?;
+        let mut at = taken.start;
+        while at < taken.end {
+            let added = live.series.append(self.dictionary, &group, at..taken.end, received_us);
             self.applied += added as u64;
             at += added;
-            if at < end {
-                let bad = at..at + refused_count(self.dictionary, group, at..end);
+            if at < taken.end {
+                let bad = at..at + refused_count(self.dictionary, &group, at..taken.end);
                 let reason = refusal(self.dictionary, group.series[at]);
-                let batch = points_batch(self.dictionary, group, bad.clone());
-                let item = item + (at - first) as u32;
+                let batch = points_batch(self.dictionary, &group, bad.clone());
+                let item = item + (at - taken.start) as u32;
                 self.parked.park(self.transaction, self.record, item, &batch, &reason).await?;
                 at = bad.end;
             }
@@ -112,12 +127,13 @@ impl PointWriter<'_, '_> {
 }
 
 /// Returns the end of the range that fits the transaction, and the definitions in it that are
-/// not looked up yet. Marks them as looked up, and adds the range to the estimate.
+/// not looked up yet. Marks them as looked up, and adds the range to the estimate. `series_at` returns the
+/// definition of a point.
 fn select(
     transaction: &mut RunTransaction<'_>,
     dictionary: &mut Dictionary,
-    group: &Points,
     range: Range<usize>,
+    series_at: impl Fn(usize) -> u32,
 ) -> (usize, Vec<u32>) {
     let estimate = transaction.estimate();
     let written = transaction.batch_bytes();
@@ -125,12 +141,14 @@ fn select(
     let mut added = 0;
     let mut unresolved = Vec::new();
     for at in range.clone() {
-        if (estimate + added).max(written) >= TRANSACTION_BYTES && at > range.start {
+        let is_full = (estimate + added).max(written) >= TRANSACTION_BYTES && at > range.start;
+        // A short group of known series is not divided, because it may be a row.
+        if is_full && (range.len() > WHOLE_ROW || !unresolved.is_empty()) {
             end = at;
             break;
         }
         added += POINT_BYTES;
-        let reference = group.series[at];
+        let reference = series_at(at);
         if let Some(definition) = dictionary.start_lookup(reference) {
             added += NAME_FACTOR * definition.name.len() + definition.context.len() + SERIES_EXTRA_BYTES;
             unresolved.push(reference);
@@ -138,6 +156,29 @@ fn select(
     }
     transaction.add_estimate(added);
     (end, unresolved)
+}
+
+/// The same for rows. If all of their series were looked up, whole rows are taken: the last one may exceed the size of
+/// a transaction a little.
+fn select_rows(
+    transaction: &mut RunTransaction<'_>,
+    dictionary: &mut Dictionary,
+    rows: &Rows,
+    range: Range<usize>,
+) -> (usize, Vec<u32>) {
+    if !dictionary.is_looked_up(rows.first_series, rows.series_count) {
+        return select(transaction, dictionary, range, |at| rows::series(rows, at));
+    }
+    let written = transaction.batch_bytes().max(transaction.estimate());
+    let fitting = TRANSACTION_BYTES.saturating_sub(written).div_ceil(POINT_BYTES).max(1);
+    let mut end = range.start + fitting;
+    let width = rows.series_count as usize;
+    if width <= WHOLE_ROW {
+        end = end.next_multiple_of(width);
+    }
+    let end = end.min(range.end);
+    transaction.add_estimate((end - range.start) * POINT_BYTES);
+    (end, Vec::new())
 }
 
 /// Number of points from the start of the range that share a reference, and thus the reason for
