@@ -12,7 +12,8 @@ use std::{
 
 use matyan_sdk::{
     ArgumentError, CloseLimits, CloseProgress, Columns, Config, Content, LoggingRecord, Object, Outcome,
-    ParentRun, Properties, Run, RunOptions, Series, SpoolFull, UploadError, system::SystemParamsInput,
+    ParentRun, Properties, Run, RunOptions, Series, SpoolFull, UploadError, now_us,
+    system::SystemParamsInput,
 };
 use matyan_value::Map;
 use pyo3::{
@@ -80,6 +81,13 @@ struct Point<'a, 'py> {
     step: Option<i64>,
     epoch: Option<i64>,
     context: Option<&'a Bound<'py, PyAny>>,
+    time_us: i64,
+}
+
+impl Point<'_, '_> {
+    fn stamp(&self) -> (Option<i64>, Option<i64>, i64) {
+        (self.step, self.epoch, self.time_us)
+    }
 }
 
 #[pymethods]
@@ -175,7 +183,8 @@ impl CoreRun {
         };
         let name = name.cast::<PyString>().map_err(|_| wrong_type("name", "a str", name))?;
         let tensors = TrackedTensors::new(slf.py());
-        track_one(slf, state, value, &Point { name, step, epoch, context }, &tensors)?;
+        let point = Point { name, step, epoch, context, time_us: now_us() };
+        track_one(slf, state, value, &point, &tensors)?;
         tensors.track(slf, step, epoch)
     }
 
@@ -190,7 +199,7 @@ impl CoreRun {
     ) -> PyResult<()> {
         let state = self.live("track")?;
         let series = state.series(&series)?;
-        state.track(py, &series, number, step, epoch)
+        state.track(py, &series, number, (step, epoch, now_us()))
     }
 
     /// Takes the step that a point without one would get now. None if the server assigns steps.
@@ -553,13 +562,12 @@ impl RunState {
         py: Python<'_>,
         series: &Series,
         number: f64,
-        step: Option<i64>,
-        epoch: Option<i64>,
+        (step, epoch, time_us): (Option<i64>, Option<i64>, i64),
     ) -> PyResult<()> {
         if self.may_wait {
-            return self.append(py, |run| run.track(series, number, step, epoch));
+            return self.append(py, |run| run.track_at(series, number, step, epoch, time_us));
         }
-        self.run.track(series, number, step, epoch);
+        self.run.track_at(series, number, step, epoch, time_us);
         Ok(())
     }
 
@@ -616,13 +624,17 @@ fn track_members<'py>(
     // A bad member does not keep the others from being tracked.
     let mut outcome = Ok(());
     let tensors = TrackedTensors::new(slf.py());
+    // Values that share their step and time are sent without the numbers of their series.
+    let time_us = now_us();
     for member in members.items()?.iter() {
         let (name, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = member.extract()?;
         // Code of the previous member may have closed the run.
         let state = slf.get().live("track")?;
         let tracked = match name.cast::<PyString>() {
-            Ok(name) => track_one(slf, state, &value, &Point { name, step, epoch, context }, &tensors)
-                .map_err(|error| of_member(error, name)),
+            Ok(name) => {
+                let point = Point { name, step, epoch, context, time_us };
+                track_one(slf, state, &value, &point, &tensors).map_err(|error| of_member(error, name))
+            }
             Err(_) => Err(PyTypeError::new_err(format!(
                 "`value`: the keys of a dict are names of series: expected a str, not {}",
                 name.get_type().name()?
@@ -659,11 +671,11 @@ fn track_one<'py>(
                     return tensors.add(value, series);
                 }
                 let number = number::convertible(value)?;
-                state.track(value.py(), &series, number, point.step, point.epoch)?;
+                state.track(value.py(), &series, number, point.stamp())?;
                 return attend(slf, state);
             }
             ValueKind::Other => {
-                let Point { name, step, epoch, context } = *point;
+                let Point { name, step, epoch, context, .. } = *point;
                 slf.call_method1("_track_other", (value, name, step, epoch, context))?;
                 return Ok(());
             }
@@ -674,7 +686,7 @@ fn track_one<'py>(
         Some(series) => series,
         None => state.defined_series(&state.cache, key, value, point)?,
     };
-    state.track(value.py(), &series, number, point.step, point.epoch)?;
+    state.track(value.py(), &series, number, point.stamp())?;
     attend(slf, state)
 }
 

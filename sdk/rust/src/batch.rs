@@ -1,15 +1,18 @@
-//! Encoding of batches. The same records always make the same bytes, in every version of this
-//! library: a batch that is sent again must equal the batch that the server may have.
+//! Encoding of batches. The same records always make the same items, in every version of this
+//! library: a batch that is sent again must equal the batch that the server may have. Points that earlier
+//! versions sent one by one may be in rows: the server recognizes a repeated batch by its sequence.
 //!
 //! An `IngestionBatch` is written field by field, as protobuf prescribes: new definitions and their
-//! base, the events as they were appended, then one group of points. Columns that the group can do
-//! without are left out: steps if the server assigns all of them, epochs if there are none.
+//! base, the events as they were appended, then the points, usually in one group. Columns that the group can
+//! do without are left out: steps if the server assigns all of them, epochs if there are none. Values of many
+//! series that were tracked at one step form groups of rows, which have no numbers of series.
 
 use bytes::BufMut as _;
 use matyan_proto::{
     ABSENT,
-    ingest::v1::{Event, SeriesDef, event::Kind},
+    ingest::v1::{Event, Points, SeriesDef, event::Kind},
 };
+use matyan_wire::rows;
 use prost::{
     Message as _,
     encoding::{self, WireType},
@@ -43,11 +46,8 @@ pub(crate) struct BatchEncoder {
     /// Encoded field `events`.
     events: Vec<u8>,
     event_count: u32,
-    series: Vec<u32>,
-    values: Vec<f64>,
-    steps: Vec<i64>,
-    epochs: Vec<i64>,
-    times_us: Vec<i64>,
+    /// With an entry for each point in every column.
+    points: Points,
     has_steps: bool,
     has_epochs: bool,
     first_us: Option<i64>,
@@ -57,11 +57,11 @@ impl BatchEncoder {
     /// Adds a point whose time is absolute.
     #[inline]
     pub(crate) fn add_point(&mut self, point: &Point, time_us: i64) {
-        self.series.push(point.series);
-        self.values.push(point.value);
-        self.steps.push(point.step);
-        self.epochs.push(point.epoch.unwrap_or(ABSENT));
-        self.times_us.push(time_us);
+        self.points.series.push(point.series);
+        self.points.values.push(point.value);
+        self.points.steps.push(point.step);
+        self.points.epochs.push(point.epoch.unwrap_or(ABSENT));
+        self.points.times_us.push(time_us);
         self.has_steps |= point.step != ABSENT;
         self.has_epochs |= point.epoch.is_some();
         self.first_us.get_or_insert(time_us);
@@ -80,12 +80,12 @@ impl BatchEncoder {
 
     /// Approximate size when encoded, without definitions.
     pub(crate) fn size(&self) -> usize {
-        self.events.len() + self.values.len() * POINT_BYTES
+        self.events.len() + self.points.values.len() * POINT_BYTES
     }
 
     /// Number of events and points.
     pub(crate) fn items(&self) -> u32 {
-        self.event_count + self.values.len() as u32
+        self.event_count + self.points.values.len() as u32
     }
 
     pub(crate) fn events(&self) -> u32 {
@@ -105,7 +105,13 @@ impl BatchEncoder {
             encoding::uint32::encode(batch_field::SERIES_BASE, &base, &mut batch);
         }
         batch.extend_from_slice(&self.events);
-        if !self.values.is_empty() {
+        let segments = rows::segments(&self.points);
+        if segments.iter().any(|segment| segment.width.is_some()) {
+            for segment in &segments {
+                let group = rows::group(&self.points, segment);
+                encoding::message::encode(batch_field::POINTS, &group, &mut batch);
+            }
+        } else if !self.points.values.is_empty() {
             let points = self.encode_points();
             encoding::encode_key(batch_field::POINTS, WireType::LengthDelimited, &mut batch);
             encoding::encode_varint(points.len() as u64, &mut batch);
@@ -115,16 +121,17 @@ impl BatchEncoder {
     }
 
     fn encode_points(&self) -> Vec<u8> {
-        let mut points = Vec::with_capacity(self.values.len() * POINT_BYTES + 32);
-        encoding::uint32::encode_packed(points_field::SERIES, &self.series, &mut points);
-        encoding::double::encode_packed(points_field::VALUES, &self.values, &mut points);
+        let Points { series, values, steps, epochs, times_us, .. } = &self.points;
+        let mut points = Vec::with_capacity(values.len() * POINT_BYTES + 32);
+        encoding::uint32::encode_packed(points_field::SERIES, series, &mut points);
+        encoding::double::encode_packed(points_field::VALUES, values, &mut points);
         if self.has_steps {
-            encoding::sint64::encode_packed(points_field::STEPS, &self.steps, &mut points);
+            encoding::sint64::encode_packed(points_field::STEPS, steps, &mut points);
         }
         if self.has_epochs {
-            encoding::sint64::encode_packed(points_field::EPOCHS, &self.epochs, &mut points);
+            encoding::sint64::encode_packed(points_field::EPOCHS, epochs, &mut points);
         }
-        encoding::sint64::encode_packed(points_field::TIMES_US, &self.times_us, &mut points);
+        encoding::sint64::encode_packed(points_field::TIMES_US, times_us, &mut points);
         points
     }
 }
@@ -144,7 +151,7 @@ fn shifted_line(event: &[u8], first_line: i64) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use matyan_proto::ingest::v1::{AddTag, IngestionBatch, LogTerminalLine, Points};
+    use matyan_proto::ingest::v1::{AddTag, IngestionBatch, LogTerminalLine};
 
     use super::*;
 
@@ -185,6 +192,26 @@ mod tests {
             }
         );
         assert_eq!((encoder.items(), encoder.first_us()), (3, Some(100)));
+    }
+
+    #[test]
+    fn steps_of_many_series_are_rows() {
+        let mut encoder = BatchEncoder::default();
+        encoder.add_point(&point(3, 0, None), 99);
+        for step in 1..4 {
+            for series in 0..100 {
+                encoder.add_point(&point(series, step, None), 100 + step);
+            }
+        }
+        encoder.add_point(&point(7, 4, Some(2)), 104);
+        let batch = decode(&encoder, 0, &[]);
+        let [first, rows, last] = &batch.points[..] else { panic!("{:?}", batch.points) };
+        assert_eq!((&first.series[..], &last.series[..], &last.epochs[..]), (&[3][..], &[7][..], &[2][..]));
+        assert_eq!((&rows.steps[..], &rows.times_us[..]), (&[1, 2, 3][..], &[101, 102, 103][..]));
+        let values = rows.rows.as_ref().unwrap();
+        assert_eq!((values.first_series, values.series_count, values.narrow_values.len()), (0, 100, 1_200));
+        let items = batch.points.iter().map(rows::count).sum::<usize>();
+        assert_eq!((items, encoder.items()), (302, 302));
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub mod reading;
 pub mod system;
 
 pub use access_token::{AccessToken, is_sent_in_clear};
+pub use clock::now_us;
 pub use config::kept_tokens_path;
 pub use config::{Config, SpoolFull, SpoolMode};
 pub use error::ArgumentError;

@@ -296,7 +296,13 @@ impl Run {
     /// that existed before, the server determines that.
     #[inline]
     pub fn track(&self, series: &Series, value: f64, step: Option<i64>, epoch: Option<i64>) {
-        self.use_spool(|spool| spool.track(series, value, step, epoch));
+        self.track_at(series, value, step, epoch, clock::now_us());
+    }
+
+    /// Tracks a value with the time that it has. Values of many series at one step take less space if they share it.
+    #[inline]
+    pub fn track_at(&self, series: &Series, value: f64, step: Option<i64>, epoch: Option<i64>, time_us: i64) {
+        self.use_spool(|spool| spool.track(series, value, step, epoch, time_us));
     }
 
     /// Takes the step that a point without one would get now, for a value that arrives later. `None`

@@ -264,9 +264,16 @@ impl Spool {
 
     /// Appends a point. Returns false if the spool is not used any more.
     #[inline]
-    pub(crate) fn track(&self, series: &Series, value: f64, step: Option<i64>, epoch: Option<i64>) -> bool {
+    pub(crate) fn track(
+        &self,
+        series: &Series,
+        value: f64,
+        step: Option<i64>,
+        epoch: Option<i64>,
+        time_us: i64,
+    ) -> bool {
         let Some(numbers) = self.numbers(series) else { return true };
-        let point = TrackedPoint { series: numbers, value, step, epoch, time_us: clock::now_us() };
+        let point = TrackedPoint { series: numbers, value, step, epoch, time_us };
         self.append(|writer| writer.append_point(&point))
     }
 

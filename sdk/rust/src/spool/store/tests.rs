@@ -147,7 +147,7 @@ fn a_written_spool_defines_series_before_it_is_cut_and_not_at_the_call() {
     let config = Config { spool_mode: Some(SpoolMode::Written), ..config(&root) };
     let spool = Arc::new(new_spool(&config, owner));
     let series = Series::new("loss", Context::default(), "float").unwrap();
-    assert!(spool.track(&series, 1.0, None, None));
+    assert!(spool.track(&series, 1.0, None, None, clock::now_us()));
     let defined = || Dictionary::open(&spool.path()).unwrap().0.len();
     assert_eq!(defined(), 0);
     let mut outbox = Outbox::open(spool.clone()).unwrap();
