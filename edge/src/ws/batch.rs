@@ -1,5 +1,6 @@
 //! Encodes a decoded frame as `IngestionBatch`es, with metrics in columns that refer to the
-//! connection's series dictionary.
+//! connection's series dictionary. Metrics that a client logs in the same order at every step become rows: series
+//! get their numbers in the order in which they are first logged, so these are neighbors.
 //! A batch is encoded only once: the same bytes go through the frontier into the log. A frame
 //! becomes one batch, unless it exceeds the advised size.
 
@@ -12,7 +13,7 @@ use matyan_proto::ingest::v1 as pb;
 use matyan_proto::limits::{BATCH_ADVISED_BYTES, BATCH_BYTES, SERIES_PER_RUN};
 use matyan_wire::{
     client_json::{Frame, Metric, Rejection},
-    columns,
+    rows,
 };
 use prost::Message;
 
@@ -253,17 +254,14 @@ impl<'d> BatchBuilder<'d> {
         let next =
             pb::IngestionBatch { series_base: self.dictionary.series.len() as u32, ..Default::default() };
         let mut batch = std::mem::replace(&mut self.batch, next);
-        let mut points = std::mem::take(&mut self.points);
+        let points = std::mem::take(&mut self.points);
         self.bytes = 0;
         let items = ItemCounts { events: batch.events.len() as u32, points: points.values.len() as u32 };
         if items == ItemCounts::default() {
             return;
         }
         if items.points > 0 {
-            for column in [&mut points.steps, &mut points.epochs, &mut points.times_us] {
-                columns::shorten(column);
-            }
-            batch.points.push(points);
+            batch.points = rows::grouped(points);
         }
         let series_base = batch.series_base;
         let bytes = batch.encode_to_vec().into();
@@ -322,6 +320,39 @@ mod tests {
         assert_eq!(batch.points[0].series, [2, 1]);
         assert_eq!(batch.points[0].steps, [] as [i64; 0]);
         assert_eq!(batch.points[0].times_us, [6_000_000, 7_000_000]);
+    }
+
+    #[test]
+    fn metrics_in_the_same_order_are_rows() {
+        let mut dictionary = Dictionary::default();
+        for step in ["1", "2"] {
+            let metrics: Vec<String> = (0..40).map(|number| metric(&format!("m{number}"), step, 5)).collect();
+            let frame = format!("[{}, {}]", metric("other", step, 5), metrics.join(", "));
+            let (batch, items) = encode_text(&frame, &mut dictionary).remove(0);
+            assert_eq!(items, ItemCounts { events: 0, points: 41 });
+            let [group] = &batch.points[..] else { panic!("{:?}", batch.points) };
+            let rows = group.rows.as_ref().unwrap();
+            assert_eq!((rows.first_series, rows.series_count, rows.narrow_values.len()), (0, 41, 164));
+            assert_eq!(
+                (group.steps.len(), group.epochs.len(), &group.times_us[..]),
+                (1, 0, &[5_000_000][..])
+            );
+        }
+        // In another order, they are listed.
+        let metrics: Vec<String> =
+            (0..40).rev().map(|number| metric(&format!("m{number}"), "3", 5)).collect();
+        let (batch, _) = encode_text(&format!("[{}]", metrics.join(", ")), &mut dictionary).remove(0);
+        assert!(batch.points[0].rows.is_none() && batch.points[0].series.len() == 40);
+    }
+
+    #[test]
+    fn times_of_the_metrics_of_a_row_may_differ() {
+        let mut dictionary = Dictionary::default();
+        let metrics: Vec<String> = (0..20).map(|number| metric(&format!("m{number}"), "1", number)).collect();
+        let (batch, _) = encode_text(&format!("[{}]", metrics.join(", ")), &mut dictionary).remove(0);
+        let [group] = &batch.points[..] else { panic!("{:?}", batch.points) };
+        assert!(group.rows.is_some());
+        assert_eq!(group.times_us, (0..20).map(|time| time * 1_000_000).collect::<Vec<i64>>());
     }
 
     #[test]

@@ -397,6 +397,10 @@ async fn serve(
         for number in batch.points.iter().flat_map(|it| &it.series) {
             assert!((*number as usize) < series, "a series must be defined before it is used");
         }
+        for rows in batch.points.iter().filter_map(|it| it.rows.as_ref()) {
+            let end = (rows.first_series + rows.series_count) as usize;
+            assert!(end <= series, "a series must be defined before it is used");
+        }
         let run_id = open.run_id.clone();
         let producer_id = open.producer_id.to_vec();
         inner.received.send_modify(|it| it.push(Received { run_id, producer_id, stream, sequence, batch }));

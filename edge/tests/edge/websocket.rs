@@ -8,6 +8,7 @@ use futures::{SinkExt, StreamExt};
 use matyan_edge::Settings;
 use matyan_proto::ingest::v1::Rejection;
 use matyan_proto::ingest::v1::event::Kind;
+use matyan_wire::rows;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -143,7 +144,7 @@ async fn a_dictionary_over_the_budget_starts_again() {
     let producers: BTreeSet<_> = received.iter().map(|it| it.producer_id.clone()).collect();
     assert_eq!(producers.len(), 3);
     assert_eq!(
-        received.iter().map(|it| it.batch.points[0].values.len()).collect::<Vec<_>>(),
+        received.iter().map(|it| rows::count(&it.batch.points[0])).collect::<Vec<_>>(),
         [20, 100, 100, 20]
     );
 }
