@@ -14,6 +14,8 @@
 //! chunk in bytes as varints; 0 for an unsealed chunk, or 1 + its base level in the pyramid;
 //! the summary of its points.
 
+mod shared_column;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -28,6 +30,7 @@ use super::points::{Points, StepRange};
 use super::pyramid::MAX_LEVEL;
 use super::summary::{Summary, put_summary, summary};
 use super::wire::{FormatError, Input, put_varint};
+use shared_column::{StampColumn, put_shared};
 
 const FORMAT: u8 = 1;
 pub(crate) const CHUNK_POINTS: usize = 16 * 1024;
@@ -40,10 +43,10 @@ pub(crate) fn encode(points: &Points, column_use: ColumnUse) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + 8 * points.len());
     out.push(FORMAT);
     put_varint(&mut out, points.len() as u64);
-    put_integer_column(&mut out, &points.steps, column_use);
+    put_shared(&mut out, StampColumn::Steps, &points.steps, column_use, put_integer_column);
     put_float_column(&mut out, &points.values, column_use);
-    put_optional_column(&mut out, &points.epochs, column_use);
-    put_optional_column(&mut out, &points.times_us, column_use);
+    put_shared(&mut out, StampColumn::Epochs, &points.epochs, column_use, put_optional_column);
+    put_shared(&mut out, StampColumn::Times, &points.times_us, column_use, put_optional_column);
     out
 }
 
