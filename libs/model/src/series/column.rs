@@ -6,8 +6,8 @@
 //! with the byte and bit map of the packed form.
 //!
 //! The compression level is 4: higher levels save 1 % and take 2 to 20 times as long. Below 64
-//! values, the time spent in pco is not worth the bytes it saves; below 256, if the column is soon
-//! merged with others.
+//! values, the time spent in pco is not worth the bytes it saves; below 1,024, if the column is soon
+//! merged with others. 335 values take 150 ns each, and 1,340 of four such columns 70 ns.
 
 use std::borrow::Cow;
 
@@ -25,7 +25,7 @@ use super::wire::{FormatError, Input, put_varint};
 
 const LEVEL: usize = 4;
 const PCO_FROM: usize = 64;
-const PCO_FROM_IN_MERGED: usize = 256;
+const PCO_FROM_IN_MERGED: usize = 1_024;
 /// Number of values of a float column by which its differences are judged.
 const SAMPLE: usize = 512;
 /// Differences of a higher order only amplify noise.

@@ -245,8 +245,8 @@ impl<'a> SeriesState<'a> {
         let tail = self.entries[self.sealed_entries().len()..].to_vec();
         let mut from = if ended { 0 } else { merge_start(&tail, first.step, points.len()) };
         // All chunks of an ended run, and full chunks of any run, are kept. A series without points in the
-        // last fold of its run also keeps chunks that were written to be merged: up to three chunks of 64 to
-        // 255 points that are larger than necessary.
+        // last fold of its run also keeps chunks that were written to be merged: a few chunks of 64 to 1,023 points
+        // that are larger than necessary.
         let column_use = if ended { ColumnUse::Kept } else { ColumnUse::Merged };
         let mut pieces = split(&self.merge_tail(&tail[from..], &points).await?, false, column_use);
         if from > 0 && pieces.iter().any(|piece| piece.full) {
