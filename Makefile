@@ -754,7 +754,7 @@ $(BENCH_STAMP):
 # optimization is not, as it only takes time here.
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 2
-FUZZ_TARGETS := websocket_frame batch stream_codec json cbor signed_url secrets credentials log_entry block param_column query archive multipart_upload event_file event_record \
+FUZZ_TARGETS := websocket_frame batch point_rows stream_codec json cbor signed_url secrets credentials log_entry block param_column query archive multipart_upload event_file event_record \
 	unfinished_upload log_segment store_journal store_manifest spool_records upload_manifest leveldb_log request protobuf_message
 FUZZ_DIR := $(CACHE)/fuzz
 FUZZ_TARGET_DIR := $(CACHE)/fuzz-target

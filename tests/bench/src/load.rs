@@ -2,6 +2,7 @@
 //! takes little CPU time from the server.
 
 use matyan_proto::ingest::v1::{IngestionBatch, Points, SeriesDef};
+use matyan_wire::rows;
 
 /// A value such as a training run logs: a falling curve with noise, originally float32.
 pub(crate) fn curve(step: i64) -> f64 {
@@ -75,20 +76,17 @@ pub(crate) fn binary_batch(first: i64, steps: usize, series: usize) -> Ingestion
     IngestionBatch { points: groups.collect(), ..IngestionBatch::default() }
 }
 
-/// Batches of one point of every series each, all at the same step and time.
+/// Batches of one point of every series each, all at the same step and time: a row, as clients send it.
 pub(crate) fn wide_batches(batches: usize, series: usize) -> Vec<IngestionBatch> {
-    let numbers: Vec<u32> = (0..u32::try_from(series).expect("few series")).collect();
+    let width = u32::try_from(series).expect("few series");
     (0..batches)
         .map(|batch| {
             let step = i64::try_from(batch).expect("few batches");
+            let values: Vec<f64> = (0..i64::from(width)).map(|at| curve(step * 31 + at)).collect();
             let points = Points {
-                series: numbers.clone(),
-                values: (0..i64::try_from(series).expect("few series"))
-                    .map(|at| curve(step * 31 + at))
-                    .collect(),
                 steps: vec![step],
-                epochs: Vec::new(),
                 times_us: vec![time_us(step)],
+                rows: Some(rows::encode(0, width, &values)),
                 ..Points::default()
             };
             IngestionBatch {

@@ -17,6 +17,7 @@ use matyan_proto::{
     studies::v1::{CreateTrialRequest, Trial, TrialParam},
 };
 use matyan_tests::vectors;
+use matyan_wire::rows;
 use prost::Message;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
@@ -28,6 +29,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "websocket_frame" => frames(),
         "batch" => vec![batch().encode_to_vec()],
+        "point_rows" => batch().points.iter().map(Points::encode_to_vec).collect(),
         "log_entry" => {
             let batch = batch().encode_to_vec().into();
             vec![
@@ -231,19 +233,25 @@ fn batch() -> IngestionBatch {
     let series =
         SeriesDef { name: "loss".into(), context: r#"{"subset":"train"}"#.into(), dtype: "float".into() };
     let record = LogRecord { message: "hello".into(), level: 20, timestamp: 1.5, ..LogRecord::default() };
+    let listed = Points {
+        series: vec![0; 3],
+        values: vec![0.5, f64::NAN, -0.0],
+        steps: vec![0, 1, i64::MIN],
+        epochs: vec![0],
+        times_us: vec![1, 2, 3],
+        ..Points::default()
+    };
     IngestionBatch {
         series: vec![series],
         series_base: 0,
         events: vec![Event { client_time_us: Some(1), kind: Some(Kind::LogRecord(record)) }],
-        points: vec![Points {
-            series: vec![0; 3],
-            values: vec![0.5, f64::NAN, -0.0],
-            steps: vec![0, 1, i64::MIN],
-            epochs: vec![0],
-            times_us: vec![1, 2, 3],
-            ..Points::default()
-        }],
+        points: vec![listed, point_rows(&[0.5, 2.0]), point_rows(&[0.1, f64::NAN])],
     }
+}
+
+/// Two steps of a series as rows.
+fn point_rows(values: &[f64]) -> Points {
+    Points { steps: vec![4, 5], epochs: vec![0], rows: Some(rows::encode(0, 1, values)), ..Points::default() }
 }
 
 /// Columns of one kind of value, and of all kinds.

@@ -9,7 +9,7 @@ use matyan_blob::{BlobKey, RunFolder, UrlSigner};
 use matyan_model::series::Block;
 use matyan_proto::{
     backup::v1::RestoreProjectRequest,
-    ingest::v1::{IngestionBatch, PartedUpload},
+    ingest::v1::{IngestionBatch, PartedUpload, Points},
     log::v1::LogEntry,
     studies::v1::CreateTrialRequest,
 };
@@ -18,6 +18,7 @@ use matyan_value::{
     Context, Value, cbor,
     json::{self, JsonStyle},
 };
+use matyan_wire::{columns, rows};
 use prost::{Message, Name};
 
 pub struct Target {
@@ -28,6 +29,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "websocket_frame", run: websocket_frame },
     Target { name: "batch", run: batch },
+    Target { name: "point_rows", run: point_rows },
     Target { name: "stream_codec", run: stream_codec },
     Target { name: "json", run: json_value },
     Target { name: "cbor", run: cbor_value },
@@ -72,6 +74,16 @@ fn batch(bytes: &[u8]) {
     let Some(left) = matyan_frontier::batch_check("run", Bytes::copy_from_slice(bytes)) else { return };
     let again = matyan_frontier::batch_check("run", left.clone());
     assert_eq!(again, Some(left), "checking a checked batch changed it");
+}
+
+/// A group of points, which may be in rows. Without the rows, a good group is good, and has as many points.
+fn point_rows(bytes: &[u8]) {
+    let Ok(group) = Points::decode(bytes) else { return };
+    let plain = rows::plain(&group);
+    if columns::malformed(&group).is_none() {
+        assert_eq!(columns::malformed(&plain), None);
+        assert_eq!((plain.series.len(), plain.values.len()), (rows::count(&group), rows::count(&group)));
+    }
 }
 
 /// A streamed response body.

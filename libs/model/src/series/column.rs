@@ -7,7 +7,7 @@
 //!
 //! The compression level is 4: higher levels save 1 % and take 2 to 20 times as long. Below 64
 //! values, the time spent in pco is not worth the bytes it saves; below 1,024, if the column is soon
-//! merged with others. 335 values take 150 ns each, and 1,340 of four such columns 70 ns.
+//! merged with others: a value costs 150 ns in a column of 335, and 70 ns in one of 1,340.
 
 use std::borrow::Cow;
 
