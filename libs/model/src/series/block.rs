@@ -43,6 +43,8 @@ const MAX_SPAN: usize = 4;
 /// A point of a small block takes less.
 const POINT_BYTES: usize = 32;
 
+const ROW_OUT_OF_BOUNDS: FormatError = FormatError("row out of bounds");
+
 /// Points of one run in the order of writing. Both columns have the same length.
 #[derive(Clone, Debug, Default)]
 pub struct WrittenPoints {
@@ -341,11 +343,17 @@ impl<'a> Block<'a> {
                 self.times_us.read(range.clone(), &mut out.times_us);
             }
             Some(rows) => {
-                for position in range.clone() {
-                    let row = self.row(rows, position)?;
-                    out.steps.push(self.steps.get(row));
-                    out.epochs.push(self.epochs.get(row));
-                    out.times_us.push(self.times_us.get(row));
+                let start = out.steps.len();
+                // The numbers of the rows, until their steps replace them.
+                rows.read(range.clone(), &mut out.steps);
+                let numbers = &mut out.steps[start..];
+                if numbers.iter().any(|number| *number as u64 >= self.row_count as u64) {
+                    return Err(ROW_OUT_OF_BOUNDS);
+                }
+                self.epochs.gather(numbers, &mut out.epochs);
+                self.times_us.gather(numbers, &mut out.times_us);
+                for number in numbers {
+                    *number = self.steps.get(*number as usize);
                 }
             }
         }
@@ -384,7 +392,7 @@ impl<'a> Block<'a> {
 
     fn row(&self, rows: &Integers<'_>, position: usize) -> Result<usize, FormatError> {
         let row = rows.get(position) as usize;
-        if row < self.row_count { Ok(row) } else { Err(FormatError("row out of bounds")) }
+        if row < self.row_count { Ok(row) } else { Err(ROW_OUT_OF_BOUNDS) }
     }
 }
 

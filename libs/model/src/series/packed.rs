@@ -140,6 +140,9 @@ impl<'a> Integers<'a> {
     }
 
     fn residual(&self, index: usize) -> u64 {
+        if self.width == 0 {
+            return 0;
+        }
         let start = index * self.width;
         let mut bytes = [0; 8];
         match self.residuals.get(start..start + 8) {
@@ -250,6 +253,17 @@ impl<'a> OptionalIntegers<'a> {
         match &self.integers {
             Some(integers) if self.presence.has(index) => integers.get(index),
             _ => ABSENT,
+        }
+    }
+
+    /// Appends the values at these positions, which must be less than the count of the column.
+    pub(crate) fn gather(&self, positions: &[i64], out: &mut Vec<i64>) {
+        match (&self.integers, &self.presence) {
+            (None, _) => out.resize(out.len() + positions.len(), ABSENT),
+            (Some(integers), Presence::All) => {
+                out.extend(positions.iter().map(|position| integers.get(*position as usize)));
+            }
+            _ => out.extend(positions.iter().map(|position| self.get(*position as usize))),
         }
     }
 
