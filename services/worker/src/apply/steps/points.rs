@@ -19,6 +19,9 @@ use crate::apply::{
 
 /// Approximate bytes that a point writes; packing reduces them.
 const POINT_BYTES: usize = 12;
+/// The same for a value of a row whose step, epoch and time all of them share: as 64 or as 32 bits.
+const WIDE_VALUE_BYTES: usize = 10;
+const NARROW_VALUE_BYTES: usize = 6;
 /// Bytes that a new series writes in addition to its name and context: three rows, by the
 /// store's accounting.
 const SERIES_EXTRA_BYTES: usize = 1_536;
@@ -77,7 +80,7 @@ impl PointWriter<'_, '_> {
         let live = self.run.live(self.transaction, received_us).await?;
         let (end, unresolved) = match &group.rows {
             None => select(self.transaction, self.dictionary, first..limit, |at| group.series[at]),
-            Some(rows) => select_rows(self.transaction, self.dictionary, rows, first..limit),
+            Some(rows) => select_rows(self.transaction, self.dictionary, (group, rows), first..limit),
         };
         let number = live.number;
         let writing = &mut live.writing;
@@ -163,21 +166,28 @@ fn select(
 fn select_rows(
     transaction: &mut RunTransaction<'_>,
     dictionary: &mut Dictionary,
-    rows: &Rows,
+    (group, rows): (&Points, &Rows),
     range: Range<usize>,
 ) -> (usize, Vec<u32>) {
     if !dictionary.is_looked_up(rows.first_series, rows.series_count) {
         return select(transaction, dictionary, range, |at| rows::series(rows, at));
     }
     let written = transaction.batch_bytes().max(transaction.estimate());
-    let fitting = TRANSACTION_BYTES.saturating_sub(written).div_ceil(POINT_BYTES).max(1);
-    let mut end = range.start + fitting;
     let width = rows.series_count as usize;
+    let row_count = rows::value_count(rows) / width;
+    let shares_stamps = [&group.steps, &group.epochs, &group.times_us].iter().all(|it| it.len() <= row_count);
+    let point_bytes = match (shares_stamps, rows.narrow_values.is_empty()) {
+        (false, _) => POINT_BYTES,
+        (true, true) => WIDE_VALUE_BYTES,
+        (true, false) => NARROW_VALUE_BYTES,
+    };
+    let fitting = TRANSACTION_BYTES.saturating_sub(written).div_ceil(point_bytes).max(1);
+    let mut end = range.start + fitting;
     if width <= WHOLE_ROW {
         end = end.next_multiple_of(width);
     }
     let end = end.min(range.end);
-    transaction.add_estimate((end - range.start) * POINT_BYTES);
+    transaction.add_estimate((end - range.start) * point_bytes);
     (end, Vec::new())
 }
 
