@@ -32,3 +32,4 @@ mod traces;
 mod vectors_gateway;
 mod vectors_search;
 mod wandb;
+mod wide_runs;

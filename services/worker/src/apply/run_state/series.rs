@@ -294,13 +294,16 @@ impl MetricSeries {
         range: Range<usize>,
         received_us: i64,
     ) -> bool {
+        if !self.written.is_empty() {
+            return false;
+        }
         let Some((numbers, dtypes)) = dictionary.resolved(rows.first_series, rows.series_count) else {
             return false;
         };
-        let Some(stamps) = RowStamps::of(group, rows, &range, received_us) else { return false };
-        if !self.written.is_empty() || !self.written_rows.takes(numbers) {
+        if !self.written_rows.takes(numbers) {
             return false;
         }
+        let Some(stamps) = RowStamps::of(group, rows, &range, received_us) else { return false };
         let highest = stamps.steps.iter().copied().max();
         for ((number, dtype), reference) in numbers.iter().zip(dtypes).zip(rows.first_series..) {
             let state = &mut self.states[*number as usize];
