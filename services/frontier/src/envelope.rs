@@ -17,9 +17,9 @@ use crate::{
     record::{Author, Stamp},
 };
 
-/// Growth factor of a batch in this form: a point of ten bytes becomes a record of about a
+/// Growth factor of a batch in this form: a point of four bytes, in a row, becomes a record of about a
 /// thousand.
-pub(crate) const GROWTH: usize = 100;
+pub(crate) const GROWTH: usize = 250;
 
 /// Bound on an envelope without its payload: names, a run id, and a time.
 const FRAME_BYTES: usize = 4 << 10;
