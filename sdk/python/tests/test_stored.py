@@ -59,6 +59,16 @@ def test_contexts_are_distinguished_by_type(run):
     }
 
 
+def test_dicts_of_many_values_are_stored(run):
+    for step in range(20):
+        values = {f"m{number}": number + step / 8 for number in range(50)}
+        run.track(values, step=step, context={"subset": "train"})
+    assert stored_points(run) == {
+        (f"m{number}", '{"subset":"train"}'): (list(range(20)), [number + step / 8 for step in range(20)])
+        for number in range(50)
+    }
+
+
 def test_garbage_collection_in_every_call_costs_nothing(run):
     thresholds = gc.get_threshold()
     gc.set_threshold(1)

@@ -35,6 +35,39 @@ async fn points_get_steps_in_order_and_the_spool_is_removed() {
     assert_eq!(root.spools(), Vec::<std::path::PathBuf>::new());
 }
 
+/// Values of many series at one step travel in rows, with and without given steps.
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_138_values_of_many_series_arrive_at_each_step() {
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
+    let run = root.run(&server.ingest);
+    let all: Vec<_> = (0..40).map(|number| series(&run, &format!("metric {number}"))).collect();
+    for step in 0..500_i64 {
+        for (number, series) in (0..).zip(&all) {
+            let value = f64::from(number) + step as f64 / 8.0;
+            let given = if step % 2 == 0 { Some(step) } else { None };
+            run.track_at(series, value, given, Some(step / 100), 1_700_000_000_000_000 + step);
+        }
+    }
+    let id = run.id().to_owned();
+    drop(run);
+    root.wait_until_empty().await;
+    let reader = Reader::connect(&server.query).await;
+    for number in 0..40 {
+        let name = format!("metric {number}");
+        let points = matyan_tests::eventually("all points can be read", async || {
+            let points = reader.points(&id, &name, "").await.map_err(|status| status.to_string())?;
+            if points.len() == 500 { Ok(points) } else { Err(format!("{} points", points.len())) }
+        })
+        .await;
+        for (step, point) in (0..).zip(&points) {
+            let found = (point.step, point.value, point.epoch, point.time_us);
+            let value = f64::from(number) + step as f64 / 8.0;
+            assert_eq!(found, (step, value, Some(step / 100), Some(1_700_000_000_000_000 + step)), "{name}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_are_stored_as_they_are() {
     let server = Server::up().await;
