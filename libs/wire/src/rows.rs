@@ -65,7 +65,7 @@ pub fn mistake(group: &Points, rows: &Rows) -> Option<(&'static str, String)> {
     } else {
         ("narrow_values", rows.narrow_values.len(), width * NARROW_BYTES)
     };
-    if bytes % row_bytes != 0 {
+    if !bytes.is_multiple_of(row_bytes) {
         let reason = format!(
             "has {bytes} bytes: a row of {width} series has {row_bytes}, and every row must be complete"
         );
