@@ -209,27 +209,26 @@ pub fn segments(points: &Points) -> Vec<Segment> {
     segments
 }
 
-/// Number of points from one on that can be in its row.
+/// Number of points from one on that can be in its row. Looks at no other points than these and the next one.
 fn row_width(points: &Points, first: usize) -> usize {
-    let series = points.series[first..].windows(2);
-    let neighbors = series.take_while(|pair| pair[0].checked_add(1) == Some(pair[1])).count() + 1;
-    let end = first + neighbors;
-    equal_entries(&points.steps, first..end).min(equal_entries(&points.epochs, first..end))
-}
-
-/// Number of entries that are equal to the first one of a range, from there on.
-fn equal_entries(column: &[i64], range: Range<usize>) -> usize {
-    let Some(entries) = column.get(range.clone()) else { return range.len() };
-    let Some(first) = entries.first() else { return 0 };
-    entries.iter().take_while(|entry| *entry == first).count()
+    let is_next = |at: usize| {
+        points.series[at - 1].checked_add(1) == Some(points.series[at])
+            && points.steps.get(at) == points.steps.get(first)
+            && points.epochs.get(at) == points.epochs.get(first)
+    };
+    (first + 1..points.series.len()).take_while(|at| is_next(*at)).count() + 1
 }
 
 /// Whether the points from `start` on are another row of the series of the row at `first`.
 fn is_same_row(points: &Points, first: usize, start: usize, width: usize) -> bool {
     let range = start..start + width;
+    let is_equal = |column: &[i64]| {
+        let entries = column.get(range.clone()).unwrap_or_default();
+        entries.iter().all(|entry| *entry == entries[0])
+    };
     points.series.get(range.clone()).is_some_and(|series| *series == points.series[first..first + width])
-        && equal_entries(&points.steps, range.clone()) == width
-        && equal_entries(&points.epochs, range) == width
+        && is_equal(&points.steps)
+        && is_equal(&points.epochs)
 }
 
 /// Returns the group of a segment. Its columns are as short as possible.

@@ -138,6 +138,19 @@ fn steps_of_the_same_series_share_a_group() {
     assert_eq!((groups[0].epochs.len(), groups[0].times_us.len()), (0, 5));
 }
 
+/// Their steps differ, so no two of them form a row, however many there are.
+#[test]
+fn neighbors_at_different_steps_are_looked_at_once() {
+    let count = 1_000_000_u32;
+    let points = Points {
+        series: (0..count).collect(),
+        values: vec![0.5; count as usize],
+        steps: (0..i64::from(count)).collect(),
+        ..Points::default()
+    };
+    assert_eq!(segments(&points), [Segment { range: 0..count as usize, width: None }]);
+}
+
 #[test]
 fn a_row_that_was_cut_does_not_cut_the_rows_after_it() {
     // The first 30 points of a row of 100 series are in another batch.
