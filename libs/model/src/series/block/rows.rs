@@ -18,8 +18,10 @@ const VALUE_BYTES: usize = size_of::<f32>();
 /// Rows of one run in the order of writing.
 #[derive(Clone, Debug, Default)]
 pub struct WrittenRows {
-    /// In ascending order.
+    /// In the order of writing.
     series: Vec<SeriesNumber>,
+    /// Their places in this list, by ascending number.
+    ascending: Vec<u32>,
     /// An entry for each row.
     steps: Vec<i64>,
     epochs: Vec<i64>,
@@ -42,15 +44,17 @@ impl WrittenRows {
         }
         let of_row = &series[start..start + width];
         let mut end = start + width;
-        while series.get(end..end + width) == Some(of_row) && row_end(written, end) >= end + width {
+        while series.get(end..end + width) == Some(of_row) && row_end(written, end) == end + width {
             end += width;
         }
         if (end - start) * 4 < series.len() * 3 {
             return None;
         }
+        let ascending = ascending(of_row)?;
         let by_row = |column: &[i64]| column[start..end].iter().step_by(width).copied().collect();
         let rows = Self {
             series: of_row.to_vec(),
+            ascending,
             steps: by_row(&points.steps),
             epochs: by_row(&points.epochs),
             times_us: by_row(&points.times_us),
@@ -59,21 +63,22 @@ impl WrittenRows {
         Some((start..end, rows))
     }
 
-    /// Whether rows of these series can be added: of the same as before, or, as the first, of any in ascending order.
-    pub fn takes(&self, series: &[u32]) -> bool {
-        if self.is_empty() {
-            series.is_sorted_by(|left, right| left < right)
-        } else {
-            self.series.iter().map(|number| number.0).eq(series.iter().copied())
+    /// Prepares for rows of these series. Returns false if they cannot be added: they are others than before, or one of
+    /// them is there twice.
+    pub fn prepare(&mut self, series: &[u32]) -> bool {
+        if !self.is_empty() {
+            return self.series.iter().map(|number| number.0).eq(series.iter().copied());
         }
+        self.series = series.iter().copied().map(SeriesNumber).collect();
+        let ascending = ascending(&self.series);
+        let is_possible = ascending.is_some();
+        self.ascending = ascending.unwrap_or_default();
+        is_possible
     }
 
-    /// Adds rows of series that `takes` has accepted. The caller appends their values to the returned list, one row
+    /// Adds rows of the series for which it is prepared. The caller appends their values to the returned list, one row
     /// after another.
-    pub fn add(&mut self, series: &[u32], steps: &[i64], epochs: &[i64], times_us: &[i64]) -> &mut Vec<f64> {
-        if self.is_empty() {
-            self.series = series.iter().copied().map(SeriesNumber).collect();
-        }
+    pub fn add(&mut self, steps: &[i64], epochs: &[i64], times_us: &[i64]) -> &mut Vec<f64> {
         self.steps.extend_from_slice(steps);
         self.epochs.extend_from_slice(epochs);
         self.times_us.extend_from_slice(times_us);
@@ -132,14 +137,15 @@ impl WrittenRows {
         blocks
     }
 
-    /// Encodes the points of some of the series.
-    fn encode(&self, columns: Range<usize>) -> Vec<u8> {
+    /// Encodes the points of some of the series, by their ascending numbers.
+    fn encode(&self, range: Range<usize>) -> Vec<u8> {
         let width = self.series.len();
         let rows = self.steps.len();
+        let columns = &self.ascending[range];
         let count = columns.len() * rows;
-        let series: Vec<i64> =
-            self.series[columns.clone()].iter().map(|number| i64::from(number.0)).collect();
-        let starts: Vec<i64> = (0..columns.len()).map(|column| (column * rows) as i64).collect();
+        let number = |column: &u32| i64::from(self.series[*column as usize].0);
+        let series: Vec<i64> = columns.iter().map(number).collect();
+        let starts: Vec<i64> = (0..columns.len()).map(|place| (place * rows) as i64).collect();
         let mut out = Vec::with_capacity(BLOCK_BYTES.min((count + 2) * POINT_BYTES));
         out.push(FORMAT);
         put_varint(&mut out, count as u64);
@@ -153,7 +159,7 @@ impl WrittenRows {
         put_cycles(&mut out, rows, series.len());
         let mut values = Vec::with_capacity(count);
         for column in columns {
-            values.extend((0..rows).map(|row| self.values[row * width + column]));
+            values.extend((0..rows).map(|row| self.values[row * width + *column as usize]));
         }
         put_floats(&mut out, &values);
         out.shrink_to_fit();
@@ -161,12 +167,21 @@ impl WrittenRows {
     }
 }
 
-/// The end of the points from one on that can be in its row: of ascending series, with its step, epoch and time.
+/// The end of the points from one on that have its step, epoch and time.
 fn row_end(written: &WrittenPoints, start: usize) -> usize {
-    let WrittenPoints { series, points } = written;
-    let rest = start + 1..series.len().max(start + 1);
-    let mut others = rest.filter(|at| series[at - 1] >= series[*at] || !share_row(points, start, *at));
-    others.next().unwrap_or(series.len())
+    let end = written.len();
+    let mut rest = start + 1..end.max(start + 1);
+    rest.find(|at| !share_row(&written.points, start, *at)).unwrap_or(end)
+}
+
+/// The places of series, by their ascending numbers. None if a series is there twice.
+fn ascending(series: &[SeriesNumber]) -> Option<Vec<u32>> {
+    let mut places: Vec<u32> = (0..series.len() as u32).collect();
+    let number = |place: &u32| series[*place as usize];
+    if !series.is_sorted() {
+        places.sort_unstable_by_key(number);
+    }
+    places.is_sorted_by(|left, right| number(left) < number(right)).then_some(places)
 }
 
 /// A little below the limit, so that a second attempt fits.

@@ -300,10 +300,10 @@ impl MetricSeries {
         let Some((numbers, dtypes)) = dictionary.resolved(rows.first_series, rows.series_count) else {
             return false;
         };
-        if !self.written_rows.takes(numbers) {
+        let Some(stamps) = RowStamps::of(group, rows, &range, received_us) else { return false };
+        if !self.written_rows.prepare(numbers) {
             return false;
         }
-        let Some(stamps) = RowStamps::of(group, rows, &range, received_us) else { return false };
         let highest = stamps.steps.iter().copied().max();
         for ((number, dtype), reference) in numbers.iter().zip(dtypes).zip(rows.first_series..) {
             let state = &mut self.states[*number as usize];
@@ -315,7 +315,7 @@ impl MetricSeries {
             state.highest = state.highest.max(highest);
         }
         let RowStamps { steps, epochs, times_us } = stamps;
-        let values = self.written_rows.add(numbers, &steps, &epochs, &times_us);
+        let values = self.written_rows.add(&steps, &epochs, &times_us);
         rows::extend_values(values, rows, range);
         true
     }

@@ -12,21 +12,21 @@ fn rows(series: &[u32], stamps: &[Point], values: impl Fn(usize) -> f64) -> (Wri
     let mut rows = WrittenRows::default();
     let mut points = WrittenPoints::default();
     for stamp in stamps {
-        assert!(rows.takes(series));
+        assert!(rows.prepare(series));
         let at = rows.len();
         let own = (at..at + series.len()).map(&values);
         for (number, value) in series.iter().zip(own.clone()) {
             points.push(SeriesNumber(*number), Point { value, ..*stamp });
         }
-        rows.add(series, &[stamp.step], &[stamp.epoch], &[stamp.time_us]).extend(own);
+        rows.add(&[stamp.step], &[stamp.epoch], &[stamp.time_us]).extend(own);
     }
     (rows, points)
 }
 
-/// Ascending numbers.
+/// Distinct numbers.
 fn numbers() -> impl Strategy<Value = Vec<u32>> {
     let any = proptest::collection::btree_set(any::<u32>(), 1..40);
-    let scattered = any.prop_map(|numbers| numbers.into_iter().collect::<Vec<u32>>());
+    let scattered = any.prop_map(|numbers| numbers.into_iter().collect::<Vec<u32>>()).prop_shuffle();
     let neighbors = (0..1_000_u32, 1..300_u32).prop_map(|(first, count)| (first..first + count).collect());
     prop_oneof![scattered, neighbors]
 }
@@ -113,6 +113,12 @@ fn rows_are_found_between_incomplete_ones() {
         assert_eq!(WrittenRows::find(&part).map(|(range, _)| range), expected, "{start}..{end}");
         assert_eq!(read_all(&part.blocks()), by_series(&part));
     }
+    // Their series are in another order.
+    let mut series = series;
+    series.swap(3, 900);
+    let (_, points) = rows(&series, &stamps(9), |at| at as f64);
+    assert_eq!(WrittenRows::find(&points).map(|(range, _)| range), Some(0..9_000));
+    assert_eq!(read_all(&points.blocks()), by_series(&points));
     // Their times differ.
     let mut alone = points;
     alone.points.times_us = (0..9_000).collect();
@@ -149,9 +155,9 @@ fn many_rows_of_few_series_and_wide_values_fit() {
 }
 
 #[test]
-fn only_rows_of_the_same_ascending_series_are_taken() {
+fn only_rows_of_the_same_series_are_taken() {
     let mut rows = WrittenRows::default();
-    assert!(rows.takes(&[3, 5]) && !rows.takes(&[5, 3]) && !rows.takes(&[3, 3]));
-    rows.add(&[3, 5], &[1], &[ABSENT], &[ABSENT]).extend([0.5, 1.0]);
-    assert!(rows.takes(&[3, 5]) && !rows.takes(&[3, 6]) && !rows.takes(&[3]));
+    assert!(!rows.prepare(&[3, 5, 3]) && rows.prepare(&[3, 5]) && rows.prepare(&[5, 3]));
+    rows.add(&[1], &[ABSENT], &[ABSENT]).extend([0.5, 1.0]);
+    assert!(rows.prepare(&[5, 3]) && !rows.prepare(&[3, 5]) && !rows.prepare(&[5, 6]) && !rows.prepare(&[5]));
 }
