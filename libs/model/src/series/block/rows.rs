@@ -113,20 +113,24 @@ impl WrittenRows {
     }
 
     /// Encodes the points as blocks, to be stored under ascending sequence numbers.
-    pub fn blocks(self) -> Vec<Vec<u8>> {
+    pub fn blocks(&self) -> Vec<Vec<u8>> {
         let rows = self.steps.len();
-        if rows > MOST_ROWS {
-            let mut written = WrittenPoints::default();
-            self.move_to(&mut written);
-            return written.sorted_blocks();
+        let mut blocks = Vec::new();
+        for first in (0..rows).step_by(MOST_ROWS) {
+            blocks.extend(self.blocks_of(first..rows.min(first + MOST_ROWS)));
         }
+        blocks
+    }
+
+    /// Encodes some of the rows.
+    fn blocks_of(&self, rows: Range<usize>) -> Vec<Vec<u8>> {
         let mut blocks = Vec::new();
         let mut start = 0;
-        let row_bytes = rows * (VALUE_BYTES + cycles_width(rows));
-        let mut most = (target_bytes() / row_bytes.max(1)).max(1);
+        let series_bytes = rows.len() * (VALUE_BYTES + cycles_width(rows.len()));
+        let mut most = (target_bytes() / series_bytes).max(1);
         while start < self.series.len() {
             let end = self.series.len().min(start + most);
-            let block = self.encode(start..end);
+            let block = self.encode(rows.clone(), start..end);
             if block.len() <= BLOCK_BYTES {
                 blocks.push(block);
                 start = end;
@@ -137,29 +141,28 @@ impl WrittenRows {
         blocks
     }
 
-    /// Encodes the points of some of the series, by their ascending numbers.
-    fn encode(&self, range: Range<usize>) -> Vec<u8> {
+    /// Encodes some of the rows of some of the series, by their ascending numbers.
+    fn encode(&self, rows: Range<usize>, series: Range<usize>) -> Vec<u8> {
         let width = self.series.len();
-        let rows = self.steps.len();
-        let columns = &self.ascending[range];
-        let count = columns.len() * rows;
+        let columns = &self.ascending[series];
+        let count = columns.len() * rows.len();
         let number = |column: &u32| i64::from(self.series[*column as usize].0);
         let series: Vec<i64> = columns.iter().map(number).collect();
-        let starts: Vec<i64> = (0..columns.len()).map(|place| (place * rows) as i64).collect();
+        let starts: Vec<i64> = (0..columns.len()).map(|place| (place * rows.len()) as i64).collect();
         let mut out = Vec::with_capacity(BLOCK_BYTES.min((count + 2) * POINT_BYTES));
         out.push(FORMAT);
         put_varint(&mut out, count as u64);
         put_varint(&mut out, series.len() as u64);
-        put_varint(&mut out, rows as u64);
+        put_varint(&mut out, rows.len() as u64);
         put_integers(&mut out, &series);
         put_integers(&mut out, &starts);
-        put_integers(&mut out, &self.steps);
-        put_optionals(&mut out, &self.epochs, put_integers);
-        put_optionals(&mut out, &self.times_us, put_integers);
-        put_cycles(&mut out, rows, series.len());
+        put_integers(&mut out, &self.steps[rows.clone()]);
+        put_optionals(&mut out, &self.epochs[rows.clone()], put_integers);
+        put_optionals(&mut out, &self.times_us[rows.clone()], put_integers);
+        put_cycles(&mut out, rows.len(), series.len());
         let mut values = Vec::with_capacity(count);
         for column in columns {
-            values.extend((0..rows).map(|row| self.values[row * width + *column as usize]));
+            values.extend(rows.clone().map(|row| self.values[row * width + *column as usize]));
         }
         put_floats(&mut out, &values);
         out.shrink_to_fit();

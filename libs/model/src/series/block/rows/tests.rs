@@ -141,7 +141,9 @@ fn many_rows_of_few_series_and_wide_values_fit() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         random
     };
-    for (width, count) in [(1, 1), (1, MOST_ROWS), (3, MOST_ROWS), (16, MOST_ROWS + 1), (100, 900)] {
+    for (width, count) in
+        [(1, 1), (1, MOST_ROWS), (3, MOST_ROWS), (16, MOST_ROWS + 1), (2, 5_000), (100, 900)]
+    {
         let stamps: Vec<Point> = (0..count)
             .map(|_| Point { step: next() as i64, value: 0.0, epoch: next() as i64, time_us: next() as i64 })
             .collect();
