@@ -13,7 +13,7 @@ use matyan_proto::ingest::v1 as pb;
 use matyan_proto::limits::{BATCH_ADVISED_BYTES, BATCH_BYTES, SERIES_PER_RUN};
 use matyan_wire::{
     client_json::{Frame, Metric, Rejection},
-    rows,
+    row_groups,
 };
 use prost::Message;
 
@@ -261,7 +261,7 @@ impl<'d> BatchBuilder<'d> {
             return;
         }
         if items.points > 0 {
-            batch.points = rows::grouped(points);
+            batch.points = row_groups::grouped(points);
         }
         let series_base = batch.series_base;
         let bytes = batch.encode_to_vec().into();

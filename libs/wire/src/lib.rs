@@ -18,6 +18,7 @@ pub mod ingestion;
 pub mod legacy_json;
 pub mod loopback;
 pub mod project_quota;
+pub mod row_groups;
 pub mod rows;
 pub mod search_stream;
 pub mod server_version;

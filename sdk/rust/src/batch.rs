@@ -12,7 +12,7 @@ use matyan_proto::{
     ABSENT,
     ingest::v1::{Event, Points, SeriesDef, event::Kind},
 };
-use matyan_wire::rows;
+use matyan_wire::row_groups;
 use prost::{
     Message as _,
     encoding::{self, WireType},
@@ -105,10 +105,10 @@ impl BatchEncoder {
             encoding::uint32::encode(batch_field::SERIES_BASE, &base, &mut batch);
         }
         batch.extend_from_slice(&self.events);
-        let segments = rows::segments(&self.points);
+        let segments = row_groups::segments(&self.points);
         if segments.iter().any(|segment| segment.width.is_some()) {
             for segment in &segments {
-                let group = rows::group(&self.points, segment);
+                let group = row_groups::group(&self.points, segment);
                 encoding::message::encode(batch_field::POINTS, &group, &mut batch);
             }
         } else if !self.points.values.is_empty() {
@@ -152,6 +152,7 @@ fn shifted_line(event: &[u8], first_line: i64) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use matyan_proto::ingest::v1::{AddTag, IngestionBatch, LogTerminalLine};
+    use matyan_wire::rows;
 
     use super::*;
 

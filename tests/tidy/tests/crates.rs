@@ -114,6 +114,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-worker",
             "matyan-servers",
             "matyan-tests",
+            "matyan-wire",
         ],
     ),
     // Everything that parses bytes from outside.

@@ -1,68 +1,9 @@
-//! Tests of rows: whatever the order of points, their groups have the same points.
+//! Tests of rows that may be malformed.
 
-use matyan_proto::ABSENT;
 use proptest::prelude::*;
 
 use super::*;
-
-/// Points with full columns.
-fn full(group: &Points) -> Vec<(u32, u64, i64, i64, i64)> {
-    let plain = plain(group);
-    let entry = |column: &[i64], at| columns::entry(column, at).unwrap_or(ABSENT);
-    (0..plain.series.len())
-        .map(|at| {
-            (
-                plain.series[at],
-                plain.values[at].to_bits(),
-                entry(&plain.steps, at),
-                entry(&plain.epochs, at),
-                entry(&plain.times_us, at),
-            )
-        })
-        .collect()
-}
-
-fn value() -> impl Strategy<Value = f64> {
-    prop_oneof![
-        4 => (-100..100_i32).prop_map(|value| f64::from(value) / 8.0),
-        1 => any::<f64>(),
-        1 => any::<u64>().prop_map(f64::from_bits),
-    ]
-}
-
-/// A step of a few neighboring series, from a number on.
-fn step() -> impl Strategy<Value = Points> {
-    let series = prop_oneof![Just((0_u32, 40_u32)), (0..3_u32, 1..60_u32), Just((u32::MAX - 20, 21))];
-    let stamp = prop_oneof![Just(ABSENT), 0..3_i64];
-    (series, prop::collection::vec(value(), 60), stamp.clone(), stamp, any::<bool>()).prop_map(
-        |((first, width), values, step, epoch, has_own_times)| {
-            let width = width as usize;
-            Points {
-                series: (first..=u32::MAX).take(width).collect(),
-                values: values[..width].to_vec(),
-                steps: vec![step; width],
-                epochs: vec![epoch; width],
-                times_us: (0..width as i64).map(|at| 1_000 + if has_own_times { at } else { 0 }).collect(),
-                rows: None,
-            }
-        },
-    )
-}
-
-/// Steps one after another, and single points between them.
-fn points() -> impl Strategy<Value = Points> {
-    prop::collection::vec(step(), 0..8).prop_map(|steps| {
-        let mut points = Points::default();
-        for step in steps {
-            points.series.extend(step.series);
-            points.values.extend(step.values);
-            points.steps.extend(step.steps);
-            points.epochs.extend(step.epochs);
-            points.times_us.extend(step.times_us);
-        }
-        points
-    })
-}
+use crate::columns;
 
 /// Rows that may be malformed.
 fn any_rows() -> impl Strategy<Value = Points> {
@@ -86,27 +27,6 @@ fn any_rows() -> impl Strategy<Value = Points> {
 
 proptest! {
     #[test]
-    fn groups_have_the_same_points_in_the_same_order(points in points()) {
-        let groups = grouped(points.clone());
-        for group in &groups {
-            prop_assert_eq!(columns::malformed(group), None);
-            prop_assert_eq!(count(group), plain(group).series.len());
-        }
-        let found: Vec<_> = groups.iter().flat_map(full).collect();
-        prop_assert_eq!(found, full(&points));
-    }
-
-    #[test]
-    fn every_part_of_rows_can_be_cut_out(points in points(), start: usize, end: usize) {
-        for group in grouped(points) {
-            let Some(rows) = &group.rows else { continue };
-            let start = start % (count(&group) + 1);
-            let end = start + end % (count(&group) + 1 - start);
-            prop_assert_eq!(full(&slice(&group, rows, start..end)), &full(&group)[start..end]);
-        }
-    }
-
-    #[test]
     fn malformed_rows_are_reported_and_cause_no_panic(group in any_rows(), range in (0..90_usize, 0..90_usize)) {
         let rows = group.rows.clone().unwrap_or_default();
         slice(&group, &rows, range.0.min(range.1)..range.0.max(range.1));
@@ -116,56 +36,6 @@ proptest! {
             prop_assert_eq!(columns::malformed(&plain), None);
         }
     }
-}
-
-#[test]
-fn steps_of_the_same_series_share_a_group() {
-    let width = 100;
-    let steps = 5;
-    let points = Points {
-        series: (0..width * steps).map(|at| 7 + at % width).collect(),
-        values: (0..width * steps).map(f64::from).collect(),
-        steps: (0..width * steps).map(|at| i64::from(at / width)).collect(),
-        epochs: vec![ABSENT; (width * steps) as usize],
-        times_us: (0..width * steps).map(|at| 1_000 + i64::from(at / width)).collect(),
-        rows: None,
-    };
-    let groups = grouped(points);
-    assert_eq!(groups.len(), 1);
-    let rows = groups[0].rows.as_ref().unwrap();
-    assert_eq!((rows.first_series, rows.series_count, rows.narrow_values.len()), (7, 100, 2_000));
-    assert_eq!(groups[0].steps, [0, 1, 2, 3, 4]);
-    assert_eq!((groups[0].epochs.len(), groups[0].times_us.len()), (0, 5));
-}
-
-/// Their steps differ, so no two of them form a row, however many there are.
-#[test]
-fn neighbors_at_different_steps_are_looked_at_once() {
-    let count = 1_000_000_u32;
-    let points = Points {
-        series: (0..count).collect(),
-        values: vec![0.5; count as usize],
-        steps: (0..i64::from(count)).collect(),
-        ..Points::default()
-    };
-    assert_eq!(segments(&points), [Segment { range: 0..count as usize, width: None }]);
-}
-
-#[test]
-fn a_row_that_was_cut_does_not_cut_the_rows_after_it() {
-    // The first 30 points of a row of 100 series are in another batch.
-    let all = || (0..100_u32).map(|series| (series, 1_i64));
-    let cut = (30..100).map(|series| (series, 0));
-    let points: Vec<(u32, i64)> = cut.chain(all()).chain(all().map(|(series, _)| (series, 2))).collect();
-    let points = Points {
-        series: points.iter().map(|(series, _)| *series).collect(),
-        values: vec![0.5; points.len()],
-        steps: points.iter().map(|(_, step)| *step).collect(),
-        ..Points::default()
-    };
-    let widths: Vec<_> =
-        segments(&points).iter().map(|segment| (segment.range.len(), segment.width)).collect();
-    assert_eq!(widths, [(70, Some(70)), (200, Some(100))]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use matyan_model::{
 };
 use matyan_proto::ingest::v1::{IngestionBatch, Points};
 use matyan_store::layers::{Fault, Faults};
-use matyan_wire::rows;
+use matyan_wire::{row_groups, rows};
 use prost::Message as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
@@ -86,7 +86,7 @@ async fn rule_138_rows_are_stored_like_their_points() {
         for sequence in 2..20_u64 {
             let points = random_points(&mut random, series, &mut step);
             let empty = || record(records.len() as u64).sent(1, sequence, 0);
-            let in_rows = rows::grouped(points.clone()).into_iter().fold(empty(), TestRecord::group);
+            let in_rows = row_groups::grouped(points.clone()).into_iter().fold(empty(), TestRecord::group);
             let listed = empty().group(points);
             records.push((in_rows, listed));
             if random.random_bool(0.2) {
