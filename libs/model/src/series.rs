@@ -1,8 +1,8 @@
 //! Metric series: their points are written as blocks, folded into chunks, summarized in a
 //! pyramid, and read back as one sequence.
 //!
-//! The life of a point: `WrittenPoints` collects the points of an applied transaction and encodes
-//! them as blocks, which are ordered by time. `Fold` turns the blocks of a run into chunks,
+//! The life of a point: `WrittenPoints` collects the points of an applied transaction, or `WrittenRows` if they
+//! are rows of the same series, and encodes them as blocks, which are ordered by time. `Fold` turns the blocks of a run into chunks,
 //! which are ordered by series, and builds the pyramid over the full ones. `RunSeries` reads
 //! folded and unfolded points alike. Each file that stores something describes its format at
 //! the top.
