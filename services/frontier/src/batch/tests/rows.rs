@@ -100,6 +100,18 @@ fn rows_beyond_every_number_are_rejected() {
     }
 }
 
+/// Looking at all 200,000 series of each group would take minutes.
+#[test]
+fn groups_without_values_take_no_time() {
+    let rows = pb::Rows { series_count: limits::SERIES_PER_RUN as u32, ..pb::Rows::default() };
+    let group = pb::Points { rows: Some(rows), ..pb::Points::default() };
+    let batch = pb::IngestionBatch { points: vec![group; limits::BATCH_EVENTS], ..Default::default() };
+    let bad = pb::SeriesDef { context: "[".into(), ..Default::default() };
+    let mut dictionary = Dictionary::new(&mut vec![bad; limits::SERIES_PER_RUN]);
+    let checked = check_with(&mut dictionary, &batch);
+    assert_eq!((checked.batch.points.len(), rejected(checked)), (0, vec![]));
+}
+
 #[test]
 fn every_value_of_rows_counts_as_an_item() {
     let values = vec![0.5; limits::BATCH_ITEMS + 1];
