@@ -83,6 +83,8 @@ impl Producer {
             dictionary: self.dictionary.encode(self.pending.front().map(|batch| batch.series_base)),
             // The client does not know the id, so it cannot be used by another connection.
             ephemeral: true,
+            // The frontier is of the same version: it is in this process.
+            asks_for_features: false,
         };
         self.session = Some(IngestSession::open(&deps.ingest, open));
         self.send_from(0);

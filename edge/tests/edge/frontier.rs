@@ -350,6 +350,10 @@ async fn serve(
     let Some(Ok(StreamRequest { message: Some(StreamMessage::Open(open)) })) = requests.next().await else {
         panic!("a stream must begin with its open message");
     };
+    if open.asks_for_features {
+        let first = StreamResponse { sequence: open.acknowledged, takes_rows: true, ..Default::default() };
+        answers.send(Ok(first)).await.unwrap();
+    }
     let (waiting, mut to_answer) = mpsc::unbounded_channel();
     let answering = {
         let inner = Arc::clone(&inner);

@@ -73,6 +73,18 @@ async fn batches_are_passed_on_and_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_question_and_its_answer_are_passed_on() {
+    let server = Server::start().await;
+    let mut client = connect(&server).await;
+    let producer_id = vec![7; 16].into();
+    let open = StreamOpen { producer_id, acknowledged: 5, asks_for_features: true, ..Default::default() };
+    send(&mut client, StreamMessage::Open(open)).await;
+    // Before any batch.
+    let first = answer(&mut client).await;
+    assert_eq!(first, StreamResponse { sequence: 5, takes_rows: true, ..Default::default() });
+}
+
+#[tokio::test]
 async fn a_flood_of_repeats_is_acknowledged() {
     const REPEATS: usize = 20_000;
     let server = Server::start().await;

@@ -8,9 +8,10 @@ use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
 use matyan_proto::{
-    ingest::v1::{Points, Rows},
+    ingest::v1::{IngestionBatch, Points, Rows},
     limits,
 };
+use prost::{DecodeError, Message as _};
 
 const WIDE_BYTES: usize = size_of::<f64>();
 const NARROW_BYTES: usize = size_of::<f32>();
@@ -141,6 +142,29 @@ pub fn plain(group: &Points) -> Cow<'_, Points> {
         None => Cow::Borrowed(group),
         Some(rows) => Cow::Owned(slice(group, rows, 0..value_count(rows))),
     }
+}
+
+/// Returns the same batch without rows, for a reader that does not know them. Its items have the same numbers.
+///
+/// ```
+/// use matyan_proto::ingest::v1::{IngestionBatch, Points};
+/// use matyan_wire::rows::{encode, plain_batch};
+/// use prost::Message as _;
+///
+/// let rows = Some(encode(7, 2, &[0.5, 1.0, 1.5, 2.0]));
+/// let group = Points { steps: vec![1, 2], rows, ..Points::default() };
+/// let batch = IngestionBatch { points: vec![group], ..IngestionBatch::default() };
+/// let plain = plain_batch(batch.encode_to_vec().into()).unwrap();
+/// let points = &IngestionBatch::decode(&*plain).unwrap().points[0];
+/// assert_eq!((&points.series[..], &points.steps[..]), (&[7, 8, 7, 8][..], &[1, 1, 2, 2][..]));
+/// assert_eq!((&points.values[..], &points.rows), (&[0.5, 1.0, 1.5, 2.0][..], &None));
+/// ```
+pub fn plain_batch(batch: Bytes) -> Result<Vec<u8>, DecodeError> {
+    let mut batch = IngestionBatch::decode(batch)?;
+    for group in batch.points.iter_mut().filter(|group| group.rows.is_some()) {
+        *group = plain(group).into_owned();
+    }
+    Ok(batch.encode_to_vec())
 }
 
 /// Returns the points of a range without rows.

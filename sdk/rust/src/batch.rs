@@ -5,7 +5,8 @@
 //! An `IngestionBatch` is written field by field, as protobuf prescribes: new definitions and their
 //! base, the events as they were appended, then the points, usually in one group. Columns that the group can
 //! do without are left out: steps if the server assigns all of them, epochs if there are none. Values of many
-//! series that were tracked at one step form groups of rows, which have no numbers of series.
+//! series that were tracked at one step form groups of rows, which have no numbers of series. Servers that do not
+//! know rows get the same points one by one (`sender/outbox.rs`).
 
 use bytes::BufMut as _;
 use matyan_proto::{
@@ -39,6 +40,14 @@ mod points_field {
 
 /// Bytes that a point has at most in practice: a value, a time, a small step and number.
 const POINT_BYTES: usize = 24;
+
+/// An encoded `IngestionBatch`.
+#[derive(Debug)]
+pub(crate) struct EncodedBatch {
+    pub(crate) bytes: Vec<u8>,
+    /// Whether points in it are in rows.
+    pub(crate) has_rows: bool,
+}
 
 /// Events and points of one batch.
 #[derive(Debug, Default)]
@@ -98,7 +107,7 @@ impl BatchEncoder {
     }
 
     /// Encodes the batch with new definitions, which are numbered from `base`.
-    pub(crate) fn encode(&self, base: u32, definitions: &[SeriesDef]) -> Vec<u8> {
+    pub(crate) fn encode(&self, base: u32, definitions: &[SeriesDef]) -> EncodedBatch {
         let mut batch = Vec::with_capacity(self.size() + 64 * definitions.len() + 64);
         encoding::message::encode_repeated(batch_field::SERIES, definitions, &mut batch);
         if base != 0 && !definitions.is_empty() {
@@ -106,7 +115,8 @@ impl BatchEncoder {
         }
         batch.extend_from_slice(&self.events);
         let segments = row_groups::segments(&self.points);
-        if segments.iter().any(|segment| segment.width.is_some()) {
+        let has_rows = segments.iter().any(|segment| segment.width.is_some());
+        if has_rows {
             for segment in &segments {
                 let group = row_groups::group(&self.points, segment);
                 encoding::message::encode(batch_field::POINTS, &group, &mut batch);
@@ -117,7 +127,7 @@ impl BatchEncoder {
             encoding::encode_varint(points.len() as u64, &mut batch);
             batch.extend_from_slice(&points);
         }
-        batch
+        EncodedBatch { bytes: batch, has_rows }
     }
 
     fn encode_points(&self) -> Vec<u8> {
@@ -161,9 +171,10 @@ mod tests {
     }
 
     fn decode(encoder: &BatchEncoder, base: u32, definitions: &[SeriesDef]) -> IngestionBatch {
-        let bytes = encoder.encode(base, definitions);
+        let EncodedBatch { bytes, has_rows } = encoder.encode(base, definitions);
         let batch = IngestionBatch::decode(&*bytes).unwrap();
         assert_eq!(batch.encode_to_vec(), bytes, "the fields are in canonical order");
+        assert_eq!(batch.points.iter().any(|group| group.rows.is_some()), has_rows);
         batch
     }
 

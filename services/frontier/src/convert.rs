@@ -95,6 +95,8 @@ pub(crate) struct OpenCommand {
     pub(crate) producer: Producer,
     pub(crate) series: Vec<pb::SeriesDef>,
     pub(crate) acknowledged: u64,
+    /// Whether the client asks for a response at once, which says what the frontier can do.
+    pub(crate) asks_for_features: bool,
 }
 
 impl OpenCommand {
@@ -114,7 +116,13 @@ impl OpenCommand {
             let reason = "is given, but no batch that defines its series has been acknowledged";
             return Err(Error::field("dictionary", reason));
         }
-        Ok(Self { run: RunId::from_field(open.run_id)?, producer, series, acknowledged: open.acknowledged })
+        Ok(Self {
+            run: RunId::from_field(open.run_id)?,
+            producer,
+            series,
+            acknowledged: open.acknowledged,
+            asks_for_features: open.asks_for_features,
+        })
     }
 }
 

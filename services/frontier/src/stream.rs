@@ -247,12 +247,12 @@ impl Session {
         caller: Caller,
         open: OpenCommand,
     ) -> Result<Self> {
-        let OpenCommand { run, producer, series, acknowledged } = open;
+        let OpenCommand { run, producer, series, acknowledged, asks_for_features } = open;
         let pipeline = Pipeline::new(ingestion.clone(), &caller.project, run.as_str());
         let project = ProjectCheck::new(projects, &caller.project);
         let trace = caller.trace.clone();
         let composer = Composer::new(&ingestion, Author { run, producer, caller }, series)?;
-        Ok(Self {
+        let mut session = Self {
             ingestion,
             project,
             composer: Some(composer),
@@ -265,7 +265,11 @@ impl Session {
             durable_position: None,
             end: None,
             is_disconnected: false,
-        })
+        };
+        if asks_for_features {
+            session.answer(acknowledged, Vec::new(), 0);
+        }
+        Ok(session)
     }
 
     async fn run(
@@ -410,13 +414,14 @@ impl Session {
         self.answer(appended.sequence, rejections, rejected_items);
     }
 
-    /// Queues a response.
+    /// Queues a response. Each says what the frontier can do, because a waiting one may be replaced.
     fn answer(&mut self, sequence: u64, rejections: Vec<pb::Rejection>, rejected_items: u32) {
         if self.is_disconnected {
             return;
         }
         let position = self.durable_position;
-        self.outbox.push(pb::StreamResponse { sequence, position, rejections, rejected_items });
+        let takes_rows = true;
+        self.outbox.push(pb::StreamResponse { sequence, position, rejections, rejected_items, takes_rows });
     }
 }
 

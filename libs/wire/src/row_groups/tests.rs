@@ -1,7 +1,11 @@
 //! Tests of groups: whatever the order of points, their groups have the same points.
 
-use matyan_proto::ABSENT;
+use matyan_proto::{
+    ABSENT,
+    ingest::v1::{Event, IngestionBatch, SeriesDef},
+};
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::*;
 
@@ -73,6 +77,26 @@ proptest! {
             prop_assert_eq!(rows::count(group), rows::plain(group).series.len());
         }
         let found: Vec<_> = groups.iter().flat_map(full).collect();
+        prop_assert_eq!(found, full(&points));
+    }
+
+    #[test]
+    fn a_batch_without_its_rows_has_the_same_items(points in points()) {
+        let definition = SeriesDef { name: "a".into(), ..SeriesDef::default() };
+        let event = Event { client_time_us: Some(7), kind: None };
+        let in_rows = IngestionBatch {
+            series: vec![definition],
+            series_base: 3,
+            events: vec![event],
+            points: grouped(points.clone()),
+        };
+        let plain = rows::plain_batch(in_rows.encode_to_vec().into()).unwrap();
+        let plain = IngestionBatch::decode(&*plain).unwrap();
+        prop_assert_eq!((&plain.series, plain.series_base, &plain.events), (&in_rows.series, 3, &in_rows.events));
+        for group in &plain.points {
+            prop_assert_eq!((&group.rows, columns::malformed(group)), (&None, None));
+        }
+        let found: Vec<_> = plain.points.iter().flat_map(full).collect();
         prop_assert_eq!(found, full(&points));
     }
 

@@ -1,5 +1,6 @@
 //! One connection of a sender: batches go out, acknowledgements come in, until the connection ends
-//! or nothing is left to do.
+//! or nothing is left to do. The first message asks what the server can do. Batches do not wait for the answer: until it
+//! is there, and always if a server does not know the question, they go out in the form that every server knows.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,7 +21,7 @@ use tokio::{
 use crate::sender::{
     idle_messages::IdleMessages,
     link::{LinkEnd, RequestSink, ResponseStream},
-    outbox::{Frame, Outbox, RejectedItems},
+    outbox::{Outbox, RejectedItems},
 };
 
 /// Interval of batches while little is tracked, and the delay of a point.
@@ -57,6 +58,8 @@ struct Exchange<'a> {
     owing_since: Cell<Option<Instant>>,
     /// When the first message was sent, until the connection has taken it.
     opening_since: Cell<Option<Instant>>,
+    /// Whether the server has said, on this connection, that it takes points in rows.
+    takes_rows: Cell<bool>,
     uploads: &'a dyn Fn() -> usize,
 }
 
@@ -90,13 +93,12 @@ fn open_message(outbox: &Outbox) -> StreamRequest {
         acknowledged: outbox.acknowledged(),
         dictionary: dictionary.encode_to_vec().into(),
         ephemeral: false,
+        asks_for_features: true,
     };
     StreamRequest { message: Some(Message::Open(open)) }
 }
 
-fn batch_message(frame: &Frame) -> StreamRequest {
-    let sequence = frame.cut.sequence;
-    let batch = frame.batch.clone();
+fn batch_message(sequence: u64, batch: Bytes) -> StreamRequest {
     let batch = StreamBatch { sequence, batch, traceparent: String::new() };
     StreamRequest { message: Some(Message::Batch(batch)) }
 }
@@ -110,6 +112,7 @@ impl<'a> Exchange<'a> {
             heard: Cell::new(now),
             owing_since: Cell::new(None),
             opening_since: Cell::new(Some(now)),
+            takes_rows: Cell::new(false),
             uploads,
         }
     }
@@ -152,8 +155,9 @@ impl<'a> Exchange<'a> {
             return Ok(None);
         }
         let Some(frame) = outbox.next_frame()? else { return Ok(None) };
-        let is_small = frame.batch.len() < SMALL_BATCH;
-        let request = batch_message(frame);
+        let batch = frame.batch_to_send(self.takes_rows.get())?;
+        let is_small = batch.len() < SMALL_BATCH;
+        let request = batch_message(frame.cut.sequence, batch);
         if self.owing_since.get().is_none() {
             self.owing_since.set(Some(Instant::now()));
         }
@@ -241,6 +245,9 @@ impl<'a> Exchange<'a> {
 
     /// Returns whether the response acknowledges anything that was not acknowledged before.
     fn acknowledge(&self, response: &StreamResponse) -> Result<bool, String> {
+        if response.takes_rows {
+            self.takes_rows.set(true);
+        }
         let mut outbox = self.outbox.borrow_mut();
         let rejected = RejectedItems { count: response.rejected_items, first: response.rejections.first() };
         let position = response.position.map(|position| (position.log, position.partition, position.offset));
@@ -257,10 +264,12 @@ impl<'a> Exchange<'a> {
 mod tests {
     use std::sync::Arc;
 
+    use matyan_value::Context;
+    use matyan_wire::rows;
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{notice::Notices, spool::test_spool::spool_in};
+    use crate::{notice::Notices, series::Series, spool::test_spool::spool_in};
 
     /// A server that only sends pings.
     struct Pings;
@@ -305,5 +314,47 @@ mod tests {
         exchange.opening_since.set(None);
         let received = time::timeout(Duration::from_millis(50), exchange.receive(Pings)).await;
         assert!(received.is_err(), "{received:?}");
+    }
+
+    fn next_batch(exchange: &Exchange<'_>) -> (u64, IngestionBatch) {
+        let (request, _) = exchange.next_request().unwrap().unwrap();
+        let Some(Message::Batch(batch)) = request.message else { panic!("{request:?}") };
+        (batch.sequence, IngestionBatch::decode(batch.batch).unwrap())
+    }
+
+    #[test]
+    fn rule_138_only_a_server_that_says_so_gets_rows() {
+        let root = TempDir::new().unwrap();
+        let mut outbox = outbox_in(&root);
+        let spool = outbox.spool().clone();
+        let series = |number| Series::new(&format!("metric {number}"), Context::default(), "float").unwrap();
+        let all: Vec<_> = (0..20).map(series).collect();
+        for step in 0..3 {
+            for (number, series) in (0..).zip(&all) {
+                assert!(spool.track(series, f64::from(number), Some(step), None, 1_000 + step));
+            }
+        }
+        let uploads = || 0;
+        let exchange = Exchange::new(&mut outbox, &uploads);
+        let (sequence, plain) = next_batch(&exchange);
+        assert!(plain.points.iter().all(|group| group.rows.is_none()));
+        assert_eq!(plain.points.iter().map(|group| group.series.len()).sum::<usize>(), 60);
+        assert_eq!(exchange.outbox.borrow().bytes_in_flight(), plain.encoded_len());
+        // A connection that is lost, and one to a server that takes rows.
+        outbox.reconnect();
+        let exchange = Exchange::new(&mut outbox, &uploads);
+        let greeting = StreamResponse { takes_rows: true, ..StreamResponse::default() };
+        assert_eq!(exchange.acknowledge(&greeting), Ok(false));
+        let (again, in_rows) = next_batch(&exchange);
+        assert!(in_rows.points.iter().all(|group| group.rows.is_some()));
+        assert_eq!(exchange.outbox.borrow().bytes_in_flight(), in_rows.encoded_len());
+        let expanded = rows::plain_batch(in_rows.encode_to_vec().into()).unwrap();
+        assert_eq!((again, expanded), (sequence, plain.encode_to_vec()));
+        // The next server is asked again.
+        outbox.reconnect();
+        let exchange = Exchange::new(&mut outbox, &uploads);
+        assert_eq!(next_batch(&exchange), (sequence, plain));
+        assert_eq!(exchange.acknowledge(&StreamResponse { sequence, ..StreamResponse::default() }), Ok(true));
+        assert!(exchange.outbox.borrow().is_empty());
     }
 }

@@ -8,9 +8,10 @@ use matyan_proto::{
     common::v1::LogPosition,
     ingest::v1::{Rejection, SeriesDef},
 };
+use matyan_wire::rows;
 
 use crate::{
-    batch::BatchEncoder,
+    batch::{BatchEncoder, EncodedBatch},
     config::SpoolMode,
     notice::NoticeLevel,
     sender::first_line,
@@ -38,7 +39,25 @@ pub(crate) struct Frame {
     pub(crate) cut: Cut,
     /// The encoded `IngestionBatch`.
     pub(crate) batch: Bytes,
+    /// Whether points in it are in rows.
+    has_rows: bool,
+    /// Bytes of the batch as it was sent last.
+    sent_bytes: usize,
     first_us: Option<i64>,
+}
+
+impl Frame {
+    /// Returns the batch to send, and remembers its size. A server that does not know rows would acknowledge them and
+    /// store none of their points, so it gets the same points one by one: as many items, under the same sequence.
+    pub(crate) fn batch_to_send(&mut self, takes_rows: bool) -> io::Result<Bytes> {
+        let batch = if takes_rows || !self.has_rows {
+            self.batch.clone()
+        } else {
+            rows::plain_batch(self.batch.clone()).map_err(io::Error::other)?.into()
+        };
+        self.sent_bytes = batch.len();
+        Ok(batch)
+    }
 }
 
 /// Items of an acknowledged batch that the server will never accept.
@@ -188,17 +207,17 @@ impl Outbox {
 
     /// Number of bytes that are sent and not acknowledged.
     pub(crate) fn bytes_in_flight(&self) -> usize {
-        self.frames.iter().take(self.sent).map(|frame| frame.batch.len()).sum()
+        self.frames.iter().take(self.sent).map(|frame| frame.sent_bytes).sum()
     }
 
     /// Returns the next batch to send. The caller sends it, or reconnects.
-    pub(crate) fn next_frame(&mut self) -> io::Result<Option<&Frame>> {
+    pub(crate) fn next_frame(&mut self) -> io::Result<Option<&mut Frame>> {
         if self.sent == self.frames.len() && !self.cut()? {
             return Ok(None);
         }
         self.sent += 1;
-        let frame = self.frames.get(self.sent - 1);
-        if let Some(frame) = frame {
+        let frame = self.frames.get_mut(self.sent - 1);
+        if let Some(frame) = &frame {
             self.last_sent = self.last_sent.max(frame.cut.sequence);
         }
         Ok(frame)
@@ -295,8 +314,8 @@ impl Outbox {
 
     fn finish(&self, batch: &BatchEncoder, cut: Cut) -> Frame {
         let definitions = self.spool.dictionary.range(cut.start.series, cut.end.series);
-        let encoded = batch.encode(cut.start.series, &definitions);
-        Frame { cut, batch: encoded.into(), first_us: batch.first_us() }
+        let EncodedBatch { bytes, has_rows } = batch.encode(cut.start.series, &definitions);
+        Frame { cut, batch: bytes.into(), has_rows, sent_bytes: 0, first_us: batch.first_us() }
     }
 
     /// Handles the acknowledgement of every batch up to a sequence. Returns whether it acknowledges anything new. An

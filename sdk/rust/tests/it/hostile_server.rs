@@ -1,7 +1,7 @@
 //! A server in the hands of somebody else, to which a user was talked into sending data: it gets the token that is for it,
 //! and neither the tokens of other servers, nor the memory of this process, nor its terminal.
 
-mod sockets;
+pub(crate) mod sockets;
 
 use std::{
     fs::File,
@@ -173,7 +173,7 @@ fn gateway(answer_to: impl Fn(&str) -> String + Send + 'static) -> (String, Head
 }
 
 /// A run that keeps its data in this directory.
-fn run(gateway_url: &str, spools: &Path) -> Run {
+pub(crate) fn run(gateway_url: &str, spools: &Path) -> Run {
     let gateway_url = gateway_url.to_owned();
     let config = Config { gateway_url, spool_dirs: vec![spools.to_owned()], ..Config::default() };
     Run::new(RunOptions { config, ..RunOptions::default() }).expect("the options are valid")

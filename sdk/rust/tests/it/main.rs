@@ -3,5 +3,6 @@
 mod access;
 mod delivery;
 mod hostile_server;
+mod older_server;
 mod reading;
 mod uploads;

@@ -63,6 +63,26 @@ async fn a_batch_with_rows_has_a_layout_that_older_workers_do_not_read() {
 }
 
 #[tokio::test]
+async fn rule_138_a_client_that_asks_learns_at_once_that_rows_are_taken() {
+    let env = TestEnv::new().await;
+    for acknowledged in [0, 3] {
+        let open = pb::StreamOpen { asks_for_features: true, ..open_producer(acknowledged) };
+        let mut stream = env.stream_open(open, &[]).await;
+        let first = stream.answer().await.unwrap().unwrap();
+        let expected = pb::StreamResponse { sequence: acknowledged, takes_rows: true, ..Default::default() };
+        assert_eq!(first, expected);
+        stream.send(acknowledged + 1, &tag("t")).await;
+        assert!(stream.acknowledged(acknowledged + 1).await.takes_rows);
+        stream.finish().await.1.unwrap();
+    }
+    // Other clients, such as earlier versions, get acknowledgements only.
+    let mut stream = env.stream_open(open_producer(4), &[]).await;
+    stream.send(5, &tag("t")).await;
+    let first = stream.answer().await.unwrap().unwrap();
+    assert_eq!((first.sequence, first.takes_rows), (5, true));
+}
+
+#[tokio::test]
 async fn a_batch_may_have_its_own_trace() {
     let env = TestEnv::new().await;
     let trace = |digit: &str| format!("00-{}-{}-01", digit.repeat(32), digit.repeat(16));

@@ -192,7 +192,7 @@ fn a_clock_that_jumps_keeps_the_order_and_every_time() {
     let mut reader = SpoolReader::new(spool.clone(), Position { segment: 1, offset: 64 }).unwrap();
     let mut batch = BatchEncoder::default();
     reader.fill(&mut batch, BatchEnd::Bytes(usize::MAX), Some(0)).unwrap();
-    let batch = IngestionBatch::decode(&*batch.encode(0, &[])).unwrap();
+    let batch = IngestionBatch::decode(&*batch.encode(0, &[]).bytes).unwrap();
     assert!(batch.points[0].steps.iter().copied().eq(0..200));
     assert_eq!(batch.points[0].times_us, times);
 }

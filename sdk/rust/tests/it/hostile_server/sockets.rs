@@ -27,10 +27,10 @@ use super::run;
 /// Pause between two checks.
 const PIECE: Duration = Duration::from_millis(20);
 
-type Socket = WebSocket<TcpStream>;
+pub(crate) type Socket = WebSocket<TcpStream>;
 
 /// A gateway that accepts connections with the binary subprotocol, and talks on each of them. Returns its URL.
-fn socket_gateway(talk: impl Fn(&mut Socket) + Send + Sync + 'static) -> String {
+pub(crate) fn socket_gateway(talk: impl Fn(&mut Socket) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("the listener has an address"));
     let talk = Arc::new(talk);

@@ -1,6 +1,7 @@
 //! Tests of points in rows.
 
 use matyan_wire::rows;
+use rand::Rng as _;
 
 use super::*;
 
@@ -97,6 +98,58 @@ fn rows_beyond_every_number_are_rejected() {
         let batch = pb::IngestionBatch { series: names(3), points: vec![group], ..Default::default() };
         let checked = check_alone(&batch);
         assert_eq!((checked.batch.points.len(), checked.rejections.total()), (0, 3));
+    }
+}
+
+/// A random group of rows, of which some series may be bad or not defined.
+fn random_rows(random: &mut StdRng) -> pb::Points {
+    let first = random.random_range(0..12_u32);
+    let width = random.random_range(1..8_u32);
+    let row_count = random.random_range(0..4_usize);
+    let count = width as usize * row_count;
+    let is_narrow = random.random_bool(0.5);
+    let value = |random: &mut StdRng| match random.random_range(0..6) {
+        0 => f64::NAN,
+        1 => -0.0,
+        _ if is_narrow => f64::from(random.random_range(-100..100_i32)) / 8.0,
+        _ => random.random(),
+    };
+    let values: Vec<f64> = (0..count).map(|_| value(random)).collect();
+    let column = |random: &mut StdRng| {
+        let entries = [0, 1, row_count, count][random.random_range(0..4_usize)];
+        (0..entries).map(|_| random.random_range(-3..1_000_i64)).collect::<Vec<_>>()
+    };
+    pb::Points {
+        steps: column(random),
+        epochs: column(random),
+        times_us: column(random),
+        rows: Some(rows::encode(first, width, &values)),
+        ..pb::Points::default()
+    }
+}
+
+/// Clients send single points to frontiers that do not know rows.
+#[test]
+fn rule_138_rows_are_checked_like_the_points_that_older_frontiers_get() {
+    let mut random = StdRng::seed_from_u64(138);
+    let mut definitions = names(15);
+    definitions[4].name = "x".repeat(limits::NAME_BYTES + 1);
+    for _ in 0..500 {
+        let mut groups: Vec<_> = (0..random.random_range(1..5)).map(|_| random_rows(&mut random)).collect();
+        groups.push(points(&[0, 4, 99]));
+        let in_rows = pb::IngestionBatch {
+            series: definitions.clone(),
+            events: vec![tag("t")],
+            points: groups,
+            ..Default::default()
+        };
+        let listed = rows::plain_batch(bytes(&in_rows)).unwrap();
+        let listed = pb::IngestionBatch::decode(&*listed).unwrap();
+        assert!(listed.points.iter().all(|group| group.rows.is_none()));
+        let in_rows = check_alone(&in_rows);
+        let listed = check_alone(&listed);
+        assert_eq!(rows::plain_batch(in_rows.bytes.clone()).unwrap(), listed.bytes);
+        assert_eq!(in_rows.rejections, listed.rejections);
     }
 }
 
