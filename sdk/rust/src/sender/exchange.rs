@@ -26,7 +26,7 @@ use crate::sender::{
 
 /// Interval of batches while little is tracked, and the delay of a point.
 pub(crate) const PACE: Duration = Duration::from_millis(10);
-/// Size below which the next batch waits for more records.
+/// Size, without rows, below which the next batch waits for more records.
 const SMALL_BATCH: usize = 256 << 10;
 /// Interval at which a silent connection is examined.
 const EXAMINATION: Duration = Duration::from_secs(5);
@@ -156,7 +156,8 @@ impl<'a> Exchange<'a> {
         }
         let Some(frame) = outbox.next_frame()? else { return Ok(None) };
         let batch = frame.batch_to_send(self.takes_rows.get())?;
-        let is_small = batch.len() < SMALL_BATCH;
+        // A batch of rows is cut at the same number of items, and takes a fifth of the bytes.
+        let is_small = batch.len().max(frame.listed_bytes) < SMALL_BATCH;
         let request = batch_message(frame.cut.sequence, batch);
         if self.owing_since.get().is_none() {
             self.owing_since.set(Some(Instant::now()));

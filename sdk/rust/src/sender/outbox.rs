@@ -41,6 +41,8 @@ pub(crate) struct Frame {
     pub(crate) batch: Bytes,
     /// Whether points in it are in rows.
     has_rows: bool,
+    /// Approximate size of its items without rows.
+    pub(crate) listed_bytes: usize,
     /// Bytes of the batch as it was sent last.
     sent_bytes: usize,
     first_us: Option<i64>,
@@ -315,7 +317,14 @@ impl Outbox {
     fn finish(&self, batch: &BatchEncoder, cut: Cut) -> Frame {
         let definitions = self.spool.dictionary.range(cut.start.series, cut.end.series);
         let EncodedBatch { bytes, has_rows } = batch.encode(cut.start.series, &definitions);
-        Frame { cut, batch: bytes.into(), has_rows, sent_bytes: 0, first_us: batch.first_us() }
+        Frame {
+            cut,
+            batch: bytes.into(),
+            has_rows,
+            listed_bytes: batch.size(),
+            sent_bytes: 0,
+            first_us: batch.first_us(),
+        }
     }
 
     /// Handles the acknowledgement of every batch up to a sequence. Returns whether it acknowledges anything new. An
