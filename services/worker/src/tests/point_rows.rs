@@ -190,6 +190,36 @@ async fn rule_138_a_later_point_of_a_step_in_rows_wins() {
     assert!(metrics.iter().all(|(_, points)| points.steps == [5]));
 }
 
+/// As clients send many steps: a batch ends at a number of points, wherever that is in a row.
+#[tokio::test]
+async fn rule_138_rows_that_are_cut_by_batches_are_stored_like_their_points() {
+    let env = TestEnv::new().await;
+    let batches = [
+        vec![wide(0, 80, &[1, 2], 0.0), wide(0, 30, &[3], 100.0)],
+        vec![wide(30, 50, &[3], 200.0), wide(0, 80, &[4], 300.0), wide(0, 70, &[5], 400.0)],
+        vec![wide(70, 10, &[5], 500.0), wide(0, 80, &[6, 4], 600.0)],
+    ];
+    for run in ["r", "s"] {
+        let mut records = Vec::new();
+        for (offset, groups) in (0..).zip(&batches) {
+            let mut sent = record(offset).run(run).sent(1, offset + 1, 0);
+            if offset == 0 {
+                sent = defining(sent, 0, &names(80));
+            }
+            let listed = |group: &Points| rows::plain(group).into_owned();
+            let groups = groups.iter().map(|group| if run == "r" { group.clone() } else { listed(group) });
+            records.push(groups.fold(sent, TestRecord::group));
+        }
+        env.apply_with(&mut env.writer(run), records).await;
+    }
+    let metrics = env.metrics_of("r").await;
+    assert_eq!(metrics.len(), 80);
+    // The second value of a step counts.
+    assert!(metrics.iter().all(|(_, points)| points.steps == [1, 2, 3, 4, 5, 6]));
+    assert_eq!((metrics[1].1.values[3], metrics[75].1.values[4]), (600.0 + 81.0 / 8.0, 500.0 + 5.0 / 8.0));
+    assert_eq!(metrics, env.metrics_of("s").await);
+}
+
 #[tokio::test]
 async fn rule_138_rows_that_no_frontier_has_checked_are_parked() {
     let env = TestEnv::new().await;

@@ -156,7 +156,8 @@ fn rule_138_rows_are_checked_like_the_points_that_older_frontiers_get() {
 /// Looking at all 200,000 series of each group would take minutes.
 #[test]
 fn groups_without_values_take_no_time() {
-    let rows = pb::Rows { series_count: limits::SERIES_PER_RUN as u32, ..pb::Rows::default() };
+    let rows =
+        pb::Rows { series_count: u32::try_from(limits::SERIES_PER_RUN).unwrap(), ..pb::Rows::default() };
     let group = pb::Points { rows: Some(rows), ..pb::Points::default() };
     let batch = pb::IngestionBatch { points: vec![group; limits::BATCH_EVENTS], ..Default::default() };
     let bad = pb::SeriesDef { context: "[".into(), ..Default::default() };

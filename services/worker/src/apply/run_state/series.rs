@@ -36,7 +36,7 @@ pub(crate) struct MetricSeries {
     dtypes: Dtypes,
     /// Points taken in this transaction.
     written: WrittenPoints,
-    /// Points taken in rows. There are none as soon as the transaction has other points.
+    /// Points taken after them, in rows of the same series.
     written_rows: WrittenRows,
     named: NamedSeries,
     dirty_headers: BTreeMap<u32, MetricHeader>,
@@ -284,8 +284,8 @@ impl MetricSeries {
         added
     }
 
-    /// Adds whole rows, if all of their series are known, all steps are given, and the transaction has only rows of
-    /// the same series. Otherwise it adds nothing, and returns false.
+    /// Adds whole rows, if all of their series are known, none of these is there twice, and all steps are given. Otherwise
+    /// it adds nothing, and returns false.
     pub(crate) fn append_rows(
         &mut self,
         dictionary: &Dictionary,
@@ -294,15 +294,16 @@ impl MetricSeries {
         range: Range<usize>,
         received_us: i64,
     ) -> bool {
-        if !self.written.is_empty() {
-            return false;
-        }
         let Some((numbers, dtypes)) = dictionary.resolved(rows.first_series, rows.series_count) else {
             return false;
         };
         let Some(stamps) = RowStamps::of(group, rows, &range, received_us) else { return false };
         if !self.written_rows.prepare(numbers) {
-            return false;
+            // Other series than before, or only some of them: clients cut batches anywhere in a row.
+            std::mem::take(&mut self.written_rows).move_to(&mut self.written);
+            if !self.written_rows.prepare(numbers) {
+                return false;
+            }
         }
         let highest = stamps.steps.iter().copied().max();
         for ((number, dtype), reference) in numbers.iter().zip(dtypes).zip(rows.first_series..) {
@@ -337,7 +338,7 @@ impl MetricSeries {
         for (series, header) in std::mem::take(&mut self.dirty_headers) {
             metric_header_put(transaction.batch(), project, number, SeriesNumber(series), &header);
         }
-        let written = std::mem::take(&mut self.written);
+        let mut written = std::mem::take(&mut self.written);
         let written_rows = std::mem::take(&mut self.written_rows);
         let points = written.len() + written_rows.len();
         if points == 0 {
@@ -345,7 +346,12 @@ impl MetricSeries {
         }
         writing.points += points as u64;
         let batch = transaction.batch();
-        let blocks = if written_rows.is_empty() { written.blocks() } else { written_rows.blocks() };
+        let blocks = if written.is_empty() {
+            written_rows.blocks()
+        } else {
+            written_rows.move_to(&mut written);
+            written.blocks()
+        };
         let blocks: Vec<Bytes> = blocks.into_iter().map(Bytes::from).collect();
         for block in &blocks {
             batch.set(keys::block(project, number, writing.next_block), block.clone());
