@@ -37,8 +37,8 @@ impl RecordFormat {
 
 /// The format byte: version of the layout after it.
 const FORMAT: u8 = 1;
-/// The same layout, with rows of points in the batch. Workers that do not know rows would skip them silently, so
-/// they must not read such a record.
+/// The same layout, with rows of points in the batch or in an earlier one of its stream. Workers that do not know rows
+/// would skip them silently, so they must not read such a record.
 const FORMAT_WITH_ROWS: u8 = 2;
 
 /// Encodes a record's value.
@@ -56,7 +56,7 @@ pub fn encode(entry: &LogEntry) -> Bytes {
     encode_as(FORMAT, entry)
 }
 
-/// Encodes the value of a record whose batch has points in rows.
+/// Encodes the value of a record whose batch, or an earlier one of its stream, has points in rows.
 ///
 /// ```
 /// use matyan_proto::log::v1::LogEntry;

@@ -67,6 +67,9 @@ pub(crate) struct Composer {
     earlier: Vec<pb::SeriesDef>,
     /// The memory of these definitions.
     share: DictionaryShare,
+    /// Whether a batch so far had points in rows. A worker that does not know them parks its record without counting its
+    /// sequence, and would skip a later record as one after a gap, so it must not read that one either.
+    has_had_rows: bool,
 }
 
 impl Composer {
@@ -80,7 +83,8 @@ impl Composer {
             definitions
         });
         let share = ingestion.dictionaries.share();
-        let mut composer = Self { author, dictionary, definitions, earlier: series, share };
+        let mut composer =
+            Self { author, dictionary, definitions, earlier: series, share, has_had_rows: false };
         composer.resize_share()?;
         Ok(composer)
     }
@@ -145,8 +149,8 @@ impl Composer {
         let stamp = Stamp { received_us, sequence, acknowledged, trace };
         let records = match &mut self.definitions {
             None => {
-                let has_rows = checked.batch.points.iter().any(|group| group.rows.is_some());
-                vec![record::encode(&self.author, stamp, checked.bytes, has_rows)]
+                self.has_had_rows |= checked.batch.points.iter().any(|group| group.rows.is_some());
+                vec![record::encode(&self.author, stamp, checked.bytes, self.has_had_rows)]
             }
             Some(definitions) => {
                 definitions.extend(&checked.batch.series);

@@ -35,7 +35,7 @@ impl Author {
     }
 }
 
-/// Encodes a batch. `has_rows` says whether points in it are in rows.
+/// Encodes a batch. `has_rows` says whether points in it, or in an earlier batch of the stream, are in rows.
 pub(crate) fn encode(author: &Author, stamp: Stamp, batch: Bytes, has_rows: bool) -> NewRecord {
     let entry = LogEntry {
         run_id: author.run.as_str().to_owned(),
