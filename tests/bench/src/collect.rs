@@ -3,8 +3,6 @@
 
 use std::time::Instant;
 
-use matyan_store::Store as _;
-
 use crate::{
     project::{self, Content},
     table::{Budget, Table, Unit},

@@ -49,7 +49,7 @@ fn counts_are_found_by_the_probes_of_a_plan() {
     let counter = |(rows, probe)| ProbeCounter { rows, ..ProbeCounter::new(probe, None) };
     let counts = (0..).map(|count: u64| count.checked_sub(3));
     let counters: Vec<_> = counts.clone().zip(probes.iter().copied()).map(counter).collect();
-    let estimates = estimates(Some(7), 0, &counters);
+    let estimates = estimates(Some(7), &ListedRuns::default(), &counters);
     assert!(probes.len() > 200);
     for (count, probe) in counts.zip(probes) {
         assert_eq!(estimates.count(probe), count);
