@@ -181,6 +181,11 @@ fn store_journal() {
 }
 
 #[test]
+fn point_rows() {
+    run("point_rows");
+}
+
+#[test]
 fn store_manifest() {
     run("store_manifest");
 }

@@ -83,11 +83,11 @@ fn short_chunks_that_are_merged_are_not_compressed() {
         let points: Points = (0..count).map(point).collect();
         [ColumnUse::Kept, ColumnUse::Merged].map(|column_use| encode(&points, column_use).len())
     };
-    for count in [1, 63, 256] {
+    for count in [1, 63, 1_024] {
         let [kept, merged] = sizes(count);
         assert_eq!(kept, merged, "{count}");
     }
-    for count in [64, 255] {
+    for count in [64, 1_023] {
         let [kept, merged] = sizes(count);
         assert!(kept < merged, "{count}: {kept} and {merged} bytes");
     }

@@ -1,5 +1,7 @@
 //! Branches: what every kind of reader sees of the points that a run shares with its parent.
 
+use matyan_maintenance::ParamCohorts;
+use matyan_model::ids::Project;
 use matyan_proto::{
     backup::v1::{ReadRunRequest, backup_service_client::BackupServiceClient, piece::Content},
     common::v1::{SeriesKey, SeriesType, StepRange},
@@ -17,6 +19,7 @@ use matyan_proto::{
     },
     series::v1::{series_service_client::SeriesServiceClient, *},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use crate::backend::harness::{Harness, all, params, until, wrong_field};
@@ -380,6 +383,9 @@ async fn branches_are_found_by_an_index() {
     harness.log("hidden", branch(None)).await;
     harness.log("hidden", [params(r#"{"parent": "someone"}"#)]).await;
     harness.applied().await;
+    // Until then, the params of new runs are only in their documents.
+    let cohorts = ParamCohorts::new(&*harness.store, &|| 1_000_000);
+    while cohorts.collect(Project(0), 1, [8; 16], &CancellationToken::new()).await.unwrap().has_more {}
     let text = "run.parent == 'trunk'";
     let explained = explain(&harness, text).await;
     assert!(!explained.full_scan && explained.candidates == 4, "{explained:?}");
