@@ -84,17 +84,41 @@ impl Permission {
 }
 
 /// Ends the messages of a response when its call is no longer permitted.
-pub(crate) fn limit_permission(response: Response<Body>, refused: RefusedCall) -> Response<Body> {
-    response.map(|body| Body::new(PermittedBody { body: Some(body), refused }))
+pub(crate) fn limit_permission(response: Response<Body>, refused: Option<RefusedCall>) -> Response<Body> {
+    if refused.is_none() {
+        return response;
+    }
+    response.map(|body| Body::new(Permitted::new(body, refused)))
 }
 
-struct PermittedBody {
-    /// `None` after the end. Dropping it ends the work of the call.
-    body: Option<Body>,
-    refused: RefusedCall,
+/// The answers to a call, which end when the call is no longer permitted.
+pub(crate) struct Permitted<T> {
+    /// `None` after the call was refused. Dropping it ends the work of the call, or leaves it to the frontier to finish.
+    answers: Option<T>,
+    /// `None` if the permission cannot be lost.
+    refused: Option<RefusedCall>,
 }
 
-impl HttpBody for PermittedBody {
+impl<T> Permitted<T> {
+    pub(crate) fn new(answers: T, refused: Option<RefusedCall>) -> Self {
+        Permitted { answers: Some(answers), refused }
+    }
+
+    /// The answers, as long as the call is permitted; then the reason of the refusal, once; then `None`.
+    fn check(&mut self, context: &mut Context<'_>) -> Option<Result<&mut T, Status>> {
+        // Checked first: a call that always has answers must end as well.
+        if self.answers.is_some()
+            && let Some(refused) = &mut self.refused
+            && let Poll::Ready(status) = refused.poll_unpin(context)
+        {
+            self.answers = None;
+            return Some(Err(status));
+        }
+        self.answers.as_mut().map(Ok)
+    }
+}
+
+impl HttpBody for Permitted<Body> {
     type Data = Bytes;
     type Error = Status;
 
@@ -102,55 +126,38 @@ impl HttpBody for PermittedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        // Checked first: a stream that always has data must end as well.
-        if let Poll::Ready(status) = this.refused.poll_unpin(context) {
-            this.body = None;
-            let mut trailers = HeaderMap::new();
-            status.add_header(&mut trailers)?;
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        match self.check(context) {
+            Some(Ok(body)) => Pin::new(body).poll_frame(context),
+            Some(Err(status)) => {
+                let mut trailers = HeaderMap::new();
+                status.add_header(&mut trailers)?;
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+            None => Poll::Ready(None),
         }
-        Pin::new(body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+        self.answers.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 }
 
-/// A stream at a frontier in this process, which ends when its call is no longer permitted.
-pub(crate) struct PermittedStream {
-    /// `None` after the call was refused. If its work had not ended, the frontier finishes it.
-    stream: Option<LocalStream>,
-    /// `None` if the permission cannot be lost.
-    refused: Option<RefusedCall>,
-}
-
-impl PermittedStream {
-    pub(crate) fn new(stream: LocalStream, refused: Option<RefusedCall>) -> Self {
-        PermittedStream { stream: Some(stream), refused }
-    }
-
+impl Permitted<LocalStream> {
     /// The next answer, or the error that has ended the stream; `None` after the last one.
     pub(crate) fn poll_answer(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<StreamResponse, Status>>> {
-        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
-        // Checked first: a stream that always has answers must end as well.
-        if let Some(refused) = &mut self.refused
-            && let Poll::Ready(status) = refused.poll_unpin(context)
-        {
-            self.stream = None;
-            return Poll::Ready(Some(Err(status)));
+        match self.check(context) {
+            Some(Ok(stream)) => stream.poll_answer(context),
+            Some(Err(status)) => Poll::Ready(Some(Err(status))),
+            None => Poll::Ready(None),
         }
-        stream.poll_answer(context)
     }
 
     /// Continues the work of the stream without taking an answer.
     pub(crate) fn poll_work(&mut self, context: &mut Context<'_>) {
-        if let Some(stream) = &mut self.stream {
+        if let Some(stream) = &mut self.answers {
             stream.poll_work(context);
         }
     }
@@ -189,7 +196,7 @@ mod tests {
         };
         let (refuse, refusal) = oneshot::channel();
         let refused = async move { refusal.await.expect("the test refuses the call") }.boxed();
-        let mut stream = PermittedStream::new(LocalStream::new(receiver, work), Some(refused));
+        let mut stream = Permitted::new(LocalStream::new(receiver, work), Some(refused));
         let answer = || Ok(StreamResponse { sequence: 1, ..StreamResponse::default() });
         answers.try_send(answer()).unwrap();
         assert_eq!(poll_fn(|context| stream.poll_answer(context)).await.unwrap().unwrap().sequence, 1);

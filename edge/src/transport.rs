@@ -22,8 +22,8 @@ use tower::{BoxError, Service, ServiceExt};
 use crate::call_limit;
 use crate::deadline;
 use crate::error::refusal_status;
-use crate::local_frontier::{LocalFrontier, STREAM_METHOD};
-use crate::permission::{Permission, PermittedStream, limit_permission};
+use crate::local_frontier::{LocalFrontier, LocalStream, STREAM_METHOD};
+use crate::permission::{Permission, Permitted, RefusedCall, limit_permission};
 use crate::request_id;
 use crate::scope::Scope;
 
@@ -80,26 +80,15 @@ impl LocalStreams {
     pub(crate) async fn open(
         self,
         requests: mpsc::Receiver<StreamRequest>,
-    ) -> Result<PermittedStream, Status> {
+    ) -> Result<Permitted<LocalStream>, Status> {
+        let LocalStreams { frontier, scope } = self;
         let mut call = Request::new(Body::empty());
         *call.uri_mut() = Uri::from_static(STREAM_METHOD);
         request_id::propagate(call.headers_mut());
-        let id = call.headers().get(request_id::HEADER).cloned();
-        let permission = Permission::check(self.scope, &mut call).await?;
-        let headers = call.into_parts().0.headers;
-        let frontier = self.frontier;
-        // A panic is a bug in the frontier: this stream fails, but others continue.
-        let opened = AssertUnwindSafe(async move { frontier.open_stream(headers, requests).await });
-        let opened = opened.catch_unwind();
-        let opened = opened.map(move |opened| opened.unwrap_or_else(|_| Err(broken(id.as_ref()))));
-        let Some(mut refused) = permission.refused() else {
-            return Ok(PermittedStream::new(opened.await?, None));
-        };
-        tokio::select! {
-            biased;
-            status = &mut refused => Err(status),
-            opened = opened => Ok(PermittedStream::new(opened?, Some(refused))),
-        }
+        let opened =
+            make_call(scope, call, move |call| frontier.open_stream(call.into_parts().0.headers, requests));
+        let (stream, refused) = opened.await?;
+        Ok(Permitted::new(stream?, refused))
     }
 }
 
@@ -118,50 +107,52 @@ impl Service<Request<Body>> for Transport {
             Err(refused) => return Box::pin(ready(Ok(refused.into_http()))),
         };
         request_id::propagate(request.headers_mut());
-        let id = request.headers().get(request_id::HEADER).cloned();
         let deadline = deadline::of_call(request.uri().path());
         let scope = self.scope.clone();
         // The service that `poll_ready` has reported ready; a clone may not be.
         let clone = self.service.clone();
         let mut service = std::mem::replace(&mut self.service, clone);
         let answered = async move {
-            let permission = Permission::check(scope, &mut request).await.map_err(CallFailure::Status)?;
-            // A panic is a bug in the service: this call fails, but others continue.
-            let answered = AssertUnwindSafe(async move { service.call(request).await }).catch_unwind();
-            let answered = answered.map(move |answered| match answered {
-                Ok(answered) => answered.map_err(CallFailure::Transport),
-                Err(_) => Err(CallFailure::Status(broken(id.as_ref()))),
-            });
-            let Some(mut refused) = permission.refused() else { return answered.await };
-            tokio::select! {
-                biased;
-                status = &mut refused => Err(CallFailure::Status(status)),
-                answered = answered => Ok(limit_permission(answered?, refused)),
-            }
+            let (answer, refused) = make_call(scope, request, move |request| service.call(request)).await?;
+            Ok::<_, Status>(answer.map(|response| limit_permission(response, refused)))
         };
         Box::pin(async move {
             let answered = match deadline {
                 None => answered.await,
                 Some(deadline) => match timeout_at(deadline, answered).await {
                     Ok(answered) => answered,
-                    Err(_) => Err(CallFailure::Status(deadline::exceeded())),
+                    Err(_) => Err(deadline::exceeded()),
                 },
             };
             let response = match (answered, deadline) {
-                (Ok(response), None) => response,
-                (Ok(response), Some(deadline)) => deadline::limit_body(response, deadline),
-                (Err(CallFailure::Status(status)), _) => status.into_http(),
-                (Err(CallFailure::Transport(error)), _) => return Err(error),
+                (Ok(Ok(response)), None) => response,
+                (Ok(Ok(response)), Some(deadline)) => deadline::limit_body(response, deadline),
+                (Ok(Err(error)), _) => return Err(error),
+                (Err(status), _) => status.into_http(),
             };
             Ok(call_limit::hold(response, permit, Body::new))
         })
     }
 }
 
-/// The reason why a call has no response of its service.
-enum CallFailure {
-    Status(Status),
-    Transport(BoxError),
+/// Makes a call, unless its scope does not permit it, or no longer does before it is answered. Returns its answer, and the
+/// end of its permission, which also ends what follows the answer; `None` if the permission cannot be lost.
+async fn make_call<F: Future>(
+    scope: Option<Scope>,
+    mut request: Request<Body>,
+    send: impl FnOnce(Request<Body>) -> F,
+) -> Result<(F::Output, Option<RefusedCall>), Status> {
+    let id = request.headers().get(request_id::HEADER).cloned();
+    let permission = Permission::check(scope, &mut request).await?;
+    // A panic is a bug in the service: this call fails, but others continue.
+    let answered = AssertUnwindSafe(async move { send(request).await }).catch_unwind();
+    let answered = answered.map(move |answered| answered.map_err(|_| broken(id.as_ref())));
+    let Some(mut refused) = permission.refused() else { return Ok((answered.await?, None)) };
+    tokio::select! {
+        biased;
+        status = &mut refused => Err(status),
+        answered = answered => Ok((answered?, Some(refused))),
+    }
 }
 
 /// The status of a call whose handler panicked.

@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::permission::PermittedStream;
+use crate::local_frontier::LocalStream;
+use crate::permission::Permitted;
 use crate::transport::{LocalStreams, Transport, client};
 
 pub(crate) type IngestClient = IngestServiceClient<Transport>;
@@ -69,7 +70,7 @@ impl IngestEndpoint {
 /// The answers of an open stream.
 enum Answers {
     Grpc(Box<Streaming<StreamResponse>>),
-    Local(PermittedStream),
+    Local(Permitted<LocalStream>),
 }
 
 impl Answers {
@@ -186,7 +187,6 @@ mod tests {
     use tonic::service::Routes;
 
     use super::*;
-    use crate::local_frontier::LocalStream;
 
     #[tokio::test]
     async fn a_session_fails_when_its_channel_overflows() {
@@ -225,7 +225,7 @@ mod tests {
             answers.send(Ok(StreamResponse::default())).await.expect("the session is open");
             finish.send(()).expect("the test waits for it");
         };
-        let stream = PermittedStream::new(LocalStream::new(receiver, work), None);
+        let stream = Permitted::new(LocalStream::new(receiver, work), None);
         let mut session = IngestSession { requests, state: SessionState::Open(Answers::Local(stream)) };
         session.send(StreamBatch::default());
         work_during(Some(&mut session), finished).await.unwrap();
