@@ -65,19 +65,29 @@ pub use serve::serve;
 pub use settings::{Protocol, Settings};
 pub use sign_in::CALLBACK as SIGN_IN_CALLBACK;
 pub use tls::{Tls, TlsError};
-pub use transport::Transport;
+pub use transport::{FrontierTransport, Transport};
 pub use ui::{Ui, UiError, UiSettings};
 
 use grpc::{Grpc, TranslatedService};
 use services::{PortKind, Services};
 
 /// Builds the port that training code writes to. With a backend, it also serves queries.
-pub fn ingest(settings: Settings, metrics: Metrics, frontier: Transport, backend: Option<Transport>) -> Edge {
-    build(PortKind::Ingest, settings, metrics, frontier.clone(), Some(frontier), backend)
+pub fn ingest(
+    settings: Settings,
+    metrics: Metrics,
+    frontier: FrontierTransport,
+    backend: Option<Transport>,
+) -> Edge {
+    build(PortKind::Ingest, settings, metrics, frontier.calls().clone(), Some(frontier), backend)
 }
 
 /// Builds the port that users and programs read from. With a frontier, it also accepts data.
-pub fn query(settings: Settings, metrics: Metrics, backend: Transport, frontier: Option<Transport>) -> Edge {
+pub fn query(
+    settings: Settings,
+    metrics: Metrics,
+    backend: Transport,
+    frontier: Option<FrontierTransport>,
+) -> Edge {
     build(PortKind::Query, settings, metrics, backend.clone(), frontier, Some(backend))
 }
 
@@ -91,7 +101,7 @@ fn build(
     settings: Settings,
     metrics: Metrics,
     own: Transport,
-    frontier: Option<Transport>,
+    frontier: Option<FrontierTransport>,
     backend: Option<Transport>,
 ) -> Edge {
     let services = Services::new(port_kind, settings, metrics, &own, frontier.as_ref(), backend.as_ref());
@@ -100,6 +110,7 @@ fn build(
         (PortKind::Query, Some(backend)) => translated_services(&services, backend),
         _ => Vec::new(),
     };
+    let frontier = frontier.map(|frontier| frontier.calls().clone());
     Edge::new(services, Grpc::new(metrics, own, frontier, backend, translated))
 }
 

@@ -1,4 +1,4 @@
-//! The direct path from sockets to a frontier in the same process. A stream behaves as it does over gRPC, but its messages
+//! The direct path from sockets to the frontier of their process. A stream behaves as it does over gRPC, but its messages
 //! are handed over without encoding, and the task of the socket does the frontier's work on the stream, so no task
 //! of the frontier is woken for a frame.
 

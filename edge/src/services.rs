@@ -31,7 +31,7 @@ use crate::call_limit::CallLimit;
 use crate::metrics::Metrics;
 use crate::scope::Scope;
 use crate::settings::Settings;
-use crate::transport::{Transport, client};
+use crate::transport::{FrontierTransport, Transport, client};
 use crate::ws::{IngestClient, Sockets};
 
 /// The kind of port. It only determines which service reports version and health.
@@ -143,18 +143,19 @@ impl Services {
         settings: Settings,
         metrics: Metrics,
         own: &Transport,
-        frontier: Option<&Transport>,
+        frontier: Option<&FrontierTransport>,
         backend: Option<&Transport>,
     ) -> Self {
         let settings = Arc::new(settings);
         metrics.open_to_network.set(settings.is_on_network.into());
         let large_work = LargeWork::new();
-        let frontier = frontier.map(|transport| {
+        let frontier = frontier.map(|frontier| {
+            let transport = frontier.calls().clone();
             let system = client!(SystemServiceClient<Transport>, transport.clone());
             let metrics = metrics.clone();
             let settings = Arc::clone(&settings);
-            let sockets = Sockets::new(transport.clone(), system, metrics, settings, large_work.clone());
-            Frontier { transport: transport.clone(), sockets }
+            let sockets = Sockets::new(frontier.clone(), system, metrics, settings, large_work.clone());
+            Frontier { transport, sockets }
         });
         let system = client!(SystemServiceClient<Transport>, own.clone());
         let bodies = BodyBudget::new(settings.body_bytes);

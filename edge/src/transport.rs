@@ -1,6 +1,7 @@
 //! Connection of the edge to a service: one boxed tower service, either the generated server in
 //! this process or a channel to another one. Both look the same, so a single code path serves
-//! both deployments. Only the streams of sockets have a shorter path, to a frontier in this process.
+//! both deployments. Only streams of sockets take a shorter path (`LocalStreams`), because the frontier of a
+//! port is always in its process.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -33,8 +34,6 @@ pub struct Transport {
     service: BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>,
     /// `None` for calls of the edge itself, which are about no project, and which anyone may make.
     scope: Option<Scope>,
-    /// `None` if the streams of sockets go through the service as well.
-    local_frontier: Option<Arc<dyn LocalFrontier>>,
 }
 
 impl Transport {
@@ -47,31 +46,44 @@ impl Transport {
         S::Future: Send + 'static,
     {
         let service = BoxCloneSyncService::new(service.map_err(Into::into));
-        Transport { service, scope: None, local_frontier: None }
-    }
-
-    /// The same connection to a frontier in this process, on which sockets open streams directly.
-    pub fn with_local_frontier(self, frontier: Arc<dyn LocalFrontier>) -> Self {
-        Transport { local_frontier: Some(frontier), ..self }
+        Transport { service, scope: None }
     }
 
     /// The same connection, for the calls of a request.
     pub(crate) fn in_scope(&self, scope: Scope) -> Self {
         Transport { scope: Some(scope), ..self.clone() }
     }
+}
 
-    /// The direct path to a frontier in this process; `None` if there is none.
-    pub(crate) fn local_streams(&self) -> Option<LocalStreams> {
-        let frontier = self.local_frontier.clone()?;
-        Some(LocalStreams { frontier, scope: self.scope.clone() })
+/// Connection of the edge to the frontier of its process: a transport for calls, and the direct path of sockets.
+#[derive(Clone)]
+pub struct FrontierTransport {
+    calls: Transport,
+    streams: Arc<dyn LocalFrontier>,
+}
+
+impl FrontierTransport {
+    /// `calls` and `streams` must reach the same frontier.
+    pub fn new(calls: Transport, streams: Arc<dyn LocalFrontier>) -> Self {
+        FrontierTransport { calls, streams }
+    }
+
+    /// The transport for everything except the streams of sockets.
+    pub fn calls(&self) -> &Transport {
+        &self.calls
+    }
+
+    /// The direct path, for the streams of a request's socket.
+    pub(crate) fn streams_in_scope(&self, scope: Scope) -> LocalStreams {
+        LocalStreams { frontier: Arc::clone(&self.streams), scope }
     }
 }
 
-/// The direct path to a frontier in this process, for the streams of a request's socket.
+/// The direct path to the frontier of this process, for the streams of a request's socket.
 #[derive(Clone)]
 pub(crate) struct LocalStreams {
     frontier: Arc<dyn LocalFrontier>,
-    scope: Option<Scope>,
+    scope: Scope,
 }
 
 impl LocalStreams {
@@ -85,8 +97,9 @@ impl LocalStreams {
         let mut call = Request::new(Body::empty());
         *call.uri_mut() = Uri::from_static(STREAM_METHOD);
         request_id::propagate(call.headers_mut());
-        let opened =
-            make_call(scope, call, move |call| frontier.open_stream(call.into_parts().0.headers, requests));
+        let opened = make_call(Some(scope), call, move |call| {
+            frontier.open_stream(call.into_parts().0.headers, requests)
+        });
         let (stream, refused) = opened.await?;
         Ok(Permitted::new(stream?, refused))
     }

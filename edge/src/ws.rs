@@ -27,6 +27,7 @@ use hyper_util::rt::TokioIo;
 use matyan_channels::LargeWork;
 use matyan_proto::common::v1::Access;
 use matyan_proto::ingest::v1::AdmitRequest;
+use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::system::v1::ReadinessRequest;
 use matyan_proto::system::v1::system_service_client::SystemServiceClient;
 use matyan_wire::headers::BINARY_SUBPROTOCOL;
@@ -48,13 +49,13 @@ use crate::request_id;
 use crate::scope::Scope;
 use crate::settings::Settings;
 use crate::share_limit::{Refusal, ShareLimit};
-use crate::transport::{Transport, client};
+use crate::transport::{FrontierTransport, Transport, client};
 use budget::MemoryBudget;
 use connection_deps::ConnectionDeps;
 use dictionary_budget::DictionaryBudget;
-pub(crate) use session::IngestClient;
-use session::IngestEndpoint;
 use socket::Socket;
+
+pub(crate) type IngestClient = IngestServiceClient<Transport>;
 
 const VERSION: HeaderName = HeaderName::from_static(headers::VERSION);
 const OWN_VERSION: HeaderValue = HeaderValue::from_static(server_version::OWN);
@@ -71,7 +72,7 @@ const ADMIT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Accepts WebSockets and owns their tasks.
 pub(crate) struct Sockets {
-    ingest: Transport,
+    frontier: FrontierTransport,
     system: SystemServiceClient<Transport>,
     metrics: Metrics,
     settings: Arc<Settings>,
@@ -92,14 +93,14 @@ enum Protocol {
 
 impl Sockets {
     pub(crate) fn new(
-        ingest: Transport,
+        frontier: FrontierTransport,
         system: SystemServiceClient<Transport>,
         metrics: Metrics,
         settings: Arc<Settings>,
         large_work: LargeWork,
     ) -> Self {
         Sockets {
-            ingest,
+            frontier,
             system,
             metrics,
             limit: ShareLimit::new(WEBSOCKETS, settings.max_connections),
@@ -132,18 +133,19 @@ impl Sockets {
         let caller = scope.check(Access::Ingest).await?;
         let client = Client::of(caller.as_deref(), request.extensions().get().copied());
         let permit = self.admit(client.clone()).await?;
-        let ingest = self.ingest.in_scope(scope.clone());
-        self.check_run(client!(IngestClient, ingest.clone()), &run_id).await?;
+        let calls = self.frontier.calls().in_scope(scope.clone());
+        self.check_run(client!(IngestClient, calls), &run_id).await?;
         let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
             return Err(ApiError::new(
                 StatusCode::BAD_REQUEST,
                 "this connection cannot be upgraded to a WebSocket",
             ));
         };
+        let streams = self.frontier.streams_in_scope(scope.clone());
         let revoked = revoked(scope);
         let deps = ConnectionDeps {
             run_id,
-            ingest: IngestEndpoint::new(ingest),
+            streams,
             metrics: self.metrics.clone(),
             budget: self.budget.of_client(client),
             dictionaries: self.dictionaries.clone(),

@@ -146,7 +146,7 @@ impl Connection {
             (Some(RequestMessage::Open(mut open)), None) => {
                 // The run is the one in the URL, regardless of the message.
                 open.run_id.clone_from(&self.deps.run_id);
-                self.session = Some(IngestSession::open(&self.deps.ingest, open));
+                self.session = Some(IngestSession::open(&self.deps.streams, open));
             }
             (Some(RequestMessage::Batch(mut batch)), Some(session)) => {
                 let sequence = batch.sequence;

@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::SocketBudget;
 use super::dictionary_budget::DictionaryBudget;
-use super::session::IngestEndpoint;
 use crate::metrics::Metrics;
+use crate::transport::LocalStreams;
 
 /// Dependencies of a connection.
 pub(super) struct ConnectionDeps {
     pub(super) run_id: String,
-    pub(super) ingest: IngestEndpoint,
+    pub(super) streams: LocalStreams,
     pub(super) metrics: Metrics,
     pub(super) budget: SocketBudget,
     pub(super) dictionaries: DictionaryBudget,

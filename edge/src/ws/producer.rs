@@ -86,7 +86,7 @@ impl Producer {
             // The frontier is of the same version: it is in this process.
             asks_for_features: false,
         };
-        self.session = Some(IngestSession::open(&deps.ingest, open));
+        self.session = Some(IngestSession::open(&deps.streams, open));
         self.send_from(0);
     }
 

@@ -2,10 +2,9 @@
 //! It never retries: a failed stream has ended, and the two protocols react to that
 //! differently.
 //!
-//! Messages go over gRPC, or are handed to a frontier in this process. In the second case, the task of the socket
-//! opens the stream and does its work, and may meanwhile hold something that other streams wait for, such as memory.
-//! So whenever a socket waits for anything other than the next answer, it uses `work_during`, which keeps the stream
-//! going.
+//! Messages are handed to the frontier of this process. The task of the socket opens the stream and does its work,
+//! which may hold something that other streams wait for, such as memory. So whenever a socket waits for anything
+//! other than the next answer, it uses `work_during`, which keeps the stream going.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -13,18 +12,14 @@ use std::task::{Context, Poll, ready};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::ingest::v1::stream_request::Message;
 use matyan_proto::ingest::v1::{StreamBatch, StreamOpen, StreamRequest, StreamResponse};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::local_frontier::LocalStream;
 use crate::permission::Permitted;
-use crate::transport::{LocalStreams, Transport, client};
-
-pub(crate) type IngestClient = IngestServiceClient<Transport>;
+use crate::transport::LocalStreams;
 
 /// Maximum number of frames that are read but not yet acknowledged. Above this, the socket is
 /// not read.
@@ -39,67 +34,14 @@ pub(super) const MAX_WAITING_BYTES: usize = 4 << 20;
 /// neighbors fit in one batch, at 2.25 bytes of CBOR per byte of JSON.
 const MAX_BATCHES: usize = 512;
 
-/// How a socket reaches the frontier.
-#[derive(Clone)]
-pub(super) enum IngestEndpoint {
-    /// A frontier that may be in another process.
-    Grpc(IngestClient),
-    /// The frontier of this process.
-    Local(LocalStreams),
-}
-
-impl IngestEndpoint {
-    pub(super) fn new(transport: Transport) -> Self {
-        match transport.local_streams() {
-            Some(streams) => IngestEndpoint::Local(streams),
-            None => IngestEndpoint::Grpc(client!(IngestClient, transport)),
-        }
-    }
-
-    async fn open(self, requests: mpsc::Receiver<StreamRequest>) -> Result<Answers, Status> {
-        match self {
-            IngestEndpoint::Grpc(mut client) => {
-                let answers = client.stream(ReceiverStream::new(requests)).await?;
-                Ok(Answers::Grpc(Box::new(answers.into_inner())))
-            }
-            IngestEndpoint::Local(streams) => Ok(Answers::Local(streams.open(requests).await?)),
-        }
-    }
-}
-
-/// The answers of an open stream.
-enum Answers {
-    Grpc(Box<Streaming<StreamResponse>>),
-    Local(Permitted<LocalStream>),
-}
-
-impl Answers {
-    /// The next answer; `None` after the last one. Cancel-safe.
-    async fn next(&mut self) -> Result<Option<StreamResponse>, Status> {
-        match self {
-            Answers::Grpc(answers) => answers.message().await,
-            Answers::Local(stream) => poll_fn(|context| stream.poll_answer(context)).await.transpose(),
-        }
-    }
-
-    /// Continues the part of the stream's work that the task of the socket has to do.
-    fn poll_work(&mut self, context: &mut Context<'_>) {
-        match self {
-            // The frontier has a task of its own for the stream.
-            Answers::Grpc(_) => {}
-            Answers::Local(stream) => stream.poll_work(context),
-        }
-    }
-}
-
 pub(super) struct IngestSession {
     requests: mpsc::Sender<StreamRequest>,
     state: SessionState,
 }
 
 enum SessionState {
-    Opening(BoxFuture<'static, Result<Answers, Status>>),
-    Open(Answers),
+    Opening(BoxFuture<'static, Result<Permitted<LocalStream>, Status>>),
+    Open(Permitted<LocalStream>),
     /// The stream was not opened, or more batches were sent than the channel holds.
     Failed(Status),
 }
@@ -107,13 +49,9 @@ enum SessionState {
 impl IngestSession {
     /// Creates the session. `answer` opens the stream, and so does `work_during`; batches may be
     /// sent before.
-    pub(super) fn open(endpoint: &IngestEndpoint, open: StreamOpen) -> Self {
-        // One more for the open message.
-        let (requests, receiver) = mpsc::channel(MAX_BATCHES + 1);
-        requests
-            .try_send(StreamRequest { message: Some(Message::Open(open)) })
-            .expect("a new channel has room");
-        let opening = endpoint.clone().open(receiver);
+    pub(super) fn open(streams: &LocalStreams, open: StreamOpen) -> Self {
+        let (requests, receiver) = open_channel(open);
+        let opening = streams.clone().open(receiver);
         IngestSession { requests, state: SessionState::Opening(Box::pin(opening)) }
     }
 
@@ -138,8 +76,8 @@ impl IngestSession {
     pub(super) async fn answer(&mut self) -> Result<StreamResponse, Status> {
         poll_fn(|context| self.poll_open(context)).await;
         match &mut self.state {
-            SessionState::Open(answers) => match answers.next().await? {
-                Some(answer) => Ok(answer),
+            SessionState::Open(stream) => match poll_fn(|context| stream.poll_answer(context)).await {
+                Some(answer) => answer,
                 None => Err(Status::unavailable("the frontier ended the stream")),
             },
             SessionState::Failed(status) => Err(status.clone()),
@@ -151,7 +89,7 @@ impl IngestSession {
     fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let SessionState::Opening(opening) = &mut self.state {
             self.state = match ready!(opening.poll_unpin(context)) {
-                Ok(answers) => SessionState::Open(answers),
+                Ok(stream) => SessionState::Open(stream),
                 Err(status) => SessionState::Failed(status),
             };
         }
@@ -160,14 +98,22 @@ impl IngestSession {
 
     fn poll_work(&mut self, context: &mut Context<'_>) {
         if self.poll_open(context).is_ready()
-            && let SessionState::Open(answers) = &mut self.state
+            && let SessionState::Open(stream) = &mut self.state
         {
-            answers.poll_work(context);
+            stream.poll_work(context);
         }
     }
 }
 
-/// Waits for something other than the next answer, while the stream goes on.
+/// The channel for the messages of a stream, of which `open` is the first.
+fn open_channel(open: StreamOpen) -> (mpsc::Sender<StreamRequest>, mpsc::Receiver<StreamRequest>) {
+    // One more for the open message.
+    let (requests, receiver) = mpsc::channel(MAX_BATCHES + 1);
+    requests.try_send(StreamRequest { message: Some(Message::Open(open)) }).expect("a new channel has room");
+    (requests, receiver)
+}
+
+/// Waits for something other than the next answer, and keeps the stream going.
 pub(super) async fn work_during<T>(session: Option<&mut IngestSession>, other: impl Future<Output = T>) -> T {
     let Some(session) = session else { return other.await };
     let mut other = pin!(other);
@@ -183,16 +129,16 @@ pub(super) async fn work_during<T>(session: Option<&mut IngestSession>, other: i
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use tokio::sync::oneshot;
-    use tonic::service::Routes;
 
     use super::*;
 
     #[tokio::test]
     async fn a_session_fails_when_its_channel_overflows() {
-        // `answer` is not called, so the stream is never opened and accepts nothing.
-        let endpoint = IngestEndpoint::new(Transport::new(Routes::default()));
-        let mut session = IngestSession::open(&endpoint, StreamOpen::default());
+        let (requests, _receiver) = open_channel(StreamOpen::default());
+        let mut session = IngestSession { requests, state: SessionState::Opening(pending().boxed()) };
         for _ in 0..MAX_BATCHES {
             assert!(session.has_room());
             session.send(StreamBatch::default());
@@ -208,7 +154,7 @@ mod tests {
         let (begin, begun) = oneshot::channel();
         let opening = async move {
             begin.send(()).expect("the test waits for it");
-            Err::<Answers, _>(Status::unavailable("the frontier is away"))
+            Err::<Permitted<LocalStream>, _>(Status::unavailable("the frontier is away"))
         };
         let mut session = IngestSession { requests, state: SessionState::Opening(Box::pin(opening)) };
         work_during(Some(&mut session), begun).await.unwrap();
@@ -226,7 +172,7 @@ mod tests {
             finish.send(()).expect("the test waits for it");
         };
         let stream = Permitted::new(LocalStream::new(receiver, work), None);
-        let mut session = IngestSession { requests, state: SessionState::Open(Answers::Local(stream)) };
+        let mut session = IngestSession { requests, state: SessionState::Open(stream) };
         session.send(StreamBatch::default());
         work_during(Some(&mut session), finished).await.unwrap();
         assert_eq!(session.answer().await.unwrap(), StreamResponse::default());

@@ -168,7 +168,7 @@ pub(super) fn closed_with(settings: Settings) -> (Edge, Calls, TestCallers) {
     let recorder = Recorder::default();
     let calls = recorder.calls();
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    let frontier = Transport::new(recorder.clone());
+    let frontier = recorder.frontier();
     let callers = TestCallers::default();
     let backend = Transport::new(SessionsAndRecorder::new(callers.clone(), recorder));
     let edge = matyan_edge::query(settings, metrics, backend, Some(frontier));

@@ -1,11 +1,12 @@
 //! Ends of calls: in time, at their deadline, and by a panic.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
-use matyan_edge::{Edge, Metrics, Settings, Transport};
+use matyan_edge::{Edge, FrontierTransport, Metrics, Settings, Transport};
 use matyan_proto::ingest::v1::AdmitResponse;
 use matyan_proto::logs::v1::LinesResponse;
 use matyan_proto::runs::v1::WatchResponse;
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::backend::Backend;
+use super::frontier::Frontier;
 use super::server::STUCK;
 
 const MAX: Duration = Duration::from_secs(600);
@@ -113,7 +115,9 @@ async fn a_rest_call_ends_at_its_deadline() {
 async fn a_handshake_goes_on_without_a_frontier_that_never_answers() {
     let backend = Backend::default();
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    let edge = matyan_edge::ingest(Settings::default(), metrics, Transport::new(backend.clone()), None);
+    let calls = Transport::new(backend.clone());
+    let frontier = FrontierTransport::new(calls, Arc::new(Frontier::new()));
+    let edge = matyan_edge::ingest(Settings::default(), metrics, frontier, None);
     let ready = ReadinessResponse { ready: true, ..Default::default() };
     backend.answers("system.v1.SystemService/Readiness", [ready]);
     let gone = backend.answers_and_holds("ingest.v1.IngestService/Admit", Vec::<AdmitResponse>::new());

@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures::Stream;
 use futures::future::{BoxFuture, ready};
-use futures::{Stream, StreamExt};
 use http::HeaderMap;
-use matyan_edge::{LocalFrontier, LocalStream};
+use matyan_edge::{FrontierTransport, LocalFrontier, LocalStream, Transport};
 use matyan_proto::common::v1::LogPosition;
 use matyan_proto::ingest::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use matyan_proto::ingest::v1::store_request::Message as StoreMessage;
@@ -21,7 +21,6 @@ use matyan_proto::system::v1::system_service_server::{SystemService, SystemServi
 use matyan_proto::system::v1::*;
 use prost::Message;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -85,11 +84,10 @@ impl Frontier {
         }))
     }
 
-    pub(crate) fn routes(&self) -> tonic::service::Routes {
-        tonic::service::Routes::new(
-            IngestServiceServer::new(self.clone()).max_decoding_message_size(17 << 20),
-        )
-        .add_service(SystemServiceServer::new(self.clone()))
+    pub(crate) fn transport(&self) -> FrontierTransport {
+        let ingest = IngestServiceServer::new(self.clone()).max_decoding_message_size(17 << 20);
+        let routes = tonic::service::Routes::new(ingest).add_service(SystemServiceServer::new(self.clone()));
+        FrontierTransport::new(Transport::new(routes), Arc::new(self.clone()))
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Behavior)) {
@@ -116,20 +114,6 @@ impl Frontier {
     fn record_project(&self, metadata: &MetadataMap) {
         let project = metadata.get("matyan-project").map(|it| it.to_str().unwrap().to_owned());
         self.0.projects.lock().unwrap().push(project.unwrap_or_default());
-    }
-
-    /// Starts a stream, and returns the receiver of its answers and the future that does its work.
-    fn begin_stream(
-        &self,
-        requests: impl Stream<Item = Result<StreamRequest, Status>> + Send + Unpin + 'static,
-    ) -> (mpsc::Receiver<Result<StreamResponse, Status>>, BoxFuture<'static, ()>) {
-        let (answers, receiver) = mpsc::channel(1024);
-        let number = {
-            let mut streams = self.0.streams.lock().unwrap();
-            *streams += 1;
-            *streams - 1
-        };
-        (receiver, Box::pin(serve(Arc::clone(&self.0), number, requests, answers)))
     }
 
     pub(crate) fn most_waiting(&self) -> usize {
@@ -182,12 +166,9 @@ impl IngestService for Frontier {
 
     async fn stream(
         &self,
-        request: Request<Streaming<StreamRequest>>,
+        _: Request<Streaming<StreamRequest>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
-        self.record_project(request.metadata());
-        let (answers, work) = self.begin_stream(request.into_inner());
-        tokio::spawn(work);
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        Err(Status::unimplemented("sockets open their streams directly"))
     }
 
     async fn presign(&self, request: Request<PresignRequest>) -> Result<Response<PresignResponse>, Status> {
@@ -326,8 +307,14 @@ impl LocalFrontier for Frontier {
         requests: mpsc::Receiver<StreamRequest>,
     ) -> BoxFuture<'static, Result<LocalStream, Status>> {
         self.record_project(&MetadataMap::from_headers(headers));
-        let (answers, work) = self.begin_stream(ReceiverStream::new(requests).map(Ok));
-        Box::pin(ready(Ok(LocalStream::new(answers, work))))
+        let (answers, receiver) = mpsc::channel(1024);
+        let number = {
+            let mut streams = self.0.streams.lock().unwrap();
+            *streams += 1;
+            *streams - 1
+        };
+        let work = serve(Arc::clone(&self.0), number, requests, answers);
+        Box::pin(ready(Ok(LocalStream::new(receiver, work))))
     }
 }
 
@@ -344,45 +331,59 @@ impl Drop for UploadGuard {
 async fn serve(
     inner: Arc<Inner>,
     stream: usize,
-    mut requests: impl Stream<Item = Result<StreamRequest, Status>> + Unpin,
+    mut requests: mpsc::Receiver<StreamRequest>,
     answers: mpsc::Sender<Result<StreamResponse, Status>>,
 ) {
-    let Some(Ok(StreamRequest { message: Some(StreamMessage::Open(open)) })) = requests.next().await else {
+    let Some(StreamRequest { message: Some(StreamMessage::Open(open)) }) = requests.recv().await else {
         panic!("a stream must begin with its open message");
     };
     if open.asks_for_features {
         let first = StreamResponse { sequence: open.acknowledged, takes_rows: true, ..Default::default() };
         answers.send(Ok(first)).await.unwrap();
     }
-    let (waiting, mut to_answer) = mpsc::unbounded_channel();
-    let answering = {
-        let inner = Arc::clone(&inner);
-        tokio::spawn(async move {
-            while let Some(sequence) = to_answer.recv().await {
-                let mut behavior = inner.behavior.subscribe();
-                behavior.wait_for(|it| !it.hold).await.unwrap();
-                let mut answer = Ok(StreamResponse { sequence, ..Default::default() });
-                inner.behavior.send_modify(|it| {
-                    if let Some(status) = it.fail_next.pop_front() {
-                        answer = Err(status);
-                    } else if let Ok(answer) = &mut answer {
-                        answer.rejections = std::mem::take(&mut it.reject_next);
-                        answer.rejected_items = answer.rejections.iter().map(|it| it.count.max(1)).sum();
-                    }
-                });
-                let failed = answer.is_err();
-                inner.waiting.fetch_sub(1, Ordering::SeqCst);
-                if answers.send(answer).await.is_err() || failed {
-                    return;
-                }
+    let (waiting, to_answer) = mpsc::unbounded_channel();
+    tokio::join!(receive(&inner, stream, &open, requests, waiting), answer(&inner, to_answer, answers));
+}
+
+/// Answers batches as the test demands, until the stream fails or nothing more is received.
+async fn answer(
+    inner: &Inner,
+    mut to_answer: mpsc::UnboundedReceiver<u64>,
+    answers: mpsc::Sender<Result<StreamResponse, Status>>,
+) {
+    while let Some(sequence) = to_answer.recv().await {
+        let mut behavior = inner.behavior.subscribe();
+        behavior.wait_for(|it| !it.hold).await.unwrap();
+        let mut answer = Ok(StreamResponse { sequence, ..Default::default() });
+        inner.behavior.send_modify(|it| {
+            if let Some(status) = it.fail_next.pop_front() {
+                answer = Err(status);
+            } else if let Ok(answer) = &mut answer {
+                answer.rejections = std::mem::take(&mut it.reject_next);
+                answer.rejected_items = answer.rejections.iter().map(|it| it.count.max(1)).sum();
             }
-        })
-    };
+        });
+        let failed = answer.is_err();
+        inner.waiting.fetch_sub(1, Ordering::SeqCst);
+        if answers.send(answer).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Records and checks batches, until nothing more is sent or answered.
+async fn receive(
+    inner: &Inner,
+    stream: usize,
+    open: &StreamOpen,
+    mut requests: mpsc::Receiver<StreamRequest>,
+    waiting: mpsc::UnboundedSender<u64>,
+) {
     let known = IngestionBatch::decode(open.dictionary.clone()).unwrap();
     let mut next = open.acknowledged + 1;
     let mut series = known.series.len();
     assert!(open.acknowledged > 0 || series == 0, "a new stream cannot have a dictionary yet");
-    while let Some(Ok(request)) = requests.next().await {
+    while let Some(request) = requests.recv().await {
         let Some(StreamMessage::Batch(batch)) = request.message else { panic!("expected a batch") };
         let sequence = batch.sequence;
         if sequence < next {
@@ -414,8 +415,6 @@ async fn serve(
             break;
         }
     }
-    drop(waiting);
-    answering.await.unwrap();
 }
 
 #[tonic::async_trait]

@@ -14,7 +14,6 @@ mod deadlines;
 mod frontier;
 mod grpc;
 mod http_calls;
-mod local_sockets;
 #[cfg(feature = "mlflow")]
 mod mlflow;
 mod projects;
@@ -22,9 +21,10 @@ mod rest;
 mod server;
 mod sessions;
 mod sign_in;
-mod sockets;
 mod ui;
 #[cfg(feature = "wandb")]
 mod wandb;
 #[cfg(feature = "wandb")]
 mod wandb_writes;
+mod websocket;
+mod websocket_binary;

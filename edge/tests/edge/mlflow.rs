@@ -33,7 +33,7 @@ impl Port {
         let backend = Backend::default();
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let frontier = Frontier::new();
-        let transport = has_frontier.then(|| Transport::new(frontier.routes()));
+        let transport = has_frontier.then(|| frontier.transport());
         let settings = Settings { protocols: protocols.to_vec(), ..Settings::default() };
         let edge = matyan_edge::query(settings, metrics, Transport::new(backend.clone()), transport);
         Port { backend, frontier, edge }

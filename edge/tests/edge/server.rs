@@ -1,13 +1,12 @@
 //! An edge on a free port of the loopback interface, and clients for it.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
 use matyan_access::CallerCache;
-use matyan_edge::{Edge, Metrics, Settings, Transport};
+use matyan_edge::{Edge, Metrics, Settings};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -31,13 +30,7 @@ pub(crate) async fn eventually<E: Debug>(what: &str, mut ask: impl AsyncFnMut() 
     }
 }
 
-/// A server whose sockets reach the frontier over gRPC.
-pub(crate) type Server = ServerOf<false>;
-
-/// A server whose sockets hand their messages to the frontier.
-pub(crate) type LocalServer = ServerOf<true>;
-
-pub(crate) struct ServerOf<const IS_LOCAL: bool> {
+pub(crate) struct Server {
     pub(crate) frontier: Frontier,
     pub(crate) edge: Edge,
     pub(crate) address: String,
@@ -45,7 +38,7 @@ pub(crate) struct ServerOf<const IS_LOCAL: bool> {
     serving: JoinHandle<()>,
 }
 
-impl<const IS_LOCAL: bool> ServerOf<IS_LOCAL> {
+impl Server {
     pub(crate) async fn start() -> Self {
         let cors_origins = vec!["http://localhost:3000".to_owned()];
         let allowed_hosts = vec!["here".to_owned()];
@@ -68,16 +61,13 @@ impl<const IS_LOCAL: bool> ServerOf<IS_LOCAL> {
     async fn serve(settings: Settings, adapt: impl FnOnce(Edge) -> Edge) -> Self {
         let frontier = Frontier::new();
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-        let transport = Transport::new(frontier.routes());
-        let transport =
-            if IS_LOCAL { transport.with_local_frontier(Arc::new(frontier.clone())) } else { transport };
-        let edge = matyan_edge::ingest(settings, metrics, transport, None);
+        let edge = matyan_edge::ingest(settings, metrics, frontier.transport(), None);
         let edge = adapt(edge);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(matyan_edge::serve(listener, None, edge.clone(), stop.clone()));
-        ServerOf { frontier, edge, address, stop, serving }
+        Server { frontier, edge, address, stop, serving }
     }
 
     pub(crate) async fn connect(&self, run_id: &str) -> Client {

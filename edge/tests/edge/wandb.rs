@@ -38,7 +38,7 @@ impl Port {
     fn with_settings(settings: Settings) -> Self {
         let backend = Backend::default();
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-        let frontier = Some(Transport::new(Frontier::new().routes()));
+        let frontier = Some(Frontier::new().transport());
         let edge = matyan_edge::query(settings, metrics, Transport::new(backend.clone()), frontier);
         Port { backend, edge }
     }

@@ -44,8 +44,8 @@ impl Port {
         let frontier = Frontier::new();
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let settings = Settings { protocols: vec![Protocol::Wandb], ..Settings::default() };
-        let routes = Some(Transport::new(frontier.routes()));
-        let edge = matyan_edge::query(settings, metrics, Transport::new(backend.clone()), routes);
+        let transport = Some(frontier.transport());
+        let edge = matyan_edge::query(settings, metrics, Transport::new(backend.clone()), transport);
         Port { backend, frontier, edge }
     }
 

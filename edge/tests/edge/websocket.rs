@@ -16,9 +16,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::Server;
-use crate::frontier::Received;
-use crate::server::Client;
+use super::frontier::Received;
+use super::server::{Client, Server};
 
 fn metric(name: &str, value: impl std::fmt::Display) -> String {
     format!(

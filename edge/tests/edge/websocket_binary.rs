@@ -10,8 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, http::HeaderValue};
 use tonic::Status;
 
-use super::Server;
-use crate::server::Client;
+use super::server::{Client, Server};
 
 async fn connect(server: &Server) -> Client {
     let mut request = format!("ws://{}/api/v1/ws/runs/r", server.address).into_client_request().unwrap();

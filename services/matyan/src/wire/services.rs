@@ -8,7 +8,7 @@ use futures::{FutureExt as _, future::join_all};
 use matyan_access::{AccessObserver, CallerCache, FilePermits, ProcessKey};
 use matyan_backend::{AuditLog, Backend, Evaluation, UriKey};
 use matyan_blob::LimitedBlobs;
-use matyan_edge::{Edge, Tls, Transport, Ui};
+use matyan_edge::{Edge, FrontierTransport, Tls, Transport, Ui};
 use matyan_frontier::{Frontier, ProjectLookup};
 use matyan_sign_in::SignInKey;
 #[cfg(feature = "tensorboard")]
@@ -73,7 +73,7 @@ impl Services {
         let (reporter, health_server) = health_reporter();
         let in_process =
             |routes: Routes| Transport::new(trace_calls(routes.add_service(health_server.clone()).prepare()));
-        let to_frontier = frontier.as_ref().map(|it| with_local_streams(in_process(frontier_routes(it)), it));
+        let to_frontier = frontier.as_ref().map(|it| frontier_transport(in_process(frontier_routes(it)), it));
         let backend =
             if role.has_backend() { Some(backend(settings, substrates, secret, &registry)?) } else { None };
         let backend = backend.map(|backend| {
@@ -90,7 +90,7 @@ impl Services {
         let mut edges = Vec::new();
         let mut services = Vec::new();
         let observer = access_observer(audit, &mut ports);
-        services.extend(to_frontier.iter().chain(&to_backend).cloned());
+        services.extend(to_frontier.iter().map(FrontierTransport::calls).chain(&to_backend).cloned());
         if role.has_frontier() || role.has_backend() {
             let blobs = substrates.limited_blobs.clone();
             ports.spawn("the sweeper of uploads", |stop| async move {
@@ -303,9 +303,8 @@ fn project_lookup(
     Ok(Some(Arc::new(projects)))
 }
 
-/// Lets sockets hand their messages to the frontier.
-fn with_local_streams(transport: Transport, frontier: &Frontier) -> Transport {
-    transport.with_local_frontier(Arc::new(LocalFrontier(frontier.clone())))
+fn frontier_transport(calls: Transport, frontier: &Frontier) -> FrontierTransport {
+    FrontierTransport::new(calls, Arc::new(LocalFrontier(frontier.clone())))
 }
 
 fn frontier_routes(frontier: &Frontier) -> Routes {

@@ -12,7 +12,7 @@ use matyan_access::{
     ANSWER_TIMEOUT, AccessToken, CallerCache, ProcessKey, Question, RETRY_INTERVAL, TokenDigest,
 };
 use matyan_blob::{LimitedBlobs, UploadLimits, UrlSigner, fs::FsBlobs};
-use matyan_edge::{Edge, Metrics, Transport};
+use matyan_edge::{Edge, FrontierTransport, Metrics, Transport};
 use matyan_frontier::{Deps, Frontier};
 use matyan_log::{LogInspector as _, Topic, embedded::EmbeddedLog};
 use matyan_proto::{
@@ -40,7 +40,10 @@ use tonic::{Response, service::Routes};
 use tower::service_fn;
 
 use super::*;
-use crate::{settings::Secret, wire::clock};
+use crate::{
+    settings::Secret,
+    wire::{clock, local_frontier::LocalFrontier},
+};
 
 /// The secret that a frontier and its backend share.
 const SECRET: &[u8] = b"secret";
@@ -175,8 +178,9 @@ async fn frontier(directory: &TempDir, projects: RemoteProjects) -> (Edge, Arc<E
         Default::default(),
     );
     let routes = Routes::new(frontier.ingest_server()).add_service(frontier.system_server());
-    let edge = matyan_edge::ingest(Default::default(), metrics(), Transport::new(routes.prepare()), None);
-    (edge, log)
+    let calls = Transport::new(routes.prepare());
+    let frontier = FrontierTransport::new(calls, Arc::new(LocalFrontier(frontier)));
+    (matyan_edge::ingest(Default::default(), metrics(), frontier, None), log)
 }
 
 fn metrics() -> Metrics {
