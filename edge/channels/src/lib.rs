@@ -3,6 +3,7 @@
 //! well: it reads failures, waits until writes are applied, names clients, keeps named documents, stores files, and works
 //! over large messages.
 
+mod calls;
 mod client_name;
 pub mod documents;
 mod large_work;
@@ -29,6 +30,7 @@ use matyan_proto::{
 use tonic::body::Body;
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
+pub use calls::{call_all, in_order};
 pub use client_name::client_name;
 pub use large_work::{LargeWork, json_bytes, run_apart};
 pub use position::{after, wait_applied};

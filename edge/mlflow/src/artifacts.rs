@@ -2,7 +2,6 @@
 //! as they arrive.
 
 use bytes::Bytes;
-use futures::future::try_join_all;
 use futures::{Stream, StreamExt, stream};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
@@ -23,7 +22,7 @@ use crate::fields::Fields;
 use crate::logged_models;
 use crate::names::{check_run_id, encoded_run_id, is_model_id};
 use crate::run_view::{RunSnapshot, location_of, no_run, parts_without_metrics};
-use matyan_channels::{CALLS_AT_A_TIME, Channels, is_missing, missing_resource};
+use matyan_channels::{CALLS_AT_A_TIME, Channels, call_all, is_missing, missing_resource};
 
 /// An artifact in this server: its run, and its path in the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,9 +232,8 @@ pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value
     let artifacts = artifacts_of(channels, &run_id).await?;
     let paths = artifacts.iter().map(|artifact| (artifact.path.as_str(), artifact.size));
     let entries = entries_of_folder(paths, "");
-    for entries in entries.chunks(CALLS_AT_A_TIME) {
-        try_join_all(entries.iter().map(|(path, ..)| delete_path(channels, &run_id, path.clone()))).await?;
-    }
+    let deletions = entries.into_iter().map(|(path, ..)| delete_path(channels, &run_id, path));
+    call_all(CALLS_AT_A_TIME, deletions).await?;
     Ok(json!({}))
 }
 

@@ -1,7 +1,7 @@
 //! The points of a metric. First come points that a later point of the same step has replaced, in the order in which
 //! they were logged, then the shown points, by step. An answer that has all points is sorted as MLflow sorts it.
 
-use futures::future::try_join_all;
+use futures::{StreamExt, stream};
 use matyan_proto::common::v1::{SeriesKey, StepRange};
 use matyan_proto::runs::v1::RunParts;
 use matyan_proto::series::v1::{PointColumns, RunSelection, SampleRequest};
@@ -15,7 +15,7 @@ use crate::names::check_run_id;
 use crate::numbers::float;
 use crate::run_names::REPEATED_CONTEXT;
 use crate::run_view::{NO_CONTEXT, RunSnapshot, no_run};
-use matyan_channels::{CALLS_AT_A_TIME, Channels, is_missing, run_apart};
+use matyan_channels::{CALLS_AT_A_TIME, Channels, call_all, in_order, is_missing, run_apart};
 
 /// Points in an answer without a page size. Current clients ask for pages of 25,000.
 const DEFAULT_POINTS: u32 = 200_000;
@@ -161,9 +161,7 @@ async fn check_run(channels: &Channels, run_id: &str) -> Result<()> {
 }
 
 async fn check_runs(channels: &Channels, run_ids: &[String]) -> Result<()> {
-    for run_ids in run_ids.chunks(CALLS_AT_A_TIME) {
-        try_join_all(run_ids.iter().map(|run_id| check_run(channels, run_id))).await?;
-    }
+    call_all(CALLS_AT_A_TIME, run_ids.iter().map(|run_id| check_run(channels, run_id))).await?;
     Ok(())
 }
 
@@ -208,16 +206,15 @@ pub(crate) async fn get_history_bulk(channels: &Channels, fields: &Fields) -> Re
     let mut metrics = Vec::new();
     let ids = run_ids(fields)?;
     check_runs(channels, &ids).await?;
-    for ids in ids.chunks(PAGES_AT_A_TIME) {
-        if metrics.len() >= limit {
-            break;
-        }
-        let most = MAX_BULK_POINTS as usize;
-        let pages = ids.iter().map(|run_id| read_page(channels, run_id, key, Start::BEGINNING, most));
-        for (run_id, (points, _)) in ids.iter().zip(try_join_all(pages).await?) {
-            let room = limit.saturating_sub(metrics.len());
-            metrics.extend(first_points(points, room).iter().map(|point| view_with_run(key, point, run_id)));
-        }
+    let most = MAX_BULK_POINTS as usize;
+    let reads = ids.iter().map(|run_id| read_page(channels, run_id, key, Start::BEGINNING, most));
+    let mut pages = stream::iter(&ids).zip(in_order(PAGES_AT_A_TIME, reads));
+    while metrics.len() < limit
+        && let Some((run_id, page)) = pages.next().await
+    {
+        let (points, _) = page?;
+        let room = limit.saturating_sub(metrics.len());
+        metrics.extend(first_points(points, room).iter().map(|point| view_with_run(key, point, run_id)));
     }
     Ok(json!({"metrics": metrics}))
 }

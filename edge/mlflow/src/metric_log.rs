@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use futures::future::try_join_all;
+use futures::{StreamExt, stream};
 use matyan_proto::common::v1::{SeriesKey, StepRange};
 use matyan_proto::runs::v1::SeriesInfo;
 use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SeriesPoints};
@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::logged_metric::LoggedMetric;
 use crate::run_names::REPEATED_CONTEXT;
 use crate::run_view::{NO_CONTEXT, list_series};
-use matyan_channels::{CALLS_AT_A_TIME, Channels};
+use matyan_channels::{CALLS_AT_A_TIME, Channels, in_order};
 
 /// The number of repeated points among which a new point is looked up. Requests are repeated soon, so the repeated
 /// points of the last two requests are enough, each with the most points that a request may have. Reading all of them
@@ -123,12 +123,10 @@ pub(crate) async fn add_points(
     let series: SeriesByKey<'_> =
         listed.iter().map(|series| ((series.name.as_str(), series.context.as_str()), series)).collect();
     let metrics: Vec<(&str, Vec<Point>)> = by_key.into_iter().collect();
-    for metrics in metrics.chunks(CALLS_AT_A_TIME) {
-        let reads = metrics.iter().map(|(key, points)| read_stored(channels, run_id, key, points, &series));
-        let stored = try_join_all(reads).await?;
-        for ((key, points), stored) in metrics.iter().zip(stored) {
-            add_new(batch, key, &NewPoints::new(points, stored));
-        }
+    let reads = metrics.iter().map(|(key, points)| read_stored(channels, run_id, key, points, &series));
+    let mut stored = stream::iter(&metrics).zip(in_order(CALLS_AT_A_TIME, reads));
+    while let Some(((key, points), stored)) = stored.next().await {
+        add_new(batch, key, &NewPoints::new(points, stored?));
     }
     Ok(())
 }

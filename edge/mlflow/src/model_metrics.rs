@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use futures::future::try_join_all;
 use matyan_proto::limits::NAMED_DOCUMENT_BYTES;
 use serde_json::{Map, Value, json};
 
@@ -11,8 +10,8 @@ use crate::error::{ErrorCode, Result};
 use crate::logged_metric::LoggedMetric;
 use crate::logged_models::{change, find};
 use crate::numbers::float;
-use matyan_channels::Channels;
 use matyan_channels::documents::Effect;
+use matyan_channels::{Channels, call_all};
 
 /// Size of a model up to which metrics are stored with it. The rest of the document is left to its params and tags.
 const MODEL_BYTES: usize = NAMED_DOCUMENT_BYTES / 2;
@@ -34,9 +33,10 @@ fn by_model(metrics: &[LoggedMetric]) -> Vec<(&str, Vec<&LoggedMetric>)> {
 
 /// Refuses metrics of models that do not exist.
 pub(crate) async fn check_models(channels: &Channels, metrics: &[LoggedMetric]) -> Result<()> {
-    for models in by_model(metrics).chunks(MODELS_AT_A_TIME) {
-        try_join_all(models.iter().map(|(model_id, _)| find(channels, model_id))).await?;
-    }
+    let models = by_model(metrics);
+    // A model that was found is not kept: it may be large.
+    let finds = models.iter().map(|(model_id, _)| async move { find(channels, model_id).await.map(drop) });
+    call_all(MODELS_AT_A_TIME, finds).await?;
     Ok(())
 }
 
@@ -46,13 +46,12 @@ pub(crate) async fn log_model_metrics(
     run_id: &str,
     metrics: &[LoggedMetric],
 ) -> Result<()> {
-    for models in by_model(metrics).chunks(MODELS_AT_A_TIME) {
-        let changes = models.iter().map(|(model_id, metrics)| {
-            let new = metrics.iter().map(|metric| metric_view(metric, run_id)).collect();
-            log_metrics_of_model(channels, model_id, new)
-        });
-        try_join_all(changes).await?;
-    }
+    let models = by_model(metrics);
+    let changes = models.iter().map(|(model_id, metrics)| {
+        let new = metrics.iter().map(|metric| metric_view(metric, run_id)).collect();
+        log_metrics_of_model(channels, model_id, new)
+    });
+    call_all(MODELS_AT_A_TIME, changes).await?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use futures::future::join_all;
+use futures::StreamExt;
 use matyan_proto::runs::v1::RunParts;
 use matyan_proto::search::v1::{Query, RunsRequest};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::query::{ViewType, run_query, run_sort};
 use crate::run_names::{DATASETS, MLFLOW, path};
 use crate::run_pages::{RunPage, read_page};
 use crate::run_view::{RunSnapshot, all_parts, last_times, locations_of};
-use matyan_channels::{CALLS_AT_A_TIME, Channels, run_apart};
+use matyan_channels::{CALLS_AT_A_TIME, Channels, in_order, run_apart};
 
 /// Page sizes of MLflow.
 const DEFAULT_RESULTS: u32 = 1_000;
@@ -43,16 +43,16 @@ async fn experiment_names(channels: &Channels, ids: &[String]) -> Result<(Vec<St
     }
     let mut names = Vec::new();
     let mut has_default = false;
-    for ids in ids.chunks(CALLS_AT_A_TIME) {
-        for found in join_all(ids.iter().map(|id| experiments::find(channels, id))).await {
-            match found {
-                Ok(found) => {
-                    has_default |= found.id == DEFAULT_ID;
-                    names.push(found.name);
-                }
-                Err(error) if error.code == ErrorCode::ResourceDoesNotExist => {}
-                Err(error) => return Err(error),
+    let finds = ids.iter().map(|id| experiments::find(channels, id));
+    let mut experiments = in_order(CALLS_AT_A_TIME, finds);
+    while let Some(found) = experiments.next().await {
+        match found {
+            Ok(found) => {
+                has_default |= found.id == DEFAULT_ID;
+                names.push(found.name);
             }
+            Err(error) if error.code == ErrorCode::ResourceDoesNotExist => {}
+            Err(error) => return Err(error),
         }
     }
     Ok((names, has_default))

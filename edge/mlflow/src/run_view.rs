@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use futures::future::try_join_all;
 use matyan_proto::common::v1::{OutcomeKind, SeriesType, StepRange};
 use matyan_proto::limits::RUN_PARAMS_BYTES;
 use matyan_proto::runs::v1::{GetRequest, Props, Run, RunParts, SeriesInfo};
@@ -18,7 +17,7 @@ use crate::names::encoded_run_id;
 use crate::numbers::float;
 use crate::run_names::{MLFLOW, NAME_TAG, NOTE_TAG, PARAMS, TAGS, USER, USER_TAG, find, path};
 use crate::values::{flat_params, param_text};
-use matyan_channels::{CALLS_AT_A_TIME, Channels, after, is_missing};
+use matyan_channels::{CALLS_AT_A_TIME, Channels, after, call_all, is_missing};
 
 /// The context of a series without labels.
 pub(crate) const NO_CONTEXT: &str = "{}";
@@ -324,12 +323,8 @@ pub(crate) async fn locations_of(
     experiment_ids: BTreeSet<&str>,
 ) -> Result<HashMap<String, String>> {
     let ids: Vec<&str> = experiment_ids.into_iter().collect();
-    let mut locations = HashMap::with_capacity(ids.len());
-    for ids in ids.chunks(CALLS_AT_A_TIME) {
-        let found = try_join_all(ids.iter().map(|id| location_of(channels, id))).await?;
-        locations.extend(ids.iter().map(|id| (*id).to_owned()).zip(found));
-    }
-    Ok(locations)
+    let locations = call_all(CALLS_AT_A_TIME, ids.iter().map(|id| location_of(channels, id))).await?;
+    Ok(ids.into_iter().map(str::to_owned).zip(locations).collect())
 }
 
 /// The location of the files of an experiment.

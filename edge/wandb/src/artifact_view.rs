@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use matyan_channels::call_all;
 use matyan_wire::content_types;
 use serde_json::{Value, json};
 
-use crate::call::{CALLS_AT_A_TIME, CallContext, entity_or_default};
+use crate::call::{CallContext, entity_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::files::{
@@ -104,12 +104,10 @@ async fn nodes(context: &CallContext, entity: &str, artifacts: &[Members]) -> Re
         ids.entry(own_collection(artifact)?).or_default().insert(text(artifact, "id"));
     }
     let wanted: Vec<(&String, &HashSet<&str>)> = ids.iter().collect();
-    let mut collections = HashMap::new();
-    for wanted in wanted.chunks(COLLECTIONS_AT_A_TIME) {
-        let reads = wanted.iter().map(|(name, ids)| ShownCollection::read(&context.channels, name, ids));
-        let shown = try_join_all(reads).await?;
-        collections.extend(wanted.iter().map(|(name, _)| name.as_str()).zip(shown));
-    }
+    let reads = wanted.iter().map(|(name, ids)| ShownCollection::read(&context.channels, name, ids));
+    let shown = call_all(COLLECTIONS_AT_A_TIME, reads).await?;
+    let collections: HashMap<&str, ShownCollection> =
+        wanted.iter().map(|(name, _)| name.as_str()).zip(shown).collect();
     let node = |artifact: &Members| {
         let name = own_collection(artifact)?;
         let collection = collections.get(name.as_str()).ok_or_else(|| WandbError::broken("collection"))?;
@@ -125,12 +123,8 @@ pub(crate) fn own_collection(artifact: &Members) -> Result<String> {
 
 /// Reads the versions with these ids. Deleted versions are left out.
 async fn stored_versions(context: &CallContext, ids: &[&str]) -> Result<Vec<Members>> {
-    let mut found = Vec::with_capacity(ids.len());
-    for ids in ids.chunks(CALLS_AT_A_TIME) {
-        found
-            .extend(documents::read_together(&context.channels, ARTIFACTS, ids).await?.into_iter().flatten());
-    }
-    Ok(found)
+    let found = documents::read_together(&context.channels, ARTIFACTS, ids).await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 fn node_in(entity: &str, artifact: &Members, collection: &ShownCollection) -> Value {

@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::{StreamExt, stream};
 use matyan_channels::documents::Effect;
+use matyan_channels::in_order;
 use serde_json::{Value, json};
 
 use crate::aliases::{add_aliases_of, aliases_mut, replace_aliases, requested_aliases};
@@ -237,15 +239,13 @@ async fn runs_of_pending<'r>(
     context: &CallContext,
     ids: &BTreeSet<&'r str>,
 ) -> Result<BTreeMap<&'r str, String>> {
-    let ids: Vec<&str> = ids.iter().copied().collect();
+    let reads = ids.iter().map(|id| documents::read(&context.channels, ARTIFACTS, id));
+    let mut artifacts = stream::iter(ids).zip(in_order(CALLS_AT_A_TIME, reads));
     let mut run_ids = BTreeMap::new();
-    for ids in ids.chunks(CALLS_AT_A_TIME) {
-        let artifacts = documents::read_together(&context.channels, ARTIFACTS, ids).await?;
-        for (id, artifact) in ids.iter().zip(artifacts) {
-            let artifact = artifact.ok_or_else(|| no_artifact(id))?;
-            check_pending(&artifact)?;
-            run_ids.insert(*id, text(&artifact, "run_id").to_owned());
-        }
+    while let Some((id, artifact)) = artifacts.next().await {
+        let artifact = artifact?.ok_or_else(|| no_artifact(id))?;
+        check_pending(&artifact)?;
+        run_ids.insert(*id, text(&artifact, "run_id").to_owned());
     }
     Ok(run_ids)
 }

@@ -1,7 +1,7 @@
 //! Changes of collections of artifacts, and tags of versions and collections. A collection has the versions of one
 //! artifact.
 
-use futures::future::try_join_all;
+use matyan_channels::call_all;
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};
 
@@ -106,9 +106,8 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
             return Ok::<_, WandbError>(());
         }
         let ids: Vec<&str> = versions(&members).filter_map(|version| version["id"].as_str()).collect();
-        for ids in ids.chunks(CALLS_AT_A_TIME) {
-            try_join_all(ids.iter().map(|id| documents::delete(&context.channels, ARTIFACTS, id))).await?;
-        }
+        let deletions = ids.iter().map(|id| documents::delete(&context.channels, ARTIFACTS, id));
+        call_all(CALLS_AT_A_TIME, deletions).await?;
         Ok(())
     };
     documents::delete_prepared(&context.channels, COLLECTIONS, &full, delete_versions).await?;

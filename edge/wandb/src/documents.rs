@@ -1,8 +1,7 @@
 //! Named documents as JSON objects: the artifacts of W&B, and their collections.
 
-use futures::future::try_join_all;
 use matyan_channels::documents::{Effect, StoredDocument};
-use matyan_channels::{Channels, documents, is_missing};
+use matyan_channels::{CALLS_AT_A_TIME, Channels, call_all, documents, is_missing};
 use matyan_proto::documents::v1::{DeleteRequest, ListRequest};
 use serde_json::{Map, Value};
 
@@ -25,14 +24,13 @@ pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<
     Ok(documents::read(channels, kind, name).await?.map(|stored| stored.content))
 }
 
-/// Reads documents at the same time, in the order of these names; `None` for each that does not exist. The caller passes
-/// at most `CALLS_AT_A_TIME` names.
+/// Reads documents, some at the same time, in the order of these names; `None` for each that does not exist.
 pub(crate) async fn read_together(
     channels: &Channels,
     kind: &str,
     names: &[&str],
 ) -> Result<Vec<Option<Members>>> {
-    try_join_all(names.iter().map(|name| read(channels, kind, name))).await
+    call_all(CALLS_AT_A_TIME, names.iter().map(|name| read(channels, kind, name))).await
 }
 
 /// Reads the documents whose names start with a text, in the order of their names. Damaged documents are left out: they
@@ -95,15 +93,14 @@ pub(crate) async fn delete(channels: &Channels, kind: &str, name: &str) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::CALLS_AT_A_TIME;
     use crate::test_context::empty_context;
 
     #[tokio::test]
     async fn documents_are_read_together() {
         let (context, counts) = empty_context();
-        let names = ["a"; CALLS_AT_A_TIME];
+        let names = ["a"; 3 * CALLS_AT_A_TIME];
         let found = read_together(&context.channels, ARTIFACTS, &names).await.unwrap();
-        assert_eq!(found, vec![None; CALLS_AT_A_TIME], "none exists");
-        assert_eq!(counts.total_and_most(), (CALLS_AT_A_TIME, CALLS_AT_A_TIME));
+        assert_eq!(found, vec![None; names.len()], "none exists");
+        assert_eq!(counts.total_and_most(), (names.len(), CALLS_AT_A_TIME));
     }
 }

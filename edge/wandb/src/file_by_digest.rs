@@ -1,10 +1,11 @@
 //! Single files of artifacts, which clients read by the version that they were uploaded with, and by their digest.
 
-use matyan_channels::Channels;
+use futures::{StreamExt, stream};
+use matyan_channels::{Channels, in_order};
 
 use crate::artifact_view::{collection_name, versions};
 use crate::call::{CALLS_AT_A_TIME, CallContext};
-use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members};
+use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
 use crate::manifest::{self, Owner};
 use crate::route::CollectionName;
@@ -63,14 +64,11 @@ async fn owner_in(channels: &Channels, collection: &str, owner: &str) -> Result<
     let collection = documents::read(channels, COLLECTIONS, collection).await?.unwrap_or_default();
     let ids = versions(&collection).rev().filter_map(|version| version["id"].as_str());
     let ids: Vec<&str> = ids.take(MAX_SEARCHED).collect();
-    for ids in ids.chunks(CALLS_AT_A_TIME) {
-        let read = documents::read_together(channels, ARTIFACTS, ids).await?;
-        let knows = |(id, version): (&&str, Option<Members>)| {
-            Some(((*id).to_owned(), manifest::other_owner(&version?, owner)?))
-        };
-        let found = ids.iter().zip(read).find_map(knows);
-        if found.is_some() {
-            return Ok(found);
+    let reads = ids.iter().map(|id| documents::read(channels, ARTIFACTS, id));
+    let mut versions = stream::iter(&ids).zip(in_order(CALLS_AT_A_TIME, reads));
+    while let Some((id, version)) = versions.next().await {
+        if let Some(found) = version?.and_then(|version| manifest::other_owner(&version, owner)) {
+            return Ok(Some(((*id).to_owned(), found)));
         }
     }
     Ok(None)

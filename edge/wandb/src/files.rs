@@ -5,8 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use futures::future::try_join_all;
-use matyan_channels::is_missing;
+use matyan_channels::{call_all, is_missing};
 use matyan_proto::artifacts::v1::get_response::Message;
 use matyan_proto::artifacts::v1::{Artifact, DeleteRequest, GetRequest, ListRequest};
 use matyan_proto::ingest::v1::PresignRequest;
@@ -78,11 +77,7 @@ pub(crate) async fn sign(context: &CallContext, run_id: &str, path: &str) -> Res
 
 /// Signs URLs for the uploads of files to a run, in the order of their paths.
 pub(crate) async fn sign_all(context: &CallContext, run_id: &str, paths: &[String]) -> Result<Vec<Upload>> {
-    let mut uploads = Vec::with_capacity(paths.len());
-    for paths in paths.chunks(CALLS_AT_A_TIME) {
-        uploads.extend(try_join_all(paths.iter().map(|path| sign(context, run_id, path))).await?);
-    }
-    Ok(uploads)
+    call_all(CALLS_AT_A_TIME, paths.iter().map(|path| sign(context, run_id, path))).await
 }
 
 /// A relative URL points to this server, as seen by the client.
@@ -232,12 +227,11 @@ pub(crate) struct ListedFile<'f> {
 pub(crate) async fn known_sizes(context: &CallContext, files: &[ListedFile<'_>]) -> Result<Vec<Option<u64>>> {
     let mut sizes: Vec<Option<u64>> = files.iter().map(|file| file.size).collect();
     let unknown: Vec<usize> = (0..files.len()).filter(|index| sizes[*index].is_none()).collect();
-    for indexes in unknown.chunks(CALLS_AT_A_TIME) {
-        let files = indexes.iter().map(|index| &files[*index]);
-        let found = try_join_all(files.map(|file| size(context, file.run_id, &file.path))).await?;
-        for (index, found) in indexes.iter().zip(found) {
-            sizes[*index] = found;
-        }
+    let unknown_files = unknown.iter().map(|index| &files[*index]);
+    let asked = unknown_files.map(|file| size(context, file.run_id, &file.path));
+    let found = call_all(CALLS_AT_A_TIME, asked).await?;
+    for (index, found) in unknown.into_iter().zip(found) {
+        sizes[index] = found;
     }
     Ok(sizes)
 }
@@ -431,16 +425,12 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
     let files = ids.into_iter().map(parsed_id).collect::<Result<Vec<_>>>()?;
     // A file whose announcement is not applied yet would appear afterwards.
     let runs: BTreeSet<&str> = files.iter().map(|(run_id, _)| *run_id).collect();
-    let runs: Vec<&str> = runs.into_iter().collect();
-    for runs in runs.chunks(CALLS_AT_A_TIME) {
-        let waits = runs.iter().map(|run_id| wait_for_published(&context.channels, run_id));
-        for visibility in try_join_all(waits).await? {
-            visibility.check_visible()?;
-        }
+    let waits = runs.into_iter().map(|run_id| wait_for_published(&context.channels, run_id));
+    for visibility in call_all(CALLS_AT_A_TIME, waits).await? {
+        visibility.check_visible()?;
     }
-    for files in files.chunks(CALLS_AT_A_TIME) {
-        try_join_all(files.iter().map(|(run_id, path)| delete_file(context, run_id, path))).await?;
-    }
+    let deletions = files.iter().map(|(run_id, path)| delete_file(context, run_id, path));
+    call_all(CALLS_AT_A_TIME, deletions).await?;
     Ok(json!({"success": true}))
 }
 

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
-use matyan_channels::{is_missing, store_file};
+use futures::{StreamExt, TryStreamExt, stream};
+use matyan_channels::{in_order, is_missing, store_file};
 use matyan_proto::artifacts::v1::GetRequest;
 use matyan_proto::artifacts::v1::get_response::Message;
 use matyan_wire::content_types;
@@ -115,9 +115,9 @@ pub(crate) async fn has_files_of_others(context: &CallContext, version: &Members
     for (id, members) in other_owners(version).as_object().into_iter().flatten() {
         owners.push(Owner::new(id, members.as_object().ok_or_else(|| WandbError::broken(OWNERS))?));
     }
-    for owners in owners.chunks(CALLS_AT_A_TIME) {
-        let sizes = try_join_all(owners.iter().map(|owner| manifest_size(context, owner))).await?;
-        if sizes.contains(&None) {
+    let mut sizes = in_order(CALLS_AT_A_TIME, owners.iter().map(|owner| manifest_size(context, owner)));
+    while let Some(size) = sizes.try_next().await? {
+        if size.is_none() {
             return Ok(false);
         }
     }
@@ -293,16 +293,14 @@ async fn found_owners(
     if let Some(base) = base {
         inherit_owners(&mut inherited, base, wanted);
     }
-    let ids: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    for ids in ids.chunks(CALLS_AT_A_TIME) {
-        let owners = documents::read_together(&context.channels, ARTIFACTS, ids).await?;
-        for (id, owner) in ids.iter().zip(owners) {
-            let Some(owner) = owner else { continue };
-            found.insert((*id).to_owned(), Owner::of_version(&owner).entry());
-            inherit_owners(&mut inherited, &owner, wanted);
-        }
+    let reads = wanted.iter().map(|id| documents::read(&context.channels, ARTIFACTS, id));
+    let mut owners = stream::iter(wanted).zip(in_order(CALLS_AT_A_TIME, reads));
+    while let Some((id, owner)) = owners.next().await {
+        let Some(owner) = owner? else { continue };
+        found.insert(id.clone(), Owner::of_version(&owner).entry());
+        inherit_owners(&mut inherited, &owner, wanted);
     }
-    for id in ids {
+    for id in wanted {
         if found.contains_key(id) {
             continue;
         }
@@ -311,7 +309,7 @@ async fn found_owners(
                 "the artifact has files of a version that was deleted: add these files to the artifact again",
             )
         })?;
-        found.insert(id.to_owned(), owner);
+        found.insert(id.clone(), owner);
     }
     Ok(found)
 }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use futures::future::try_join_all;
-use matyan_channels::{client_name, is_missing};
+use matyan_channels::{call_all, client_name, is_missing};
 use matyan_proto::common::v1::{Outcome, OutcomeKind, SeriesKey, StepRange};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{AddTag, CreateRun, FinishRun, LogRecord, RemoveTag, SetRunProperty};
@@ -387,9 +386,7 @@ pub(crate) async fn rewind(context: &CallContext, arguments: &Arguments) -> Resu
             request_id: String::new(),
         });
     }
-    for deletions in deletions.chunks(CALLS_AT_A_TIME) {
-        try_join_all(deletions.iter().map(|request| delete_steps(context, request))).await?;
-    }
+    call_all(CALLS_AT_A_TIME, deletions.iter().map(|request| delete_steps(context, request))).await?;
     let entity = entity_or_default(input.text("entityName")?);
     let mut batch = RunBatch::default();
     batch.create();
