@@ -1,12 +1,13 @@
 //! Connections of one request to the services. The translators of other protocols get the connections from the edge:
 //! each call is made in the project and with the rights of the request. Code that the translators share is here as
-//! well: it reads failures, waits until writes are applied, names clients, keeps named documents, stores files, and works
-//! over large messages.
+//! well: it reads failures, waits until writes are applied, names clients, keeps named documents, stores files, makes
+//! several calls at the same time, and works over large messages.
 
 mod calls;
 mod client_name;
 pub mod documents;
 mod large_work;
+mod parted_file;
 mod position;
 mod status;
 mod stored_file;
@@ -33,6 +34,7 @@ use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 pub use calls::{call_all, in_order};
 pub use client_name::client_name;
 pub use large_work::{LargeWork, json_bytes, run_apart};
+pub use parted_file::{MAX_PARTS, PartedFile, misnumbered_part};
 pub use position::{after, wait_applied};
 pub use status::{is_missing, missing_resource, product_code};
 pub use stored_file::store_file;
@@ -40,9 +42,6 @@ pub use stored_file::store_file;
 /// Maximum number of calls of services that a step of a request makes at the same time. With more, other requests would
 /// have to wait.
 pub const CALLS_AT_A_TIME: usize = 16;
-
-/// Maximum number of parts of an upload whose size is not known.
-pub const MAX_PARTS: usize = 10_000;
 
 /// Maximum number of values in a request in JSON to a translator, where an object counts as ten: in memory, a value
 /// takes many times the size of its text.

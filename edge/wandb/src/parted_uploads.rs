@@ -1,13 +1,10 @@
 //! Uploads of large files of artifacts in parts. A client says how many parts it sends, and not how large the file is.
 
-use futures::future::try_join_all;
-use matyan_channels::MAX_PARTS;
-use matyan_proto::ingest::v1::{
-    AbortUploadRequest, BeginUploadRequest, CompleteUploadRequest, PartedUpload, PresignPartRequest,
-};
+use futures::TryStreamExt;
+use matyan_channels::{MAX_PARTS, PartedFile, misnumbered_part};
 use serde_json::{Value, json};
 
-use crate::call::{CALLS_AT_A_TIME, CallContext};
+use crate::call::CallContext;
 use crate::error::{Result, WandbError};
 use crate::files::{UPLOAD_TYPE, absolute};
 use crate::node::Arguments;
@@ -24,82 +21,47 @@ pub(crate) fn part_count(input: &Arguments, field: &str) -> Result<Option<usize>
             "`{field}` has more than {MAX_PARTS} members: send larger parts"
         )));
     }
-    let mut is_sent = vec![false; count];
-    for part in parts {
-        let number = part.integer("partNumber")?.unwrap_or_default();
-        let place = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
-        match place.and_then(|place| is_sent.get_mut(place)) {
-            Some(is_sent) if !*is_sent => *is_sent = true,
-            _ => {
-                return Err(WandbError::invalid(format!(
-                    "`{field}` has {count} members, so `partNumber` must be each number from 1 to {count}, once: found \
-                     {number}"
-                )));
-            }
-        }
+    let numbers = parts.iter().map(|part| part.integer("partNumber").map(Option::unwrap_or_default));
+    if let Some(number) = misnumbered_part(&numbers.collect::<Result<Vec<i64>>>()?) {
+        return Err(WandbError::invalid(format!(
+            "`{field}` has {count} members, so `partNumber` must be each number from 1 to {count}, once: found {number}"
+        )));
     }
     Ok((count > 0).then_some(count))
 }
 
-fn upload(run_id: &str, path: &str, upload_id: &str, part_count: usize) -> Option<PartedUpload> {
-    Some(PartedUpload {
-        upload_id: upload_id.to_owned(),
-        run_id: run_id.to_owned(),
-        artifact_path: path.to_owned(),
-        content_type: UPLOAD_TYPE.to_owned(),
-        part_count: u32::try_from(part_count).unwrap_or(u32::MAX),
-        ..PartedUpload::default()
-    })
+fn parted_file(run_id: &str, path: &str) -> PartedFile {
+    PartedFile { run_id: run_id.to_owned(), path: path.to_owned(), content_type: UPLOAD_TYPE.to_owned() }
 }
 
 /// Begins an upload, and signs a URL for each part. Null if the blob store wants headers that clients do not send with
 /// parts: they then send the file at once.
 pub(crate) async fn begin(context: &CallContext, run_id: &str, path: &str, count: usize) -> Result<Value> {
-    let mut ingest = context.channels.ingest();
-    let request = BeginUploadRequest {
-        run_id: run_id.to_owned(),
-        artifact_path: path.to_owned(),
-        content_type: UPLOAD_TYPE.to_owned(),
-        part_count: u32::try_from(count).unwrap_or(u32::MAX),
-        ..BeginUploadRequest::default()
-    };
-    let upload_id = ingest.begin_upload(request).await?.into_inner().upload_id;
-    let numbers: Vec<u32> = (1..).take(count).collect();
+    let file = parted_file(run_id, path);
+    let upload_id = file.begin(&context.channels, count).await?;
+    let mut signed = file.signed_parts(&context.channels, &upload_id, count);
     let mut parts = Vec::with_capacity(count);
-    for numbers in numbers.chunks(CALLS_AT_A_TIME) {
-        let requests = numbers.iter().map(|number| PresignPartRequest {
-            upload: upload(run_id, path, &upload_id, count),
-            part_number: *number,
-        });
-        let urls = try_join_all(requests.map(|request| sign(context, request))).await?;
-        for (part_number, url) in numbers.iter().zip(urls) {
-            let Some(url) = url else { return Ok(Value::Null) };
-            parts.push(json!({"partNumber": part_number, "uploadUrl": url}));
+    while let Some(part) = signed.try_next().await? {
+        if !part.headers.is_empty() {
+            return Ok(Value::Null);
         }
+        let url = absolute(context, part.upload_url);
+        parts.push(json!({"partNumber": parts.len() + 1, "uploadUrl": url}));
     }
     Ok(json!({"uploadID": upload_id, "uploadUrlParts": parts}))
-}
-
-/// Signs a URL for a part; `None` if the blob store wants headers.
-async fn sign(context: &CallContext, request: PresignPartRequest) -> Result<Option<String>> {
-    let signed = context.channels.ingest().presign_part(request).await?.into_inner();
-    Ok(signed.headers.is_empty().then(|| absolute(context, signed.upload_url)))
 }
 
 /// Joins the parts of a file, or discards them. May be repeated.
 pub(crate) async fn end(context: &CallContext, run_id: &str, path: &str, input: &Arguments) -> Result<()> {
     let upload_id = input.required("uploadID")?;
     let count = part_count(input, "completedParts")?;
-    let mut ingest = context.channels.ingest();
+    let file = parted_file(run_id, path);
     if input.required("completeMultipartAction")? != COMPLETE {
-        let upload = upload(run_id, path, upload_id, count.unwrap_or(1));
-        ingest.abort_upload(AbortUploadRequest { upload }).await?;
-        return Ok(());
+        return Ok(file.abort(&context.channels, upload_id, count.unwrap_or(1)).await?);
     }
     let count =
         count.ok_or_else(|| WandbError::invalid("`completedParts` is empty: send the parts again"))?;
-    let upload = upload(run_id, path, upload_id, count);
-    ingest.complete_upload(CompleteUploadRequest { upload, etags: Vec::new() }).await?;
+    file.complete(&context.channels, upload_id, count).await?;
     Ok(())
 }
 
