@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
+use matyan_channels::call_all;
 use matyan_proto::common::v1::StepRange;
 use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SampleRequest, SeriesPoints};
 use serde_json::{Map, Value, json};
 
 use crate::budget::{Resource, VALUE_BYTES};
-use crate::call::CallContext;
+use crate::call::{CALLS_AT_A_TIME, CallContext};
 use crate::error::{Result, WandbError};
 use crate::json_text::check_values;
 use crate::node::{Arguments, Node};
@@ -57,6 +58,8 @@ struct HistoryReader<'a> {
     /// Sequences of objects. Their steps count, but rows do not contain them.
     objects: Vec<LoggedSeries>,
     writers: Writers,
+    /// The number of lists of rows that share the budget's values.
+    lists: usize,
 }
 
 impl<'a> HistoryReader<'a> {
@@ -66,7 +69,7 @@ impl<'a> HistoryReader<'a> {
         let writers = Writers::of(&all);
         let wanted = all.into_iter().filter(|series| series.is_system() == is_system);
         let (series, objects) = wanted.partition(|series| series.is_metric);
-        Ok(Self { context, run_id, series, objects, writers })
+        Ok(Self { context, run_id, series, objects, writers, lists: 1 })
     }
 
     fn last_of<'s>(&self, series: impl Iterator<Item = &'s LoggedSeries>) -> Option<i64> {
@@ -144,7 +147,8 @@ impl<'a> HistoryReader<'a> {
         if chosen.is_empty() {
             return Ok(rows);
         }
-        let affordable = self.context.budget.left(Resource::Values) / chosen.len() as u64;
+        let shares = self.lists.saturating_mul(chosen.len()) as u64;
+        let affordable = self.context.budget.left(Resource::Values) / shares;
         let per_series = i64::try_from(affordable).unwrap_or(i64::MAX).clamp(2, samples.max(2));
         let request = SampleRequest {
             runs: vec![self.selection(&chosen)],
@@ -322,7 +326,7 @@ fn thin<T>(rows: &mut Vec<T>, samples: i64) {
     });
 }
 
-/// Lists of rows, one for each specification.
+/// Lists of rows, one for each specification. Some lists are read at the same time.
 pub(crate) async fn sampled_history(
     context: &CallContext,
     run: &Node,
@@ -335,15 +339,12 @@ pub(crate) async fn sampled_history(
         )));
     }
     let reader = HistoryReader::open(context, run, false).await?;
-    let mut lists = Vec::new();
-    for spec in specs {
-        check_values("a member of `specs`", spec.as_bytes())?;
-        let spec = serde_json::from_str(spec).map_err(|error| {
-            WandbError::invalid(format!("`specs` has a member that is not JSON: {error}"))
-        })?;
-        lists.push(sampled_list(&reader, run, &Arguments::new(spec)).await?);
-    }
-    Ok(Value::Array(lists))
+    Ok(Value::Array(sampled_lists(reader, run, &specs).await?))
+}
+
+async fn sampled_lists(reader: HistoryReader<'_>, run: &Node, specs: &[&str]) -> Result<Vec<Value>> {
+    let reader = HistoryReader { lists: specs.len().max(1), ..reader };
+    call_all(CALLS_AT_A_TIME, specs.iter().map(|spec| sampled_list(&reader, run, spec))).await
 }
 
 /// The steps of a specification. Newer clients send the last step as `maxStep`, and ask for as many samples as there are
@@ -355,10 +356,14 @@ fn sampled_steps(spec: &Arguments, samples: i64) -> Result<Range<i64>> {
     Ok(start..end.saturating_add(i64::from(is_last_step)))
 }
 
-async fn sampled_list(reader: &HistoryReader<'_>, run: &Node, spec: &Arguments) -> Result<Value> {
+async fn sampled_list(reader: &HistoryReader<'_>, run: &Node, spec: &str) -> Result<Value> {
+    check_values("a member of `specs`", spec.as_bytes())?;
+    let spec = serde_json::from_str(spec)
+        .map_err(|error| WandbError::invalid(format!("`specs` has a member that is not JSON: {error}")))?;
+    let spec = Arguments::new(spec);
     let keys: BTreeSet<&str> = spec.texts("keys")?.unwrap_or_default().into_iter().collect();
-    let samples = samples(spec, "samples")?;
-    let range = sampled_steps(spec, samples)?;
+    let samples = samples(&spec, "samples")?;
+    let range = sampled_steps(&spec, samples)?;
     let logged = without_own_columns(&keys);
     let rows = if logged.is_empty() {
         reader.sampled_rows(range, samples, |_| true).await?
@@ -507,7 +512,31 @@ pub(crate) async fn tail(context: &CallContext, run: &Node, is_system: bool) -> 
 
 #[cfg(test)]
 mod tests {
+    use matyan_proto::common::v1::SeriesType;
+    use matyan_proto::runs::v1::SeriesInfo;
+
     use super::*;
+    use crate::test_context::empty_context;
+
+    #[tokio::test]
+    async fn some_sampled_lists_are_read_at_the_same_time() {
+        let (context, counts) = empty_context();
+        let info =
+            SeriesInfo { name: "loss".to_owned(), r#type: SeriesType::Metric.into(), ..Default::default() };
+        let series = vec![LoggedSeries::new(info)];
+        let writers = Writers::of(&series);
+        let reader = HistoryReader {
+            context: &context,
+            run_id: "r:p",
+            series,
+            objects: Vec::new(),
+            writers,
+            lists: 1,
+        };
+        let run = Node::new(json!({}));
+        sampled_lists(reader, &run, &["{}"; 40]).await.expect_err("the run is missing");
+        assert_eq!(counts.total_and_most(), (CALLS_AT_A_TIME, CALLS_AT_A_TIME));
+    }
 
     #[test]
     fn numbers_are_strict_json() {

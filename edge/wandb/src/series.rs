@@ -30,7 +30,7 @@ pub(crate) struct LoggedSeries {
 }
 
 impl LoggedSeries {
-    fn new(info: SeriesInfo) -> Self {
+    pub(crate) fn new(info: SeriesInfo) -> Self {
         let is_metric = info.r#type() == SeriesType::Metric;
         let SeriesInfo { number, name, context, dtype, count, first_step, last_step, .. } = info;
         let writer = writer_of(&context);
