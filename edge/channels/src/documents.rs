@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use matyan_proto::common::v1::Code as ProductCode;
 use matyan_proto::documents::v1::{DeleteRequest, Document, GetRequest, WriteRequest};
 use serde_json::{Map, Value};
@@ -110,15 +111,15 @@ pub async fn change<T, E: From<DocumentError>>(
 ) -> Result<T, E> {
     let mut attempt = 1;
     loop {
-        let (before, version) = match read(channels, kind, name).await? {
-            Some(stored) => (stored.content, stored.version),
-            None => (Map::new(), 0),
+        let (before, mut content, version) = match read(channels, kind, name).await? {
+            Some(StoredDocument { content, version, bytes, .. }) => {
+                let (before, content) = run_apart(bytes, move || (content.clone(), content)).await;
+                (before, content, version)
+            }
+            None => (Map::new(), Map::new(), 0),
         };
-        let mut content = before.clone();
         let changed = change(&mut content, version != 0)?;
-        if content == before {
-            return Ok(changed);
-        }
+        let Some(content) = changed_text(before, content).await else { return Ok(changed) };
         let new = NewContent { content, replaced: version, effect };
         if write(channels, kind, name, new).await?.is_some() {
             return Ok(changed);
@@ -162,9 +163,23 @@ fn retry_pause(attempt: u32) -> Duration {
     Duration::from_millis(u64::try_from(random).unwrap_or_default())
 }
 
+/// The text of the content of a document after a change; `None` if the content is the same as before. Large content is
+/// compared and encoded off the async threads.
+async fn changed_text(before: Map<String, Value>, content: Map<String, Value>) -> Option<Bytes> {
+    let before = Value::Object(before);
+    let content = Value::Object(content);
+    let bytes = json_bytes(&before).max(json_bytes(&content));
+    let encode = move || {
+        let text =
+            || serde_json::to_vec(&content).expect("a map of JSON with texts as keys is written to memory");
+        (content != before).then(text)
+    };
+    run_apart(bytes, encode).await.map(Bytes::from)
+}
+
 /// Content that replaces the content of one version of a document.
 struct NewContent {
-    content: Map<String, Value>,
+    content: Bytes,
     /// 0: there is no document.
     replaced: i64,
     effect: Effect,
@@ -179,15 +194,10 @@ async fn write(
     new: NewContent,
 ) -> Result<Option<i64>, DocumentError> {
     let NewContent { content, replaced, effect } = new;
-    let content = Value::Object(content);
-    let bytes = json_bytes(&content);
-    let written =
-        move || serde_json::to_vec(&content).expect("a map of JSON with texts as keys is written to memory");
-    let content = run_apart(bytes, written).await;
     let request = WriteRequest {
         kind: kind.to_owned(),
         name: name.to_owned(),
-        content: content.into(),
+        content,
         if_updated_us: Some(replaced),
         deletes: effect == Effect::Deletes,
     };
@@ -203,9 +213,30 @@ async fn write(
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
+
+    #[test]
+    fn large_content_is_compared_and_encoded_on_another_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || released.recv());
+            let content = |text: &str| Map::from_iter([("text".to_owned(), Value::from(text))]);
+            assert_eq!(changed_text(content("a"), content("a")).await, None);
+            let written = changed_text(content("a"), content("b")).await;
+            assert_eq!(
+                written.as_deref(),
+                Some(&br#"{"text":"b"}"#[..]),
+                "small content needs no other thread"
+            );
+            let large = "x".repeat(1 << 20);
+            let mut unchanged = Box::pin(changed_text(content(&large), content(&large)));
+            assert!(futures::poll!(unchanged.as_mut()).is_pending(), "the only other thread is busy");
+            drop(release);
+            assert_eq!(unchanged.await, None);
+            busy.await.unwrap().expect_err("nothing was sent");
+        });
+    }
 
     #[tokio::test]
     async fn documents_are_read_in_their_order_and_a_damaged_one_hides_no_other() {
