@@ -11,6 +11,7 @@ use matyan_access::{CallerCache, FilePermits, LIFETIME, PERMIT_LIFETIME, Role};
 use matyan_edge::{Edge, Metrics, Protocol, Settings, Transport};
 use matyan_proto::artifacts::v1 as artifacts;
 use matyan_proto::common::v1::SeriesType;
+use matyan_proto::documents::v1 as documents;
 use matyan_proto::runs::v1 as runs;
 use matyan_proto::search::v1 as search;
 use matyan_proto::series::v1 as series;
@@ -270,6 +271,42 @@ async fn a_scan_of_a_long_history_begins_with_its_first_step() {
     let expected = json!({"parquetUrls": [], "liveData": [{"_step": 0}]});
     assert_eq!((status, &answer["data"]["project"]["run"]["parquetHistory"]), (200, &expected), "{answer}");
     assert_eq!(port.backend.call_count("series.v1.SeriesService/Points"), 0);
+}
+
+/// Earlier versions of the server have committed versions without the digest of the manifest.
+#[tokio::test]
+async fn a_manifest_without_a_digest_is_read_again_once_it_is_replaced() {
+    let port = Port::new(&[Protocol::Wandb]);
+    let version = json!({"id": "x", "project": "p", "collection": "data", "run": "r", "run_id": "r:p", "state": "COMMITTED"});
+    let content = version.to_string().into_bytes().into();
+    let document = documents::Document { content, updated_us: 1, ..Default::default() };
+    let answer = documents::GetResponse { document: Some(document) };
+    port.backend.answers("documents.v1.DocumentService/Get", [answer]);
+    let listed = r#"{"contents": {"a": {"digest": "Cg==", "size": 3}}}"#;
+    let empty = r#"{"contents": {}}"#;
+    // The texts of the second and the last answer differ from what was kept, so that a second read would be seen.
+    for (uri, version, text, expected) in [
+        ("s3://b/p/r/m", "1", listed, 200),
+        ("s3://b/p/r/m", "1", empty, 200),
+        ("s3://b/p/r/m", "2", empty, 404),
+        ("s3://b/q/r/m", "1", empty, 404),
+        ("s3://b/p/r/m", "", empty, 404),
+        ("s3://b/p/r/m", "", listed, 200),
+        ("s3://b/p/r/m", "2", listed, 404),
+    ] {
+        let artifact = artifacts::Artifact { uri: uri.to_owned(), ..Default::default() };
+        let description = artifacts::get_response::Message::Artifact(artifact);
+        let chunk = artifacts::get_response::Message::Chunk(text.to_owned().into());
+        let messages = [(description, version), (chunk, "")];
+        let messages = messages.map(|(message, version)| artifacts::GetResponse {
+            message: Some(message),
+            version: version.to_owned(),
+        });
+        port.backend.answers(GET_ARTIFACT, messages);
+        let request = Request::get("/artifactsV2/default/me/x/0a").header("host", "localhost:1");
+        let answer = port.edge.answer(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status().as_u16(), expected, "{uri} {version} {text}");
+    }
 }
 
 /// The transport of a client with an HTTP/2 window of zero would keep the answer for ever.

@@ -9,17 +9,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use matyan_channels::{in_order, is_missing, store_file};
-use matyan_proto::artifacts::v1::GetRequest;
 use matyan_proto::artifacts::v1::get_response::Message;
+use matyan_proto::artifacts::v1::{GetRequest, GetResponse};
 use matyan_wire::content_types;
 use serde_json::{Map, Value, json};
+use tonic::Streaming;
 
 use crate::batch::{RunBatch, publish_and_wait};
 use crate::call::{CALLS_AT_A_TIME, CallContext};
 use crate::documents::{self, ARTIFACTS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, MANIFEST, size, version_path};
-use crate::manifest_cache::SharedManifest;
+use crate::manifest_cache::{ManifestKey, SharedManifest};
 use crate::manifest_content::{Entry, Manifest, check_digest, check_length, memory_of, merged, text_digest};
 use crate::names::{RunName, file_path};
 
@@ -344,45 +345,93 @@ async fn committed_text(context: &CallContext, version: &Owner) -> Result<Option
 
 /// The manifest of a version; `None` if it is not there.
 pub(crate) async fn read(context: &CallContext, version: &Owner) -> Result<Option<Arc<SharedManifest>>> {
-    let parsed = || read_parsed(context, version);
-    match &version.manifest_digest {
-        Some(digest) => context.manifests.get_or_read(digest, &context.budget, parsed).await,
-        // Another text may replace it.
-        None => Ok(parsed().await?.map(|manifest| Arc::new(manifest.into()))),
+    if let Some(digest) = &version.manifest_digest {
+        let key = ManifestKey::Digest(digest.clone());
+        let read = || read_committed(context, version);
+        return context.manifests.get_or_read(&key, &context.budget, read).await;
+    }
+    // Another text may replace this one. The bytes then have another version.
+    let Some(open) = OpenText::open(context, version).await? else { return Ok(None) };
+    match open.key.clone() {
+        Some(key) => context.manifests.get_or_read(&key, &context.budget, || open.parsed(context)).await,
+        None => Ok(open.parsed(context).await?.map(|manifest| Arc::new(manifest.into()))),
     }
 }
 
-async fn read_parsed(context: &CallContext, version: &Owner) -> Result<Option<Manifest>> {
+async fn read_committed(context: &CallContext, version: &Owner) -> Result<Option<Manifest>> {
     match committed_text(context, version).await? {
-        Some(text) => context.large_work.run(text.len(), move || Manifest::parse(&text)).await.map(Some),
+        Some(text) => parsed(context, text).await.map(Some),
         None => Ok(None),
     }
 }
 
+async fn parsed(context: &CallContext, text: Bytes) -> Result<Manifest> {
+    context.large_work.run(text.len(), move || Manifest::parse(&text)).await
+}
+
 /// The manifest of a version as its client has uploaded it; `None` if it is not there.
 async fn read_text(context: &CallContext, version: &Owner) -> Result<Option<Vec<u8>>> {
-    let request =
-        GetRequest { run_id: version.run_id.clone(), path: version.path(MANIFEST)?, offset: 0, length: None };
-    let mut messages = match context.channels.artifacts().get(request).await {
-        Ok(response) => response.into_inner(),
-        Err(status) if is_missing(&status) => return Ok(None),
-        Err(status) => return Err(status.into()),
-    };
-    let mut content = Vec::new();
-    loop {
-        let chunk = match messages.message().await {
-            Ok(Some(message)) => match message.message {
-                Some(Message::Chunk(chunk)) => chunk,
-                Some(Message::Artifact(_)) | None => continue,
-            },
-            Ok(None) => return Ok(Some(content)),
+    match OpenText::open(context, version).await? {
+        Some(open) => open.read(context).await,
+        None => Ok(None),
+    }
+}
+
+/// The manifest of a version whose text is not read yet.
+struct OpenText {
+    chunks: Streaming<GetResponse>,
+    /// The place and the version of the bytes; `None` if the blob store reports no version.
+    key: Option<ManifestKey>,
+}
+
+impl OpenText {
+    /// Opens the manifest of a version; `None` if it is not there.
+    async fn open(context: &CallContext, version: &Owner) -> Result<Option<Self>> {
+        let path = version.path(MANIFEST)?;
+        let request = GetRequest { run_id: version.run_id.clone(), path, offset: 0, length: None };
+        let mut messages = match context.channels.artifacts().get(request).await {
+            Ok(response) => response.into_inner(),
             Err(status) if is_missing(&status) => return Ok(None),
             Err(status) => return Err(status.into()),
         };
-        check_length(content.len() + chunk.len())?;
-        // Before it is parsed.
-        context.budget.charge_manifest(memory_of(&chunk))?;
-        content.extend_from_slice(&chunk);
+        let first = match messages.message().await {
+            Ok(first) => first.ok_or_else(|| WandbError::broken("artifact"))?,
+            Err(status) if is_missing(&status) => return Ok(None),
+            Err(status) => return Err(status.into()),
+        };
+        let Some(Message::Artifact(artifact)) = first.message else {
+            return Err(WandbError::broken("artifact"));
+        };
+        let is_known = !first.version.is_empty() && !artifact.uri.is_empty();
+        let key = is_known.then_some(ManifestKey::StoredBytes { uri: artifact.uri, version: first.version });
+        Ok(Some(Self { chunks: messages, key }))
+    }
+
+    /// Reads the text; `None` if it is not there.
+    async fn read(mut self, context: &CallContext) -> Result<Option<Vec<u8>>> {
+        let mut content = Vec::new();
+        loop {
+            let chunk = match self.chunks.message().await {
+                Ok(Some(message)) => match message.message {
+                    Some(Message::Chunk(chunk)) => chunk,
+                    Some(Message::Artifact(_)) | None => continue,
+                },
+                Ok(None) => return Ok(Some(content)),
+                Err(status) if is_missing(&status) => return Ok(None),
+                Err(status) => return Err(status.into()),
+            };
+            check_length(content.len() + chunk.len())?;
+            // Before it is parsed.
+            context.budget.charge_manifest(memory_of(&chunk))?;
+            content.extend_from_slice(&chunk);
+        }
+    }
+
+    async fn parsed(self, context: &CallContext) -> Result<Option<Manifest>> {
+        match self.read(context).await? {
+            Some(text) => parsed(context, Bytes::from(text)).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! Parsed manifests of committed versions, which do not change. A client that downloads single files of a version sends a
-//! request for each of them.
+//! Parsed manifests. A client that downloads single files of a version sends a request for each of them.
 //!
-//! A manifest is found by the digest of its text. The digest is in the document of the version, which a caller reads with
-//! the rights of its own request first: nobody gets a manifest of another project by an id.
+//! The manifest of a committed version does not change, and is found by the digest of its text. The digest is in the
+//! document of the version, which a caller reads with the rights of its own request first. The manifest of a version
+//! without a digest is found by the place and the version of its bytes, which the services tell a caller that may read
+//! them. So nobody gets a manifest of another project by an id.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -24,6 +25,15 @@ const MAX_MANIFESTS: usize = 256;
 
 /// Maximum number of manifests that are read at a time.
 const MAX_READS: usize = 4;
+
+/// The identity of the text of a manifest. The kinds of keys are apart, because clients can write documents with any digest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ManifestKey {
+    /// The digest of the text.
+    Digest(String),
+    /// The bytes in the blob store.
+    StoredBytes { uri: String, version: String },
+}
 
 /// A manifest that requests share.
 #[derive(Debug, Default)]
@@ -61,10 +71,9 @@ pub(crate) struct ManifestCache(Arc<CacheState>);
 #[derive(Debug)]
 struct CacheState {
     memory: AnswerMemory,
-    /// By their digests.
-    kept: Mutex<LruCache<String, Arc<SharedManifest>>>,
-    /// The manifests that are being read, by their digests. Only the requests that wait for a read keep it alive.
-    reads: Mutex<HashMap<String, Weak<Read>>>,
+    kept: Mutex<LruCache<ManifestKey, Arc<SharedManifest>>>,
+    /// The manifests that are being read. Only the requests that wait for a read keep it alive.
+    reads: Mutex<HashMap<ManifestKey, Weak<Read>>>,
     turns: Semaphore,
 }
 
@@ -79,31 +88,31 @@ impl ManifestCache {
         Self(Arc::new(CacheState { memory, kept, reads, turns: Semaphore::new(MAX_READS) }))
     }
 
-    /// The manifest whose text has this digest, read by `read` unless it is kept or another request reads it. `None` if
+    /// The manifest with this key, read by `read` unless it is kept or another request reads it. `None` if
     /// `read` finds none. `read` charges the budget for its own manifest.
     pub(crate) async fn get_or_read<F>(
         &self,
-        digest: &str,
+        key: &ManifestKey,
         budget: &Budget,
         read: impl FnOnce() -> F,
     ) -> Result<Option<Arc<SharedManifest>>>
     where
         F: Future<Output = Result<Option<Manifest>>>,
     {
-        if let Some(known) = self.get(digest) {
+        if let Some(known) = self.get(key) {
             return Ok(Some(known));
         }
-        let shared = self.read_of(digest);
+        let shared = self.read_of(key);
         let mut has_read = false;
         let read = async {
             let _turn = self.0.turns.acquire().await.expect("the semaphore is never closed");
             // Another request may have read it in the meantime.
-            if let Some(known) = self.get(digest) {
+            if let Some(known) = self.get(key) {
                 return Ok(known);
             }
             has_read = true;
             let manifest = read().await.map_err(Some)?.ok_or(None::<WandbError>)?;
-            Ok::<_, Option<WandbError>>(self.keep(digest, manifest))
+            Ok::<_, Option<WandbError>>(self.keep(key, manifest))
         };
         let manifest = match shared.get_or_try_init(|| read).await {
             Ok(manifest) => Arc::clone(manifest),
@@ -118,39 +127,39 @@ impl ManifestCache {
     }
 
     /// The read that all current requests for a manifest share.
-    fn read_of(&self, digest: &str) -> Arc<Read> {
+    fn read_of(&self, key: &ManifestKey) -> Arc<Read> {
         let mut reads = self.0.reads.lock();
-        if let Some(read) = reads.get(digest).and_then(Weak::upgrade) {
+        if let Some(read) = reads.get(key).and_then(Weak::upgrade) {
             return read;
         }
         // Forgets the reads that have ended. There are at most as many entries as requests.
         reads.retain(|_, read| read.strong_count() > 0);
         let read = Arc::new(Read::new());
-        reads.insert(digest.to_owned(), Arc::downgrade(&read));
+        reads.insert(key.clone(), Arc::downgrade(&read));
         read
     }
 
-    fn get(&self, digest: &str) -> Option<Arc<SharedManifest>> {
-        self.0.kept.lock().get(digest).cloned()
+    fn get(&self, key: &ManifestKey) -> Option<Arc<SharedManifest>> {
+        self.0.kept.lock().get(key).cloned()
     }
 
     /// Keeps a manifest, unless it is too large, or the port has no memory for it.
-    fn keep(&self, digest: &str, manifest: Manifest) -> Arc<SharedManifest> {
+    fn keep(&self, key: &ManifestKey, manifest: Manifest) -> Arc<SharedManifest> {
         let bytes = manifest.memory();
         let share = if bytes <= MAX_BYTES { self.0.memory.take(bytes) } else { None };
         let is_kept = share.is_some();
         let manifest = Arc::new(SharedManifest { manifest, share });
         if is_kept {
             // Large manifests are dropped after the lock is released.
-            let _evicted = self.put(digest, &manifest);
+            let _evicted = self.put(key, &manifest);
         }
         manifest
     }
 
     /// Adds a manifest, and returns the manifests that it evicts.
-    fn put(&self, digest: &str, manifest: &Arc<SharedManifest>) -> Vec<Arc<SharedManifest>> {
+    fn put(&self, key: &ManifestKey, manifest: &Arc<SharedManifest>) -> Vec<Arc<SharedManifest>> {
         let mut kept = self.0.kept.lock();
-        let mut evicted = Vec::from_iter(kept.put(digest.to_owned(), Arc::clone(manifest)));
+        let mut evicted = Vec::from_iter(kept.put(key.clone(), Arc::clone(manifest)));
         let mut total: usize = kept.iter().map(|(_, manifest)| manifest.kept_bytes()).sum();
         while total > MAX_BYTES || kept.len() > MAX_MANIFESTS {
             let Some((_, oldest)) = kept.pop_lru() else { break };
@@ -177,10 +186,28 @@ mod tests {
         Manifest::parse(format!(r#"{{"contents": {{{}}}}}"#, entries.join(",")).as_bytes()).unwrap()
     }
 
+    fn key(digest: &str) -> ManifestKey {
+        ManifestKey::Digest(digest.to_owned())
+    }
+
     fn count(cache: &ManifestCache, digest: &str, read: Result<Option<Manifest>>) -> Result<Option<usize>> {
         let budget = Budget::new(AnswerMemory::default());
-        let found = block_on(cache.get_or_read(digest, &budget, move || async move { read }))?;
+        let found = block_on(cache.get_or_read(&key(digest), &budget, move || async move { read }))?;
         Ok(found.map(|manifest| manifest.files().count()))
+    }
+
+    #[test]
+    fn a_digest_finds_no_manifest_by_the_place_of_its_bytes() {
+        let cache = ManifestCache::new(AnswerMemory::default());
+        let budget = Budget::new(AnswerMemory::default());
+        let bytes =
+            |version: &str| ManifestKey::StoredBytes { uri: "a".to_owned(), version: version.to_owned() };
+        let read = || async { Ok(Some(manifest(2))) };
+        block_on(cache.get_or_read(&bytes("a"), &budget, read)).unwrap().unwrap();
+        assert!(cache.get(&bytes("a")).is_some());
+        for other in [key("a"), bytes("b")] {
+            assert!(cache.get(&other).is_none(), "{other:?}");
+        }
     }
 
     #[test]
@@ -209,7 +236,8 @@ mod tests {
             if number < failing { Err(WandbError::invalid("failed")) } else { Ok(Some(manifest(2))) }
         };
         let budget = Budget::new(AnswerMemory::default());
-        let found = join_all((0..50).map(|_| cache.get_or_read("a", &budget, read))).await;
+        let key = key("a");
+        let found = join_all((0..50).map(|_| cache.get_or_read(&key, &budget, read))).await;
         (found.iter().flatten().flatten().count(), reads.into_inner())
     }
 
@@ -234,8 +262,9 @@ mod tests {
             tokio::task::yield_now().await;
             Ok(Some(manifest(2)))
         };
+        let key = key("a");
         let (reader, waiting) =
-            futures::join!(cache.get_or_read("a", &budget, read), cache.get_or_read("a", &budget, read));
+            futures::join!(cache.get_or_read(&key, &budget, read), cache.get_or_read(&key, &budget, read));
         assert!(Arc::ptr_eq(&reader.unwrap().unwrap(), &waiting.unwrap().unwrap()));
         let charged =
             Budget::new(AnswerMemory::default()).left(Resource::HeldBytes) - budget.left(Resource::HeldBytes);
@@ -252,13 +281,14 @@ mod tests {
     async fn a_cancelled_read_is_taken_over() {
         let cache = ManifestCache::new(AnswerMemory::default());
         let budget = Budget::new(AnswerMemory::default());
-        let mut cancelled = Box::pin(cache.get_or_read("a", &budget, std::future::pending));
+        let wanted = key("a");
+        let mut cancelled = Box::pin(cache.get_or_read(&wanted, &budget, std::future::pending));
         assert!(futures::poll!(cancelled.as_mut()).is_pending());
-        let mut waiting = Box::pin(cache.get_or_read("a", &budget, || async { Ok(Some(manifest(2))) }));
+        let mut waiting = Box::pin(cache.get_or_read(&wanted, &budget, || async { Ok(Some(manifest(2))) }));
         assert!(futures::poll!(waiting.as_mut()).is_pending());
         drop(cancelled);
         assert_eq!(waiting.await.unwrap().unwrap().files().count(), 2);
-        cache.read_of("b");
+        cache.read_of(&key("b"));
         assert_eq!(cache.0.reads.lock().len(), 1, "an ended read is forgotten");
     }
 
@@ -274,7 +304,7 @@ mod tests {
         assert_eq!(count(&cache, "1", Ok(None)), Ok(None), "it was not used for the longest time");
         assert_eq!(count(&cache, "2", Ok(None)), Ok(Some(1)));
 
-        let used = cache.get("2").unwrap();
+        let used = cache.get(&key("2")).unwrap();
         let large = manifest(300_000);
         let bytes = large.memory();
         assert!(bytes > MAX_BYTES / 2 && bytes <= MAX_BYTES);
