@@ -209,7 +209,7 @@ fn artifacts(services: &Services, run: &mut Run) -> Lists<artifacts::Artifact> {
         return stream::iter(std::mem::take(&mut run.artifacts)).chunks(LIST_ITEMS).map(Ok).boxed();
     }
     let mut client = services.backend().artifacts();
-    let request = artifacts::ListRequest { run_id: run.run_id.clone() };
+    let request = artifacts::ListRequest { run_id: run.run_id.clone(), ..artifacts::ListRequest::default() };
     let messages = async move { ApiResult::Ok(client.list(request).await?.into_inner()) };
     let messages = stream::once(messages).map_ok(|messages| messages.err_into()).try_flatten();
     messages.map_ok(|message| message.artifacts).boxed()

@@ -43,18 +43,33 @@ pub async fn artifact_get(
     rows::get(snapshot, &keys::artifact(project, number, path)).await
 }
 
-/// About one megabyte of uploads by path, starting at `range` (`keys::artifacts` for the first
-/// page), and the range of the rest. Use `is_sequence_upload` to leave out uploads that are not
-/// artifacts to a reader.
+/// At most `rows` uploads by path, and about one megabyte of them, starting at `range`
+/// (`keys::artifacts` for the first page), and the range of the rest. Use `is_sequence_upload` to
+/// leave out uploads that are not artifacts to a reader.
 pub async fn artifacts_page(
     snapshot: &dyn Snapshot,
     project: Project,
     number: RunNumber,
     range: &Range,
+    rows: usize,
 ) -> Result<(Vec<(String, Artifact)>, Option<Range>)> {
-    let page = snapshot.scan(range, Scan::default()).await?;
+    let page = snapshot.scan(range, Scan { rows, ..Scan::default() }).await?;
     let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
     Ok((decode_rows(&keys::artifacts(project, number), &page.rows)?, rest))
+}
+
+/// The ranges of the artifacts whose paths start with `prefix` and come after `after`, unless it is empty. Uploads of
+/// sequences are in neither range, so that a reader of some artifacts does not scan all of them.
+pub fn artifact_ranges(project: Project, number: RunNumber, prefix: &str, after: &str) -> Vec<Range> {
+    let mut range = keys::artifacts_with_prefix(project, number, prefix);
+    if !after.is_empty() {
+        let rest = range.after(&keys::artifact(project, number, after));
+        range.start = range.start.max(rest.start);
+    }
+    let sequences = keys::artifacts_with_prefix(project, number, SEQUENCES);
+    let before = Range::new(range.start.clone(), range.end.clone().min(sequences.start));
+    let behind = Range::new(range.start.max(sequences.end), range.end);
+    [before, behind].into_iter().filter(|range| range.start < range.end).collect()
 }
 
 /// All uploads of a run, by path.

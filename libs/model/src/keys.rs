@@ -614,21 +614,24 @@ pub fn entities(project: Project, kind: EntityKind) -> Range {
 
 /// The entities of a kind whose ids begin with a text; the tail is that of `entities`.
 pub fn entities_with_prefix(project: Project, kind: EntityKind, prefix: &str) -> Range {
-    let all = entities(project, kind);
-    // The first id that is larger than every id with the prefix. Ids are encoded in their order.
-    let mut after = prefix.to_owned();
-    let end = loop {
-        match after.pop() {
-            None => break all.end,
-            Some(last) => {
-                if let Some(next) = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32) {
-                    after.push(next);
-                    break entity(project, kind, &after).start;
-                }
-            }
-        }
+    let end = match after_prefix(prefix) {
+        Some(after) => entity(project, kind, &after).start,
+        None => entities(project, kind).end,
     };
     Range::new(entity(project, kind, prefix).start, end)
+}
+
+/// The first text that is larger than every text with this prefix; `None` if there is none. Texts are encoded in their
+/// order.
+fn after_prefix(prefix: &str) -> Option<String> {
+    let mut after = prefix.to_owned();
+    while let Some(last) = after.pop() {
+        if let Some(next) = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32) {
+            after.push(next);
+            return Some(after);
+        }
+    }
+    None
 }
 
 pub fn entity_name(project: Project, kind: EntityKind, name: &str) -> Key {

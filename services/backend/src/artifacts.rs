@@ -8,9 +8,8 @@ mod zip;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use matyan_blob::BlobKey;
-use matyan_model::{
-    artifact::{artifact_get, artifacts_list, artifacts_page, is_sequence_upload},
-    keys,
+use matyan_model::artifact::{
+    artifact_get, artifact_ranges, artifacts_list, artifacts_page, is_sequence_upload,
 };
 use matyan_proto::{
     artifacts::v1::{self as pb, artifact_service_server::ArtifactService, get_response::Message},
@@ -54,17 +53,26 @@ impl ArtifactService for ArtifactApi {
 
     async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
         let (call, request) = self.server.start_call(request).await?;
-        let run = self.server.deps.find_run(&call, &request.run_id).await?.number;
+        let pb::ListRequest { run_id, path_prefix, after, limit } = request;
+        convert::check_limit("path_prefix", path_prefix.len(), limits::ARTIFACT_PATH_BYTES)?;
+        convert::check_limit("after", after.len(), limits::ARTIFACT_PATH_BYTES + char::MAX.len_utf8())?;
+        let run = self.server.deps.find_run(&call, &run_id).await?.number;
+        let ranges = artifact_ranges(call.project, run, &path_prefix, &after);
         let deps = self.server.deps.clone();
         Ok(Response::new(self.server.respond(async move |sender| {
-            let mut rest = Some(keys::artifacts(call.project, run));
-            while let Some(range) = rest {
-                let snapshot = deps.store.snapshot().await?;
-                let (page, next) = artifacts_page(snapshot.as_ref(), call.project, run, &range).await?;
-                drop(snapshot);
-                rest = next;
-                let artifacts = view::artifacts_view(&deps, &call.project_name, page);
-                sender.send(pb::ListResponse { artifacts }).await?;
+            let mut left = if limit == 0 { usize::MAX } else { limit as usize };
+            for range in ranges {
+                let mut rest = Some(range);
+                while let Some(range) = rest.take_if(|_| left > 0) {
+                    let snapshot = deps.store.snapshot().await?;
+                    let (page, next) =
+                        artifacts_page(snapshot.as_ref(), call.project, run, &range, left).await?;
+                    drop(snapshot);
+                    rest = next;
+                    left = left.saturating_sub(page.len());
+                    let artifacts = view::artifacts_view(&deps, &call.project_name, page);
+                    sender.send(pb::ListResponse { artifacts }).await?;
+                }
             }
             Ok(())
         })))

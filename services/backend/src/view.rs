@@ -483,7 +483,7 @@ async fn add_artifacts(
     let mut rest = Some(keys::artifacts(names.project, number));
     // A page may contain only blobs of sequences, which are not shown.
     while let Some(range) = rest.take_if(|_| run.artifacts.is_empty()) {
-        let (page, next) = artifacts_page(snapshot, names.project, number, &range).await?;
+        let (page, next) = artifacts_page(snapshot, names.project, number, &range, usize::MAX).await?;
         rest = next;
         run.artifacts = artifacts_view(deps, &names.project_name, page);
     }

@@ -118,7 +118,7 @@ impl ReferenceSearch<'_> {
         while let Some(page) = range.filter(|_| !candidates.is_empty()) {
             let snapshot = self.store.snapshot().await?;
             let (artifacts, rest) =
-                artifacts_page(&*snapshot, self.project.number, self.number, &page).await?;
+                artifacts_page(&*snapshot, self.project.number, self.number, &page, usize::MAX).await?;
             drop(snapshot);
             for (_, artifact) in artifacts {
                 candidates.blobs.remove(&artifact.blob_key);

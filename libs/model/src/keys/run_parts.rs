@@ -6,7 +6,7 @@ use std::ops::Bound;
 use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range, Result};
 
-use super::{RunRow, SeriesKind, Space, corrupt, index::clip_range, run, subtree, tail};
+use super::{RunRow, SeriesKind, Space, after_prefix, corrupt, index::clip_range, run, subtree, tail};
 use crate::ids::{Project, RunNumber, SeriesNumber};
 
 /// Every row under a run number. The document and the index rows are elsewhere.
@@ -211,6 +211,15 @@ pub fn artifact(project: Project, number: RunNumber, path: &str) -> Key {
 /// The tail is (path: String).
 pub fn artifacts(project: Project, number: RunNumber) -> Range {
     subtree(run(project, number, RunRow::Artifact, ()))
+}
+
+/// The artifacts whose paths begin with a text; the tail is that of `artifacts`.
+pub fn artifacts_with_prefix(project: Project, number: RunNumber, prefix: &str) -> Range {
+    let end = match after_prefix(prefix) {
+        Some(after) => artifact(project, number, &after),
+        None => artifacts(project, number).end,
+    };
+    Range::new(artifact(project, number, prefix), end)
 }
 
 pub fn origin(project: Project, number: RunNumber) -> Key {

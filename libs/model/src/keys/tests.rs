@@ -282,3 +282,20 @@ fn entities_are_listed_by_the_beginning_of_their_ids() {
     assert_eq!(listed("\u{10ffff}"), ["\u{10ffff}", "\u{10ffff}a"]);
     assert_eq!(listed(""), ids);
 }
+
+#[test]
+fn a_range_of_artifacts_has_the_paths_with_a_prefix() {
+    let number = RunNumber(7);
+    let paths = ["a", "a/", "a/b", "a/\u{10ffff}", "a0", "b", "\u{10ffff}", "\u{10ffff}a"];
+    let listed = |prefix: &str| {
+        let range = artifacts_with_prefix(P, number, prefix);
+        let is_in = |path: &&&str| {
+            let key = artifact(P, number, path);
+            range.start <= key && key < range.end
+        };
+        paths.iter().filter(is_in).copied().collect::<Vec<_>>()
+    };
+    assert_eq!(listed("a/"), ["a/", "a/b", "a/\u{10ffff}"]);
+    assert_eq!(listed("\u{10ffff}"), ["\u{10ffff}", "\u{10ffff}a"]);
+    assert_eq!(listed(""), paths);
+}

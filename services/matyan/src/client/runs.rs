@@ -318,7 +318,8 @@ async fn complete(run: &mut Run, channel: Connection) -> Result<(), Error> {
         }
     }
     if run.more_artifacts {
-        let request = artifacts::ListRequest { run_id: run.run_id.clone() };
+        let request =
+            artifacts::ListRequest { run_id: run.run_id.clone(), ..artifacts::ListRequest::default() };
         let mut messages = client!(ArtifactServiceClient, channel).list(request).await?.into_inner();
         run.artifacts.clear();
         while let Some(message) = messages.message().await? {

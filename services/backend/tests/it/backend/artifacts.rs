@@ -96,7 +96,8 @@ async fn artifacts_are_read_individually_in_ranges_and_as_an_archive() {
     ];
     harness.log("r", events).await;
     harness.applied().await;
-    let listed = all(client.list(ListRequest { run_id: "r".into() }).await.unwrap()).await;
+    let request = ListRequest { run_id: "r".into(), ..Default::default() };
+    let listed = all(client.list(request).await.unwrap()).await;
     let listed: Vec<_> = listed.into_iter().flat_map(|message| message.artifacts).collect();
     let paths: Vec<_> = listed.iter().map(|artifact| artifact.path.as_str()).collect();
     assert_eq!(paths, ["../../odd ü.txt", "a/large.bin", "empty", "gone.txt"]);
@@ -218,6 +219,47 @@ async fn payload_uris_cannot_be_forged() {
 }
 
 #[tokio::test]
+async fn some_artifacts_of_a_run_are_listed() {
+    let harness = Harness::new().await;
+    let paths = ["a", "d/e", "d/f", "d/f/g", "de", "seq/x/0.png", "seq/x/1.png", "z"];
+    let events = paths.map(|path| uploaded(path, &format!("r/{path}")));
+    harness.log("r", std::iter::once(create()).chain(events)).await;
+    harness.applied().await;
+    let mut client = Client::new(harness.routes());
+    for (path_prefix, after, limit, expected) in [
+        ("", "", 0, "a d/e d/f d/f/g de z"),
+        ("", "", 2, "a d/e"),
+        ("", "d/e", 2, "d/f d/f/g"),
+        ("", "de", 2, "z"),
+        ("", "z", 2, ""),
+        ("", "d/\u{10ffff}", 0, "de z"),
+        ("d/", "", 0, "d/e d/f d/f/g"),
+        ("d/", "a", 1, "d/e"),
+        ("d/", "d/e", 1, "d/f"),
+        ("d/", "de", 1, ""),
+        ("seq/", "", 0, ""),
+        ("s", "seq/x/0.png", 5, ""),
+    ] {
+        let request =
+            ListRequest { run_id: "r".into(), path_prefix: path_prefix.into(), after: after.into(), limit };
+        let listed = all(client.list(request).await.unwrap()).await;
+        let paths: Vec<String> =
+            listed.into_iter().flat_map(|message| message.artifacts).map(|artifact| artifact.path).collect();
+        assert_eq!(paths.join(" "), expected, "{path_prefix:?} {after:?} {limit}");
+    }
+    for (path_prefix, after, field) in [(2_000, 0, "path_prefix"), (0, 2_000, "after")] {
+        let request = ListRequest {
+            run_id: "r".into(),
+            path_prefix: "x".repeat(path_prefix),
+            after: "x".repeat(after),
+            limit: 1,
+        };
+        wrong_field(client.list(request).await, field);
+    }
+    harness.end().await;
+}
+
+#[tokio::test]
 async fn an_artifact_or_a_folder_is_deleted() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes());
@@ -226,7 +268,8 @@ async fn an_artifact_or_a_folder_is_deleted() {
     harness.log("r", std::iter::once(create()).chain(events)).await;
     harness.applied().await;
     let left = async || {
-        let listed = Client::new(harness.routes()).list(ListRequest { run_id: "r".into() }).await.unwrap();
+        let request = ListRequest { run_id: "r".into(), ..Default::default() };
+        let listed = Client::new(harness.routes()).list(request).await.unwrap();
         let listed = all(listed).await.into_iter().flat_map(|message| message.artifacts);
         listed.map(|artifact| artifact.path).collect::<Vec<_>>()
     };

@@ -492,7 +492,7 @@ async fn a_run_with_very_many_artifacts_can_be_read() {
     let run = client.get(request).await.unwrap().into_inner().run.unwrap();
     assert!(run.more_artifacts && !run.artifacts.is_empty());
     let mut client = ArtifactServiceClient::new(harness.backend.clone().into_routes());
-    let request = matyan_proto::artifacts::v1::ListRequest { run_id: "r".into() };
+    let request = matyan_proto::artifacts::v1::ListRequest { run_id: "r".into(), ..Default::default() };
     let mut messages = client.list(request).await.unwrap().into_inner();
     let mut paths = Vec::new();
     while let Some(message) = messages.message().await.unwrap() {

@@ -53,7 +53,7 @@ pub(super) async fn write(
     wanted: &Artifacts,
     published: &mut PublishedRun,
 ) -> Result<(), Error> {
-    let request = ListRequest { run_id: copy.run_id.to_owned() };
+    let request = ListRequest { run_id: copy.run_id.to_owned(), ..ListRequest::default() };
     let answer = client!(ArtifactServiceClient, copy.channel.clone()).list(request).await;
     let mut messages = answer.map_err(run_error(copy.run_id))?.into_inner();
     while let Some(message) = messages.message().await? {
