@@ -76,14 +76,27 @@ pub(crate) fn check(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// The files and folders directly in a folder, from all paths of an owner: name, whether the entry is a folder, and
+/// The text with which all paths in a folder begin.
+pub(crate) fn folder_prefix(folder: &str) -> String {
+    if folder.is_empty() { String::new() } else { format!("{folder}/") }
+}
+
+/// A text after the paths of an entry of a folder, and before the next entry. `path` is the last known path of the entry.
+pub(crate) fn end_of_entry(path: &str, prefix: &str) -> String {
+    match path.strip_prefix(prefix).and_then(|rest| rest.split_once('/')) {
+        Some((name, _)) => format!("{prefix}{name}/{}", char::MAX).max(path.to_owned()),
+        None => path.to_owned(),
+    }
+}
+
+/// The files and folders directly in a folder, from paths of an owner: name, whether the entry is a folder, and
 /// the size of a file.
 pub(crate) fn entries_of_folder<'p>(
     paths: impl Iterator<Item = (&'p str, Option<u64>)>,
     folder: &str,
 ) -> Vec<(String, bool, Option<u64>)> {
     let mut entries: Vec<(String, bool, Option<u64>)> = Vec::new();
-    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let prefix = folder_prefix(folder);
     for (path, size) in paths {
         let Some(rest) = path.strip_prefix(&prefix) else { continue };
         let (name, is_folder) = match rest.split_once('/') {
@@ -132,6 +145,16 @@ mod tests {
         ] {
             ArtifactPath::parse(wrong).expect_err(wrong);
         }
+    }
+
+    #[test]
+    fn the_rest_of_a_folder_is_skipped() {
+        assert_eq!(end_of_entry("a", ""), "a");
+        assert_eq!(end_of_entry("b/d/e", ""), "b/\u{10ffff}");
+        assert_eq!(end_of_entry("b/d/e", "b/"), "b/d/\u{10ffff}");
+        assert_eq!(end_of_entry("b/c", "b/"), "b/c");
+        let last = "b/\u{10ffff}x";
+        assert_eq!(end_of_entry(last, ""), last, "no path is read twice");
     }
 
     #[test]

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::artifact_path::{ArtifactOwner, ArtifactPath, check, entries_of_folder};
+use crate::artifact_path::{
+    ArtifactOwner, ArtifactPath, check, end_of_entry, entries_of_folder, folder_prefix,
+};
 use crate::batch::{RunBatch, publish_patiently};
 use crate::body::Body;
 use crate::error::{ErrorCode, MlflowError, Result};
@@ -45,9 +47,31 @@ pub(crate) async fn locate(channels: &Channels, artifact: ArtifactPath) -> Resul
     }
 }
 
-/// All artifacts of a run.
-async fn artifacts_of(channels: &Channels, run_id: &str) -> Result<Vec<Artifact>> {
-    let request = ListRequest { run_id: run_id.to_owned() };
+/// Artifacts that are read at a time.
+const ARTIFACTS_PER_CALL: usize = 1_000;
+
+/// The artifacts in a folder of a run by which all its entries are known: all files directly in it, and at least one of
+/// each of its folders, of which the rest is skipped.
+async fn artifacts_in(channels: &Channels, run_id: &str, folder: &str) -> Result<Vec<Artifact>> {
+    let path_prefix = folder_prefix(folder);
+    let mut after = String::new();
+    let mut found: Vec<Artifact> = Vec::new();
+    loop {
+        let request = ListRequest {
+            run_id: run_id.to_owned(),
+            path_prefix: path_prefix.clone(),
+            after,
+            limit: u32::try_from(ARTIFACTS_PER_CALL).unwrap_or(u32::MAX),
+        };
+        let page = listed(channels, request).await?;
+        let is_last = page.len() < ARTIFACTS_PER_CALL;
+        found.extend(page);
+        let Some(last) = found.last().filter(|_| !is_last) else { return Ok(found) };
+        after = end_of_entry(&last.path, &path_prefix);
+    }
+}
+
+async fn listed(channels: &Channels, request: ListRequest) -> Result<Vec<Artifact>> {
     let mut messages = match channels.artifacts().list(request).await {
         Ok(response) => response.into_inner(),
         // A model without a run gets a run with its first file.
@@ -63,7 +87,7 @@ async fn artifacts_of(channels: &Channels, run_id: &str) -> Result<Vec<Artifact>
 
 /// The entries of a folder, each with a path that starts with `prefix`.
 async fn list_folder(channels: &Channels, folder: &StoredArtifact, prefix: &str) -> Result<Vec<Value>> {
-    let artifacts = artifacts_of(channels, &folder.run_id).await?;
+    let artifacts = artifacts_in(channels, &folder.run_id, &folder.path).await?;
     let paths = artifacts.iter().map(|artifact| (artifact.path.as_str(), artifact.size));
     let entry = |(name, is_dir, size): (String, bool, Option<u64>)| {
         let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
@@ -229,7 +253,7 @@ pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value
         delete_path(channels, &run_id, path).await?;
         return Ok(json!({}));
     }
-    let artifacts = artifacts_of(channels, &run_id).await?;
+    let artifacts = artifacts_in(channels, &run_id, "").await?;
     let paths = artifacts.iter().map(|artifact| (artifact.path.as_str(), artifact.size));
     let entries = entries_of_folder(paths, "");
     let deletions = entries.into_iter().map(|(path, ..)| delete_path(channels, &run_id, path));

@@ -6,6 +6,7 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
 use matyan_edge::{Edge, Metrics, Protocol, Settings, Transport};
+use matyan_proto::artifacts::v1 as artifacts;
 use matyan_proto::documents::v1 as documents;
 use matyan_proto::experiments::v1 as experiments;
 use matyan_proto::ingest::v1::Rejection;
@@ -128,6 +129,25 @@ async fn a_large_file_is_sent_in_parts() {
         assert_eq!((status, &answer["error_code"]), (400, &json!("INVALID_PARAMETER_VALUE")), "{answer}");
     }
     assert_eq!(send("abort", json!({"path": "big.bin", "upload_id": id})).await, (200, json!({})));
+}
+
+#[tokio::test]
+async fn a_folder_of_artifacts_is_listed_without_the_rest_of_its_folders() {
+    const LIST: &str = "artifacts.v1.ArtifactService/List";
+    let port = Port::with_run();
+    let answers = |paths: Vec<String>| {
+        let file = |path| artifacts::Artifact { path, size: Some(1), ..Default::default() };
+        Ok(artifacts::ListResponse { artifacts: paths.into_iter().map(file).collect() })
+    };
+    let full = (0..1_000).map(|at| format!("models/a/{at:04}")).collect();
+    port.backend.answers_next(LIST, [answers(full), answers(vec!["models/b.txt".to_owned()])]);
+    let path = "/api/2.0/mlflow-artifacts/artifacts?path=0/r/artifacts/models";
+    let (status, answer) = port.send("GET", path, "").await;
+    let expected = json!([{"path": "a", "is_dir": true}, {"path": "b.txt", "is_dir": false, "file_size": 1}]);
+    assert_eq!((status, &answer["files"]), (200, &expected), "{answer}");
+    let asked: artifacts::ListRequest = port.backend.last_request(LIST);
+    assert_eq!((asked.path_prefix.as_str(), asked.after.as_str()), ("models/", "models/a/\u{10ffff}"));
+    assert_eq!((asked.limit, port.backend.call_count(LIST)), (1_000, 2));
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use super::frontier::Frontier;
 const EDITOR: Tester = Tester::In(OWN, Role::Editor);
 
 const GET_ARTIFACT: &str = "artifacts.v1.ArtifactService/Get";
+const LIST_ARTIFACTS: &str = "artifacts.v1.ArtifactService/List";
 
 struct Port {
     backend: Backend,
@@ -273,6 +274,43 @@ async fn a_scan_of_a_long_history_begins_with_its_first_step() {
     assert_eq!(port.backend.call_count("series.v1.SeriesService/Points"), 0);
 }
 
+#[tokio::test]
+async fn a_page_of_files_is_read_without_the_others() {
+    let port = Port::new(&[Protocol::Wandb]);
+    answer_history(&port.backend, 1);
+    let answers = |paths: &[&str]| {
+        let file =
+            |path: &&str| artifacts::Artifact { path: (*path).into(), size: Some(1), ..Default::default() };
+        Ok(artifacts::ListResponse { artifacts: paths.iter().map(file).collect() })
+    };
+    let folder = ["a", "wandb-artifacts/x/f", "wandb-artifacts/x/g"];
+    port.backend.answers_next(LIST_ARTIFACTS, [answers(&folder), answers(&["y", "z"]), answers(&["z"])]);
+    let pages = async |arguments: &str| {
+        let fields = "pageInfo { endCursor hasNextPage } edges { cursor node { name } }";
+        let document = format!(
+            "{{ project(name: \"p\") {{ run(name: \"r\") {{ files({arguments}) {{ {fields} }} }} }} }}"
+        );
+        let (status, answer) = port.execute("/graphql", &document, json!({})).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["data"]["project"]["run"]["files"].clone()
+    };
+    let file = |name: &str| json!({"cursor": format!("path:{name}"), "node": {"name": name}});
+    let page_info = |end: &str, has_next: bool| json!({"endCursor": end, "hasNextPage": has_next});
+    let page = pages("first: 2").await;
+    assert_eq!(page, json!({"pageInfo": page_info("path:y", true), "edges": [file("a"), file("y")]}));
+    let asked: artifacts::ListRequest = port.backend.last_request(LIST_ARTIFACTS);
+    assert_eq!(
+        (asked.after.as_str(), asked.limit),
+        ("wandb-artifacts/\u{10ffff}", 2),
+        "the folder is skipped"
+    );
+    let page = pages(r#"first: 2, after: "path:y""#).await;
+    assert_eq!(page, json!({"pageInfo": page_info("path:z", false), "edges": [file("z")]}));
+    let asked: artifacts::ListRequest = port.backend.last_request(LIST_ARTIFACTS);
+    assert_eq!((asked.after.as_str(), asked.limit), ("y", 3));
+    assert_eq!(port.backend.call_count(LIST_ARTIFACTS), 3);
+}
+
 /// Earlier versions of the server have committed versions without the digest of the manifest.
 #[tokio::test]
 async fn a_manifest_without_a_digest_is_read_again_once_it_is_replaced() {
@@ -462,7 +500,7 @@ impl ClosedPort {
         let artifact = artifacts::Artifact { path: "a b.txt".into(), size: Some(5), ..Default::default() };
         backend.answers("runs.v1.RunService/Get", [runs::GetResponse { run: Some(run) }]);
         let listed = artifacts::ListResponse { artifacts: vec![artifact.clone()] };
-        backend.answers("artifacts.v1.ArtifactService/List", [listed]);
+        backend.answers(LIST_ARTIFACTS, [listed]);
         let messages = [
             artifacts::get_response::Message::Artifact(artifact),
             artifacts::get_response::Message::Chunk("hello".into()),

@@ -18,7 +18,7 @@ use crate::batch::{RunBatch, publish, wait_for_published};
 use crate::call::{CALLS_AT_A_TIME, CallContext, PermitMaker, project_or_default};
 use crate::error::{Result, WandbError};
 use crate::names::{RunName, file_path, time_text};
-use crate::node::{Arguments, Node};
+use crate::node::{Arguments, Node, Selection};
 use crate::run_view::{ENTITY, RUN_ID};
 use crate::runs::{find, no_run};
 
@@ -47,6 +47,15 @@ const MAX_FILES: usize = 10_000;
 /// Files on a page.
 const DEFAULT_PAGE: i64 = 50;
 const MAX_PAGE: i64 = 1_000;
+
+/// Files that are read at a time for a pattern.
+const FILES_PER_CALL: usize = 1_000;
+
+/// The start of the cursor of a file, before its path.
+const CURSOR_START: &str = "path:";
+
+/// The member of a connection with the number of all nodes.
+const TOTAL: &str = "totalCount";
 
 /// Characters that are escaped in a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -172,9 +181,8 @@ pub(crate) async fn mark_uploaded(context: &CallContext, arguments: &Arguments) 
     Ok(json!({"success": true}))
 }
 
-/// The files of a run, in the order of their paths.
-async fn listed(context: &CallContext, run_id: &str) -> Result<Vec<Artifact>> {
-    let request = ListRequest { run_id: run_id.to_owned() };
+/// Files of a run, in the order of their paths.
+async fn listed(context: &CallContext, request: ListRequest) -> Result<Vec<Artifact>> {
     let mut messages = match context.channels.artifacts().list(request).await {
         Ok(response) => response.into_inner(),
         Err(status) if is_missing(&status) => return Ok(Vec::new()),
@@ -187,8 +195,8 @@ async fn listed(context: &CallContext, run_id: &str) -> Result<Vec<Artifact>> {
     Ok(found)
 }
 
-/// The size of a file; `None` if it has not arrived.
-pub(crate) async fn size(context: &CallContext, run_id: &str, path: &str) -> Result<Option<u64>> {
+/// The description of a file; `None` if it has not arrived.
+async fn described(context: &CallContext, run_id: &str, path: &str) -> Result<Option<Artifact>> {
     let request = GetRequest { run_id: run_id.to_owned(), path: path.to_owned(), offset: 0, length: Some(0) };
     let mut messages = match context.channels.artifacts().get(request).await {
         Ok(response) => response.into_inner(),
@@ -197,7 +205,7 @@ pub(crate) async fn size(context: &CallContext, run_id: &str, path: &str) -> Res
     };
     match messages.message().await {
         Ok(Some(message)) => match message.message {
-            Some(Message::Artifact(artifact)) => Ok(Some(artifact.size.unwrap_or_default())),
+            Some(Message::Artifact(artifact)) => Ok(Some(artifact)),
             _ => Err(WandbError::broken("artifact")),
         },
         Ok(None) => Err(WandbError::broken("artifact")),
@@ -206,13 +214,20 @@ pub(crate) async fn size(context: &CallContext, run_id: &str, path: &str) -> Res
     }
 }
 
+/// The size of a file; `None` if it has not arrived.
+pub(crate) async fn size(context: &CallContext, run_id: &str, path: &str) -> Result<Option<u64>> {
+    Ok(described(context, run_id, path).await?.map(|artifact| artifact.size.unwrap_or_default()))
+}
+
 /// The files in a folder of a run by their paths in it, with the sizes that are known.
 pub(crate) async fn listed_below(
     context: &CallContext,
     run_id: &str,
     folder: &str,
 ) -> Result<Vec<(String, Option<u64>)>> {
-    let files = listed(context, run_id).await?.into_iter();
+    let request =
+        ListRequest { run_id: run_id.to_owned(), path_prefix: folder.to_owned(), ..ListRequest::default() };
+    let files = listed(context, request).await?.into_iter();
     Ok(files.filter_map(|file| Some((file.path.strip_prefix(folder)?.to_owned(), file.size))).collect())
 }
 
@@ -238,22 +253,32 @@ pub(crate) async fn known_sizes(context: &CallContext, files: &[ListedFile<'_>])
 
 /// The number of files of a run.
 pub(crate) async fn count(context: &CallContext, run: &Node) -> Result<Value> {
-    let all = listed(context, run.known(RUN_ID)?).await?;
-    Ok(all.iter().filter(|file| !file.path.starts_with(ARTIFACT_FOLDER)).count().into())
+    Ok(count_matching(context, run.known(RUN_ID)?, None).await?.into())
+}
+
+async fn count_matching(context: &CallContext, run_id: &str, pattern: Option<&[char]>) -> Result<usize> {
+    let path_prefix = literal_start(pattern);
+    let request = ListRequest { run_id: run_id.to_owned(), path_prefix, ..ListRequest::default() };
+    let all = listed(context, request).await?;
+    Ok(all.iter().filter(|file| is_listed(file, pattern)).count())
 }
 
 /// A part of a list: its first index, and its length.
 pub(crate) fn page(arguments: &Arguments) -> Result<(usize, usize)> {
-    let first = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let start = match arguments.text("after")? {
-        Some(after) => after.parse().map_err(|_| {
-            WandbError::invalid(
-                "`after` is not a cursor of this list: send the `endCursor` of a page, or nothing",
-            )
-        })?,
+        Some(after) => after.parse().map_err(|_| no_cursor())?,
         None => 0,
     };
-    Ok((start, usize::try_from(first).unwrap_or(usize::MAX)))
+    Ok((start, page_length(arguments)?))
+}
+
+fn page_length(arguments: &Arguments) -> Result<usize> {
+    let first = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+    Ok(usize::try_from(first).unwrap_or(usize::MAX))
+}
+
+fn no_cursor() -> WandbError {
+    WandbError::invalid("`after` is not a cursor of this list: send the `endCursor` of a page, or nothing")
 }
 
 /// A connection of nodes. The first node has this index.
@@ -327,43 +352,135 @@ fn is_like(name: &str, pattern: &[char]) -> bool {
     pattern[of_pattern..].iter().all(|rest| *rest == '%')
 }
 
-/// Lists files of a run. Named files are listed even if they do not exist, as W&B does: a client asks for their upload
-/// URLs.
-pub(crate) async fn list(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
-    let run_id = run.known(RUN_ID)?;
+/// The text with which all names begin that match a pattern.
+fn literal_start(pattern: Option<&[char]>) -> String {
+    pattern.unwrap_or_default().iter().take_while(|character| !['%', '_'].contains(*character)).collect()
+}
+
+/// Whether a file is a file of its run for W&B, and matches a pattern.
+fn is_listed(file: &Artifact, pattern: Option<&[char]>) -> bool {
+    !file.path.starts_with(ARTIFACT_FOLDER) && pattern.is_none_or(|pattern| is_like(&file.path, pattern))
+}
+
+/// Lists files of a run.
+pub(crate) async fn list(
+    context: &CallContext,
+    run: &Node,
+    arguments: &Arguments,
+    selection: Selection<'_>,
+) -> Result<Value> {
     let names = arguments.texts("names")?.unwrap_or_default();
     checked_count(&names)?;
-    let pattern = arguments.text("pattern")?.filter(|_| names.is_empty()).map(pattern_chars).transpose()?;
-    let (start, length) = page(arguments)?;
-    let named = names.iter().map(|name| file_path(name)).collect::<Result<BTreeSet<String>>>()?;
-    let mut files: Vec<Artifact> = listed(context, run_id)
-        .await?
-        .into_iter()
-        .filter(|file| !file.path.starts_with(ARTIFACT_FOLDER))
-        .filter(|file| named.is_empty() || named.contains(&file.path))
-        .filter(|file| pattern.as_ref().is_none_or(|pattern| is_like(&file.path, pattern)))
-        .collect();
-    let found: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
-    let absent: Vec<String> = named.iter().filter(|name| !found.contains(name.as_str())).cloned().collect();
-    files.extend(absent.into_iter().map(|path| Artifact { path, ..Artifact::default() }));
-    let total = files.len();
-    let page: Vec<Artifact> = files.into_iter().skip(start).take(length).collect();
-    let listed = |file: &Artifact| ListedFile { run_id, path: file.path.clone(), size: file.size };
-    let sizes = known_sizes(context, &page.iter().map(listed).collect::<Vec<_>>()).await?;
-    let mut nodes = Vec::new();
-    let mut passed = 0;
-    for (file, size) in page.into_iter().zip(sizes) {
-        let is_named = named.contains(&file.path);
-        match size {
-            None if !is_named => passed += 1,
-            bytes => nodes.push(file_node(context, run, &file, bytes.unwrap_or_default())?),
-        }
-    }
-    // Some files have not arrived.
-    let mut connection = page_connection(nodes, start, length, total);
-    connection["totalCount"] = total.saturating_sub(passed).into();
+    let mut connection = if names.is_empty() {
+        page_of_files(context, run, arguments, selection.has_any(&[TOTAL])).await?
+    } else {
+        named_files(context, run, arguments, &names).await?
+    };
     connection["uploadHeaders"] = json!([format!("Content-Type:{UPLOAD_TYPE}")]);
     Ok(connection)
+}
+
+/// Files by their names, sorted. They are listed even if they do not exist, as W&B does: a client asks for their upload
+/// URLs.
+async fn named_files(
+    context: &CallContext,
+    run: &Node,
+    arguments: &Arguments,
+    names: &[&str],
+) -> Result<Value> {
+    let run_id = run.known(RUN_ID)?;
+    let (start, length) = page(arguments)?;
+    let named = names.iter().map(|name| file_path(name)).collect::<Result<BTreeSet<String>>>()?;
+    let total = named.len();
+    let paths: Vec<String> = named.into_iter().skip(start).take(length).collect();
+    let files = paths.iter().map(|path| named_file(context, run_id, path));
+    let mut nodes = Vec::with_capacity(paths.len());
+    for file in call_all(CALLS_AT_A_TIME, files).await? {
+        nodes.push(file_node(context, run, &file, file.size.unwrap_or_default())?);
+    }
+    Ok(connection(nodes, start, total))
+}
+
+async fn named_file(context: &CallContext, run_id: &str, path: &str) -> Result<Artifact> {
+    let found =
+        if path.starts_with(ARTIFACT_FOLDER) { None } else { described(context, run_id, path).await? };
+    Ok(Artifact { path: path.to_owned(), ..found.unwrap_or_default() })
+}
+
+/// A page of the files of a run that have arrived, in the order of their paths. The cursor of a file has its path, so a
+/// page reads only its own files. The total number is read only if the client has selected it.
+async fn page_of_files(
+    context: &CallContext,
+    run: &Node,
+    arguments: &Arguments,
+    has_total: bool,
+) -> Result<Value> {
+    let run_id = run.known(RUN_ID)?;
+    let pattern = arguments.text("pattern")?.map(pattern_chars).transpose()?;
+    let pattern = pattern.as_deref();
+    let after = match arguments.text("after")? {
+        Some(cursor) => cursor.strip_prefix(CURSOR_START).ok_or_else(no_cursor)?,
+        None => "",
+    };
+    let (page, has_next) = files_after(context, run_id, pattern, after, page_length(arguments)?).await?;
+    let listed = |file: &Artifact| ListedFile { run_id, path: file.path.clone(), size: file.size };
+    let sizes = known_sizes(context, &page.iter().map(listed).collect::<Vec<_>>()).await?;
+    let cursor = |path: &str| format!("{CURSOR_START}{path}");
+    let end = cursor(page.last().map_or(after, |file| file.path.as_str()));
+    let mut edges = Vec::with_capacity(page.len());
+    let mut passed = 0;
+    for (file, size) in page.into_iter().zip(sizes) {
+        match size {
+            Some(bytes) => edges.push(edge(file_node(context, run, &file, bytes)?, cursor(&file.path))),
+            // The file has not arrived.
+            None => passed += 1,
+        }
+    }
+    let mut connection = json!({"pageInfo": {"endCursor": end, "hasNextPage": has_next}});
+    if has_total {
+        let total = count_matching(context, run_id, pattern).await?;
+        connection[TOTAL] = total.saturating_sub(passed).into();
+    }
+    connection[EDGES] = edges.into();
+    Ok(connection)
+}
+
+/// The first `length` files of a run after a path that match a pattern, and whether more follow.
+async fn files_after(
+    context: &CallContext,
+    run_id: &str,
+    pattern: Option<&[char]>,
+    after: &str,
+    length: usize,
+) -> Result<(Vec<Artifact>, bool)> {
+    let path_prefix = literal_start(pattern);
+    let mut after = after.to_owned();
+    let mut found = Vec::new();
+    while found.len() <= length {
+        // One file more shows that there is a next page. A pattern may leave out most files.
+        let missing = length + 1 - found.len();
+        let limit = if pattern.is_some() { missing.max(FILES_PER_CALL) } else { missing };
+        let request = ListRequest {
+            run_id: run_id.to_owned(),
+            path_prefix: path_prefix.clone(),
+            after,
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        };
+        let files = listed(context, request).await?;
+        let Some(last) = files.last().filter(|_| files.len() >= limit) else {
+            found.extend(files.into_iter().filter(|file| is_listed(file, pattern)));
+            break;
+        };
+        after = last.path.clone();
+        if after.starts_with(ARTIFACT_FOLDER) {
+            // There may be 100,000 files in the folder of artifacts.
+            after = after.max(format!("{ARTIFACT_FOLDER}{}", char::MAX));
+        }
+        found.extend(files.into_iter().filter(|file| is_listed(file, pattern)));
+    }
+    let has_next = found.len() > length;
+    found.truncate(length);
+    Ok((found, has_next))
 }
 
 fn file_node(context: &CallContext, run: &Node, file: &Artifact, size: u64) -> Result<Value> {
