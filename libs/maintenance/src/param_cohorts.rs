@@ -63,10 +63,12 @@ pub struct ParamCohorts<'d> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum IndexedRows {
     None,
-    /// Runs can be moved to cohorts, or rows cleared.
-    Due,
-    /// Once all runs with such rows are listed.
-    Later,
+    /// Some runs have valid ones, and can be moved to cohorts.
+    Valid,
+    /// No run has valid ones, and none will: they can be cleared.
+    Stale,
+    /// Runs may have valid ones, but the migration has yet to list them.
+    Unlisted,
 }
 
 /// What a round has found or done in a project.
@@ -106,8 +108,9 @@ impl<'d> ParamCohorts<'d> {
         let mut due = DueParams::new(project, self.runs);
         let waiting = due.next(self.store, (self.clock)()).await?.len();
         let indexed = self.indexed(project).await?;
-        if waiting < self.runs.min(least) && indexed != IndexedRows::Due {
-            let has_more = indexed == IndexedRows::Later;
+        let is_due = matches!(indexed, IndexedRows::Valid | IndexedRows::Stale);
+        if waiting < self.runs.min(least) && !is_due {
+            let has_more = indexed == IndexedRows::Unlisted;
             return Ok(ParamRound { waiting, changing: due.changing.len(), has_more, cohorts: 0 });
         }
         let lock = JobLock::acquire(self.store, self.clock, COLLECT_PARAMS, project, owner).await?;
@@ -122,14 +125,14 @@ impl<'d> ParamCohorts<'d> {
             return Ok(IndexedRows::None);
         }
         if index_has_row(&*snapshot, &keys::indexed_params_all(project)).await? {
-            return Ok(IndexedRows::Due);
+            return Ok(IndexedRows::Valid);
         }
         if !index_has_row(&*snapshot, &keys::index_params(project)).await? {
             return Ok(IndexedRows::None);
         }
         // The migration lists the runs with such rows.
         let is_listed = format_has_every_run(&*snapshot).await?;
-        Ok(if is_listed { IndexedRows::Due } else { IndexedRows::Later })
+        Ok(if is_listed { IndexedRows::Stale } else { IndexedRows::Unlisted })
     }
 
     async fn make_due(&self, round: &mut CohortRound<'_>, least: usize) -> Result<ParamRound, Error> {
@@ -181,11 +184,14 @@ impl<'d> ParamCohorts<'d> {
         round.lock.write(moving).await
     }
 
-    /// Clears some of the index rows of a project, if no run has valid ones. Returns whether there are more.
+    /// Clears some of the index rows of a project, if no run has valid ones. Returns whether there is more to do.
     async fn clear_indexed(&self, round: &mut CohortRound<'_>) -> Result<bool, Error> {
         let project = round.project;
-        if self.indexed(project).await? != IndexedRows::Due {
-            return Ok(false);
+        match self.indexed(project).await? {
+            IndexedRows::None => return Ok(false),
+            // The migration goes on meanwhile, and may have listed runs since those before were moved.
+            IndexedRows::Valid | IndexedRows::Unlisted => return Ok(true),
+            IndexedRows::Stale => {}
         }
         for _ in 0..CLEARED_PAGES {
             if round.stop.is_cancelled() {

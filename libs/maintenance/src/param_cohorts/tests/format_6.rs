@@ -120,3 +120,28 @@ async fn rule_44_params_of_format_6_are_moved_to_cohorts() {
     assert_eq!(check_values(&project).await, 0);
     assert!(waiting.get(P).idle_since.is_some(), "nothing is left to do");
 }
+
+/// The migration may list runs just after the job has moved all that were listed.
+#[tokio::test]
+async fn rule_44_index_rows_stay_until_all_runs_that_have_them_are_moved() {
+    let project = TestProject::new(2).await;
+    let mut listed = Batch::default();
+    for (at, number) in (0..).zip(&project.numbers) {
+        let params = Map::from([("lr".to_owned(), Value::Integer(at))]);
+        make_indexed(&project.store, *number, &params).await;
+        listed.set(keys::indexed_params(P, *number), Vec::new());
+    }
+    project.store.commit(listed).await.unwrap();
+    let clock = || NOW_US;
+    let stop = CancellationToken::new();
+    let cohorts = ParamCohorts::new(&project.store, &clock);
+    let lock = JobLock::acquire(&project.store, &clock, COLLECT_PARAMS, P, [1; 16]).await.unwrap();
+    let mut round = cohorts.round(lock, P, &stop);
+    assert!(cohorts.clear_indexed(&mut round).await.unwrap(), "the runs are still to be moved");
+    assert_eq!(rows(&project, keys::index_params(P)).await, 2);
+    assert_eq!(check_values(&project).await, 0);
+    assert_eq!(cohorts.move_indexed(&mut round, 2).await.unwrap(), 2);
+    assert!(!cohorts.clear_indexed(&mut round).await.unwrap());
+    assert_eq!(rows(&project, keys::index_params(P)).await, 0);
+    assert_eq!(check_values(&project).await, 2, "both wait for a cohort");
+}
