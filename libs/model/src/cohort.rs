@@ -408,8 +408,18 @@ pub async fn collected_values_page(
     Ok(CollectedPage { values, rest: page.rest(range) })
 }
 
-/// Rows of values cleared in one transaction.
+/// Rows of a range cleared in one transaction.
 const CLEARED: Scan = Scan { rows: 2_000, keys_only: true, ..Scan::DEFAULT };
+
+/// Clears some rows of a range. Returns true once nothing is left.
+pub(crate) async fn rows_clear(transaction: &mut Transaction, range: Range) -> Result<bool> {
+    let page = transaction.unchecked().scan(&range, CLEARED).await?;
+    if let Some((last, _)) = page.rows.last() {
+        let end = range.after(last).start;
+        transaction.batch().clear_range(Range::new(range.start, end));
+    }
+    Ok(!page.more)
+}
 
 /// Clears some rows of a cohort of metrics without members. Returns true once nothing is left.
 pub async fn cohort_clear(
@@ -417,13 +427,7 @@ pub async fn cohort_clear(
     project: Project,
     cohort: CohortNumber,
 ) -> Result<bool> {
-    let range = keys::cohort_columns(project, cohort);
-    let page = transaction.unchecked().scan(&range, CLEARED).await?;
-    if let Some((last, _)) = page.rows.last() {
-        let end = range.after(last).start;
-        transaction.batch().clear_range(Range::new(range.start, end));
-    }
-    if page.more {
+    if !rows_clear(transaction, keys::cohort_columns(project, cohort)).await? {
         return Ok(false);
     }
     transaction.batch().clear(keys::cohort(CohortKind::Metrics, project, cohort));
@@ -462,10 +466,7 @@ pub async fn runs_uncollect(
 /// are cleared first: jobs clear cohorts without runs, and would not find columns without a cohort.
 pub async fn cohorts_clear(transaction: &mut Transaction, project: Project) -> Result<bool> {
     for range in [keys::cohort_columns_all(project), keys::cohorts(CohortKind::Metrics, project)] {
-        let page = transaction.unchecked().scan(&range, CLEARED).await?;
-        if let Some((last, _)) = page.rows.last() {
-            let end = range.after(last).start;
-            transaction.batch().clear_range(Range::new(range.start, end));
+        if !rows_clear(transaction, range).await? {
             return Ok(false);
         }
     }

@@ -17,7 +17,7 @@
 mod collect;
 mod read;
 
-use matyan_store::{Key, Range, Result, Scan, Snapshot, Transaction};
+use matyan_store::{Key, Result, Scan, Snapshot, Transaction};
 
 use self::collect::cohort_paths;
 pub use self::{
@@ -28,6 +28,7 @@ pub use self::{
     },
 };
 use crate::{
+    cohort::rows_clear,
     ids::{CohortNumber, Project, RunNumber},
     keys::{self, CohortKind},
     listed_params::params_changed_us,
@@ -107,9 +108,6 @@ pub async fn param_cohort_clear(
     Ok(false)
 }
 
-/// Rows cleared in one transaction.
-const CLEARED: Scan = Scan { rows: 2_000, keys_only: true, ..Scan::DEFAULT };
-
 /// Clears some rows of all cohorts of params of a project, whose runs must be listed. Returns true once nothing is left.
 pub async fn param_cohorts_clear(transaction: &mut Transaction, project: Project) -> Result<bool> {
     // Cohorts last: a job clears cohorts without runs, and would not find the rest of them without the cohort.
@@ -119,20 +117,11 @@ pub async fn param_cohorts_clear(transaction: &mut Transaction, project: Project
         keys::cohorts(CohortKind::Params, project),
     ];
     for range in all {
-        if !clear_some(transaction, range).await? {
+        if !rows_clear(transaction, range).await? {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-/// Clears some rows of a range. Returns true if it has none.
-async fn clear_some(transaction: &mut Transaction, range: Range) -> Result<bool> {
-    let page = transaction.unchecked().scan(&range, CLEARED).await?;
-    let Some((last, _)) = page.rows.last() else { return Ok(true) };
-    let end = range.after(last).start;
-    transaction.batch().clear_range(Range::new(range.start, end));
-    Ok(false)
 }
 
 /// Lists the first runs of those whose params have index rows, so that a cohort takes them. Readers read their documents until
@@ -159,7 +148,7 @@ pub async fn indexed_params_move(
 
 /// Clears some index rows of params of a project in which no run has valid ones. Returns true once nothing is left.
 pub async fn indexed_params_clear(transaction: &mut Transaction, project: Project) -> Result<bool> {
-    clear_some(transaction, keys::index_params(project)).await
+    rows_clear(transaction, keys::index_params(project)).await
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
     ops::Bound,
 };
 
-use matyan_store::{Batch, Snapshot, Store as _};
+use matyan_store::{Batch, Range, Snapshot, Store as _};
 use matyan_value::{Map, Value};
 
 use super::*;
