@@ -27,7 +27,14 @@ pub(super) async fn make_indexed(store: &EmbeddedStore, number: RunNumber, param
     row[last] = FALSE;
     let mut batch = Batch::default();
     batch.set(key, row);
-    batch.clear(keys::uncollected(CohortKind::Params, P, keys::ListGeneration::FIRST, number));
+    let mut list = UncollectedReader::new(CohortKind::Params, P);
+    while let Some(listed) = list.next(&*snapshot, Scan::default()).await.unwrap() {
+        for (key, _) in listed {
+            if keys::index_run(&key).unwrap() == number {
+                batch.clear(key);
+            }
+        }
+    }
     for (name, value) in params {
         let stored: u8 = match value {
             Value::Bool(_) => 1,
@@ -38,7 +45,13 @@ pub(super) async fn make_indexed(store: &EmbeddedStore, number: RunNumber, param
         batch.set(keys::index_param(P, &[name.as_str().into()], &value, number), vec![stored]);
     }
     // No project has new ones once all are cleared, except here.
-    batch.clear(keys::uncollected_generations(CohortKind::Params, P));
+    let generations = keys::uncollected_generations(CohortKind::Params, P);
+    if let Some(row) = snapshot.get(&generations).await.unwrap() {
+        let mut row = row.to_vec();
+        // The last field says that all are cleared.
+        *row.last_mut().unwrap() = FALSE;
+        batch.set(generations, row);
+    }
     store.commit(batch).await.unwrap();
 }
 

@@ -18,6 +18,7 @@ use matyan_model::{
         Deletion, Head, RunEdit, bin_put, bin_restore, document_get, params_get, run_create, run_delete,
         sweep_step,
     },
+    uncollected::uncollected_renew,
 };
 use matyan_store::{Batch, Commit, Key, Result as StoreResult, Snapshot, Value, embedded::EmbeddedStore};
 use matyan_value::{Map, Value as Tree};
@@ -307,7 +308,22 @@ impl ChangingStore {
         })
     }
 
+    /// Does a step of renewing the list, as a job that is interrupted then.
+    async fn renew_list(&self, store: &dyn Store) {
+        let clock = || NOW_US;
+        let mut lock = JobLock::acquire(store, &clock, COLLECT_PARAMS, P, [4; 16]).await.unwrap();
+        let renew = async |mut transaction: Transaction| {
+            let is_done = uncollected_renew(&mut transaction, CohortKind::Params, P).await?;
+            Ok::<_, Error>((transaction, is_done))
+        };
+        lock.write(renew).await.unwrap();
+        lock.release(Ok::<_, Error>(())).await.unwrap();
+    }
+
     async fn collect(&self, store: &dyn Store) {
+        if self.known.lock().await.random.below(4) == 0 {
+            self.renew_list(store).await;
+        }
         let stop = CancellationToken::new();
         let cohorts = ParamCohorts::new(store, &|| NOW_US).of_runs(COHORT);
         cohorts.collect(P, 2, [1; 16], &stop).await.unwrap();
