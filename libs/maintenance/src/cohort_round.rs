@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Error, JobLock, pace::Pace};
 
-/// Runs admitted in one transaction, which rewrites the rows of the cohorts that they leave: up to 4 kB each. None of them may
-/// change until it is committed.
+/// Runs admitted in one transaction, which rewrites the rows of the cohorts that they leave: up to 4 kB each. It starts again if
+/// one of them changes until it is committed.
 const ADMITTED: usize = 256;
 
 /// A transaction whose commit does not wait for a sync: if it is lost, so is everything that was committed after it, and the runs

@@ -197,39 +197,43 @@ impl LeftCohorts {
     }
 }
 
-/// What is stored of a run of a cohort.
-struct CohortRun {
+/// A run that has not changed since its cohort began.
+struct UnchangedRun {
     number: RunNumber,
-    /// The row of the run in the list.
-    listed: Option<Value>,
     /// The cohort that the run is in. `None` if its row is damaged.
     earlier: Option<Option<CohortNumber>>,
 }
 
-/// Reads some runs, of which none may change before the commit.
-async fn cohort_runs_get(
+/// The runs that have not changed since the cohort began, and may not before the commit. The others may change at any time:
+/// otherwise, runs that change all the time would delay all.
+async fn unchanged_runs(
     transaction: &mut Transaction,
     list: &UncollectedList,
     (kind, project): (CohortKind, Project),
+    cohort: CohortNumber,
     numbers: &[RunNumber],
-) -> Result<Vec<CohortRun>> {
+) -> Result<Vec<UnchangedRun>> {
     let keys: Vec<_> = numbers
         .iter()
         .flat_map(|number| [list.key(*number), keys::run_cohort(kind, project, *number)])
         .collect();
     let values = transaction.unchecked().get_many(&keys).await?;
-    for (key, value) in keys.iter().zip(&values) {
-        transaction.batch().expect(key.clone(), value.clone());
-    }
+    let unchanged = Some(token(cohort));
     let mut runs = Vec::with_capacity(numbers.len());
     for (number, (keys, values)) in numbers.iter().zip(keys.chunks_exact(2).zip(values.chunks_exact(2))) {
+        if values[0] != unchanged {
+            continue;
+        }
+        for (key, value) in keys.iter().zip(values) {
+            transaction.batch().expect(key.clone(), value.clone());
+        }
         let earlier = match &values[1] {
             Some(value) => {
                 rows::readable(rows::decode(&keys[1], value))?.map(|earlier| Some(CohortNumber(earlier)))
             }
             None => Some(None),
         };
-        runs.push(CohortRun { number: *number, listed: values[0].clone(), earlier });
+        runs.push(UnchangedRun { number: *number, earlier });
     }
     Ok(runs)
 }
@@ -247,10 +251,7 @@ pub async fn cohort_admit(
     let mut left = LeftCohorts::default();
     let mut admitted = Vec::with_capacity(numbers.len());
     let list = UncollectedList::read(transaction.unchecked(), kind, project).await?;
-    for run in cohort_runs_get(transaction, &list, (kind, project), numbers).await? {
-        if run.listed != Some(token(cohort)) {
-            continue;
-        }
+    for run in unchanged_runs(transaction, &list, (kind, project), cohort, numbers).await? {
         // A run whose earlier cohort is unknown cannot leave it, so the run stays uncollected.
         let Some(earlier) = run.earlier else { continue };
         if !runs.set_member(run.number, true) {
@@ -285,10 +286,8 @@ pub async fn cohort_expel(
 ) -> Result<()> {
     let mut left = LeftCohorts::default();
     let list = UncollectedList::read(transaction.unchecked(), kind, project).await?;
-    for run in cohort_runs_get(transaction, &list, (kind, project), numbers).await? {
-        if run.listed == Some(token(cohort))
-            && let Some(Some(earlier)) = run.earlier
-        {
+    for run in unchanged_runs(transaction, &list, (kind, project), cohort, numbers).await? {
+        if let Some(Some(earlier)) = run.earlier {
             transaction.batch().clear(keys::run_cohort(kind, project, run.number));
             left.leave(transaction, kind, project, earlier, run.number).await?;
         }

@@ -262,6 +262,33 @@ async fn a_cohort_begins_while_its_runs_change() {
     }
 }
 
+#[tokio::test]
+async fn runs_that_go_on_changing_do_not_delay_others() {
+    let kind = CohortKind::Params;
+    let [a, b] = [RunNumber(1), RunNumber(2)];
+    for (changed, is_admitted) in [(a, true), (b, false)] {
+        let store = TestStore::open().await;
+        let change = async |number: RunNumber, value: u8| {
+            let list = UncollectedList::read(&*store.snapshot().await.unwrap(), kind, P).await.unwrap();
+            let mut batch = Batch::default();
+            list.put(&mut batch, number, vec![value]);
+            store.commit(batch).await.unwrap();
+        };
+        change(a, 1).await;
+        change(b, 1).await;
+        let cohort = CohortNumber(9);
+        let begin =
+            async |transaction: &mut Transaction| cohort_begin(transaction, kind, P, cohort, &[a, b]).await;
+        assert_eq!(store.run(begin).await.unwrap(), [a, b]);
+        change(a, 2).await;
+        let mut transaction = Transaction::new(store.snapshot().await.unwrap());
+        assert_eq!(cohort_admit(&mut transaction, kind, P, cohort, &[a, b]).await.unwrap(), 1);
+        change(changed, 3).await;
+        let outcome = store.commit(transaction.into_batch()).await.unwrap();
+        assert_eq!(matches!(outcome, Commit::Done { .. }), is_admitted);
+    }
+}
+
 /// A run that cannot be read leaves its cohort, so that the cohort is cleared once it has no others.
 #[tokio::test]
 async fn a_damaged_run_is_only_in_the_list() {
