@@ -486,6 +486,12 @@ fn rule_104_tokens_in_params_lines_and_records_are_masked() {
             event(Kind::LogParams(pb::LogParams { value: map(&[("MATYAN_TOKEN", token)]) })),
             event(Kind::LogParams(pb::LogParams { value: map(&[(token, "x")]) })),
             line(format!("+ export MATYAN_TOKEN={token} MATYAN_TOKEN={token}")),
+            event(Kind::FinishRun(pb::FinishRun {
+                outcome: Some(Outcome {
+                    kind: OutcomeKind::Failed.into(),
+                    message: format!("no answer from https://_:{token}@host"),
+                }),
+            })),
             event(Kind::LogRecord(pb::LogRecord {
                 message: format!("uses {token}"),
                 extra_args: map(&[("token", token)]),
@@ -507,7 +513,7 @@ fn rule_104_tokens_in_params_lines_and_records_are_masked() {
     let mask = format!("mtk_masked_{}_{}", token.digest().id(), "*".repeat(26));
     assert_eq!(checked.batch.events, events(&mask));
     assert_eq!(checked.bytes, bytes(&batch(events(&mask))));
-    assert_eq!((checked.masked_tokens, checked.rejections.total()), (11, 0));
+    assert_eq!((checked.masked_tokens, checked.rejections.total()), (12, 0));
     // What is not a token is kept as it is.
     let other = batch(vec![line(format!("mtk_ {}", &text[..53]))]);
     let checked = check_alone(&other);

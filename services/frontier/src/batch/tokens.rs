@@ -5,8 +5,8 @@ use bytes::Bytes;
 use matyan_access::AccessToken;
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
 
-/// Masks the tokens in params, terminal lines, log records, and the names and descriptions of runs, tags and
-/// experiments. Returns their number.
+/// Masks the tokens in params, terminal lines, log records, messages of outcomes, and the names and descriptions of
+/// runs, tags and experiments. Returns their number.
 pub(super) fn mask(events: &mut [pb::Event]) -> u64 {
     events.iter_mut().filter_map(|event| event.kind.as_mut()).map(mask_in_event).sum()
 }
@@ -16,6 +16,10 @@ fn mask_in_event(kind: &mut Kind) -> u64 {
         // A text in CBOR keeps its length, and therefore its encoding.
         Kind::LogParams(params) => mask_bytes(&mut params.value),
         Kind::LogTerminalLine(line) => mask_text(&mut line.line),
+        // The text of an error often has the URL of a server.
+        Kind::FinishRun(finish) => {
+            finish.outcome.as_mut().map_or(0, |outcome| mask_text(&mut outcome.message))
+        }
         Kind::LogRecord(record) => mask_text(&mut record.message) + mask_bytes(&mut record.extra_args),
         Kind::SetRunProperty(properties) => {
             let pb::SetRunProperty { name, description, archived: _, experiment } = properties;
@@ -24,7 +28,11 @@ fn mask_in_event(kind: &mut Kind) -> u64 {
         Kind::AddTag(tag) => mask_text(&mut tag.name),
         // A tag that is removed was masked when it was added, so its name must be masked to match.
         Kind::RemoveTag(tag) => mask_text(&mut tag.name),
-        _ => 0,
+        Kind::CreateRun(_)
+        | Kind::LogObject(_)
+        | Kind::BlobRef(_)
+        | Kind::EditSeries(_)
+        | Kind::DeleteRun(_) => 0,
     }
 }
 
