@@ -9,7 +9,7 @@ use crate::error::{MlflowError, Result};
 use crate::experiments::{ExperimentInfo, list_all};
 use crate::fields::Fields;
 use crate::filter::{self, Identifier, IdentifierKind};
-use crate::local_filter::{LocalValue, Searched, matches, page, sort};
+use crate::local_filter::{LocalValue, SearchedEntry, matches, page, sort};
 use crate::order;
 use crate::query::ViewType;
 use matyan_channels::Channels;
@@ -24,7 +24,7 @@ struct FoundExperiment {
     content: Map<String, Value>,
 }
 
-impl Searched for FoundExperiment {
+impl SearchedEntry for FoundExperiment {
     fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
         let key = identifier.key.as_str();
         match identifier.kind {

@@ -24,13 +24,13 @@ impl LocalValue {
 }
 
 /// An entry of a list that can be searched.
-pub(crate) trait Searched {
+pub(crate) trait SearchedEntry {
     /// The value with a name; `None` if the entry has no such value. Fails if no entry can have it.
     fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>>;
 }
 
 /// Returns whether an entry fits all comparisons.
-pub(crate) fn matches(entry: &impl Searched, filter: &[Comparison]) -> Result<bool> {
+pub(crate) fn matches(entry: &impl SearchedEntry, filter: &[Comparison]) -> Result<bool> {
     for comparison in filter {
         let value = entry.value(&comparison.identifier)?;
         if !fits(comparison, value.as_ref())? {
@@ -90,7 +90,7 @@ fn unsupported(key: &str) -> MlflowError {
 }
 
 /// Sorts entries. Entries without a value come last in both directions.
-pub(crate) fn sort<E: Searched>(entries: Vec<E>, order: &[OrderKey]) -> Result<Vec<E>> {
+pub(crate) fn sort<E: SearchedEntry>(entries: Vec<E>, order: &[OrderKey]) -> Result<Vec<E>> {
     sort_by_values(entries, order, |entry, position| entry.value(&order[position].identifier))
 }
 
@@ -151,7 +151,7 @@ mod tests {
 
     struct Entry(&'static str, Option<f64>);
 
-    impl Searched for Entry {
+    impl SearchedEntry for Entry {
         fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
             match (identifier.kind, identifier.key.as_str()) {
                 (IdentifierKind::Attribute, "name") => Ok(Some(LocalValue::Text(self.0.to_owned()))),

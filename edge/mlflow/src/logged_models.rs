@@ -17,7 +17,7 @@ use crate::error::{MlflowError, Result};
 use crate::experiments;
 use crate::fields::Fields;
 use crate::filter::{self, Identifier, IdentifierKind};
-use crate::local_filter::{LocalValue, Searched, matches, page, sort_by_values};
+use crate::local_filter::{LocalValue, SearchedEntry, matches, page, sort_by_values};
 use crate::names::{MODEL_TAG_CHARS, PARAM_CHARS, check_key, check_length, check_run_id, is_model_id};
 use crate::numbers::read_float;
 use crate::order::{self, OrderKey};
@@ -410,7 +410,7 @@ impl FoundModel {
     }
 }
 
-impl Searched for FoundModel {
+impl SearchedEntry for FoundModel {
     fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
         let metrics = metrics_of(&self.content);
         self.value_of(identifier, self.counted.iter().map(|position| &metrics[*position]))

@@ -8,7 +8,7 @@ use crate::documents::{integer, member};
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::Fields;
 use crate::filter::{self, Comparator, Comparison, Identifier, IdentifierKind, Operand};
-use crate::local_filter::{LocalValue, Searched, matches, page, sort};
+use crate::local_filter::{LocalValue, SearchedEntry, matches, page, sort};
 use crate::order;
 use crate::registry::{PROMPT_TAG, is_stored_prompt};
 use crate::registry_store::{self, RegisteredModel};
@@ -39,7 +39,7 @@ fn unknown(identifier: &Identifier) -> MlflowError {
     MlflowError::invalid(format!("Invalid attribute key '{}' specified", identifier.key))
 }
 
-impl Searched for RegisteredModel {
+impl SearchedEntry for RegisteredModel {
     fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
         match (identifier.kind, identifier.key.as_str()) {
             (IdentifierKind::Tag, key) => Ok(tag(&self.content, key)),
@@ -62,7 +62,7 @@ struct FoundVersion<'m> {
     version: &'m Map<String, Value>,
 }
 
-impl Searched for FoundVersion<'_> {
+impl SearchedEntry for FoundVersion<'_> {
     fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
         let text = |name: &str| Some(LocalValue::Text(member(self.version, name).to_owned()));
         match (identifier.kind, identifier.key.as_str()) {
@@ -107,7 +107,7 @@ pub(crate) async fn search_models(channels: &Channels, fields: &Fields) -> Resul
 }
 
 /// Refuses wrong names even if there are no models to search.
-fn check(filter: &[Comparison], order: &[order::OrderKey], sample: &impl Searched) -> Result<()> {
+fn check(filter: &[Comparison], order: &[order::OrderKey], sample: &impl SearchedEntry) -> Result<()> {
     let names = filter.iter().map(|comparison| &comparison.identifier);
     names.chain(order.iter().map(|key| &key.identifier)).try_for_each(|name| sample.value(name).map(drop))
 }

@@ -66,7 +66,7 @@ impl Default for Mlflow {
 
 /// The parts of a request besides its fields, which only a few operations need.
 #[derive(Clone, Copy)]
-struct Asked<'c> {
+struct RequestParts<'c> {
     headers: &'c HeaderMap,
     origin: Option<&'c str>,
     locks: ProjectRunLocks<'c>,
@@ -80,7 +80,7 @@ impl Mlflow {
     pub async fn answer(&self, channels: &Channels, request: Request<'_>) -> Result<Answer> {
         let Request { route, project, query, headers, origin, body } = request;
         let locks = self.locks.of_project(project);
-        let asked = Asked { headers, origin: origin.as_deref(), locks };
+        let asked = RequestParts { headers, origin: origin.as_deref(), locks };
         let mut fields = Fields::of_query(query);
         let file = match body {
             RequestBody::Json(json) if json.is_empty() => None,
@@ -124,7 +124,7 @@ impl Mlflow {
 fn work<'c>(
     operation: Operation,
     channels: &'c Channels,
-    asked: Asked<'c>,
+    asked: RequestParts<'c>,
     fields: &'c Fields,
 ) -> Result<Work<'c>> {
     match operation {

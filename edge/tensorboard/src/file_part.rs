@@ -10,7 +10,7 @@ use crate::{
     plugins::Plugins,
     position::{FilePosition, HEAD_BYTES},
     records::{ChunkEnd, read_chunk},
-    values::Reading,
+    values::EventContent,
 };
 
 /// Bytes of a file that are read at a time, unless a single record is larger.
@@ -19,7 +19,7 @@ const CHUNK_BYTES: u64 = 4 << 20;
 /// The content of a part of a file.
 #[derive(Debug)]
 pub(crate) struct FilePart {
-    pub(crate) reading: Reading,
+    pub(crate) reading: EventContent,
     pub(crate) records: usize,
     /// The position in the file after this part.
     pub(crate) position: FilePosition,
@@ -43,7 +43,7 @@ pub(crate) fn read_part(
     let is_restarted = !known.is_of(size, &head);
     let known = if is_restarted { &FilePosition::default() } else { known };
     let chunk = read_chunk(file, known.offset, size, CHUNK_BYTES)?;
-    let mut reading = Reading::default();
+    let mut reading = EventContent::default();
     let mut plugins = plugins;
     for record in &chunk.records {
         reading.add(record, &mut plugins);

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use matyan_value::Value;
 
-use crate::{plugins::Plugins, records::read_chunk, values::Reading};
+use crate::{plugins::Plugins, records::read_chunk, values::EventContent};
 
 /// Reads the records of a file and their events, twice, because the plugins of tags are known the second time. Panics
 /// if a distribution does not have the number of bins that it states.
@@ -24,7 +24,7 @@ pub fn read_record(bytes: &[u8]) {
 }
 
 fn read_event(record: &[u8], plugins: &mut Plugins) {
-    let mut reading = Reading::default();
+    let mut reading = EventContent::default();
     reading.add(record, plugins);
     for part in reading.objects.iter().flat_map(|object| &object.parts) {
         if let (Some(Value::Integer(count)), Some(Value::List(weights))) =

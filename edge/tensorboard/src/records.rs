@@ -44,20 +44,20 @@ pub(crate) fn read_chunk(
         RecordChunk { records: Vec::new(), next: position, end: ChunkEnd::Full, damaged: Vec::new() };
     while chunk.next - position < budget {
         match read_record(&mut file, chunk.next, size) {
-            Ok(Found::Record(content)) => {
+            Ok(FileItem::Record(content)) => {
                 chunk.next += framed_bytes(content.len() as u64);
                 chunk.records.push(content);
             }
-            Ok(Found::LeftOut { length }) => {
+            Ok(FileItem::LeftOut { length }) => {
                 chunk.damaged.push(chunk.next);
                 chunk.next += framed_bytes(length);
                 file.seek(SeekFrom::Start(chunk.next))?;
             }
-            Ok(Found::Incomplete) => {
+            Ok(FileItem::Incomplete) => {
                 chunk.end = ChunkEnd::CaughtUp;
                 break;
             }
-            Ok(Found::DamagedLength) => {
+            Ok(FileItem::DamagedLength) => {
                 chunk.end = ChunkEnd::Damaged;
                 break;
             }
@@ -73,7 +73,7 @@ pub(crate) fn read_chunk(
 }
 
 /// The item at a position of a file.
-enum Found {
+enum FileItem {
     Record(Vec<u8>),
     /// A record that cannot be used, and whose end is known.
     LeftOut {
@@ -83,29 +83,29 @@ enum Found {
     DamagedLength,
 }
 
-fn read_record(file: &mut impl Read, position: u64, size: u64) -> io::Result<Found> {
+fn read_record(file: &mut impl Read, position: u64, size: u64) -> io::Result<FileItem> {
     let left = size.saturating_sub(position);
     if left < HEADER_BYTES as u64 {
-        return Ok(Found::Incomplete);
+        return Ok(FileItem::Incomplete);
     }
     let mut header = [0; HEADER_BYTES];
     file.read_exact(&mut header)?;
-    let Some(length) = content_bytes(&header) else { return Ok(Found::DamagedLength) };
+    let Some(length) = content_bytes(&header) else { return Ok(FileItem::DamagedLength) };
     if left < framed_bytes(length) {
-        return Ok(Found::Incomplete);
+        return Ok(FileItem::Incomplete);
     }
     if length > MAX_RECORD_BYTES {
-        return Ok(Found::LeftOut { length });
+        return Ok(FileItem::LeftOut { length });
     }
     let mut content = vec![0; usize::try_from(length).unwrap_or_default()];
     file.read_exact(&mut content)?;
     let mut checksum = [0; CHECKSUM_BYTES];
     file.read_exact(&mut checksum)?;
     if is_intact(&content, &checksum) {
-        return Ok(Found::Record(content));
+        return Ok(FileItem::Record(content));
     }
     // The pages of the last record may still be in transit, for example over a network file system.
-    Ok(if left == framed_bytes(length) { Found::Incomplete } else { Found::LeftOut { length } })
+    Ok(if left == framed_bytes(length) { FileItem::Incomplete } else { FileItem::LeftOut { length } })
 }
 
 #[cfg(test)]

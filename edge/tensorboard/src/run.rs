@@ -28,7 +28,7 @@ use crate::{
     records::ChunkEnd,
     scan::{FileStat, FolderFiles},
     settings::FollowSettings,
-    values::Reading,
+    values::EventContent,
 };
 
 /// A run whose files have not grown for this time has ended. It continues when they grow again.
@@ -225,7 +225,7 @@ impl RunState {
     }
 
     /// A batch that starts the run, or resumes it.
-    fn beginning(&self, settings: &FollowSettings, reading: &Reading) -> RunBatch {
+    fn beginning(&self, settings: &FollowSettings, reading: &EventContent) -> RunBatch {
         let mut batch = RunBatch::default();
         let RunPosition { is_begun, is_finished, .. } = self.position;
         if !is_begun || is_finished {
@@ -257,10 +257,10 @@ impl RunState {
         &self,
         channels: &Channels,
         batch: &mut RunBatch,
-        reading: Reading,
+        reading: EventContent,
         advance: &mut Advance,
     ) -> Result<(), Status> {
-        let Reading { points, objects, hparams, outcome, last_us, left_out, .. } = reading;
+        let EventContent { points, objects, hparams, outcome, last_us, left_out, .. } = reading;
         for (reason, count) in left_out {
             advance.problems.push(format!("{}: left out {count} {reason}", self.shown_label()));
         }

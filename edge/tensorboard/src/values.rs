@@ -60,7 +60,7 @@ pub(crate) struct ObjectFile {
 
 /// The content of some events.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Reading {
+pub(crate) struct EventContent {
     pub(crate) points: Vec<Point>,
     pub(crate) objects: Vec<Object>,
     pub(crate) hparams: Map,
@@ -79,7 +79,7 @@ struct Place<'a> {
     time_us: Option<i64>,
 }
 
-impl Reading {
+impl EventContent {
     /// Adds a record of an event file.
     pub(crate) fn add(&mut self, record: &[u8], plugins: &mut Plugins) {
         let Ok(event) = Event::decode(record) else {

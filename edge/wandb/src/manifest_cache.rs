@@ -73,13 +73,13 @@ struct CacheState {
     memory: AnswerMemory,
     kept: Mutex<LruCache<ManifestKey, Arc<SharedManifest>>>,
     /// The manifests that are being read. Only the requests that wait for a read keep it alive.
-    reads: Mutex<HashMap<ManifestKey, Weak<Read>>>,
+    reads: Mutex<HashMap<ManifestKey, Weak<ManifestRead>>>,
     turns: Semaphore,
 }
 
 /// A read of a manifest that one request makes for all requests that wait for it. If that request fails or is cancelled,
 /// the next one reads the manifest itself.
-type Read = OnceCell<Arc<SharedManifest>>;
+type ManifestRead = OnceCell<Arc<SharedManifest>>;
 
 impl ManifestCache {
     pub(crate) fn new(memory: AnswerMemory) -> Self {
@@ -127,14 +127,14 @@ impl ManifestCache {
     }
 
     /// The read that all current requests for a manifest share.
-    fn read_of(&self, key: &ManifestKey) -> Arc<Read> {
+    fn read_of(&self, key: &ManifestKey) -> Arc<ManifestRead> {
         let mut reads = self.0.reads.lock();
         if let Some(read) = reads.get(key).and_then(Weak::upgrade) {
             return read;
         }
         // Forgets the reads that have ended. There are at most as many entries as requests.
         reads.retain(|_, read| read.strong_count() > 0);
-        let read = Arc::new(Read::new());
+        let read = Arc::new(ManifestRead::new());
         reads.insert(key.clone(), Arc::downgrade(&read));
         read
     }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::caller::Caller;
-use crate::dated_map::{Dated, DatedMap};
+use crate::dated_map::{DatedMap, DatedValue};
 use crate::outage::{ANSWER_TIMEOUT, Outage};
 use crate::token::TokenDigest;
 
@@ -72,7 +72,7 @@ impl CallerCache {
         match self.ask(token).await {
             Ok(caller) => {
                 let caller = caller.map(Arc::new);
-                self.keep(key, Dated { value: caller.clone(), at });
+                self.keep(key, DatedValue { value: caller.clone(), at });
                 Ok(caller)
             }
             Err(error) => {
@@ -95,9 +95,9 @@ impl CallerCache {
     }
 
     /// Keeps an answer. Tokens that are not valid make room for others.
-    fn keep(&self, token: Option<TokenDigest>, answer: Dated<Option<Arc<Caller>>>) {
+    fn keep(&self, token: Option<TokenDigest>, answer: DatedValue<Option<Arc<Caller>>>) {
         let is_of_use =
-            |kept: &Dated<Option<Arc<Caller>>>| kept.value.is_some() && kept.is_younger_than(MAX_OUTAGE);
+            |kept: &DatedValue<Option<Arc<Caller>>>| kept.value.is_some() && kept.is_younger_than(MAX_OUTAGE);
         self.0.answers.insert(token, answer, is_of_use);
     }
 }

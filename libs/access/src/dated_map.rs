@@ -15,12 +15,12 @@ use tokio::time::Instant;
 
 /// A value, and when it was known. For an answer, this is the time of the question: the answer may be as old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dated<V> {
+pub struct DatedValue<V> {
     pub value: V,
     pub at: Instant,
 }
 
-impl<V> Dated<V> {
+impl<V> DatedValue<V> {
     /// A value that is known now.
     pub fn now(value: V) -> Self {
         Self { value, at: Instant::now() }
@@ -33,7 +33,7 @@ impl<V> Dated<V> {
 
 /// A map of at most `max_entries` entries, because keys may come from outside.
 pub struct DatedMap<K, V> {
-    entries: Mutex<HashMap<K, Dated<V>>>,
+    entries: Mutex<HashMap<K, DatedValue<V>>>,
     max_entries: usize,
 }
 
@@ -42,7 +42,7 @@ impl<K: Eq + Hash, V: Clone> DatedMap<K, V> {
         Self { entries: Mutex::default(), max_entries }
     }
 
-    pub fn get<Q>(&self, key: &Q) -> Option<Dated<V>>
+    pub fn get<Q>(&self, key: &Q) -> Option<DatedValue<V>>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
@@ -52,7 +52,7 @@ impl<K: Eq + Hash, V: Clone> DatedMap<K, V> {
 
     /// Replaces an entry, unless it is newer: the answer to an earlier question may arrive later. If a new entry has no
     /// room, entries that are of no more use are forgotten, and if all are of use, the oldest tenth.
-    pub fn insert(&self, key: K, entry: Dated<V>, is_of_use: impl Fn(&Dated<V>) -> bool) {
+    pub fn insert(&self, key: K, entry: DatedValue<V>, is_of_use: impl Fn(&DatedValue<V>) -> bool) {
         let mut entries = self.entries.lock();
         let kept_at = entries.get(&key).map(|kept| kept.at);
         if kept_at.is_some_and(|at| at > entry.at) {
@@ -88,7 +88,7 @@ mod tests {
     async fn full_map() -> DatedMap<u32, u32> {
         let map = DatedMap::new(10);
         for number in 0..10 {
-            map.insert(number, Dated::now(number), |_| true);
+            map.insert(number, DatedValue::now(number), |_| true);
             advance(Duration::from_secs(1)).await;
         }
         map
@@ -101,9 +101,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_oldest_entries_are_forgotten_if_all_are_of_use() {
         let map = full_map().await;
-        map.insert(5, Dated::now(55), |_| true);
+        map.insert(5, DatedValue::now(55), |_| true);
         assert_eq!(map.count(), 10, "a known entry needs no room");
-        map.insert(10, Dated::now(10), |_| true);
+        map.insert(10, DatedValue::now(10), |_| true);
         assert_eq!(numbers(&map), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
         assert_eq!(map.get(&5).map(|kept| kept.value), Some(55));
     }
@@ -111,7 +111,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn entries_of_no_use_are_forgotten_before_old_ones() {
         let map = full_map().await;
-        map.insert(10, Dated::now(10), |kept| kept.value.is_multiple_of(2));
+        map.insert(10, DatedValue::now(10), |kept| kept.value.is_multiple_of(2));
         assert_eq!(numbers(&map), [0, 2, 4, 6, 8, 10]);
         assert!(map.get(&8).is_some_and(|kept| kept.is_younger_than(Duration::from_secs(3))));
         assert!(map.get(&8).is_some_and(|kept| !kept.is_younger_than(Duration::from_secs(2))));
@@ -122,8 +122,8 @@ mod tests {
         let map = DatedMap::new(10);
         let asked_first = Instant::now();
         advance(Duration::from_secs(1)).await;
-        map.insert("token", Dated::now(false), |_| true);
-        map.insert("token", Dated { value: true, at: asked_first }, |_| true);
+        map.insert("token", DatedValue::now(false), |_| true);
+        map.insert("token", DatedValue { value: true, at: asked_first }, |_| true);
         assert_eq!(map.get("token").map(|kept| kept.value), Some(false));
     }
 }

@@ -52,7 +52,7 @@ pub use caller::{Caller, CallerRights, Denial, TokenLimits};
 pub use caller_cache::{
     CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,
 };
-pub use dated_map::{Dated, DatedMap};
+pub use dated_map::{DatedMap, DatedValue};
 pub use file_permit::{FilePermits, PERMIT_LIFETIME, PermitProblem, PermittedFile};
 pub use login_code::LoginCode;
 pub use outage::{ANSWER_TIMEOUT, Outage, RETRY_INTERVAL};

@@ -16,12 +16,12 @@ use flate2::Crc;
 
 /// A record, or a problem that the user should know about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum LogItem {
     Record(Vec<u8>),
     Problem(String),
 }
 
-impl Found {
+impl LogItem {
     /// The problem of a file that ends within the record at this position.
     pub fn ends_within(position: u64) -> Self {
         Self::Problem(format!("ends within a record at byte {position}"))
@@ -84,13 +84,13 @@ impl<R: Read> LogReader<R> {
     }
 
     /// Returns the next record or problem, and `None` at the end of the file.
-    pub fn next_found(&mut self) -> io::Result<Option<Found>> {
+    pub fn next_found(&mut self) -> io::Result<Option<LogItem>> {
         if self.state == LogState::New {
             self.state = LogState::Open;
             self.read_block(FILE_HEADER_BYTES)?;
             if !self.block.starts_with(IDENTITY) {
                 self.state = LogState::Ended;
-                return Ok(Some(Found::Problem("not a file of W&B".to_owned())));
+                return Ok(Some(LogItem::Problem("not a file of W&B".to_owned())));
             }
         }
         while self.state == LogState::Open {
@@ -104,7 +104,7 @@ impl<R: Read> LogReader<R> {
             if self.block.is_empty() {
                 self.state = LogState::Ended;
                 if self.open_record.is_some() {
-                    return Ok(Some(Found::ends_within(self.block_start)));
+                    return Ok(Some(LogItem::ends_within(self.block_start)));
                 }
             }
         }
@@ -146,16 +146,16 @@ impl<R: Read> LogReader<R> {
     }
 
     /// Adds a piece, and returns the record that it completes.
-    fn add(&mut self, piece: Piece) -> Option<Found> {
+    fn add(&mut self, piece: Piece) -> Option<LogItem> {
         match piece {
             Piece::Damage => {
                 self.open_record = None;
                 if self.block.len() < BLOCK_BYTES {
-                    return Some(Found::ends_within(self.block_start));
+                    return Some(LogItem::ends_within(self.block_start));
                 }
-                Some(Found::Problem(format!("left out a damaged block at byte {}", self.block_start)))
+                Some(LogItem::Problem(format!("left out a damaged block at byte {}", self.block_start)))
             }
-            Piece::Content(PieceType::Full, content) => Some(Found::Record(content)),
+            Piece::Content(PieceType::Full, content) => Some(LogItem::Record(content)),
             Piece::Content(PieceType::First, content) => {
                 self.open_record = Some(content);
                 None
@@ -165,7 +165,7 @@ impl<R: Read> LogReader<R> {
                 if piece_type == PieceType::Middle {
                     return None;
                 }
-                self.open_record.take().map(Found::Record)
+                self.open_record.take().map(LogItem::Record)
             }
         }
     }
@@ -192,7 +192,7 @@ mod tests {
         [&crc.sum().to_le_bytes()[..], &length, &[piece_type], content].concat()
     }
 
-    fn read(file: &[u8]) -> Vec<Found> {
+    fn read(file: &[u8]) -> Vec<LogItem> {
         let mut reader = LogReader::new(file);
         std::iter::from_fn(|| reader.next_found().unwrap()).collect()
     }
@@ -203,7 +203,7 @@ mod tests {
         let file =
             [HEADER, &piece(2, &first), &piece(3, &[2; 5]), &piece(4, &[3; 5]), &piece(1, b"x")].concat();
         let record = [&first[..], &[2; 5], &[3; 5]].concat();
-        assert_eq!(read(&file), [Found::Record(record), Found::Record(b"x".to_vec())]);
+        assert_eq!(read(&file), [LogItem::Record(record), LogItem::Record(b"x".to_vec())]);
     }
 
     #[test]
@@ -214,15 +214,15 @@ mod tests {
         block.resize(BLOCK_BYTES, 0);
         let file = [block, piece(1, b"after")].concat();
         let found = read(&file);
-        assert_eq!(found[0], Found::Record(b"before".to_vec()));
-        assert!(matches!(&found[1], Found::Problem(text) if text.contains("damaged block")), "{found:?}");
-        assert_eq!(found[2..], [Found::Record(b"after".to_vec())]);
+        assert_eq!(found[0], LogItem::Record(b"before".to_vec()));
+        assert!(matches!(&found[1], LogItem::Problem(text) if text.contains("damaged block")), "{found:?}");
+        assert_eq!(found[2..], [LogItem::Record(b"after".to_vec())]);
     }
 
     #[test]
     fn a_file_of_another_kind_is_reported() {
-        assert!(matches!(&read(b"other")[..], [Found::Problem(_)]));
+        assert!(matches!(&read(b"other")[..], [LogItem::Problem(_)]));
         let cut = [HEADER, &piece(1, b"whole"), &piece(1, b"cut")[..9]].concat();
-        assert!(matches!(&read(&cut)[..], [Found::Record(_), Found::Problem(_)]));
+        assert!(matches!(&read(&cut)[..], [LogItem::Record(_), LogItem::Problem(_)]));
     }
 }

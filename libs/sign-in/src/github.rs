@@ -8,7 +8,7 @@ use crate::{
     address::{is_trustworthy, with_parameters},
     error::{SetUpError, SignInError, shown},
     http_client::{Credentials, HttpClient},
-    person::{Answer, Called, ClientSecret, Expected, GITHUB, Person},
+    person::{Answer, ClientSecret, ExpectedAnswer, GITHUB, Person, PersonName},
     pkce::challenge,
 };
 
@@ -85,7 +85,7 @@ impl GitHub {
         Ok(Self { settings, has_group_roles, url, api, http })
     }
 
-    pub(crate) fn begin(&self, state: &str, expected: &Expected) -> String {
+    pub(crate) fn begin(&self, state: &str, expected: &ExpectedAnswer) -> String {
         let challenge = challenge(&expected.verifier);
         let parameters = [
             ("client_id", self.settings.client_id.as_str()),
@@ -101,12 +101,12 @@ impl GitHub {
     pub(crate) async fn finish(
         &self,
         answer: &Answer<'_>,
-        expected: &Expected,
+        expected: &ExpectedAnswer,
     ) -> Result<Person, SignInError> {
         let token = self.token(answer, expected).await?;
         let User { id, login } = self.read("/user", &token).await?;
         let groups = if self.has_group_roles { self.groups(&token).await? } else { Vec::new() };
-        Ok(Person::new(GITHUB, self.url.clone(), id.to_string(), Called::AnyCase(&login), groups))
+        Ok(Person::new(GITHUB, self.url.clone(), id.to_string(), PersonName::AnyCase(&login), groups))
     }
 
     /// The organizations and teams of the person.
@@ -118,7 +118,7 @@ impl GitHub {
         Ok(organizations.chain(teams).map(|group| group.to_lowercase()).collect())
     }
 
-    async fn token(&self, answer: &Answer<'_>, expected: &Expected) -> Result<String, SignInError> {
+    async fn token(&self, answer: &Answer<'_>, expected: &ExpectedAnswer) -> Result<String, SignInError> {
         let url = format!("{}/login/oauth/access_token", self.url);
         let parameters = [
             ("client_id", self.settings.client_id.as_str()),

@@ -40,6 +40,6 @@ pub use github::GitHubSettings;
 pub use id_token::TokenProblem;
 pub use oidc::OidcSettings;
 pub use pending::{PendingSignIn, SignInKey};
-pub use person::{Answer, ClientSecret, Expected, GITHUB, OIDC, Person};
+pub use person::{Answer, ClientSecret, ExpectedAnswer, GITHUB, OIDC, Person};
 pub use providers::{GITHUB_TITLE, Providers};
 pub use role_table::{GroupRole, RoleTable, granted_role};

@@ -12,7 +12,7 @@ use crate::{
     http_client::{Credentials, HttpClient},
     id_token::{Claims, Requirements, TokenProblem, verify},
     key_set::{KeySet, PublishedKeys},
-    person::{Answer, Called, ClientSecret, Expected, OIDC, Person},
+    person::{Answer, ClientSecret, ExpectedAnswer, OIDC, Person, PersonName},
     pkce::challenge,
 };
 
@@ -53,12 +53,12 @@ pub(crate) struct OidcProvider {
     settings: OidcSettings,
     http: HttpClient,
     /// Locked while the provider is read, so that concurrent callers share one read.
-    reading: Mutex<Reading>,
+    reading: Mutex<LastRead>,
 }
 
 /// The result of the last read.
 #[derive(Default)]
-struct Reading {
+struct LastRead {
     known: Option<KnownProvider>,
     /// The reason and the time of the last failure; `None` if the last read succeeded.
     failure: Option<(Instant, SignInError)>,
@@ -102,7 +102,7 @@ impl OidcProvider {
         &self.settings.title
     }
 
-    pub(crate) async fn begin(&self, state: &str, expected: &Expected) -> Result<String, SignInError> {
+    pub(crate) async fn begin(&self, state: &str, expected: &ExpectedAnswer) -> Result<String, SignInError> {
         let known = self.known(false).await?;
         let scope = format!("openid {}", self.settings.scopes);
         let challenge = challenge(&expected.verifier);
@@ -122,7 +122,7 @@ impl OidcProvider {
     pub(crate) async fn finish(
         &self,
         answer: &Answer<'_>,
-        expected: &Expected,
+        expected: &ExpectedAnswer,
         now_s: i64,
     ) -> Result<Person, SignInError> {
         let known = self.known(false).await?;
@@ -158,7 +158,7 @@ impl OidcProvider {
     async fn tokens(
         &self,
         answer: &Answer<'_>,
-        expected: &Expected,
+        expected: &ExpectedAnswer,
         description: &Description,
     ) -> Result<Tokens, SignInError> {
         let client_id = self.settings.client_id.as_str();
@@ -197,11 +197,11 @@ impl OidcProvider {
         let subject = claims.text("sub").unwrap_or_default().to_owned();
         let text = |claim: &str| claims.text(claim).filter(|text| !text.trim().is_empty());
         let called = match &self.settings.name_claim {
-            Some(claim) => text(claim).map(Called::ExactCase),
-            None => text("email").filter(|_| claims.is_true("email_verified")).map(Called::AnyCase),
+            Some(claim) => text(claim).map(PersonName::ExactCase),
+            None => text("email").filter(|_| claims.is_true("email_verified")).map(PersonName::AnyCase),
         };
         let groups = claims.texts(&self.settings.groups_claim);
-        Person::new(OIDC, issuer, subject, called.unwrap_or(Called::Subject), groups)
+        Person::new(OIDC, issuer, subject, called.unwrap_or(PersonName::Subject), groups)
     }
 
     /// The provider's description and keys. `is_outdated`: a token has named a key that is not among the keys.
@@ -219,7 +219,7 @@ impl OidcProvider {
         }
         let read = self.read().await;
         match &read {
-            Ok(known) => *reading = Reading { known: Some(known.clone()), failure: None },
+            Ok(known) => *reading = LastRead { known: Some(known.clone()), failure: None },
             Err(error) => reading.failure = Some((Instant::now(), error.clone())),
         }
         read

@@ -8,7 +8,7 @@ use matyan_access::SIGN_IN_PREFIX;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 
-use crate::person::Expected;
+use crate::person::ExpectedAnswer;
 
 /// Separates this key from all other uses of the deployment's secret.
 const PURPOSE: &str = "matyan 2026-11 sign-ins that wait for a provider";
@@ -18,7 +18,7 @@ const PURPOSE: &str = "matyan 2026-11 sign-ins that wait for a provider";
 pub struct PendingSignIn {
     /// Id of the provider in the settings.
     pub provider: String,
-    pub expected: Expected,
+    pub expected: ExpectedAnswer,
     /// Page of this server that the browser asked for; empty if it asked for none.
     pub next: String,
     /// The end of the time for an answer, in microseconds since the Unix epoch.
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     fn pending() -> PendingSignIn {
-        let expected = Expected {
+        let expected = ExpectedAnswer {
             nonce: "nonce-1".to_owned(),
             verifier: "verifier-1".to_owned(),
             redirect_uri: "https://here.example/sign-in/callback".to_owned(),
@@ -109,7 +109,7 @@ mod tests {
     fn the_longest_sign_in_fits_into_a_cookie() {
         let secret = "x".repeat(54);
         let redirect_uri = "r".repeat(512);
-        let expected = Expected { nonce: secret.clone(), verifier: secret, redirect_uri };
+        let expected = ExpectedAnswer { nonce: secret.clone(), verifier: secret, redirect_uri };
         // The worst case: each of these characters is written as two characters.
         let next = "\"".repeat(matyan_access::NEXT_PAGE_BYTES);
         let pending = PendingSignIn { provider: "github".to_owned(), expected, next, ends_us: i64::MAX };

@@ -20,7 +20,7 @@ const DIGITS: usize = 16;
 
 /// Values that the answer of a provider is checked against.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Expected {
+pub struct ExpectedAnswer {
     pub nonce: String,
     /// Verifier of PKCE: 43 to 128 letters, digits and `-._~`.
     pub verifier: String,
@@ -51,7 +51,7 @@ pub struct Person {
 
 /// The name by which a provider calls a person.
 #[derive(Clone, Copy)]
-pub(crate) enum Called<'a> {
+pub(crate) enum PersonName<'a> {
     /// A name in which uppercase letters mean the same as lowercase letters.
     AnyCase(&'a str),
     /// A name of any kind.
@@ -87,13 +87,13 @@ impl Person {
         provider: &str,
         issuer: String,
         subject: String,
-        called: Called<'_>,
+        called: PersonName<'_>,
         groups: Vec<String>,
     ) -> Self {
         let (prefix, text) = match called {
-            Called::AnyCase(text) => (provider.to_owned(), text.to_ascii_lowercase()),
-            Called::ExactCase(text) => (provider.to_owned(), text.to_owned()),
-            Called::Subject => (format!("{provider}:{SUBJECT}"), subject.clone()),
+            PersonName::AnyCase(text) => (provider.to_owned(), text.to_ascii_lowercase()),
+            PersonName::ExactCase(text) => (provider.to_owned(), text.to_owned()),
+            PersonName::Subject => (format!("{provider}:{SUBJECT}"), subject.clone()),
         };
         let letters: String = text.chars().map(letter).collect();
         let digest = blake3::hash(format!("{issuer}\0{subject}").as_bytes()).to_hex();
@@ -121,24 +121,24 @@ fn letter(letter: char) -> char {
 mod tests {
     use super::*;
 
-    fn person(subject: &str, called: Called<'_>) -> Person {
+    fn person(subject: &str, called: PersonName<'_>) -> Person {
         Person::new("oidc", "https://id.example".to_owned(), subject.to_owned(), called, Vec::new())
     }
 
     fn of_address(subject: &str, address: &str) -> Person {
-        person(subject, Called::AnyCase(address))
+        person(subject, PersonName::AnyCase(address))
     }
 
     #[test]
     fn rule_86_a_name_that_fits_is_used_as_it_is() {
         assert_eq!(of_address("1", "Ana@Example.org").name, "oidc:ana@example.org");
-        assert_eq!(person("1", Called::ExactCase("ana.z+1")).name, "oidc:ana.z+1");
-        assert_eq!(person("42", Called::Subject).name, "oidc:sub:42");
+        assert_eq!(person("1", PersonName::ExactCase("ana.z+1")).name, "oidc:ana.z+1");
+        assert_eq!(person("42", PersonName::Subject).name, "oidc:sub:42");
         let address = "christopher.montgomery@research.example.edu";
         assert_eq!(of_address("1", address).name, format!("oidc:{address}"));
         let login = "a".repeat(39);
         let github =
-            Person::new("github", String::new(), "7".to_owned(), Called::AnyCase(&login), Vec::new());
+            Person::new("github", String::new(), "7".to_owned(), PersonName::AnyCase(&login), Vec::new());
         assert_eq!(github.name, format!("github:{login}"));
     }
 
@@ -146,15 +146,15 @@ mod tests {
     fn rule_86_a_name_that_was_changed_belongs_to_one_person() {
         let long = "a".repeat(NAME_BYTES);
         for (one, other) in [
-            (Called::AnyCase("ana/smith@example.org"), Called::AnyCase("ana-smith@example.org")),
-            (Called::AnyCase("ana/smith@example.org"), Called::AnyCase("ana!smith@example.org")),
-            (Called::AnyCase("ana@ex\u{e4}mple.org"), Called::AnyCase("ana@ex-mple.org")),
-            (Called::AnyCase(&format!("{long}x")), Called::AnyCase(&format!("{long}y"))),
-            (Called::ExactCase("Ana"), Called::ExactCase("ana")),
-            (Called::ExactCase("ana:b"), Called::ExactCase("ana-b")),
+            (PersonName::AnyCase("ana/smith@example.org"), PersonName::AnyCase("ana-smith@example.org")),
+            (PersonName::AnyCase("ana/smith@example.org"), PersonName::AnyCase("ana!smith@example.org")),
+            (PersonName::AnyCase("ana@ex\u{e4}mple.org"), PersonName::AnyCase("ana@ex-mple.org")),
+            (PersonName::AnyCase(&format!("{long}x")), PersonName::AnyCase(&format!("{long}y"))),
+            (PersonName::ExactCase("Ana"), PersonName::ExactCase("ana")),
+            (PersonName::ExactCase("ana:b"), PersonName::ExactCase("ana-b")),
             // A subject that looks like the name of another person.
-            (Called::Subject, Called::AnyCase("ana@example.org")),
-            (Called::Subject, Called::ExactCase("sub:ana@example.org")),
+            (PersonName::Subject, PersonName::AnyCase("ana@example.org")),
+            (PersonName::Subject, PersonName::ExactCase("sub:ana@example.org")),
         ] {
             let one = person("ana@example.org", one);
             let other = person("2", other);
@@ -167,14 +167,14 @@ mod tests {
         assert!(changed.name.starts_with("oidc:") && changed.name.ends_with(":ana-smith@example.org"));
         // Whatever name a person chooses, it is not the changed name of another person.
         let copied = changed.name.strip_prefix("oidc:").unwrap();
-        assert_ne!(person("2", Called::ExactCase(copied)).name, changed.name);
+        assert_ne!(person("2", PersonName::ExactCase(copied)).name, changed.name);
         assert_eq!(of_address("1", "b c").name.split(':').nth(1), changed.name.split(':').nth(1));
     }
 
     #[test]
     fn a_unique_name_belongs_to_one_issuer_and_subject() {
         let named = |issuer: &str, subject: &str| {
-            let called = Called::AnyCase("ana");
+            let called = PersonName::AnyCase("ana");
             Person::new("oidc", issuer.to_owned(), subject.to_owned(), called, Vec::new()).unique_name
         };
         assert_ne!(named("https://a.example", "1"), named("https://b.example", "1"));

@@ -7,7 +7,7 @@ use crate::{
     github::{GitHub, GitHubSettings},
     http_client::HttpClient,
     oidc::{OidcProvider, OidcSettings},
-    person::{Answer, Expected, GITHUB, OIDC, Person},
+    person::{Answer, ExpectedAnswer, GITHUB, OIDC, Person},
     role_table::RoleTable,
 };
 
@@ -45,7 +45,12 @@ impl Providers {
     }
 
     /// Starts a sign-in. Returns the address to which the browser goes.
-    pub async fn begin(&self, id: &str, state: &str, expected: &Expected) -> Result<String, SignInError> {
+    pub async fn begin(
+        &self,
+        id: &str,
+        state: &str,
+        expected: &ExpectedAnswer,
+    ) -> Result<String, SignInError> {
         match (id, &self.oidc, &self.github) {
             (OIDC, Some((provider, _)), _) => provider.begin(state, expected).await,
             (GITHUB, _, Some((github, _))) => Ok(github.begin(state, expected)),
@@ -58,7 +63,7 @@ impl Providers {
         &self,
         id: &str,
         answer: &Answer<'_>,
-        expected: &Expected,
+        expected: &ExpectedAnswer,
         now_s: i64,
     ) -> Result<Person, SignInError> {
         match (id, &self.oidc, &self.github) {

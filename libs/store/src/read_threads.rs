@@ -12,14 +12,14 @@ thread_local! {
 /// Runs `work`. Reads that it starts may wait for the disk on blocking threads of `runtime`, instead of the current
 /// runtime: those threads may have a priority of their own.
 pub fn with_reads_on<T>(runtime: &Handle, work: impl FnOnce() -> T) -> T {
-    let _before = Before(RUNTIME.replace(Some(runtime.clone())));
+    let _before = PreviousRuntime(RUNTIME.replace(Some(runtime.clone())));
     work()
 }
 
 /// Restores the runtime that was set before.
-struct Before(Option<Handle>);
+struct PreviousRuntime(Option<Handle>);
 
-impl Drop for Before {
+impl Drop for PreviousRuntime {
     fn drop(&mut self) {
         RUNTIME.set(self.0.take());
     }

@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
 };
 
-use matyan_leveldb::{Found, LogReader, read_up_to};
+use matyan_leveldb::{LogItem, LogReader, read_up_to};
 use matyan_tfrecord::{CHECKSUM_BYTES, HEADER_BYTES, content_bytes, framed_bytes, is_intact};
 use pyo3::{prelude::*, types::PyBytes};
 
@@ -82,8 +82,8 @@ impl FramedRecords {
                 FramedReader::LevelDb(reader) => reader.next_found(),
             };
             match found.map_err(|error| file_at(&error, &self.path))? {
-                Some(Found::Record(record)) => return Ok(Some(PyBytes::new(py, &record))),
-                Some(Found::Problem(problem)) => {
+                Some(LogItem::Record(record)) => return Ok(Some(PyBytes::new(py, &record))),
+                Some(LogItem::Problem(problem)) => {
                     let name = self.path.file_name().unwrap_or_default().to_string_lossy();
                     self.report.call1(py, (format!("{name}: {problem}"),))?;
                 }
@@ -104,29 +104,29 @@ struct TensorFlowReader {
 const MOST_RECORD_BYTES: u64 = 1 << 31;
 
 impl TensorFlowReader {
-    fn next(&mut self) -> io::Result<Option<Found>> {
+    fn next(&mut self) -> io::Result<Option<LogItem>> {
         let Some(position) = self.position.take() else { return Ok(None) };
         let header = read_up_to(&mut self.file, HEADER_BYTES as u64)?;
         if header.is_empty() {
             return Ok(None);
         }
         let Some(header) = header.first_chunk::<HEADER_BYTES>() else {
-            return Ok(Some(Found::ends_within(position)));
+            return Ok(Some(LogItem::ends_within(position)));
         };
         let Some(length) = content_bytes(header).filter(|length| *length <= MOST_RECORD_BYTES) else {
             let problem = format!("damaged at byte {position}; the rest was not read");
-            return Ok(Some(Found::Problem(problem)));
+            return Ok(Some(LogItem::Problem(problem)));
         };
         let body_bytes = length + CHECKSUM_BYTES as u64;
         let mut content = read_up_to(&mut self.file, body_bytes)?;
         if (content.len() as u64) < body_bytes {
-            return Ok(Some(Found::ends_within(position)));
+            return Ok(Some(LogItem::ends_within(position)));
         }
         self.position = Some(position + framed_bytes(length));
         let checksum = content.split_off(length as usize);
         if is_intact(&content, &checksum) {
-            return Ok(Some(Found::Record(content)));
+            return Ok(Some(LogItem::Record(content)));
         }
-        Ok(Some(Found::Problem(format!("left out a damaged record at byte {position}"))))
+        Ok(Some(LogItem::Problem(format!("left out a damaged record at byte {position}"))))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use matyan_access::{Dated, DatedMap};
+use matyan_access::{DatedMap, DatedValue};
 
 use crate::run_id::RunId;
 
@@ -36,7 +36,7 @@ impl Default for AdmittedRuns {
 
 impl AdmittedRuns {
     pub(crate) fn insert(&self, run: AdmittedRun) {
-        self.0.insert(run, Dated::now(()), is_recent);
+        self.0.insert(run, DatedValue::now(()), is_recent);
     }
 
     pub(crate) fn contains(&self, run: &AdmittedRun) -> bool {
@@ -44,7 +44,7 @@ impl AdmittedRuns {
     }
 }
 
-fn is_recent(admitted: &Dated<()>) -> bool {
+fn is_recent(admitted: &DatedValue<()>) -> bool {
     admitted.is_younger_than(LIFETIME)
 }
 

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes};
 use flate2::Crc;
-use matyan_leveldb::{Found, LogReader};
+use matyan_leveldb::{LogItem, LogReader};
 use matyan_proto::log::v1::LogEntry;
 use matyan_protobuf::FieldsByNumber;
 use matyan_sdk::fuzzing::{encoded_records, read_manifest, read_records, read_sealed_record};
@@ -43,19 +43,19 @@ pub(crate) fn leveldb_log(bytes: &[u8]) {
     for record in &records {
         put_piece(&mut file, 1, record);
     }
-    let found: Vec<Found> = records.iter().map(|record| Found::Record(record.to_vec())).collect();
+    let found: Vec<LogItem> = records.iter().map(|record| LogItem::Record(record.to_vec())).collect();
     assert_eq!(read_log(&file), found);
 }
 
-fn read_log(file: &[u8]) -> Vec<Found> {
+fn read_log(file: &[u8]) -> Vec<LogItem> {
     let mut reader = LogReader::new(file);
     let mut found = Vec::new();
     while let Some(next) = reader.next_found().expect("memory can be read") {
         found.push(next);
     }
     let records = found.iter().map(|one| match one {
-        Found::Record(record) => record.len(),
-        Found::Problem(_) => 0,
+        LogItem::Record(record) => record.len(),
+        LogItem::Problem(_) => 0,
     });
     assert!(records.sum::<usize>() <= file.len(), "records are longer than their file");
     found

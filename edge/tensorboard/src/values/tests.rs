@@ -16,8 +16,8 @@ fn event(step: i64, values: Vec<SummaryValue>) -> Vec<u8> {
     Event { wall_time: 1e9, step, summary: Some(Summary { values }) }.encode_to_vec()
 }
 
-fn reading(values: Vec<SummaryValue>) -> Reading {
-    let mut reading = Reading::default();
+fn reading(values: Vec<SummaryValue>) -> EventContent {
+    let mut reading = EventContent::default();
     reading.add(&event(3, values), &mut Plugins::default());
     reading
 }
@@ -96,7 +96,7 @@ fn media_of_old_writers_are_objects() {
 #[test]
 fn the_plugin_of_a_tag_is_known_from_its_first_value() {
     let mut plugins = Plugins::default();
-    let mut reading = Reading::default();
+    let mut reading = EventContent::default();
     let tensor = TensorProto {
         element_type: FLOAT,
         floats: vec![0.0, 1.0, 5.0, 1.0, 2.0, 6.0],

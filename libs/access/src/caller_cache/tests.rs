@@ -80,8 +80,8 @@ async fn rule_55_a_late_answer_replaces_no_newer_answer() {
     let (_, cache) = known();
     let asked = Instant::now();
     advance(Duration::from_secs(1)).await;
-    cache.keep(Some(TOKEN), Dated::now(None));
-    cache.keep(Some(TOKEN), Dated { value: Some(Arc::new(owner())), at: asked });
+    cache.keep(Some(TOKEN), DatedValue::now(None));
+    cache.keep(Some(TOKEN), DatedValue { value: Some(Arc::new(owner())), at: asked });
     assert_eq!(cache.find(Some(&TOKEN)).await.unwrap(), None);
 }
 

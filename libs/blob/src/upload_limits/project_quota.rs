@@ -39,11 +39,11 @@ pub(super) struct ProjectQuota {
 struct ProjectBytes {
     /// Held while the project is measured.
     measuring: AsyncMutex<()>,
-    counted: Mutex<Counted>,
+    counted: Mutex<CountedBytes>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Counted {
+struct CountedBytes {
     measured: Option<Measurement>,
     /// Bytes in the listing, plus later uploads.
     stored: u64,
@@ -152,11 +152,11 @@ impl ProjectQuota {
 }
 
 impl ProjectBytes {
-    fn get(&self) -> Counted {
+    fn get(&self) -> CountedBytes {
         *self.counted.lock()
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Counted) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut CountedBytes) -> T) -> T {
         change(&mut self.counted.lock())
     }
 

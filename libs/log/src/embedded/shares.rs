@@ -24,7 +24,7 @@ const PART_BYTES: u64 = 16 << 20;
 pub(super) type KeyHash = u64;
 
 /// Values by their keys.
-pub(super) type ByKey<V> = HashMap<KeyHash, V, BuildHasherDefault<Unchanged>>;
+pub(super) type ByKey<V> = HashMap<KeyHash, V, BuildHasherDefault<IdentityHasher>>;
 
 type BytesByKey = ByKey<u64>;
 
@@ -137,9 +137,9 @@ impl UntrimmedShares {
 
 /// Uses a number that is already a hash as its own hash.
 #[derive(Default)]
-pub(super) struct Unchanged(u64);
+pub(super) struct IdentityHasher(u64);
 
-impl Hasher for Unchanged {
+impl Hasher for IdentityHasher {
     fn write(&mut self, bytes: &[u8]) {
         unreachable!("hashed {bytes:?}, which is not a number");
     }

@@ -273,7 +273,7 @@ pub async fn grant_remove(
         sessions_end_in(transaction, principal, project).await?;
         transaction.batch().clear(key);
         if let Some(row) = principal_read(transaction, principal).await? {
-            principal_forget_unused(transaction, principal, &row, Taken::Role(project)).await?;
+            principal_forget_unused(transaction, principal, &row, RemovedPart::Role(project)).await?;
         }
     }
     Ok(Ok(was_granted))
@@ -286,14 +286,14 @@ pub async fn credential_remove(transaction: &mut Transaction, credential: &Crede
     if credential.is_token()
         && let Some(row) = principal_read(transaction, name).await?
     {
-        principal_forget_unused(transaction, name, &row, Taken::Token(&credential.digest)).await?;
+        principal_forget_unused(transaction, name, &row, RemovedPart::Token(&credential.digest)).await?;
     }
     Ok(())
 }
 
 /// Part of a principal that a transaction removes, which its reads still see.
 #[derive(Clone, Copy)]
-enum Taken<'a> {
+enum RemovedPart<'a> {
     Nothing,
     /// The role in a project, or in all projects (`None`).
     Role(Option<&'a str>),
@@ -307,15 +307,15 @@ async fn principal_forget_unused(
     transaction: &mut Transaction,
     name: &str,
     row: &Principal,
-    taken: Taken<'_>,
+    taken: RemovedPart<'_>,
 ) -> Result<()> {
     // Damaged rows that are not needed must not keep a role or a token from being taken.
     if row.is_kept() {
         return Ok(());
     }
     let taken_grant = match taken {
-        Taken::Role(project) => Some(keys::grant(name, project)),
-        Taken::Nothing | Taken::Token(_) => None,
+        RemovedPart::Role(project) => Some(keys::grant(name, project)),
+        RemovedPart::Nothing | RemovedPart::Token(_) => None,
     };
     let granted = rows::read_all(transaction, &keys::grants_of(name)).await?;
     if granted.iter().any(|(key, _)| Some(key) != taken_grant.as_ref()) {
@@ -325,7 +325,7 @@ async fn principal_forget_unused(
     let is_own_token = |token: &Credential| {
         token.principal == name
             && token.keeps_principal()
-            && !matches!(taken, Taken::Token(digest) if token.digest == *digest)
+            && !matches!(taken, RemovedPart::Token(digest) if token.digest == *digest)
     };
     if !credentials.iter().any(is_own_token) {
         principal_forget(transaction, name, &credentials);
@@ -422,7 +422,7 @@ pub async fn principal_enable(transaction: &mut Transaction, name: &str) -> Resu
     let Some(principal) = principal_read(transaction, name).await? else { return Ok(false) };
     let enabled = Principal { is_disabled: false, ..principal };
     transaction.batch().set(keys::principal(name), rows::encode(&enabled));
-    principal_forget_unused(transaction, name, &enabled, Taken::Nothing).await?;
+    principal_forget_unused(transaction, name, &enabled, RemovedPart::Nothing).await?;
     Ok(true)
 }
 

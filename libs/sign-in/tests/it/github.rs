@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use matyan_access::Role;
 use matyan_sign_in::{
-    Answer, ClientSecret, Expected, GITHUB, GitHubSettings, Person, Providers, RoleTable, SignInError,
+    Answer, ClientSecret, ExpectedAnswer, GITHUB, GitHubSettings, Person, Providers, RoleTable, SignInError,
 };
 use serde_json::{Value, json};
 
 use super::issuer::{Issuer, Prepared};
 
-fn expected() -> Expected {
-    Expected {
+fn expected() -> ExpectedAnswer {
+    ExpectedAnswer {
         nonce: "n".to_owned(),
         verifier: "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned(),
         redirect_uri: "https://here.example/sign-in/callback".to_owned(),

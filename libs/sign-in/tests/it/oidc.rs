@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::future::join_all;
 use matyan_sign_in::{
-    Answer, ClientSecret, Expected, OIDC, OidcSettings, Person, Providers, RoleTable, SignInError,
+    Answer, ClientSecret, ExpectedAnswer, OIDC, OidcSettings, Person, Providers, RoleTable, SignInError,
     TokenProblem,
 };
 use serde_json::{Value, json};
@@ -100,8 +100,8 @@ impl Scene {
     }
 }
 
-fn expected() -> Expected {
-    Expected {
+fn expected() -> ExpectedAnswer {
+    ExpectedAnswer {
         nonce: NONCE.to_owned(),
         verifier: "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned(),
         redirect_uri: "https://here.example/sign-in/callback".to_owned(),

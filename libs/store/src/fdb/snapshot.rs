@@ -67,7 +67,8 @@ impl Snapshot for FdbSnapshot {
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
         keys.iter().try_for_each(|key| validate_key(key))?;
-        let scanned = if keys.len() < SCANNED_FROM { Scanned::default() } else { self.scanned(keys).await? };
+        let scanned =
+            if keys.len() < SCANNED_FROM { ScannedRows::default() } else { self.scanned(keys).await? };
         let reads = keys.iter().map(|key| async {
             match scanned.get(key) {
                 Some(value) => Ok(value),
@@ -115,13 +116,13 @@ impl Snapshot for FdbSnapshot {
 
 /// The wanted rows of the first part of a range.
 #[derive(Default)]
-struct Scanned {
+struct ScannedRows {
     rows: HashMap<Key, Value>,
     /// The last key that was read, or `None` if the range was not read.
     last: Option<Key>,
 }
 
-impl Scanned {
+impl ScannedRows {
     /// The value of a key, or `None` if the key is not in the part that was read.
     fn get(&self, key: &Key) -> Option<Option<Value>> {
         (Some(key) <= self.last.as_ref()).then(|| self.rows.get(key).cloned())
@@ -131,8 +132,8 @@ impl Scanned {
 impl FdbSnapshot {
     /// Reads the range over these keys, as long as it contains little else. So the rows of a run with a
     /// hundred thousand series take a few pages instead of as many reads.
-    async fn scanned(&self, keys: &[Key]) -> Result<Scanned> {
-        let mut scanned = Scanned::default();
+    async fn scanned(&self, keys: &[Key]) -> Result<ScannedRows> {
+        let mut scanned = ScannedRows::default();
         let mut wanted: Vec<&Key> = keys.iter().collect();
         wanted.sort_unstable();
         let mut scan = Scan { bytes: FIRST_SCAN_BYTES, ..Scan::default() };

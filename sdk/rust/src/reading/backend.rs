@@ -56,11 +56,11 @@ pub struct BackendClient {
     options: BackendOptions,
     /// Connections cannot be shared with the parent of a fork.
     client: PerProcess<HttpClient>,
-    unapplied: PerProcess<Mutex<Unapplied>>,
+    unapplied: PerProcess<Mutex<UnappliedPositions>>,
 }
 
 /// Acknowledged positions that no answer is known to include.
-type Unapplied = BTreeMap<(u32, u32), UnappliedOffsets>;
+type UnappliedPositions = BTreeMap<(u32, u32), UnappliedOffsets>;
 
 /// The positions of a partition.
 #[derive(Clone, Debug, Default)]
@@ -208,7 +208,7 @@ impl BackendClient {
     }
 }
 
-fn required_positions(unapplied: &Unapplied) -> Vec<RequiredPosition> {
+fn required_positions(unapplied: &UnappliedPositions) -> Vec<RequiredPosition> {
     let mut positions = Vec::new();
     for ((log, partition), offsets) in unapplied {
         let at = |offset: u64| LogPosition { log: *log, partition: *partition, offset };
@@ -272,14 +272,14 @@ pub(super) fn text_members(members: &[(&str, Option<&str>)]) -> Bytes {
 mod tests {
     use super::*;
 
-    fn required(unapplied: &Unapplied) -> Vec<(u64, Option<String>)> {
+    fn required(unapplied: &UnappliedPositions) -> Vec<(u64, Option<String>)> {
         let positions = required_positions(unapplied).into_iter();
         positions.map(|required| (required.position.offset, required.run_id)).collect()
     }
 
     #[test]
     fn many_runs_are_waited_for_together() {
-        let mut unapplied = Unapplied::new();
+        let mut unapplied = UnappliedPositions::new();
         let offsets = unapplied.entry((0, 0)).or_default();
         offsets.include("a", 3, false);
         offsets.include("a", 2, false);

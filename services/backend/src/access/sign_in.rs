@@ -11,7 +11,7 @@ use matyan_model::{
     audit::{AuditEntry, AuditPosition, audit_put},
 };
 use matyan_proto::access::v1::{self as pb, sign_in_service_server::SignInService};
-use matyan_sign_in::{Answer, Expected, PendingSignIn, Person, SignInError};
+use matyan_sign_in::{Answer, ExpectedAnswer, PendingSignIn, Person, SignInError};
 use matyan_store::{Transaction, transact};
 use matyan_wire::{headers::REQUEST_ID, loopback::is_loopback_host};
 use tonic::{Code, Request, Response};
@@ -133,7 +133,7 @@ impl SignInApi {
         let state = (deps.new_secret)(SecretKind::State);
         // Letters, digits and underscores, which a verifier of PKCE may contain.
         let [nonce, verifier] = [(); 2].map(|()| (deps.new_secret)(SecretKind::State).reveal().to_owned());
-        let expected = Expected { nonce, verifier, redirect_uri };
+        let expected = ExpectedAnswer { nonce, verifier, redirect_uri };
         let begun = Box::pin(deps.providers.begin(&provider, state.reveal(), &expected));
         let url = begun.await.map_err(error_of_provider)?;
         let ends_us = (deps.clock)().saturating_add(SIGN_IN_US);

@@ -207,7 +207,7 @@ impl Contents {
 }
 
 /// The outcome of a copy.
-struct Done {
+struct CopyOutcome {
     subject: serde_json::Value,
     is_active: bool,
     size: CopySize,
@@ -230,7 +230,7 @@ pub(super) async fn run(flags: PublishFlags) -> Result<(), Error> {
         }
     };
     progress.finish();
-    let Done { mut subject, is_active, size } = written?;
+    let CopyOutcome { mut subject, is_active, size } = written?;
     if is_active {
         notice("matyan: a run is still active: the copy contains only what was logged so far");
     }
@@ -283,7 +283,7 @@ async fn write_to(
     subject: Subject,
     flags: &PublishFlags,
     progress: &Progress,
-) -> Result<Done, Error> {
+) -> Result<CopyOutcome, Error> {
     let done = write(channel, destination.path(), subject, flags, progress).await?;
     // An upload has a bar of its own.
     progress.finish();
@@ -302,7 +302,7 @@ async fn write(
     subject: Subject,
     flags: &PublishFlags,
     progress: &Progress,
-) -> Result<Done, Error> {
+) -> Result<CopyOutcome, Error> {
     let index = site::index(&EMBEDDED_UI)?;
     create_folders(&root.join(DATA), &SHARED_FOLDERS)?;
     let (pages, mut done) = match subject {
@@ -323,7 +323,7 @@ async fn write_only(
     run_id: &str,
     flags: &PublishFlags,
     progress: &Progress,
-) -> Result<(Vec<Page>, Done), Error> {
+) -> Result<(Vec<Page>, CopyOutcome), Error> {
     let folder = String::new();
     let totals = Totals::default();
     let has_environment = flags.environment;
@@ -331,7 +331,7 @@ async fn write_only(
     let run = write_run(&mut copy, &Contents::of_run(flags.artifacts)).await?;
     let subject = json!({"run_id": run_id});
     let page = Page { id: run_id.to_owned(), ..Page::default() };
-    Ok((vec![page], Done { subject, is_active: is_active(&run), size: copy.totals.size }))
+    Ok((vec![page], CopyOutcome { subject, is_active: is_active(&run), size: copy.totals.size }))
 }
 
 /// Writes the copy of a document with its runs, and returns its pages.
@@ -341,13 +341,13 @@ async fn write_several(
     document: Document,
     flags: &PublishFlags,
     progress: &Progress,
-) -> Result<(Vec<Page>, Done), Error> {
+) -> Result<(Vec<Page>, CopyOutcome), Error> {
     let mut subject = json!({"kind": document.word(), "id": document.id()});
     let mut copy = SeveralCopy { channel, root, flags, progress, totals: Totals::default() };
     let written = copy.write(document).await?;
     subject["runs"] = written.runs.into();
     let size = copy.totals.size;
-    Ok((written.pages, Done { subject, is_active: written.has_active_runs, size }))
+    Ok((written.pages, CopyOutcome { subject, is_active: written.has_active_runs, size }))
 }
 
 fn create_folders(root: &Path, names: &[&str]) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use matyan_access::{Dated, DatedMap, MAX_OUTAGE, Outage};
+use matyan_access::{DatedMap, DatedValue, MAX_OUTAGE, Outage};
 use matyan_frontier::ProjectLookup;
 use matyan_proto::{
     access::v1::ResolveProjectResponse,
@@ -96,7 +96,7 @@ impl Answer {
     const OF_DEFAULT_PROJECT: Self = Self { exists: true, exceeded_quota: None };
 }
 
-fn is_recent(answer: &Dated<Answer>) -> bool {
+fn is_recent(answer: &DatedValue<Answer>) -> bool {
     answer.is_younger_than(LIFETIME)
 }
 
@@ -161,7 +161,7 @@ impl RemoteProjects {
         match self.ask(name, "").await {
             Ok(answer) => {
                 let answer = Answer { exists: answer.exists, exceeded_quota: answer.exceeded_quota };
-                self.keep(name, Dated { value: answer, at });
+                self.keep(name, DatedValue { value: answer, at });
                 Ok(answer)
             }
             Err(error) => {
@@ -185,15 +185,15 @@ impl RemoteProjects {
 
     /// The answer that is used in place of a new one. Data for the default project is accepted while nothing is known of
     /// it and the backend is away.
-    fn older_answer(&self, name: &str, known: Option<Dated<Answer>>) -> Option<Answer> {
+    fn older_answer(&self, name: &str, known: Option<DatedValue<Answer>>) -> Option<Answer> {
         let may_serve =
-            |known: &Dated<Answer>| self.max_outage.is_none_or(|max_age| known.is_younger_than(max_age));
+            |known: &DatedValue<Answer>| self.max_outage.is_none_or(|max_age| known.is_younger_than(max_age));
         let known = known.filter(may_serve).map(|known| known.value).filter(|known| known.exists);
         known.or_else(|| (name.is_empty() && self.outage.is_away()).then_some(Answer::OF_DEFAULT_PROJECT))
     }
 
     /// Keeps an answer. Names without a project make room for others.
-    fn keep(&self, name: &str, answer: Dated<Answer>) {
+    fn keep(&self, name: &str, answer: DatedValue<Answer>) {
         self.answers.insert(name.to_owned(), answer, |kept| kept.value.exists && is_recent(kept));
     }
 }

@@ -4,7 +4,7 @@
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use matyan_access::{Dated, DatedMap};
+use matyan_access::{DatedMap, DatedValue};
 use matyan_frontier::ProjectLookup;
 use matyan_model::{
     ids::{NamedProject, RunId},
@@ -43,12 +43,12 @@ impl StoredProjects {
         self.quotas.exceeded(snapshot.as_ref(), &project).await
     }
 
-    fn keep(&self, name: &str, answer: Dated<Option<ExceededQuota>>) {
+    fn keep(&self, name: &str, answer: DatedValue<Option<ExceededQuota>>) {
         self.answers.insert(name.to_owned(), answer, is_recent);
     }
 }
 
-fn is_recent(answer: &Dated<Option<ExceededQuota>>) -> bool {
+fn is_recent(answer: &DatedValue<Option<ExceededQuota>>) -> bool {
     answer.is_younger_than(LIFETIME)
 }
 
@@ -75,7 +75,7 @@ impl ProjectLookup for StoredProjects {
         let read = self.read_exceeded_quota(name).await;
         // While the store is away, data is accepted, and one call a second asks.
         let value = read.as_ref().copied().unwrap_or_default();
-        self.keep(name, Dated { value, at });
+        self.keep(name, DatedValue { value, at });
         Ok(read?)
     }
 
@@ -107,7 +107,7 @@ mod tests {
         batch.add(keys::project_counter(Project::default(), Counter::Runs), 1);
         store.commit(batch).await.unwrap();
         pause();
-        projects.keep("", Dated::now(None));
+        projects.keep("", DatedValue::now(None));
         assert_eq!(projects.exceeded_quota("").await.unwrap(), None);
         advance(LIFETIME).await;
         let exceeded = projects.exceeded_quota("").await.unwrap().unwrap();

@@ -36,9 +36,9 @@ const VALUES: u32 = 100;
 /// Maximum number of experiments or tags to choose from.
 const NAMES: usize = 1_000;
 
-type Named = (&'static str, &'static str);
+type DescribedWord = (&'static str, &'static str);
 
-const WORDS: [Named; 6] = [
+const WORDS: [DescribedWord; 6] = [
     ("run", "its properties and params"),
     ("and", "both"),
     ("or", "one of them"),
@@ -46,7 +46,7 @@ const WORDS: [Named; 6] = [
     ("in", "is part of"),
     ("datetime", "datetime(2026, 1, 31)"),
 ];
-const RUN_MEMBERS: [Named; 13] = [
+const RUN_MEMBERS: [DescribedWord; 13] = [
     ("name", "text"),
     ("tags", "\"best\" in run.tags"),
     ("experiment", "its name, or None"),
@@ -61,7 +61,7 @@ const RUN_MEMBERS: [Named; 13] = [
     ("parent", "id of the run that it branches from"),
     ("metrics", "run.metrics[\"loss\"].last"),
 ];
-const METRIC_MEMBERS: [Named; 6] = [
+const METRIC_MEMBERS: [DescribedWord; 6] = [
     ("last", "last value"),
     ("min", "lowest value"),
     ("max", "highest value"),
@@ -69,7 +69,8 @@ const METRIC_MEMBERS: [Named; 6] = [
     ("last_step", "number of the last step"),
     ("first_step", "number of the first step"),
 ];
-const SERIES_MEMBERS: [Named; 2] = [("name", "text"), ("context", "metric.context.subset == \"val\"")];
+const SERIES_MEMBERS: [DescribedWord; 2] =
+    [("name", "text"), ("context", "metric.context.subset == \"val\"")];
 const OUTCOMES: [&str; 3] = ["finished", "failed", "interrupted"];
 
 /// Names after which more has to follow.
@@ -328,7 +329,7 @@ fn opened(completion: Completion) -> Completion {
 }
 
 /// The names that start with the typed text.
-fn fixed(all: &[Named], typed: &str) -> Vec<Completion> {
+fn fixed(all: &[DescribedWord], typed: &str) -> Vec<Completion> {
     let found = all.iter().filter(|(name, _)| name.starts_with(typed));
     found
         .map(|(name, detail)| Completion {

@@ -53,7 +53,7 @@ pub(super) struct SeveralCopy<'c> {
 }
 
 /// The pages and runs that were written.
-pub(super) struct Written {
+pub(super) struct WrittenPages {
     pub(super) pages: Vec<Page>,
     pub(super) runs: usize,
     pub(super) has_active_runs: bool,
@@ -100,7 +100,7 @@ impl Parts {
 
 impl SeveralCopy<'_> {
     /// Writes the files with data, and returns the pages that show them.
-    pub(super) async fn write(&mut self, document: Document) -> Result<Written, Error> {
+    pub(super) async fn write(&mut self, document: Document) -> Result<WrittenPages, Error> {
         let mut plan = self.plan(document).await?;
         let mut parts = Parts::default();
         plan.published.searches = self.search(&plan.searches, &mut parts).await?;
@@ -129,7 +129,7 @@ impl SeveralCopy<'_> {
         let encoded = plan.published.encode_to_vec();
         fs::write(&path, &encoded).map_err(file_error(&path))?;
         self.totals.size.add(encoded.len() as u64);
-        Ok(Written { pages: plan.pages, runs: parts.runs.len(), has_active_runs })
+        Ok(WrittenPages { pages: plan.pages, runs: parts.runs.len(), has_active_runs })
     }
 
     async fn plan(&self, document: Document) -> Result<Plan, Error> {

@@ -191,8 +191,8 @@ fn resolver(backend: &str) -> Resolver {
     Resolver::new(&Endpoint::from_shared(backend.to_owned()).unwrap(), &Secret::new(SECRET))
 }
 
-fn answer(exists: bool, at: Instant) -> Dated<Answer> {
-    Dated { value: Answer { exists, exceeded_quota: None }, at }
+fn answer(exists: bool, at: Instant) -> DatedValue<Answer> {
+    DatedValue { value: Answer { exists, exceeded_quota: None }, at }
 }
 
 async fn pass(time: Duration) {
@@ -282,7 +282,7 @@ async fn rule_132_without_its_backend_a_frontier_uses_the_quotas_that_it_knows()
     let exceeded = ExceededQuota { kind: QuotaKind::Bytes.into(), limit: 1, used: 1 };
     let at = Instant::now() - 2 * LIFETIME;
     let value = Answer { exists: true, exceeded_quota: Some(exceeded) };
-    projects.keep("full", Dated { value, at });
+    projects.keep("full", DatedValue { value, at });
     assert_eq!(projects.exceeded_quota("full").await.unwrap(), Some(exceeded));
     // A frontier that starts before its backend accepts data of the default project.
     assert_eq!(projects.exceeded_quota("").await.unwrap(), None);
