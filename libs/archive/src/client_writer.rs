@@ -218,7 +218,7 @@ impl ClientArchive {
 }
 
 impl ClientRun {
-    /// Writes points. Their type is set here, because a client knows only one.
+    /// Writes points. Their type is set here, because all points of a client have the same type.
     pub fn points(&mut self, points: pb::Points) -> Result<()> {
         self.sequences.points(&pb::Points { dtype: NUMBERS.to_owned(), ..points })
     }
@@ -227,7 +227,7 @@ impl ClientRun {
     pub fn objects(&mut self, step: ClientStep) -> Result<()> {
         let mut values = Vec::with_capacity(step.objects.len());
         for object in step.objects {
-            values.push(self.stored(&step.dtype, object)?);
+            values.push(self.store_object(&step.dtype, object)?);
         }
         let value = if values.len() == 1 { values.swap_remove(0) } else { Value::List(values) };
         let step = ObjectStep {
@@ -242,7 +242,7 @@ impl ClientRun {
     }
 
     /// Writes the file of an object, if it has one, and returns the value that refers to the file.
-    fn stored(&mut self, dtype: &str, object: ClientObject) -> Result<Value> {
+    fn store_object(&mut self, dtype: &str, object: ClientObject) -> Result<Value> {
         let mut value = object.value;
         let Some(payload) = object.payload else { return Ok(Value::Map(value)) };
         let extension =
@@ -300,7 +300,7 @@ impl ClientRun {
     }
 }
 
-/// Returns the properties of a run. Unknown properties are left out.
+/// Returns the properties of a run. Absent texts and times are left out, as is a state that the server does not know.
 fn run_json(run_id: &str, facts: &RunFacts) -> String {
     let tags = facts.tags.iter().map(|tag| Fields::default().text("name", tag).value());
     let outcome = facts.state.as_deref().and_then(OutcomeKind::from_name).and_then(OutcomeKind::name);

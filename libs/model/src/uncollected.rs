@@ -72,8 +72,12 @@ impl Generations {
             Some(named) => named,
             None => find_generations(snapshot, kind, project).await?,
         };
-        let (first, last) = (ListGeneration(first), ListGeneration(last));
-        let generations = Self { first, last, is_damaged, is_without_index_rows };
+        let generations = Self {
+            first: ListGeneration(first),
+            last: ListGeneration(last),
+            is_damaged,
+            is_without_index_rows,
+        };
         Ok((generations, row))
     }
 

@@ -2,8 +2,7 @@
 
 use std::cell::RefCell;
 
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 thread_local! {
     static RUNTIME: RefCell<Option<Handle>> = const { RefCell::new(None) };
@@ -12,11 +11,11 @@ thread_local! {
 /// Runs `work`. Reads that it starts may wait for the disk on blocking threads of `runtime`, instead of the current
 /// runtime: those threads may have a priority of their own.
 pub fn with_reads_on<T>(runtime: &Handle, work: impl FnOnce() -> T) -> T {
-    let _before = PreviousRuntime(RUNTIME.replace(Some(runtime.clone())));
+    let _previous = PreviousRuntime(RUNTIME.replace(Some(runtime.clone())));
     work()
 }
 
-/// Restores the runtime that was set before.
+/// The runtime that was set before. It is restored on drop.
 struct PreviousRuntime(Option<Handle>);
 
 impl Drop for PreviousRuntime {
@@ -44,7 +43,8 @@ mod tests {
     #[tokio::test]
     async fn reads_wait_on_the_threads_of_the_runtime() {
         let runtime = |name: &str| Builder::new_current_thread().thread_name(name).build().unwrap();
-        let (outer, inner) = (runtime("outer"), runtime("inner"));
+        let outer = runtime("outer");
+        let inner = runtime("inner");
         let name = || thread::current().name().map(str::to_owned);
         let reads = with_reads_on(outer.handle(), || {
             let within = with_reads_on(inner.handle(), || spawn_read(name));

@@ -39,7 +39,9 @@ struct Logging {
 impl Logging {
     fn start(server: &Server) -> Self {
         let base = Arc::new(Mutex::new(server.ingest.clone()));
-        let (sent, acknowledged, stop) = Default::default();
+        let sent = Arc::<AtomicI64>::default();
+        let acknowledged = Arc::<AtomicI64>::default();
+        let stop = Arc::<AtomicBool>::default();
         let task = tokio::spawn(log(
             Arc::clone(&base),
             Arc::clone(&sent),

@@ -1,15 +1,15 @@
-/** Runs into the bin and out of it, with what the reader is told about it. */
+/** Moves runs to the bin and back, and tells the reader what has happened. */
 import { ApiError } from '../api/errors.ts';
 import { binRuns, MovedRuns, restoreRuns, type RunPages } from '../api/run_edits.ts';
 import { readable } from '../format/number.ts';
 import { toaster } from '../state/toasts.svelte.ts';
 
-/** More ids are not shown. */
+/** Largest number of ids in a message. */
 const MAX_NAMED = 10;
 
 /**
- * Moves runs to the bin, and offers to bring them back. A retry after a failure calls the returned
- * function again: it continues, and finds only the runs that are left.
+ * Returns a function that moves runs to the bin, and offers to bring them back. After a failure, another
+ * call of this function continues, and finds only the runs that are left.
  */
 export function binMove(): (pages: RunPages) => Promise<MovedRuns> {
   const moved = new MovedRuns();
@@ -56,7 +56,7 @@ export function namedIds(ids: readonly string[]): string {
   return more > 0 ? `${named} and ${readable(more)} more` : named;
 }
 
-/** An undo brings the runs `ids` back. */
+/** Says how many runs are in the bin, with an undo that brings the runs `ids` back. */
 function sayBinned(count: number, ids: readonly string[]): void {
   if (count === 0) return;
   const what = count === 1 ? 'The run is' : `${readable(count)} runs are`;

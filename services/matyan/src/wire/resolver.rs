@@ -90,7 +90,8 @@ fn known_role(granted: &PrincipalRole) -> Option<(Option<&str>, Role)> {
     Some((granted.project.as_deref(), role))
 }
 
-/// The largest role of a token; `None` for all roles. A limit that this version does not know must not become none.
+/// The largest role of a token; `None` for all roles. Fails for a role that this version does not know, because without a
+/// limit the token would have all roles.
 fn limit(role: i32) -> Result<Option<Role>, LookupError> {
     let role = ProtoRole::try_from(role)
         .map_err(|_| format!("the token is limited to the role {role}, which this version does not know"))?;

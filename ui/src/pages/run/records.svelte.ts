@@ -4,6 +4,7 @@ import { readRecords, type LogRange } from '../../api/logs.ts';
 import { Urgency } from '../../api/read_queue.ts';
 import type { Record as LogRecord } from '../../gen/matyan/logs/v1/logs_pb.ts';
 
+/** Number of records in one read. */
 const PIECE = 2_000;
 
 export interface LogRow {
