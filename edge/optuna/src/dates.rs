@@ -33,7 +33,7 @@ fn parse_in<Z: TimeZone>(zone: &Z, field: &str, text: &str) -> Result<Option<i64
     let date = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map_err(|_| {
         Status::invalid_argument(format!("`{field}` must be a time such as 2026-01-31 12:00:00.000000"))
     })?;
-    // A time that a change of the clock skips belongs to another zone.
+    // A local time that a change of the clock skips comes from a client in another zone, so it is read as UTC.
     let in_zone = zone.from_local_datetime(&date).earliest().map(|date| date.timestamp_micros());
     Ok(Some(in_zone.unwrap_or_else(|| date.and_utc().timestamp_micros())))
 }

@@ -19,7 +19,7 @@ use crate::error::{Result, WandbError};
 const STREAMED: [&str; 2] =
     ["/matyan.series.v1.SeriesService/Points", "/matyan.series.v1.SeriesService/Sample"];
 
-/// The same connections, at the cost of a budget.
+/// Returns the same connections, which charge the budget for calls and answers.
 pub(crate) fn metered(channels: Channels, budget: &Arc<Budget>) -> Channels {
     let wrap = |channel| Channel::new(MeteredChannel { channel, budget: Arc::clone(budget) });
     let Channels { backend, frontier } = channels;
@@ -60,9 +60,11 @@ fn refusal_status(refusal: &WandbError) -> Status {
     Status::resource_exhausted(refusal.message.as_str())
 }
 
+/// The answer to a call, which charges the budget for each of its frames.
 struct MeteredBody {
     body: Body,
     budget: Arc<Budget>,
+    /// Whether the messages of the answer are kept until the end of the request.
     is_held: bool,
 }
 

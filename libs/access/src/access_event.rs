@@ -1,4 +1,5 @@
-//! Attempts to sign in, and calls that were denied, for their record.
+//! Events of access control that are no calls of a service: attempts to sign in, sign-outs, and denied calls. The audit
+//! log records them.
 
 use std::net::IpAddr;
 

@@ -18,7 +18,7 @@ use crate::ids::RunNumber;
 
 const FORMAT: u8 = 1;
 
-/// Most runs of a cohort. Their values of a metric take about 33 kB at most.
+/// Largest number of runs of a cohort. Their values of a metric take about 33 kB at most.
 pub const COHORT_RUNS: usize = 1_024;
 
 /// A value of a metric in a run.
@@ -31,7 +31,7 @@ pub enum MetricStatistic {
 }
 
 impl MetricStatistic {
-    /// In the order of the stored columns.
+    /// All statistics, in the order of the stored columns.
     const ALL: [Self; 4] = [Self::Last, Self::First, Self::Min, Self::Max];
 
     pub fn of(self, summary: &Summary) -> f64 {

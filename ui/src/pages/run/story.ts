@@ -16,17 +16,17 @@ export interface StoryRow {
 }
 
 const HYPERPARAMS = 'hparams';
-/** More are in their own tab. */
+/** Largest number of params; the others are in their own tab. */
 const MAX_PARAMS = 12;
 const SHORT_HASH = 12;
 
 /** The params that readers tune come first. `rest` is the number of those that are left out. */
 export function mainParams(params: Params): { rows: StoryRow[]; rest: number } {
   const all = paramRows(params).filter(({ isGroup, value }) => !isGroup && value !== undefined);
-  const isTuned = ({ segments }: { segments: readonly string[] }): number =>
-    segments[0] === HYPERPARAMS && segments.length > 1 ? 1 : 0;
+  const isTuned = ({ segments }: { segments: readonly string[] }): boolean =>
+    segments[0] === HYPERPARAMS && segments.length > 1;
   const rows = all
-    .toSorted((a, b) => isTuned(b) - isTuned(a))
+    .toSorted((a, b) => Number(isTuned(b)) - Number(isTuned(a)))
     .map(row => ({
       title: (isTuned(row) ? row.segments.slice(1) : row.segments).join('.'),
       value: row.value as CborValue,

@@ -41,6 +41,7 @@ const INLINE_BYTES: usize = 1 << 20;
 pub(crate) struct ParkedItems {
     /// Reason to park the first item even if it is valid.
     reason: Option<String>,
+    /// Whether to keep only the digest of an item, because its bytes could not be stored.
     digest_only: bool,
     letters: Vec<DeadLetter>,
 }
@@ -60,7 +61,7 @@ impl ParkedItems {
         self.reason.clone()
     }
 
-    /// Parks items of a record from this item on.
+    /// Parks some adjacent items of a record, which are in `batch`; `item` is the number of the first.
     pub(crate) async fn park(
         &mut self,
         transaction: &mut RunTransaction<'_>,
