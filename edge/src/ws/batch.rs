@@ -52,7 +52,7 @@ struct SeriesEnds {
 }
 
 /// Name, context and dtype.
-type SeriesTexts<'a> = (&'a str, &'a str, &'a str);
+type DefinitionTexts<'a> = (&'a str, &'a str, &'a str);
 
 impl Dictionary {
     /// Returns whether the dictionary can take all series of a frame of `frame_bytes`
@@ -87,7 +87,7 @@ impl Dictionary {
         pb::IngestionBatch { series, series_base: first, ..Default::default() }.encode_to_vec().into()
     }
 
-    fn texts(&self, number: usize) -> SeriesTexts<'_> {
+    fn texts(&self, number: usize) -> DefinitionTexts<'_> {
         let start = number.checked_sub(1).map_or(0, |before| self.series[before].dtype as usize);
         let SeriesEnds { name, context, dtype } = self.series[number];
         let name = name as usize;
@@ -130,7 +130,7 @@ impl Dictionary {
     }
 }
 
-fn definition((name, context, dtype): SeriesTexts<'_>) -> pb::SeriesDef {
+fn definition((name, context, dtype): DefinitionTexts<'_>) -> pb::SeriesDef {
     pb::SeriesDef { name: name.to_owned(), context: context.to_owned(), dtype: dtype.to_owned() }
 }
 

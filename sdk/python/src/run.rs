@@ -65,7 +65,7 @@ struct RunState {
 }
 
 /// Name, context, and name of the type of the values of a series.
-type SeriesName<'py> = (Bound<'py, PyString>, Option<Bound<'py, PyAny>>, String);
+type SeriesArguments<'py> = (Bound<'py, PyString>, Option<Bound<'py, PyAny>>, String);
 
 /// Result of `_close`: numbers, the directory of the data that is not stored, and the exception that ended
 /// the wait.
@@ -193,7 +193,7 @@ impl CoreRun {
         &self,
         py: Python<'_>,
         number: f64,
-        series: SeriesName<'_>,
+        series: SeriesArguments<'_>,
         step: Option<i64>,
         epoch: Option<i64>,
     ) -> PyResult<()> {
@@ -247,7 +247,7 @@ impl CoreRun {
     fn _track_columns(
         &self,
         py: Python<'_>,
-        series: SeriesName<'_>,
+        series: SeriesArguments<'_>,
         values: &Bound<'_, PyAny>,
         steps: Option<&Bound<'_, PyAny>>,
         epochs: Option<&Bound<'_, PyAny>>,
@@ -272,7 +272,7 @@ impl CoreRun {
         &self,
         py: Python<'py>,
         members: Vec<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)>,
-        series: SeriesName<'py>,
+        series: SeriesArguments<'py>,
         step: Option<i64>,
         epoch: Option<i64>,
         time_us: Option<i64>,
@@ -599,7 +599,7 @@ impl RunState {
         Ok(series)
     }
 
-    fn series(&self, (name, context, dtype): &SeriesName<'_>) -> PyResult<Arc<Series>> {
+    fn series(&self, (name, context, dtype): &SeriesArguments<'_>) -> PyResult<Arc<Series>> {
         let context = convert::context(context.as_ref())?;
         self.run.series(&convert::text(name), &context, dtype).map_err(|error| argument(&error))
     }

@@ -37,15 +37,15 @@ use crate::server::{
 };
 
 /// A series by its name and the digest of its context.
-type SeriesName = (String, [u8; 16]);
+type SeriesIdentity = (String, [u8; 16]);
 
 pub(super) struct RunWriter<'c> {
     deps: &'c Deps,
     call: &'c Call,
     open: OpenRestore,
     writing: WritingState,
-    metrics: HashMap<SeriesName, SeriesNumber>,
-    objects: HashMap<SeriesName, (SeriesNumber, ObjectHeader)>,
+    metrics: HashMap<SeriesIdentity, SeriesNumber>,
+    objects: HashMap<SeriesIdentity, (SeriesNumber, ObjectHeader)>,
     pub(super) unfolded_bytes: usize,
     pub(super) unfolded_blocks: usize,
 }
@@ -55,7 +55,7 @@ struct MessageBatch {
     batch: Batch,
     snapshot: Box<dyn Snapshot>,
     written: WrittenPoints,
-    changed_headers: Vec<SeriesName>,
+    changed_headers: Vec<SeriesIdentity>,
     records: Vec<[u8; 16]>,
 }
 
@@ -275,7 +275,7 @@ impl<'c> RunWriter<'c> {
     async fn object_series(
         &mut self,
         message: &mut MessageBatch,
-        name: &SeriesName,
+        name: &SeriesIdentity,
         context: &Context,
     ) -> Result<()> {
         if self.objects.contains_key(name) {

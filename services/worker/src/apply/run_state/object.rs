@@ -23,14 +23,14 @@ use crate::apply::{
 };
 
 /// Name and context digest of a series.
-type SeriesName = (String, [u8; 16]);
+type SeriesIdentity = (String, [u8; 16]);
 
 #[derive(Debug, Default)]
 pub(crate) struct ObjectSeries {
-    known: HashMap<SeriesName, (SeriesNumber, ObjectHeader)>,
+    known: HashMap<SeriesIdentity, (SeriesNumber, ObjectHeader)>,
     /// Objects written in this transaction, with their final epochs.
     written: HashMap<(SeriesNumber, i64), Option<i64>>,
-    dirty_headers: HashSet<SeriesName>,
+    dirty_headers: HashSet<SeriesIdentity>,
 }
 
 /// An object to be written.
