@@ -1,4 +1,4 @@
-//! The cookies of browsers: of one that has signed in, and of one that signs in with a provider.
+//! The cookie of a browser that has signed in, and the cookie of a browser that is about to sign in with a provider.
 
 use http::uri::Authority;
 use http::{Method, Request, Uri, header};

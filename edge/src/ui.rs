@@ -1,6 +1,6 @@
 //! A browser UI: its files, and its index page for every path without a route. The page of the
-//! default project is rendered once, when the process starts. The files are those in the binary, or those of a
-//! directory with another UI.
+//! default project is rendered once, when the process starts. The files are in the binary, or in a directory
+//! with another UI.
 
 mod embedded;
 mod file;

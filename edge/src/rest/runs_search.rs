@@ -182,8 +182,7 @@ impl RunSearchWriter {
     }
 }
 
-/// Ranks of runs among all matches; if the server does not count them, among those of this
-/// response.
+/// Ranks of runs among all matches; if the server does not count the matches, among the runs of this response.
 #[derive(Default)]
 struct RankCounter {
     last: i64,

@@ -86,7 +86,7 @@ impl CohortRound<'_> {
         Ok(left)
     }
 
-    /// Takes the values of a cohort. Returns the number of runs that it takes, and those that cannot be read.
+    /// Takes the values of a cohort. Returns the number of runs whose values it takes, and the runs that cannot be read.
     async fn take(
         &mut self,
         cohort: CohortNumber,

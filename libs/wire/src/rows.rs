@@ -16,8 +16,9 @@ use prost::{DecodeError, Message as _};
 const WIDE_BYTES: usize = size_of::<f64>();
 const NARROW_BYTES: usize = size_of::<f32>();
 
-/// The NaN of narrow values, and the one that it stands for.
+/// The NaN of narrow values.
 const NARROW_NAN_BITS: u32 = 0x7fc0_0000;
+/// The NaN of other values.
 const NAN_BITS: u64 = 0x7ff8_0000_0000_0000;
 
 /// Number of values that are converted without a branch.

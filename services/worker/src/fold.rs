@@ -407,8 +407,8 @@ impl FoldTask {
         Ok(())
     }
 
-    /// Whether a run is among those that are watched after this list was read. The time of the reading
-    /// decides, so that each process watches other runs.
+    /// Whether a run of this list is watched. The time at which the list was read decides, so that each process
+    /// watches other runs.
     fn is_watched(&self, number: RunNumber) -> bool {
         let share = self.unknown.div_ceil(MOST_WATCHED).max(1) as u64;
         let hash = (number.0 ^ self.listed_us.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15);

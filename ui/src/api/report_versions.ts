@@ -15,7 +15,7 @@ export interface ReportVersion {
   code: string;
 }
 
-/** Older ones are removed: nobody reads them, and each has a whole text. */
+/** Number of versions that are kept. Older versions are seldom read, and each has a whole text. */
 const KEPT_VERSIONS = 20;
 const { method } = AppService;
 

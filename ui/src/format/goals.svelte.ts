@@ -48,7 +48,7 @@ export function statedAxesText(): string {
   );
 }
 
-/** Whether lower values of a metric are better; undefined if nobody and no name says so. */
+/** Whether lower values of a metric are better; undefined if neither a goal nor the name says so. */
 export function isLowerBetter(name: string): boolean | undefined {
   return stated.get(name)?.isLower ?? guessIsLower(name);
 }
@@ -78,7 +78,7 @@ export function byImportance<T extends { name: string; context: string }>(
 /** More than any guess. */
 const PRIMARY = 10;
 
-/** The higher, the earlier a metric is shown. What is stated counts more than what is guessed. */
+/** Metrics with a higher importance are shown earlier. A stated goal counts more than a guess from the name. */
 export function importance(name: string, context = ''): number {
   const goal = stated.get(name);
   return (

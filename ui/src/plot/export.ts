@@ -1,6 +1,6 @@
 /**
- * Pictures of a chart for papers and slides: SVG, and PNG at twice the size of the screen. Whoever
- * sees only the picture can name its lines.
+ * Pictures of a chart for papers and slides: SVG, and PNG at twice the size of the screen. The
+ * picture names its lines, so it can be read alone.
  */
 import { characters } from '../format/characters.ts';
 import { CanvasSurface } from './canvas_surface.ts';

@@ -25,7 +25,7 @@ export function byAge(a: AgedRun, b: AgedRun): number {
 type Places = ReadonlyMap<string, number>;
 
 interface PanelRuns {
-  /** What the panel asks the server for. The answer to another question starts anew. */
+  /** Identifies the request of the panel. Another request discards the runs that are known. */
   question: string;
   /** The runs of the first answer. */
   first: readonly AgedRun[];

@@ -21,7 +21,7 @@ import { workspace } from './workspace.svelte.ts';
 /** In place of an id: all runs, although the project opens with a view. */
 const EVERYTHING = 'all';
 
-/** Waits, and returns whether the reader has pressed a key or a button, or has scrolled, meanwhile. */
+/** Waits, and returns whether the reader has pressed a key or a button, or has scrolled, during the wait. */
 async function isUsedDuring(wait: Promise<void>): Promise<boolean> {
   const end = new AbortController();
   let isUsed = false;
@@ -73,7 +73,7 @@ class Views {
     const before = this.#changes;
     try {
       const all = await readViews();
-      // The answer may be from before a change that this page has made meanwhile.
+      // This page may have made a change after the server read the views.
       if (before !== this.#changes) return await this.#readAll();
       this.all = all;
       this.failure = undefined;

@@ -364,8 +364,8 @@ impl ParamPage {
         Ok(())
     }
 
-    /// Adds the runs of the page that have the values which the reader looks for to `found`, and those that may have them to
-    /// `unknown`. Fails if a row is damaged, see [`undamaged`].
+    /// Adds runs of the page to `found` if they have the values that the reader looks for, and to `unknown` if they may
+    /// have them. Fails if a row is damaged, see [`undamaged`].
     pub fn find(&self, found: &mut Vec<RunNumber>, unknown: &mut Vec<RunNumber>) -> Result<()> {
         match &self.content {
             Content::Listed(numbers) => unknown.extend(numbers),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# Characters that a path cannot begin or end with, or that nobody would notice there.
+# Characters that a path cannot start or end with, or that are invisible there.
 _EDGES = re.compile(r"\A[/. ]+|[/. ]+\Z")
 # Segments that are empty, or stand for another folder.
 _SEGMENTS = re.compile(r"(?<=/)(?:\.{1,2}(?=/)|/)")

@@ -255,7 +255,7 @@ pub(super) fn data_bytes(directory: &Path, number: u64) -> u64 {
     fs::metadata(data_path(directory, number)).map_or(0, |metadata| metadata.len())
 }
 
-/// Notes for the upload that would announce this one that it has failed.
+/// Notes that this upload has failed, for a later upload that would announce it.
 pub(super) fn note_failure(directory: &Path, number: u64) -> io::Result<()> {
     fs::write(failed_path(directory, number), [])
 }

@@ -122,8 +122,8 @@ impl ParamsCache {
         self.make_room();
     }
 
-    /// Drops kept merges, the oldest first, until the next one has enough memory, which those that are still
-    /// being sent may hold nevertheless.
+    /// Drops kept merges, the oldest first, until there is enough memory for the next one. Dropped merges that are
+    /// still being sent hold their memory until they are sent.
     fn make_room(&self) {
         let mut merges = self.lock();
         while !self.memory.has_room() && remove_oldest(&mut merges) {}

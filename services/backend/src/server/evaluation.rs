@@ -1,6 +1,7 @@
 //! The threads that evaluate queries and decode points: few, and of a low priority, so that neither
 //! ingestion nor other reads wait for them. Work comes in slices of some milliseconds. Between two slices, other
-//! searches have their turn, those that have used the least time first, and a search whose client has left ends.
+//! searches have their turn, starting with the search that has used the least time, and a search ends if its client has
+//! left.
 
 mod cpu_share;
 mod priority;

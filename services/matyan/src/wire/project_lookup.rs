@@ -1,4 +1,4 @@
-//! Projects for a frontier in a process without a store: those that a backend reports. An answer is used for
+//! Projects for a frontier in a process without a store, which asks a backend for them. An answer is used for
 //! `LIFETIME`. A backend that does not answer delays few calls, by at most `ANSWER_TIMEOUT` each: of the calls about
 //! one project, only one asks, and calls that can use an older answer do not wait for it. A backend that was just away
 //! is not asked at all. An error about one project does not mean that the backend is away.

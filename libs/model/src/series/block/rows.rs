@@ -1,5 +1,5 @@
 //! Points that are written in rows: each row has a value of each of the same series, at one step, epoch and time. Their
-//! blocks are those of other points, but written without sorting them.
+//! blocks have the same format as the blocks of other points, but are written without sorting the points.
 
 use std::ops::Range;
 

@@ -226,8 +226,8 @@ impl IndexReader<'_> {
         Ok(Some(all))
     }
 
-    /// The runs that have the values of a param, ascending; `None` if they, or those that may have them, are too many, or not
-    /// known.
+    /// The runs that have the values of a param, ascending; `None` if these runs, or the runs that may have the
+    /// values, are too many or not known.
     async fn read_param(&mut self, param: &ProbedParam) -> Result<Option<Vec<RunNumber>>> {
         let Some(mut reader) = param.reader(self.project) else { return Ok(None) };
         let mut found = Vec::new();

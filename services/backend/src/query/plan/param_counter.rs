@@ -12,10 +12,11 @@ use matyan_store::{Range, Snapshot};
 use super::probed_param::ProbedParam;
 use crate::server::error::Result;
 
-/// Columns of a param that are counted, those of all params of a plan, and those that are read at a time. Of the runs of many
-/// more, a sample tells as much.
+/// Largest number of columns of a param that are counted. If a param has more, a sample of runs tells as much.
 pub(super) const COUNTED_COLUMNS: usize = 256;
+/// Largest number of columns that are counted for all params of a plan.
 pub(super) const COLUMNS_IN_ALL: usize = 2_048;
+/// Number of columns that are read at a time.
 const COLUMNS_PAGE: usize = 16;
 
 /// How many columns of a param are counted.

@@ -1,12 +1,12 @@
 //! The order of slices that wait for a thread: the search that has used the least time comes first, so that a small
-//! search does not wait for large ones. Every fourth turn is that of the slice that waits longest, so large searches
+//! search does not wait for large ones. In every fourth turn, the slice that has waited longest runs, so large searches
 //! go on whatever else comes.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
 
-/// One in this number of turns is that of the slice that waits longest.
+/// In one of this number of turns, the slice that has waited longest runs.
 const LONGEST_WAIT_TURN: u64 = 4;
 
 /// Slices that wait, from many tasks to many threads.

@@ -134,7 +134,7 @@ fn check_name(path: &Path, parent: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the index page of a folder is that of a copy.
+/// Whether the index page of a folder belongs to a published copy.
 pub(super) fn is_copy(index: &str) -> bool {
     index.contains(MARK)
 }
