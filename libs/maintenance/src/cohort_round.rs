@@ -10,7 +10,7 @@ use matyan_model::{
     ids::{CohortNumber, Project, RunNumber},
     keys,
     param_cohort::{ParamValues, param_cohort_clear},
-    uncollected::{uncollected_is_worn, uncollected_renew},
+    uncollected::{ListWear, uncollected_renew},
 };
 use matyan_store::{Batch, Store, Transaction};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,7 @@ pub(crate) struct CohortRound<'r> {
     pub(crate) pace: Pace,
     /// Runs that were admitted to cohorts so far.
     pub(crate) admitted: usize,
+    pub(crate) wear: ListWear,
 }
 
 impl CohortRound<'_> {
@@ -148,7 +149,8 @@ impl CohortRound<'_> {
     /// list must be read from the start, and no cohort may be on its way.
     pub(crate) async fn renew_list(&mut self) -> Result<bool, Error> {
         let Self { kind, project, .. } = *self;
-        if !uncollected_is_worn(&*self.store.snapshot().await?, kind, project).await? {
+        let snapshot = self.store.snapshot().await?;
+        if !self.wear.is_worn(&*snapshot, kind, project).await? {
             return Ok(false);
         }
         while !self.stop.is_cancelled() {

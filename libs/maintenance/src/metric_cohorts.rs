@@ -9,7 +9,7 @@ use matyan_model::{
     cohort::{COHORT_RUNS, CohortKind, cohort_runs_due},
     format::format_has_every_run,
     ids::{NamedProject, Project, RunNumber},
-    uncollected::UncollectedReader,
+    uncollected::{ListWear, UncollectedReader},
 };
 use matyan_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -127,8 +127,16 @@ impl<'d> MetricCohorts<'d> {
     where
         'd: 'r,
     {
-        let pace = Pace::default();
-        CohortRound { store: self.store, lock, kind: CohortKind::Metrics, project, stop, pace, admitted: 0 }
+        CohortRound {
+            store: self.store,
+            lock,
+            kind: CohortKind::Metrics,
+            project,
+            stop,
+            pace: Pace::default(),
+            admitted: 0,
+            wear: ListWear::default(),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use matyan_model::{
     index::index_has_row,
     keys,
     param_cohort::{indexed_params_clear, indexed_params_move, listed_params_page},
-    uncollected::{UncollectedReader, index_rows_are_cleared, index_rows_cleared_put},
+    uncollected::{ListWear, UncollectedReader, index_rows_are_cleared, index_rows_cleared_put},
 };
 use matyan_store::{Store, Transaction, Value};
 use parking_lot::Mutex;
@@ -245,8 +245,16 @@ impl<'d> ParamCohorts<'d> {
     where
         'd: 'r,
     {
-        let pace = Pace::default();
-        CohortRound { store: self.store, lock, kind: CohortKind::Params, project, stop, pace, admitted: 0 }
+        CohortRound {
+            store: self.store,
+            lock,
+            kind: CohortKind::Params,
+            project,
+            stop,
+            pace: Pace::default(),
+            admitted: 0,
+            wear: ListWear::default(),
+        }
     }
 }
 

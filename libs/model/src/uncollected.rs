@@ -311,32 +311,46 @@ pub async fn index_rows_cleared_put(transaction: &mut Transaction, project: Proj
     Ok(())
 }
 
-/// Whether a list should be renewed: more runs have left it since it was than are in it, or that was interrupted.
-pub async fn uncollected_is_worn(
-    snapshot: &dyn Snapshot,
-    kind: CohortKind,
-    project: Project,
-) -> Result<bool> {
-    if !Generations::read(snapshot, kind, project).await?.0.is_one() {
-        return Ok(true);
+/// Tells when a list should be renewed.
+#[derive(Debug, Default)]
+pub struct ListWear {
+    /// Runs that had left the list when its rows were last counted.
+    counted_at: u64,
+}
+
+impl ListWear {
+    /// Whether a list should be renewed: more runs have left it since it was than are in it, or that was interrupted. The rows
+    /// of a long list are only counted again once a quarter more runs have left it.
+    pub async fn is_worn(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        kind: CohortKind,
+        project: Project,
+    ) -> Result<bool> {
+        if !Generations::read(snapshot, kind, project).await?.0.is_one() {
+            return Ok(true);
+        }
+        let key = keys::uncollected_left(kind, project);
+        let left = match snapshot.get(&key).await? {
+            Some(value) => rows::readable(decode_counter(&key, &value))?.unwrap_or(i64::MAX),
+            None => 0,
+        };
+        let left = u64::try_from(left).unwrap_or_default();
+        // Fewer after a renewal.
+        self.counted_at = self.counted_at.min(left);
+        if left < WORN_RUNS.max(self.counted_at.saturating_add(self.counted_at / 4)) {
+            return Ok(false);
+        }
+        let mut listed = 0;
+        let mut reader = UncollectedReader::new(kind, project);
+        while listed <= left
+            && let Some(rows) = reader.next(snapshot, COUNTED).await?
+        {
+            listed += rows.len() as u64;
+        }
+        self.counted_at = left;
+        Ok(listed <= left)
     }
-    let key = keys::uncollected_left(kind, project);
-    let left = match snapshot.get(&key).await? {
-        Some(value) => rows::readable(decode_counter(&key, &value))?.unwrap_or(i64::MAX),
-        None => 0,
-    };
-    let left = u64::try_from(left).unwrap_or_default();
-    if left < WORN_RUNS {
-        return Ok(false);
-    }
-    let mut listed = 0;
-    let mut reader = UncollectedReader::new(kind, project);
-    while listed <= left
-        && let Some(rows) = reader.next(snapshot, COUNTED).await?
-    {
-        listed += rows.len() as u64;
-    }
-    Ok(listed <= left)
 }
 
 /// Does a step of renewing a list: starts the next generation, or moves some rows to it. Returns true once all rows are there.

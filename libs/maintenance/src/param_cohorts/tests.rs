@@ -11,7 +11,7 @@ use matyan_model::{
     ids::RunId,
     index::{Scalar, index_runs_page},
     run::{RunEdit, run_create},
-    uncollected::{UncollectedList, uncollected_is_worn},
+    uncollected::{ListWear, UncollectedList},
 };
 use matyan_store::{Batch, Commit, Range, Scan, embedded::EmbeddedStore};
 use matyan_value::{Map, Value};
@@ -265,7 +265,7 @@ async fn cohorts_that_all_runs_have_left_are_cleared_soon() {
     let snapshot = project.store.snapshot().await.unwrap();
     let generations = keys::uncollected_generations(CohortKind::Params, P);
     assert!(snapshot.get(&generations).await.unwrap().is_some(), "the list was renewed");
-    assert!(!uncollected_is_worn(&*snapshot, CohortKind::Params, P).await.unwrap());
+    assert!(!ListWear::default().is_worn(&*snapshot, CohortKind::Params, P).await.unwrap());
 }
 
 /// A run that has been in a cohort rests until it has not changed for a minute, or has ended.

@@ -113,7 +113,7 @@ async fn a_list_is_worn_once_more_runs_have_left_it_than_are_in_it() {
     let store = TestStore::open().await;
     let is_worn = async || {
         let snapshot = store.snapshot().await.unwrap();
-        uncollected_is_worn(&*snapshot, KIND, P).await.unwrap()
+        ListWear::default().is_worn(&*snapshot, KIND, P).await.unwrap()
     };
     let leave = async |runs: usize| {
         let mut batch = Batch::default();
@@ -131,8 +131,14 @@ async fn a_list_is_worn_once_more_runs_have_left_it_than_are_in_it() {
     }
     store.commit(batch).await.unwrap();
     assert!(!is_worn().await, "moving its rows would take longer");
+    let mut wear = ListWear::default();
+    let mut is_worn_again = async || wear.is_worn(&*store.snapshot().await.unwrap(), KIND, P).await.unwrap();
+    assert!(!is_worn_again().await);
     leave(1).await;
+    assert!(!is_worn_again().await, "its rows are not counted again for each run");
     assert!(is_worn().await);
+    leave(few / 4).await;
+    assert!(is_worn_again().await);
     let mut steps = 1;
     while !renew_step(&store).await {
         assert!(is_worn().await, "it was interrupted");
@@ -159,7 +165,7 @@ async fn a_list_whose_generations_are_damaged_has_all_its_runs() {
         let listed: Vec<u64> = read(&store).await.into_keys().collect();
         assert!([10, 20].iter().all(|first| listed.contains(&(first + renewals))), "{listed:?}");
         assert!(remove(&store, 20 + renewals).await);
-        assert!(uncollected_is_worn(&*store.snapshot().await.unwrap(), KIND, P).await.unwrap());
+        assert!(ListWear::default().is_worn(&*store.snapshot().await.unwrap(), KIND, P).await.unwrap());
         while !renew_step(&store).await {}
         let kept: Vec<u64> = read(&store).await.into_keys().collect();
         assert_eq!(kept, (10..=10 + renewals).collect::<Vec<_>>());
