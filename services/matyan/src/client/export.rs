@@ -28,7 +28,7 @@ use super::{
     output::{Output, notice},
     progress::Progress,
     run_ids,
-    runs::query_error,
+    runs::{query_error, search_kind},
 };
 use crate::plain_text::{Colors, escape};
 
@@ -113,18 +113,6 @@ impl ObjectKind {
             Self::Figures => SeriesType::Figures,
             Self::Htmls => SeriesType::Htmls,
             Self::PointClouds => SeriesType::PointClouds,
-        }
-    }
-
-    fn to_search(self) -> SearchKind {
-        match self {
-            Self::Images => SearchKind::Images,
-            Self::Texts => SearchKind::Texts,
-            Self::Distributions => SearchKind::Distributions,
-            Self::Audios => SearchKind::Audios,
-            Self::Figures => SearchKind::Figures,
-            Self::Htmls => SearchKind::Htmls,
-            Self::PointClouds => SearchKind::PointClouds,
         }
     }
 }
@@ -228,7 +216,9 @@ pub(super) async fn run(flags: ExportFlags) -> Result<(), Error> {
             let (kind, file) = match &table {
                 TableCommand::Metrics(MetricsTable { file, .. }) => (SearchKind::Metrics, file),
                 TableCommand::Runs(RunsTable { file, .. }) => (SearchKind::Runs, file),
-                TableCommand::Objects(ObjectsTable { objects, file }) => (objects.to_search(), file),
+                TableCommand::Objects(ObjectsTable { objects, file }) => {
+                    (search_kind(objects.to_api()), file)
+                }
             };
             Err(query_error(channel, kind, &file.query, status).await)
         }

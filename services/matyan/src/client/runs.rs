@@ -174,6 +174,21 @@ fn print_table(rows: &[[String; 8]], primary: Option<&PrimaryMetric>, out: &mut 
     out.table(["RUN", "NAME", "EXPERIMENT", "CREATED (UTC)", "TOOK", "STATE", value.as_str(), "TAGS"], rows)
 }
 
+/// The search for series of a type.
+pub(super) fn search_kind(objects: SeriesType) -> SearchKind {
+    match objects {
+        SeriesType::Images => SearchKind::Images,
+        SeriesType::Texts => SearchKind::Texts,
+        SeriesType::Distributions => SearchKind::Distributions,
+        SeriesType::Audios => SearchKind::Audios,
+        SeriesType::Figures => SearchKind::Figures,
+        SeriesType::Htmls => SearchKind::Htmls,
+        SeriesType::PointClouds => SearchKind::PointClouds,
+        SeriesType::Metric => SearchKind::Metrics,
+        SeriesType::Unspecified => SearchKind::Runs,
+    }
+}
+
 /// Error for an invalid query, with a marker below the position given in the server's
 /// explanation.
 pub(super) async fn query_error(

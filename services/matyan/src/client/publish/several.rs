@@ -14,7 +14,8 @@ use matyan_proto::{
     objects::v1::Selection,
     published::v1::{PublishedDashboard, PublishedPages, PublishedPart, PublishedRun, PublishedSearch},
     search::v1::{
-        ObjectsRequest, Query, RunsRequest, SearchKind, search_service_client::SearchServiceClient,
+        ObjectsRequest, Query, RunsRequest, SearchKind, Sort, Warning,
+        search_service_client::SearchServiceClient,
     },
 };
 use matyan_value::cbor;
@@ -35,7 +36,11 @@ use super::{
     site::Page,
     write_run,
 };
-use crate::client::{Progress, connection::Connection, runs::query_error};
+use crate::client::{
+    Progress,
+    connection::Connection,
+    runs::{query_error, search_kind},
+};
 
 /// Type of the apps with the panels of dashboards.
 const PANELS_TYPE: &str = "dashboard";
@@ -220,52 +225,59 @@ impl SeveralCopy<'_> {
 
     /// Ids of the runs that a panel shows, in its order.
     async fn find(&self, search: &PanelSearch) -> Result<Vec<String>, Error> {
-        if let Some(objects) = search.having {
-            return self.find_having(search, objects).await;
-        }
         let text = expression_of(&search.query);
-        let request = RunsRequest {
-            query: Some(Query { text: text.clone(), ..Query::default() }),
-            sort: search.sort.clone(),
-            limit: search.limit.min(self.flags.runs),
-            ids_only: true,
-            ..RunsRequest::default()
+        let query = Query { text: text.clone(), ..Query::default() };
+        let limit = search.limit.min(self.flags.runs);
+        let (kind, found) = match search.having {
+            Some(objects) => (search_kind(objects), self.find_having(query, objects, limit).await),
+            None => (SearchKind::Runs, self.find_runs(query, search.sort.clone(), limit).await),
         };
-        let mut run_ids = Vec::new();
-        let answer = client!(SearchServiceClient, self.channel.clone()).runs(request).await;
-        let read = async {
-            let mut messages = answer?.into_inner();
-            while let Some(message) = messages.message().await? {
-                for warning in &message.warnings {
-                    self.progress.suspend(|| notice(format!("warning: {}", warning.message)));
-                }
-                run_ids.extend(message.run_ids);
-            }
-            Ok::<_, tonic::Status>(())
-        };
-        match read.await {
-            Ok(()) => Ok(run_ids),
+        match found {
             Err(status) if status.code() == Code::InvalidArgument => {
-                Err(query_error(self.channel.clone(), SearchKind::Runs, &text, status).await)
+                Err(query_error(self.channel.clone(), kind, &text, status).await)
             }
-            Err(status) => Err(status.into()),
+            found => Ok(found?),
         }
     }
 
+    async fn find_runs(
+        &self,
+        query: Query,
+        sort: Vec<Sort>,
+        limit: u32,
+    ) -> Result<Vec<String>, tonic::Status> {
+        let request =
+            RunsRequest { query: Some(query), sort, limit, ids_only: true, ..RunsRequest::default() };
+        let answer = client!(SearchServiceClient, self.channel.clone()).runs(request).await?;
+        let mut messages = answer.into_inner();
+        let mut run_ids = Vec::new();
+        while let Some(message) = messages.message().await? {
+            self.show_warnings(&message.warnings);
+            run_ids.extend(message.run_ids);
+        }
+        Ok(run_ids)
+    }
+
     /// Ids of the newest runs with objects of a type.
-    async fn find_having(&self, search: &PanelSearch, objects: SeriesType) -> Result<Vec<String>, Error> {
+    async fn find_having(
+        &self,
+        query: Query,
+        objects: SeriesType,
+        limit: u32,
+    ) -> Result<Vec<String>, tonic::Status> {
         let request = ObjectsRequest {
-            query: Some(Query { text: expression_of(&search.query), ..Query::default() }),
+            query: Some(query),
             r#type: objects.into(),
             // The objects themselves are read later.
             selection: Some(Selection { record_density: 1, index_density: 1, ..Selection::default() }),
-            limit: search.limit.min(self.flags.runs),
+            limit,
             ..ObjectsRequest::default()
         };
         let answer = client!(SearchServiceClient, self.channel.clone()).objects(request).await?;
         let mut messages = answer.into_inner();
         let mut run_ids: Vec<String> = Vec::new();
         while let Some(message) = messages.message().await? {
+            self.show_warnings(&message.warnings);
             for run in message.runs.into_iter().filter_map(|found| found.run) {
                 // A run with many sequences is in several messages.
                 if run_ids.last() != Some(&run.run_id) {
@@ -274,6 +286,12 @@ impl SeveralCopy<'_> {
             }
         }
         Ok(run_ids)
+    }
+
+    fn show_warnings(&self, warnings: &[Warning]) {
+        for warning in warnings {
+            self.progress.suspend(|| notice(format!("warning: {}", warning.message)));
+        }
     }
 
     /// The ids that belong to runs, archived or not.

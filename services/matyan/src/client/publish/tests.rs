@@ -1,4 +1,4 @@
-//! Copies of runs that are deleted while they are read from a backend.
+//! Copies from a backend: of runs that are deleted while they are read, and of panels with mistakes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +15,7 @@ use matyan_model::{
     position::LogPosition,
     run::{Deletion, Head, head_live, run_create, run_delete},
 };
+use matyan_proto::reports::v1::Report;
 use matyan_sign_in::SignInKey;
 use matyan_store::{Transaction, embedded::EmbeddedStore, transact};
 use tempfile::TempDir;
@@ -84,6 +85,20 @@ async fn delete(store: &EmbeddedStore, id: &RunId) {
     transact(store, delete).await.unwrap();
 }
 
+/// Serves a backend, and returns its task and URL.
+fn serve(router: axum::Router) -> (tokio::task::JoinHandle<()>, String) {
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", incoming.local_addr().unwrap());
+    let serving = Server::builder().add_routes(Routes::from(router)).serve_with_incoming(incoming);
+    (tokio::spawn(async { serving.await.unwrap() }), url)
+}
+
+fn flags_of(subject: &str, directory: &Path, url: &str) -> PublishFlags {
+    let output = directory.join("copy");
+    let output = output.to_str().unwrap();
+    Flags::parse_from(["publish", subject, "--output", output, "--server", url]).publish
+}
+
 /// Copies a run that is deleted just before a call.
 async fn copy_deleted_before(call: &'static str) -> Result<PublishedRun, Error> {
     let directory = TempDir::new().unwrap();
@@ -103,14 +118,8 @@ async fn copy_deleted_before(call: &'static str) -> Result<PublishedRun, Error> 
         }
     };
     let router = router.layer(middleware::from_fn(deletes));
-    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = incoming.local_addr().unwrap();
-    let server =
-        tokio::spawn(Server::builder().add_routes(Routes::from(router)).serve_with_incoming(incoming));
-    let output = directory.path().join("copy");
-    let url = format!("http://{address}");
-    let output = output.to_str().unwrap();
-    let flags = Flags::parse_from(["publish", "deleted", "--output", output, "--server", &url]).publish;
+    let (server, url) = serve(router);
+    let flags = flags_of("deleted", directory.path(), &url);
     let channel = flags.client.connect().await?;
     create_folders(&flags.output.join(DATA), &SHARED_FOLDERS).unwrap();
     let progress = Progress::new(0, "parts", true);
@@ -138,4 +147,37 @@ async fn a_run_that_is_deleted_meanwhile_is_not_published() {
     }
     // This call is never made, so the run is not deleted. Its artifact is left out, because it is not stored.
     assert!(copy_deleted_before("AdminService/Reindex").await.is_ok());
+}
+
+/// Copies a report with a panel.
+async fn copy_panel(panel: &str) -> Result<(), Error> {
+    let directory = TempDir::new().unwrap();
+    let store =
+        Arc::new(EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap());
+    format_open(&*store).await.unwrap();
+    let (server, url) = serve(backend(directory.path(), store).await.into_routes().into_axum_router());
+    let flags = flags_of("report", directory.path(), &url);
+    let channel = flags.client.connect().await?;
+    create_folders(&flags.output.join(DATA), &SHARED_FOLDERS).unwrap();
+    let progress = Progress::new(0, "runs", true);
+    let mut copy = SeveralCopy {
+        channel: &channel,
+        root: &flags.output,
+        flags: &flags,
+        progress: &progress,
+        totals: Totals::default(),
+    };
+    let report = Report { code: format!("```{panel}\n```\n"), ..Report::default() };
+    let written = copy.write(Document::Report(report)).await;
+    server.abort();
+    written.map(|_| ())
+}
+
+#[tokio::test]
+async fn the_mistake_in_the_query_of_a_panel_is_marked() {
+    for panel in ["chart", "runs", "media", "media\nmedia: points"] {
+        let error = copy_panel(&format!("{panel}\nquery: run.x == ")).await.unwrap_err().to_string();
+        assert!(error.contains("\n  run.x ==\n") && error.contains('^'), "{panel}: {error}");
+        copy_panel(&format!("{panel}\nquery: run.x == 1")).await.unwrap();
+    }
 }
