@@ -5,14 +5,18 @@ use percent_encoding::percent_decode_str;
 
 const FENCE: &str = "```";
 const FORMULA: &str = "$$";
-const PICTURE: &str = "![";
+const QUOTE: char = '>';
+/// The start of a row of a table, and of each of its cells.
+const ROW: char = '|';
+/// The marks around code, formulas and emphasized words, the longest first.
+const MARKS: [&str; 6] = ["`", "$", "**", "__", "*", "_"];
 
 /// A report in parts.
 #[derive(Debug, Default)]
 pub(super) struct ReportText {
     pub(super) code: Vec<ReportCode>,
-    /// The other lines, without formulas.
-    prose: String,
+    /// The texts of headings, paragraphs, quotes, items of lists and cells of tables.
+    texts: Vec<String>,
 }
 
 /// Code between fences.
@@ -36,6 +40,9 @@ impl ReportText {
         let mut text = Self::default();
         while let Some(line) = lines.next() {
             let start = line.trim_start();
+            if start.is_empty() || is_rule(line) {
+                continue;
+            }
             if let Some(language) = start.strip_prefix(FENCE) {
                 let language = language.split_whitespace().next().unwrap_or_default().to_owned();
                 let code = lines.by_ref().take_while(|line| line.trim() != FENCE);
@@ -45,35 +52,100 @@ impl ReportText {
                 while is_open && let Some(line) = lines.next() {
                     is_open = !line.contains(FORMULA);
                 }
-            } else {
-                text.add_prose(line);
+            } else if is_item(line) {
+                text.texts.push(start.to_owned());
                 // Code that is indented below an item of a list is a part of the item.
-                let is_list = is_item(line) && !is_rule(line);
-                while is_list && let Some(own) = lines.next_if(|own| is_item(own) || is_indented(own)) {
-                    text.add_prose(own);
+                while let Some(own) = lines.next_if(|own| is_item(own) || is_indented(own)) {
+                    if is_item(own) {
+                        text.texts.push(own.trim_start().to_owned());
+                    } else {
+                        text.continue_last(' ', own.trim());
+                    }
+                }
+            } else if let Some(quote) = line.strip_prefix(QUOTE) {
+                text.texts.push(quote.to_owned());
+                while let Some(own) = lines.next_if(|own| own.starts_with(QUOTE)) {
+                    text.continue_last(' ', own.trim_start_matches(QUOTE));
+                }
+            } else if line.starts_with(ROW) {
+                text.texts.extend(cells_of(line));
+            } else {
+                text.texts.push(line.to_owned());
+                let is_paragraph = !is_heading(line);
+                while is_paragraph && let Some(own) = lines.next_if(|own| !is_beginning(own)) {
+                    text.continue_last('\n', own);
                 }
             }
         }
         text
     }
 
-    fn add_prose(&mut self, line: &str) {
-        self.prose.push_str(line);
-        self.prose.push('\n');
+    /// Adds a line to the last text.
+    fn continue_last(&mut self, separator: char, line: &str) {
+        if let Some(last) = self.texts.last_mut() {
+            last.push(separator);
+            last.push_str(line);
+        }
     }
 
     pub(super) fn pictures(&self) -> Vec<Picture> {
-        self.prose.split(PICTURE).skip(1).filter_map(picture_of).collect()
+        self.texts.iter().flat_map(|text| pictures_in(text)).collect()
     }
 }
 
-/// The picture whose title begins a text.
-fn picture_of(text: &str) -> Option<Picture> {
-    let (_, rest) = text.split_once(']')?;
-    let (address, _) = rest.strip_prefix('(')?.split_once(')')?;
-    if address.contains('(') || address.contains(char::is_whitespace) {
-        return None;
+/// The pictures that a text shows. Code, formulas, emphasized words and titles of links show none.
+fn pictures_in(text: &str) -> Vec<Picture> {
+    let mut pictures = Vec::new();
+    let mut rest = text;
+    let mut is_after_word = false;
+    while let Some(first) = rest.chars().next() {
+        let link = link_at(rest);
+        if let Some((_, address)) = link
+            && first == '!'
+        {
+            pictures.extend(picture_of(address));
+        }
+        let length = link.map(|(length, _)| length).or_else(|| marked_length(rest, is_after_word));
+        let (own, after) = rest.split_at(length.unwrap_or(first.len_utf8()));
+        is_after_word = own.ends_with(is_word_char);
+        rest = after;
     }
+    pictures
+}
+
+/// The number of bytes of the link or the picture at the start of a text, and its address.
+fn link_at(text: &str) -> Option<(usize, &str)> {
+    let title = text.strip_prefix('!').unwrap_or(text).strip_prefix('[')?;
+    let (_, rest) = title.split_once(']')?;
+    let (address, after) = rest.strip_prefix('(')?.split_once(')')?;
+    let is_address = !address.is_empty() && !address.contains('(') && !address.contains(char::is_whitespace);
+    is_address.then_some((text.len() - after.len(), address))
+}
+
+/// The number of bytes of the code, the formula or the emphasized words at the start of a text.
+fn marked_length(text: &str, is_after_word: bool) -> Option<usize> {
+    MARKS.into_iter().find_map(|mark| {
+        let (inner, after) = text.strip_prefix(mark)?.split_once(mark)?;
+        let is_marked = match mark {
+            "$" => {
+                let is_price = after.starts_with(|char: char| char.is_ascii_digit());
+                inner.trim() == inner && !inner.contains('\n') && !is_price
+            }
+            "**" | "__" => !inner.contains('\n'),
+            "*" => !inner.starts_with(char::is_whitespace),
+            "_" => !is_after_word && !after.starts_with(is_word_char),
+            _ => true,
+        };
+        (is_marked && !inner.is_empty()).then_some(text.len() - after.len())
+    })
+}
+
+fn is_word_char(char: char) -> bool {
+    char.is_ascii_alphanumeric() || char == '_'
+}
+
+/// The picture with an address.
+fn picture_of(address: &str) -> Option<Picture> {
     let (run_id, path) = address.strip_prefix("artifact:")?.split_once('/')?;
     let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
     if run_id.is_empty() || path.is_empty() || !path.split('%').skip(1).all(is_escape) {
@@ -81,6 +153,38 @@ fn picture_of(text: &str) -> Option<Picture> {
     }
     let path = percent_decode_str(path).decode_utf8().ok()?.into_owned();
     Some(Picture { run_id: run_id.to_owned(), path })
+}
+
+/// The cells of a row of a table. A `|` after a backslash is part of its cell.
+fn cells_of(row: &str) -> Vec<String> {
+    let mut cells = vec![String::new()];
+    for part in row.split(ROW) {
+        match cells.last_mut() {
+            Some(last) if last.ends_with('\\') => {
+                last.pop();
+                last.push(ROW);
+                last.push_str(part);
+            }
+            _ => cells.push(part.to_owned()),
+        }
+    }
+    cells
+}
+
+/// Whether a line ends the paragraph above it.
+fn is_beginning(line: &str) -> bool {
+    let start = line.trim_start();
+    start.is_empty()
+        || [FENCE, FORMULA].into_iter().any(|mark| start.starts_with(mark))
+        || line.starts_with([QUOTE, ROW])
+        || is_heading(line)
+        || is_item(line)
+        || is_rule(line)
+}
+
+fn is_heading(line: &str) -> bool {
+    let title = line.trim_start_matches('#');
+    matches!(line.len() - title.len(), 1..=6) && title.starts_with(char::is_whitespace)
 }
 
 /// Whether a line begins with the mark of an item of a list.
@@ -138,6 +242,7 @@ mod tests {
             "![a](artifact:3fd1/a b.png)",
             "![a](b.png)",
             "```text\n![a](artifact:3fd1/a.png)\n```",
+            "Write `![a](artifact:3fd1/a.png)`.",
         ] {
             assert!(pictures(other).is_empty(), "{other}");
         }
