@@ -156,4 +156,12 @@ impl Store for EmbeddedStore {
             }
         }
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        false
+    }
+
+    fn is_remote(&self) -> bool {
+        false
+    }
 }

@@ -135,16 +135,12 @@ pub trait Store: Send + Sync + 'static {
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()>;
 
     /// Whether clearing a range takes as long for many rows as for one. If not, long ranges are
-    /// cleared in pages.
-    fn clears_ranges_at_once(&self) -> bool {
-        false
-    }
+    /// cleared in pages. Like the next method, it has no default, which a wrapper would return by mistake.
+    fn clears_ranges_at_once(&self) -> bool;
 
     /// Whether calls wait for other machines, and not mostly for a processor or a disk of this one. Concurrent calls
     /// then take hardly longer than one, and each commit is work of machines that many processes share.
-    fn is_remote(&self) -> bool {
-        false
-    }
+    fn is_remote(&self) -> bool;
 }
 
 /// A view of one version. Cheap to hold briefly, and useless after `Limits::SNAPSHOT_AGE`.

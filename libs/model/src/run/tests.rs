@@ -468,6 +468,10 @@ impl Store for CountingStore {
     fn clears_ranges_at_once(&self) -> bool {
         self.clears_at_once
     }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
 }
 
 struct CountingSnapshot {

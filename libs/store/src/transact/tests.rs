@@ -45,6 +45,14 @@ impl Store for SlowStore {
     async fn changed(&self, _: &Key, _: Option<&Value>) -> Result<()> {
         Ok(())
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        false
+    }
+
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]

@@ -112,6 +112,10 @@ mod tests {
             Ok(())
         }
 
+        fn clears_ranges_at_once(&self) -> bool {
+            false
+        }
+
         fn is_remote(&self) -> bool {
             self.is_remote
         }

@@ -414,6 +414,10 @@ impl Store for HeldRemoteStore {
         self.inner.changed(key, seen).await
     }
 
+    fn clears_ranges_at_once(&self) -> bool {
+        self.inner.clears_ranges_at_once()
+    }
+
     fn is_remote(&self) -> bool {
         true
     }

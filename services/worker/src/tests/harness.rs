@@ -336,6 +336,10 @@ impl Store for RemoteStore {
         self.0.changed(key, seen).await
     }
 
+    fn clears_ranges_at_once(&self) -> bool {
+        self.0.clears_ranges_at_once()
+    }
+
     fn is_remote(&self) -> bool {
         true
     }

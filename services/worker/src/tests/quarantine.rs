@@ -444,6 +444,14 @@ impl Store for NoQuarantines {
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
         self.inner.changed(key, seen).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.inner.clears_ranges_at_once()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
 }
 
 #[tokio::test]
@@ -518,6 +526,14 @@ impl Store for SlowStore {
 
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
         self.inner.changed(key, seen).await
+    }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.inner.clears_ranges_at_once()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
     }
 }
 

@@ -209,6 +209,14 @@ impl Store for CountedStore {
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
         self.inner.changed(key, seen).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.inner.clears_ranges_at_once()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
 }
 
 #[tokio::test]

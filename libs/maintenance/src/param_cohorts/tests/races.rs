@@ -76,6 +76,14 @@ impl Store for ChangingStore {
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> StoreResult<()> {
         self.store.changed(key, seen).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.store.clears_ranges_at_once()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.store.is_remote()
+    }
 }
 
 fn tree(random: &mut Random) -> Map {

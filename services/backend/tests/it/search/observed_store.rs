@@ -195,6 +195,14 @@ impl Store for ObservedStore {
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
         self.store.changed(key, seen).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.store.clears_ranges_at_once()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.store.is_remote()
+    }
 }
 
 impl Drop for ObservedSnapshot {

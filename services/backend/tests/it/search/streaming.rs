@@ -77,6 +77,14 @@ impl Store for CountingStore {
     async fn changed(&self, key: &Key, seen: Option<&matyan_store::Value>) -> Result<()> {
         self.store.changed(key, seen).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.store.clears_ranges_at_once()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.store.is_remote()
+    }
 }
 
 impl CountingSnapshot {

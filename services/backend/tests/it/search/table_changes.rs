@@ -64,6 +64,14 @@ impl Store for ShortPagesStore {
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> StoreResult<()> {
         self.0.changed(key, seen).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.0.clears_ranges_at_once()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.0.is_remote()
+    }
 }
 
 #[async_trait]

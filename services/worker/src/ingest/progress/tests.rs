@@ -80,6 +80,14 @@ impl Store for CountingStore {
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
         self.inner.changed(key, seen).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.inner.clears_ranges_at_once()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
 }
 
 #[tokio::test]

@@ -463,6 +463,14 @@ impl Store for ShortLivedStore {
     async fn changed(&self, key: &Key, seen: Option<&matyan_store::Value>) -> matyan_store::Result<()> {
         self.store.changed(key, seen).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.store.clears_ranges_at_once()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.store.is_remote()
+    }
 }
 
 #[async_trait]
