@@ -230,7 +230,18 @@ impl FoldTask {
             self.step_search().await;
             if self.is_remote() { self.start_turns() } else { self.step_fold().await }
         }
-        while self.turns.join_next().await.is_some() {}
+        self.finish_turns().await;
+    }
+
+    /// Waits for the turns that have begun. If one of them panics, so does the thread, after the others.
+    async fn finish_turns(&mut self) {
+        let mut panicked = None;
+        while let Some(turn) = self.turns.join_next().await {
+            panicked = panicked.or(turn.err());
+        }
+        if let Some(error) = panicked {
+            std::panic::resume_unwind(error.into_panic());
+        }
     }
 
     fn is_remote(&self) -> bool {

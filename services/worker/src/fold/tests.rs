@@ -388,6 +388,8 @@ struct HeldRemoteStore {
     /// The rows of these folds.
     held: HashSet<Key>,
     released: Semaphore,
+    /// Whether they panic once they are released.
+    panics: AtomicBool,
 }
 
 #[async_trait::async_trait]
@@ -402,6 +404,7 @@ impl Store for HeldRemoteStore {
         if mutations.any(|mutation| matches!(mutation, Mutation::Set { key, .. } if is_held(key))) {
             // Fails once the semaphore is closed.
             let _ = self.released.acquire().await;
+            assert!(!self.panics.load(Ordering::Relaxed), "a test asked for it");
         }
         self.inner.commit(batch).await
     }
@@ -447,7 +450,12 @@ impl RemoteFolds {
         let rows = notices.iter().filter(|(key, _)| is_held(key)).flat_map(|(_, blocks)| blocks);
         let held = rows.map(|blocks| keys::fold(P, blocks.number)).collect();
         let inner = env.deps.store.clone();
-        let store = Arc::new(HeldRemoteStore { inner, held, released: Semaphore::new(0) });
+        let store = Arc::new(HeldRemoteStore {
+            inner,
+            held,
+            released: Semaphore::new(0),
+            panics: AtomicBool::new(false),
+        });
         env.deps.store = store.clone();
         let mut worker = Worker::new(&env);
         for (key, blocks) in notices {
@@ -523,4 +531,22 @@ async fn folding_hangs_while_no_concurrent_turn_ends() {
     folds.store.released.close();
     folds.fold_all_but(0).await;
     assert!(heartbeat.problem().is_none());
+}
+
+/// The handle of the thread reports its panic.
+#[tokio::test]
+async fn a_fold_that_panics_at_the_end_is_a_panic_of_the_task() {
+    let mut folds = RemoteFolds::new(&["slow"], &[]).await;
+    let task = &mut folds.worker.task;
+    task.start_turns();
+    let turn = task.turns.join_next().await.unwrap();
+    task.end_concurrent_turn(turn).await;
+    // The blocks are read, and the next turn commits.
+    task.start_turns();
+    folds.store.panics.store(true, Ordering::Relaxed);
+    folds.store.released.close();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let folding = tokio::spawn(folds.worker.task.run(stop));
+    assert!(folding.await.unwrap_err().is_panic());
 }
