@@ -26,14 +26,11 @@ use crate::server::{
     call::Call,
     deps::Deps,
     error::Result,
-    stream::{Sender, StreamEnd},
+    stream::{KEEP_ALIVE, Sender, StreamEnd},
 };
 use change_feed::{ChangeFeed, ChangeFeeds};
 use pending_runs::PendingRuns;
 use watch_memory::{WatchMemory, WatchShare};
-
-/// Interval of keep-alive messages.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Maximum number of runs waiting to be sent; above it, no more changes are read until some are
 /// sent.

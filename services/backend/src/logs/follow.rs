@@ -20,11 +20,8 @@ use super::records::{RunKey, line, read_records};
 use crate::server::{
     deps::Deps,
     error::Result,
-    stream::{MESSAGE_BYTES, Sender, StreamEnd},
+    stream::{KEEP_ALIVE, MESSAGE_BYTES, Sender, StreamEnd},
 };
-
-/// Interval of keep-alive messages to followers.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Time in which changes of a run are collected.
 const SETTLE_TIME: Duration = Duration::from_millis(50);

@@ -2,15 +2,25 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use matyan_model::{ids::Project, live_readers::live_readers_put};
+use matyan_model::{
+    ids::Project,
+    live_readers::{COUNTED_US, live_readers_put},
+};
 use matyan_store::{Batch, Store};
 use parking_lot::Mutex;
 use tokio::time::Instant;
+
+use super::stream::KEEP_ALIVE;
 
 /// Time after which a reader of a project is announced again: workers count on it for much longer.
 const RENEWED: Duration = Duration::from_secs(20);
 /// Same after an announcement that has failed, or whose call was dropped before its end.
 const REPEATED: Duration = Duration::from_secs(1);
+/// Streams announce their readers at least as often as they send keep-alives, so an announcement comes late by as much.
+const _: () = assert!(
+    KEEP_ALIVE.as_micros() + RENEWED.as_micros() < COUNTED_US as u128,
+    "workers would forget a reader before it is announced again"
+);
 
 /// The projects whose readers this process has announced lately, and when they are to be announced again. Cheap to clone;
 /// clones share them.

@@ -31,6 +31,9 @@ use super::{
 /// it is sent, and large enough that the overhead per message is negligible.
 pub(crate) const MESSAGE_BYTES: usize = 128 << 10;
 
+/// Interval of keep-alive messages of streams that follow changes or logs.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
 /// Messages buffered before the stream of a slow client waits: one being written, one in
 /// flight.
 const MESSAGES: usize = 2;
