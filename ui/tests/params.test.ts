@@ -143,7 +143,7 @@ test('a line names its run, and opens it', async () => {
       y += 6
     )
       await page.mouse.move(x, y);
-    expect(await page.locator('.toolbar .hovered b').first().textContent()).not.toBe('');
+    expect(await page.locator('.tip b').first().textContent()).not.toBe('');
     await page.mouse.down();
     await page.mouse.up();
     await page.waitForURL(/\/runs\/\w+(\?|$)/);
@@ -159,7 +159,7 @@ test('the lines are followed by keyboard, named aloud, and one is opened', async
     const keys = page.locator('dialog[open] [role=option]');
     await eventually('the keys are listed', async () => (await keys.count()) === 5);
     await keys.filter({ hasText: 'Next run' }).click();
-    const spoken = page.locator('.toolbar [aria-live=polite]');
+    const spoken = page.getByRole('main').locator('p[aria-live=polite]');
     await page.locator('polyline.hovered').waitFor();
     const first = await spoken.locator('b').first().textContent();
     await page.keyboard.press('PageDown');
@@ -218,7 +218,10 @@ test.each(['light', 'dark'] as const)(
         await page.keyboard.press('ArrowRight');
         await page.keyboard.press('ArrowRight');
         await page.locator('circle.picked').waitFor();
-        expect(await page.locator('.toolbar .hovered b').first().textContent()).not.toBe('');
+        expect(await page.locator('.tip b').first().textContent()).not.toBe('');
+        // What is said about a run moves nothing.
+        const main = page.locator('main');
+        expect(await main.evaluate(main => main.scrollWidth - main.clientWidth)).toBe(0);
         await page.keyboard.press('Enter');
         await page.waitForURL(/\/runs\/\w+(\?|$)/);
       },
@@ -287,7 +290,7 @@ test('more points of a run read that run again, and no others', async () => {
     await page.focus('svg.drawing');
     await page.keyboard.press('ArrowRight');
     const shown = (value: number): Promise<void> =>
-      page.locator('.hovered', { hasText: String(value) }).waitFor();
+      page.locator('.tip', { hasText: String(value) }).waitFor();
     // The server does not know which runs changed before the watch began.
     await site.project.track(77.25);
     await shown(77.25);
