@@ -15,8 +15,9 @@ import { TagService } from '../gen/matyan/tags/v1/tags_pb.ts';
 import { SYSTEM_PREFIX } from '../format/context.ts';
 import { TOTAL_STEPS } from '../format/silence.ts';
 import { importance } from '../format/goals.svelte.ts';
+import { isOfMachine } from '../format/importance.ts';
 import { Urgency } from './read_queue.ts';
-import { readRuns } from './runs.ts';
+import { readRuns, sampleRuns } from './runs.ts';
 import { client, gathered, limited, queued, unary } from './transport.ts';
 
 /** Maximum number of params, and of metrics, in a list to choose from. */
@@ -164,11 +165,31 @@ async function firstMetrics(options: CallOptions): Promise<string[]> {
   return all.toSorted((a, b) => rank(b) - rank(a)).slice(0, SHOWN_METRICS);
 }
 
-/** The metric of a new panel: the loss, or the most important metric of a project without it. */
+/** The metric of a new panel. */
 export async function usualMetric(): Promise<string> {
-  const options = limited();
-  const all = await metricNames(options);
-  return all.includes(LOSS) ? LOSS : ((await firstMetrics(options))[0] ?? LOSS);
+  return usualName(await sampleRuns('', new AbortController().signal)) ?? LOSS;
+}
+
+/** The most important metric of those that many of the runs have. */
+export function usualName(runs: readonly Pick<Run, 'series'>[]): string | undefined {
+  const known = new Map<string, { name: string; runs: number; rank: number }>();
+  for (const { series } of runs) {
+    const seen = new Set<string>();
+    for (const { name, context } of series) {
+      if (name.startsWith(SYSTEM_PREFIX)) continue;
+      const own = known.get(name) ?? { name, runs: 0, rank: -Infinity };
+      own.rank = Math.max(own.rank, importance(name, context));
+      if (!seen.has(name)) own.runs += 1;
+      seen.add(name);
+      known.set(name, own);
+    }
+  }
+  const all = [...known.values()];
+  const ofTraining = all.filter(({ name }) => !isOfMachine(name));
+  const wanted = ofTraining.length > 0 ? ofTraining : all;
+  const most = Math.max(...wanted.map(({ runs }) => runs));
+  const common = wanted.filter(({ runs }) => 2 * runs >= most);
+  return common.sort((a, b) => b.rank - a.rank || b.runs - a.runs)[0]?.name;
 }
 
 async function metricNames(options: CallOptions): Promise<readonly string[]> {
