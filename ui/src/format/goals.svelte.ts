@@ -4,7 +4,7 @@
  * state, so whatever shows a metric follows them.
  */
 import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
-import { guessIsLower, isHeldOut, isOfMachine } from './importance.ts';
+import { guessIsLower, isBenchmark, isHeldOut, isOfMachine } from './importance.ts';
 import { aligned, readable } from './number.ts';
 
 export interface MetricGoal {
@@ -89,8 +89,10 @@ export function importance(name: string, context = ''): number {
 /** Metrics of the machine are below zero. */
 function guessed(name: string, context: string): number {
   const isResult = isLowerBetter(name) !== undefined;
-  if (isHeldOut(name, context)) return isResult ? 3 : 1;
-  if (isResult) return 2;
+  // Right after the loss on the same data.
+  const result = isBenchmark(name) ? 1.5 : 2;
+  if (isHeldOut(name, context)) return isResult ? result + 1 : 1;
+  if (isResult) return result;
   if (isOfMachine(name)) return -1;
   return name.includes('/') ? 0 : 1;
 }

@@ -4,6 +4,9 @@ const LOSSES =
   /(^|_)(loss|error|err|perplexity|ppl|wer|cer|eer|r?mse|s?mape|mae|fid|fvd|kid|lpips|nll|bpb|regret)(_|$)/;
 const SCORES =
   /(^|_)(acc|accuracy|f|f1|auc|auroc|map|bleu|rouge|reward|return|score|r2|m?iou|dice|precision|recall|success|win_rate|psnr|ssim|ndcg|mrr|mcc)(_|$)/;
+/** Names of tasks that a model is tested with. */
+const BENCHMARKS =
+  /(^|_)(mmlu|gsm_8k|hellaswag|humaneval|human_eval|mbpp|truthfulqa|winogrande|boolq|piqa|gpqa|exact_match|pass_1)(_|$)/;
 /** Names of values that tell runs apart, and that no one would tune. */
 const IDS =
   /(^|_)(ids?|uid|uuid|guid|hash|sha(_\d+)?|commit|checksum|seeds?|random_state|pid|port|timestamp|datetime)(_|$)/;
@@ -22,7 +25,12 @@ export function wordsOf(text: string): string {
 /** Whether lower values of a metric are better; undefined if its name does not say. */
 export function guessIsLower(name: string): boolean | undefined {
   const text = wordsOf(name);
-  return LOSSES.test(text) || (SCORES.test(text) ? false : undefined);
+  return LOSSES.test(text) || (SCORES.test(text) || BENCHMARKS.test(text) ? false : undefined);
+}
+
+/** Whether a metric is the score of one of the usual benchmarks, of which runs often have many. */
+export function isBenchmark(name: string): boolean {
+  return BENCHMARKS.test(wordsOf(name));
 }
 
 /** Whether a metric is of data that was held out from training. */
