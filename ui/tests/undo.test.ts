@@ -113,3 +113,18 @@ test('thirteen deleted runs come back by two clicks, and by the bin', async () =
     await eventually('they are back', isBack);
   });
 });
+
+test('runs that an undo brings back from the bin are in the table again, at their places', async () => {
+  await site.visit('/runs?q=vit&sort=name', async ({ page }) => {
+    const names = (): Promise<string[]> => page.locator('.window .name a').allTextContents();
+    await page.locator('.window .name a').first().waitFor();
+    const all = await names();
+    await page.locator('.window [role=row] input').first().click();
+    await page.getByRole('button', { name: 'Actions for the selected runs' }).click();
+    await page.getByRole('menuitem', { name: 'Delete' }).click();
+    await page.getByRole('button', { name: 'Move to the bin' }).click();
+    await eventually('it is gone', async () => (await names()).length === all.length - 1);
+    await page.getByRole('button', { name: 'Undo' }).click();
+    await eventually('it is back', async () => (await names()).join() === all.join());
+  });
+});

@@ -97,6 +97,14 @@ test('runs that are moved to the bin are counted, not those that were asked for'
   expect([...visible].sort()).toEqual(['a', 'c', 'd']);
 });
 
+test('the page of the runs is told that they are back', async () => {
+  const onback = vi.fn();
+  await binMove(onback)([['a']]);
+  expect(onback).not.toHaveBeenCalled();
+  await undo();
+  await vi.waitFor(() => expect(onback).toHaveBeenCalledOnce());
+});
+
 test('an undo leaves runs in the bin that someone else has moved there', async () => {
   visible.delete('b');
   binned.add('b');

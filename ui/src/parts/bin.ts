@@ -9,19 +9,20 @@ const MAX_NAMED = 10;
 
 /**
  * Returns a function that moves runs to the bin, and offers to bring them back. After a failure, another
- * call of this function continues, and finds only the runs that are left.
+ * call of this function continues, and finds only the runs that are left. `onback` is
+ * called once an undo has brought runs back.
  */
-export function binMove(): (pages: RunPages) => Promise<MovedRuns> {
+export function binMove(onback = (): void => {}): (pages: RunPages) => Promise<MovedRuns> {
   const moved = new MovedRuns();
   return async pages => {
     try {
       await binRuns(pages, moved);
     } catch (error) {
-      sayBinned(moved.ids.size, moved.all);
+      sayBinned(moved.ids.size, moved.all, onback);
       throw error;
     }
     const ids = moved.all;
-    sayBinned(ids.length, ids);
+    sayBinned(ids.length, ids, onback);
     sayUnknown(moved.unknown.size);
     return moved;
   };
@@ -57,10 +58,13 @@ export function namedIds(ids: readonly string[]): string {
 }
 
 /** Says how many runs are in the bin, with an undo that brings the runs `ids` back. */
-function sayBinned(count: number, ids: readonly string[]): void {
+function sayBinned(count: number, ids: readonly string[], onback: () => void): void {
   if (count === 0) return;
   const what = count === 1 ? 'The run is' : `${readable(count)} runs are`;
-  toaster.info(`${what} in the bin for a week.`, () => restoreFromBin([[...ids]]));
+  toaster.info(`${what} in the bin for a week.`, async () => {
+    await restoreFromBin([[...ids]]);
+    onback();
+  });
 }
 
 function sayUnknown(count: number): void {
