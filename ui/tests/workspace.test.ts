@@ -209,6 +209,25 @@ test('a comparison shows the chosen runs only, and no more than can be compared'
   });
 });
 
+test('the box for all runs is not ticked for as many runs of another query', async () => {
+  await site.visit(`/runs?${SWEEP}`, async visit => {
+    const { page } = visit;
+    const box = page.getByRole('checkbox', { name: 'Select all runs' });
+    const ofRows = page.locator('.window [role=row] input[type=checkbox]');
+    await ofRows.first().waitFor();
+    const name = await page.locator('.window .name a').last().textContent();
+    await ofRows.first().click();
+    await page.goto(`${visit.base}/runs?q=${encodeURIComponent(`run.name == "${name}"`)}`);
+    await ofRows.first().waitFor();
+    await page.getByText('1 selected').waitFor();
+    expect([await ofRows.count(), await ofRows.first().isChecked()]).toEqual([1, false]);
+    expect(await box.isChecked()).toBe(false);
+    await box.click();
+    await eventually('the run is selected', () => ofRows.first().isChecked());
+    expect(await box.isChecked()).toBe(true);
+  });
+});
+
 test('what was asked for on one page changes no other page', async () => {
   await site.visit(`/runs?${SWEEP}`, async ({ page }) => {
     await page.locator('.window .name a').first().waitFor();
