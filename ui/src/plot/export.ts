@@ -22,8 +22,9 @@ const TITLE_ROW_PX = 24;
 const LEGEND_ROW_PX = 17;
 const SWATCH_PX = 18;
 const GAP_PX = 14;
-/** More lines would leave no room for the chart. */
+/** More lines would leave no room for the chart, nor would a higher legend. */
 const MAX_NAMED = 30;
+const MAX_LEGEND_SHARE = 0.5;
 const X_TITLE_PX = 18;
 
 interface LegendEntry {
@@ -42,13 +43,22 @@ export function cutInside(text: string, most: number): string {
   return `${all.slice(0, start).join('')}…${all.slice(end).join('')}`;
 }
 
-/** Places the names of the lines in rows from left to right. */
-function legendOf(model: ChartModel, width: number): LegendEntry[] {
+/** The names of as many lines as have room. */
+function legendOf(model: ChartModel, width: number, height: number): LegendEntry[] {
   const lines = model.series.filter(({ isMember }) => !isMember);
+  const rows = Math.max(1, Math.floor((MAX_LEGEND_SHARE * height) / LEGEND_ROW_PX));
+  for (let named = Math.min(lines.length, MAX_NAMED); ; named--) {
+    const entries = placed(lines, named, width);
+    if (named <= 1 || (entries.at(-1)?.row ?? 0) < rows) return entries;
+  }
+}
+
+/** Places the names of the first lines, and the number of the others, in rows from left to right. */
+function placed(lines: readonly ChartSeries[], named: number, width: number): LegendEntry[] {
   const most = Math.max(8, Math.floor((width - 2 * EDGE_PX - SWATCH_PX) / CHARACTER_PX));
-  const rest = lines.length - MAX_NAMED;
+  const rest = lines.length - named;
   const entries: { series?: ChartSeries; text: string }[] = lines
-    .slice(0, MAX_NAMED)
+    .slice(0, named)
     .map(series => ({ series, text: cutInside(series.label, most) }));
   if (rest > 0) entries.push({ text: `and ${rest} more` });
   let x = EDGE_PX;
@@ -59,9 +69,9 @@ function legendOf(model: ChartModel, width: number): LegendEntry[] {
       x = EDGE_PX;
       row += 1;
     }
-    const placed = { ...entry, x, row };
+    const place = { ...entry, x, row };
     x += own + GAP_PX;
-    return placed;
+    return place;
   });
 }
 
@@ -74,7 +84,7 @@ export function drawPicture(
   const { text: color } = model.theme;
   if (background)
     surface.area(Float64Array.of(0, 0, width, 0, width, height, 0, height), 4, background, 1);
-  const legend = names ? legendOf(model, width) : [];
+  const legend = names ? legendOf(model, width, height) : [];
   const rows = legend.length > 0 ? (legend.at(-1)?.row ?? 0) + 1 : 0;
   const above = names ? EDGE_PX + TITLE_ROW_PX + rows * LEGEND_ROW_PX : 0;
   const layout = layoutChart(model, width, height, { above, below: names ? X_TITLE_PX : 0 });

@@ -186,6 +186,12 @@ test('a picture names its lines, its metric and its x axis, and has room for all
   const clip = /<clipPath[^>]*><rect x="[\d.]+" y="([\d.]+)"/.exec(svg)?.[1];
   expect(Number(clip)).toBeGreaterThan(place('and 10 more'));
   expect(chartSvg(model(all), 600, 400)).not.toContain('a run with');
+  // In a small picture, the legend leaves room for the chart.
+  const small = chartSvg(model(all), 360, 250, { names });
+  expect(small).toContain('>a run with a long name 0<');
+  expect(small).toMatch(/>and \d\d more</);
+  const top = /<clipPath[^>]*><rect x="[\d.]+" y="([\d.]+)"/.exec(small)?.[1];
+  expect(Number(top)).toBeLessThan(180);
   expect(cutInside('llama3-8b-sft-sweep-gentle-valley-10', 16)).toBe('llama3-8…lley-10');
   expect(cutInside('🦙🦙🦙 👩🏽‍🚀👩🏽‍🚀', 4)).toBe('🦙🦙…👩🏽‍🚀');
   expect(cutInside('🦙🦙🦙👩🏽‍🚀', 4)).toBe('🦙🦙🦙👩🏽‍🚀');
