@@ -352,8 +352,8 @@ test('pinned columns come first, and widths survive their text', () => {
   const widths = withWidth(withWidth(['created=200'], 'param:a=1', 90), 'created', 3);
   const placed = placeColumns(columns, widths, ['metric:loss'], 44);
   expect(placed.map(({ text, width, left }) => [text, width, left])).toEqual([
-    ['name', 250, '44px'],
-    ['metric:loss', 108, '294px'],
+    ['name', 226, '44px'],
+    ['metric:loss', 108, '270px'],
     ['created', 48, undefined],
     ['param:a=1', 90, undefined],
   ]);

@@ -19,7 +19,7 @@ const statusOf = ({ active, outcome }: Props): string =>
 /** Properties of a run, with the title, width and values of their columns. */
 const PROPS = {
   status: ['Status', 152, statusOf],
-  experiment: ['Experiment', 124, ({ experiment }) => experiment?.name],
+  experiment: ['Experiment', 152, ({ experiment }) => experiment?.name],
   created: ['Created', 98, ({ createdUs }) => new Date(milliseconds(createdUs)).toISOString()],
   duration: [
     'Duration',
@@ -64,7 +64,7 @@ export const PROP_COLUMNS: readonly DataColumn[] = Object.keys(PROPS).map(name =
 
 /** The column of the names, which is always the first. */
 export const NAME_COLUMN = 'name';
-const NAME_PX = 250;
+const NAME_PX = 226;
 /** On a phone the names leave room for a value. */
 const PHONE_NAME_PX = 150;
 
