@@ -9,8 +9,8 @@ const MAX_NAMED = 10;
 
 /**
  * Returns a function that moves runs to the bin, and offers to bring them back. After a failure, another
- * call of this function continues, and finds only the runs that are left. `onback` is
- * called once an undo has brought runs back.
+ * call of this function continues, and finds only the runs that are left. `onback` is called
+ * once an undo has brought runs back.
  */
 export function binMove(onback = (): void => {}): (pages: RunPages) => Promise<MovedRuns> {
   const moved = new MovedRuns();
