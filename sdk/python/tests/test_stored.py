@@ -63,8 +63,9 @@ def test_dicts_of_many_values_are_stored(run):
     for step in range(20):
         values = {f"m{number}": number + step / 8 for number in range(50)}
         run.track(values, step=step, context={"subset": "train"})
+    steps = list(range(20))
     assert stored_points(run) == {
-        (f"m{number}", '{"subset":"train"}'): (list(range(20)), [number + step / 8 for step in range(20)])
+        (f"m{number}", '{"subset":"train"}'): (steps, [number + step / 8 for step in steps])
         for number in range(50)
     }
 
