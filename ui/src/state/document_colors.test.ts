@@ -95,6 +95,25 @@ test('a chosen color stays, and other runs avoid it', () => {
   expect(colors.places(NONE).get(first!.runId)).toBe(place);
 });
 
+test('panels that leave compute no colors, and the next document starts anew', () => {
+  const colors = new DocumentColors();
+  const panels = panelsOf(some(0, 1), some(2, 3));
+  for (const { key, runs } of panels) colors.show(key, 'all', runs);
+  colors.show(panels[0]!.key, 'all', some(0, 1, 4));
+  const places = colors.places(NONE);
+  for (const { key } of panels) {
+    colors.hide(key);
+    expect(colors.found).toBe(places);
+  }
+  const next = panelsOf(some(5), some(6));
+  for (const { key, runs } of next) colors.show(key, 'all', runs);
+  colors.show(next[0]!.key, 'all', some(4, 5));
+  const others = new DocumentColors();
+  for (const { key, runs } of next) others.show(key, 'all', runs);
+  others.show(next[0]!.key, 'all', some(4, 5));
+  expect(colors.places(NONE)).toEqual(others.places(NONE));
+});
+
 test('runs of the same time are in the order of their ids', () => {
   const runs = ['b', 'a', 'c'].map(runId => ({ runId, createdUs: 1n }));
   const oldest = { runId: 'z', createdUs: 0n };

@@ -37,6 +37,7 @@ export class DocumentColors {
   #panels = new Map<symbol, PanelRuns>();
   /** Places of runs that arrived after the first answers. */
   #added: Places = new Map();
+  #found: Places = new Map();
 
   /** Notes the runs of a panel. Returns whether they changed. */
   show(panel: symbol, question: string, runs: readonly AgedRun[]): boolean {
@@ -52,7 +53,15 @@ export class DocumentColors {
 
   /** Forgets a panel that is no longer part of the document. */
   hide(panel: symbol): boolean {
-    return this.#panels.delete(panel);
+    const isKnown = this.#panels.delete(panel);
+    // The next document starts anew.
+    if (this.#panels.size === 0) this.#added = new Map();
+    return isKnown;
+  }
+
+  /** The places that were found last. Panels may have left since. */
+  get found(): Places {
+    return this.#found;
   }
 
   /** The places in the palette of the runs of all panels. */
@@ -69,6 +78,7 @@ export class DocumentColors {
       chosen,
     );
     this.#added = new Map([...all].filter(([id]) => !first.has(id) && !chosen.has(id)));
+    this.#found = all;
     return all;
   }
 }

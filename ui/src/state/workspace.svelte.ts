@@ -143,7 +143,8 @@ export const workspace = {
   /** Forgets a panel of a document. Pages that follow keep the colors of its runs. */
   hideInDocument(panel: symbol): void {
     untrack(() => {
-      remember(new Map([...documentPlaces].filter(([id]) => !known.has(id))));
+      // Every panel of a document leaves at the same time, so nothing is computed here.
+      remember(new Map([...documentColors.found].filter(([id]) => !known.has(id))));
       if (documentColors.hide(panel)) documentVersion += 1;
     });
   },
