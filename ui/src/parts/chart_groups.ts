@@ -80,10 +80,9 @@ function titlesOf(runs: readonly Run[], of: TitleOf): string[] {
   return of ? [...new Set(runs.map(of))].sort(byName) : [];
 }
 
-/** The color of each group of some titles, which is that of its lines. */
-export function groupColors(titles: readonly string[]): ReadonlyMap<string, PaletteColor> {
-  const all = [...new Set(titles)].sort(byName);
-  return new Map(all.map((title, at) => [title, indexColor(at)]));
+/** The id by which a group gets its color, as a run does by its own. */
+export function groupId(title: string): string {
+  return `group ${title}`;
 }
 
 /**
@@ -115,27 +114,31 @@ function separateColors(runIds: readonly string[]): RunColors {
 }
 
 /**
- * The colors of the lines of each run: its own color, which `colorsOf` finds for the oldest run
- * first, or the color of its group.
+ * The colors of the lines of each run: its own color, or the color of its group. `colorsOf` finds the
+ * colors of runs or groups, the oldest first.
  */
 export function lineColors(
   runs: readonly Run[],
   groupOf?: TitleOf,
-  colorsOf: (runIds: readonly string[]) => RunColors = separateColors,
+  colorsOf: (ids: readonly string[]) => RunColors = separateColors,
 ): RunColors {
-  if (groupOf) {
-    const colors = groupColors(runs.map(groupOf));
-    return new Map(runs.map(run => [run.runId, colors.get(groupOf(run)) as PaletteColor]));
-  }
-  return colorsOf(
-    agedRuns(runs)
-      .sort(byAge)
-      .map(({ runId }) => runId),
-  );
+  const aged = colored(runs, groupOf).sort(byAge);
+  const colors = colorsOf(aged.map(({ runId }) => runId));
+  if (!groupOf) return colors;
+  const colorOf = (run: Run): PaletteColor => colors.get(groupId(groupOf(run))) as PaletteColor;
+  return new Map(runs.map(run => [run.runId, colorOf(run)]));
 }
 
-export function agedRuns(runs: readonly Run[]): AgedRun[] {
-  return runs.map(({ runId, props }) => ({ runId, createdUs: props?.createdUs ?? 0n }));
+/** What has a color of its own: each run, or each group, which is as old as its oldest run. */
+export function colored(runs: readonly Run[], groupOf?: TitleOf): AgedRun[] {
+  const oldest = new Map<string, bigint>();
+  for (const run of runs) {
+    const id = groupOf ? groupId(groupOf(run)) : run.runId;
+    const createdUs = run.props?.createdUs ?? 0n;
+    const known = oldest.get(id);
+    if (known === undefined || createdUs < known) oldest.set(id, createdUs);
+  }
+  return [...oldest].map(([runId, createdUs]) => ({ runId, createdUs }));
 }
 
 /**
