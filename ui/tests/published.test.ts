@@ -252,12 +252,12 @@ test('a report is copied with the runs that it shows', async () => {
   const query = `query: run.hparams.batch_size\n  > 0`;
   const code =
     `A text.\n\n\`\`\`chart\nmetric: loss\n${query}\nruns: 5\n\`\`\`\n\n` +
-    `\`\`\`runs\n${query}\nruns: 5\n\`\`\`\n`;
+    `\`\`\`runs\n${query}\nruns: 8\n\`\`\`\n`;
   const { report } = await createClient(ReportService, transport).create({
     ...{ name: 'Sweep of the week', code },
   });
   const written = JSON.parse(await copyRun('report', 'Sweep of the week')) as { runs: number };
-  expect(written.runs).toBeGreaterThanOrEqual(5);
+  expect(written.runs).toBeGreaterThanOrEqual(8);
   const shown = (base: string, path: string) =>
     visit(base, path, async ({ page }) => {
       await allDrawn(page);
@@ -266,7 +266,7 @@ test('a report is copied with the runs that it shows', async () => {
       return { charts: await pictures(page), names: await names.allTextContents() };
     });
   const own = await shown(server.addresses.query, `/reports/${report?.id}`);
-  expect(own.names.length).toBe(5);
+  expect(own.names.length).toBe(8);
   expect(await shown(addressOf('report'), '')).toEqual(own);
 
   await visit(addressOf('report'), '', async opened => {
