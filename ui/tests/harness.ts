@@ -460,6 +460,19 @@ export async function allDrawn(page: Page): Promise<void> {
   );
 }
 
+/** The colors of the runs that a page shows next to their names. */
+export function colorsOf(page: Page): Promise<Record<string, string>> {
+  return page.evaluate(() => {
+    const links = [...document.querySelectorAll<HTMLAnchorElement>('main a[href*="/runs/"]')];
+    const colors = links.flatMap(link => {
+      const swatch = link.parentElement?.querySelector('svg rect[style]');
+      const id = /runs\/(\w+)/.exec(link.href)?.[1];
+      return swatch && id ? [[id, getComputedStyle(swatch).fill]] : [];
+    });
+    return Object.fromEntries(colors) as Record<string, string>;
+  });
+}
+
 /** Presses the tab key until an element of a selector has the focus. */
 export async function tabTo(page: Page, selector: string): Promise<void> {
   const stops: string[] = [];

@@ -2,7 +2,7 @@
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { eventually, findings, held, Site } from './harness.ts';
+import { colorsOf, eventually, findings, held, Site } from './harness.ts';
 
 const QUERY = 'run.name.startswith("vit-small")';
 const COUNT = 15;
@@ -23,19 +23,6 @@ async function follow(page: Page, title: string): Promise<void> {
 
 const status = (page: Page, text: RegExp): Promise<void> =>
   page.locator('header [role=status]', { hasText: text }).first().waitFor();
-
-/** The colors of the runs that a page shows next to their names. */
-function colorsOf(page: Page): Promise<Record<string, string>> {
-  return page.evaluate(() => {
-    const links = [...document.querySelectorAll<HTMLAnchorElement>('main a[href*="/runs/"]')];
-    const colors = links.flatMap(link => {
-      const swatch = link.parentElement?.querySelector('svg rect[style]');
-      const id = /runs\/(\w+)/.exec(link.href)?.[1];
-      return swatch && id ? [[id, getComputedStyle(swatch).fill]] : [];
-    });
-    return Object.fromEntries(colors) as Record<string, string>;
-  });
-}
 
 test('a query goes along to every page, and its address has it', async () => {
   await site.visit(`/runs?${SWEEP}`, async ({ page }) => {
