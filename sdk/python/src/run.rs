@@ -1,6 +1,9 @@
 //! The class `Run` of the core, from which the public class derives. `track` is called as it is;
 //! everything else has a wrapper in Python.
 
+mod state;
+mod tracking;
+
 use std::{
     path::PathBuf,
     sync::{
@@ -12,60 +15,30 @@ use std::{
 
 use matyan_sdk::{
     ArgumentError, CloseLimits, CloseProgress, Columns, Config, Content, LoggingRecord, Object, Outcome,
-    ParentRun, Properties, Run, RunOptions, Series, SpoolFull, UploadError, now_us,
-    system::SystemParamsInput,
+    ParentRun, Properties, Run, RunOptions, UploadError, now_us, system::SystemParamsInput,
 };
 use matyan_value::Map;
 use pyo3::{
-    exceptions::{PyRuntimeError, PyTypeError, PyValueError},
+    exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
-    types::{PyDict, PyList, PyMapping, PyString, PyTuple},
+    types::{PyDict, PyString, PyTuple},
 };
 
 #[cfg(unix)]
 use crate::descriptors::{self, RunLines};
 use crate::{
     convert,
-    errors::{self, argument, file_at, of_member, upload, wrong_type},
+    errors::{self, argument, file_at, upload, wrong_type},
     health::{self, Health},
-    interruption::{interrupted, interruption},
+    interruption::interrupted,
     number, opened_file,
     payload::{self, Media},
-    series_cache::{SeriesCache, SeriesKey},
-    server,
-    system::{self, PendingParams},
-    tracked_tensors::{self, TrackedSeries, TrackedTensors},
+    server, system,
+    tracked_tensors::{TrackedSeries, TrackedTensors},
 };
-
-/// Starts as the message of the client of Matyan 0.3.
-const CLOSED: &str = "WebSocket transport not initialized: the run is closed; `Run(hash)` continues it";
-
-/// A run of this process, or nothing for a run that is only read.
-#[pyclass(frozen, subclass, name = "Run", module = "matyan_client._core")]
-pub(crate) struct CoreRun {
-    state: OnceLock<RunState>,
-}
-
-struct RunState {
-    run: Arc<Run>,
-    closed: Arc<AtomicBool>,
-    system_params: PendingParams,
-    /// The terminal lines, if descriptors are captured.
-    #[cfg(unix)]
-    lines: OnceLock<Arc<RunLines>>,
-    /// Whether the run still accepts data although it is closed, because the script has ended.
-    accepts_late: AtomicBool,
-    /// Whether `_attend` is called at the next `track`.
-    wants_attention: AtomicBool,
-    /// Whether `track` waits when the spool is full.
-    may_wait: bool,
-    cache: SeriesCache,
-    /// The series of tensors, whose values take another way.
-    tensor_cache: SeriesCache,
-}
-
-/// Name, context, and name of the type of the values of a series.
-type SeriesArguments<'py> = (Bound<'py, PyString>, Option<Bound<'py, PyAny>>, String);
+pub(crate) use state::CoreRun;
+use state::{RunState, SeriesArguments};
+use tracking::{Point, track_members, track_one};
 
 /// Result of `_close`: numbers, the directory of the data that is not stored, and the exception that ended
 /// the wait.
@@ -74,21 +47,6 @@ type Ending = (CloseSummary, Option<PathBuf>, Option<Py<PyAny>>);
 /// Values that are not stored yet, values that were dropped, and spools of child processes that are
 /// not stored yet.
 type CloseSummary = (u64, u64, usize);
-
-/// Arguments of `track` except for the value.
-struct Point<'a, 'py> {
-    name: &'a Bound<'py, PyString>,
-    step: Option<i64>,
-    epoch: Option<i64>,
-    context: Option<&'a Bound<'py, PyAny>>,
-    time_us: i64,
-}
-
-impl Point<'_, '_> {
-    fn stamp(&self) -> (Option<i64>, Option<i64>, i64) {
-        (self.step, self.epoch, self.time_us)
-    }
-}
 
 #[pymethods]
 impl CoreRun {
@@ -141,20 +99,7 @@ impl CoreRun {
         };
         let run = py.detach(|| Run::new(options)).map_err(errors::constructor)?;
         let run_id = run.id().to_owned();
-        let may_wait = run.config().spool_full == SpoolFull::Block;
-        let state = RunState {
-            run: Arc::new(run),
-            closed: Arc::default(),
-            system_params: PendingParams::default(),
-            #[cfg(unix)]
-            lines: OnceLock::new(),
-            accepts_late: AtomicBool::new(false),
-            wants_attention: AtomicBool::new(false),
-            may_wait,
-            cache: SeriesCache::default(),
-            tensor_cache: SeriesCache::default(),
-        };
-        self.state.set(state).map_err(|_| PyRuntimeError::new_err("the run is already open"))?;
+        self.state.set(RunState::new(run)).map_err(|_| PyRuntimeError::new_err("the run is already open"))?;
         Ok((run_id, warnings))
     }
 
@@ -543,186 +488,7 @@ impl CoreRun {
     }
 }
 
-impl CoreRun {
-    /// Returns the open run, or an error that says why it cannot be written to.
-    fn live(&self, action: &str) -> PyResult<&RunState> {
-        let Some(state) = self.state.get() else {
-            return Err(PyRuntimeError::new_err(format!("Cannot {action} on a read-only run")));
-        };
-        if state.closed.load(Ordering::Relaxed) && !state.accepts_late.load(Ordering::Relaxed) {
-            return Err(PyRuntimeError::new_err(CLOSED));
-        }
-        Ok(state)
-    }
-}
-
-impl RunState {
-    fn track(
-        &self,
-        py: Python<'_>,
-        series: &Series,
-        number: f64,
-        (step, epoch, time_us): (Option<i64>, Option<i64>, i64),
-    ) -> PyResult<()> {
-        if self.may_wait {
-            return self.append(py, |run| run.track_at(series, number, step, epoch, time_us));
-        }
-        self.run.track_at(series, number, step, epoch, time_us);
-        Ok(())
-    }
-
-    /// Calls the core while other threads of the script run. An exception of a signal handler, such
-    /// as `KeyboardInterrupt`, ends a wait for space in the spool.
-    fn append<T: Send>(&self, py: Python<'_>, call: impl FnOnce(&Run) -> T + Send) -> PyResult<T> {
-        let outcome = py.detach(|| call(&self.run));
-        match self.may_wait.then(interruption).flatten() {
-            Some(error) => Err(error),
-            None => Ok(outcome),
-        }
-    }
-
-    /// Makes the series of a point, and remembers it.
-    fn defined_series(
-        &self,
-        cache: &SeriesCache,
-        key: Option<SeriesKey<'_>>,
-        value: &Bound<'_, PyAny>,
-        point: &Point<'_, '_>,
-    ) -> PyResult<Arc<Series>> {
-        let dtype = convert::text(&value.get_type().name()?);
-        let context = convert::context(point.context)?;
-        let series = self.run.series(&convert::text(point.name), &context, &dtype);
-        let series = series.map_err(|error| argument(&error))?;
-        if let Some(key) = key {
-            cache.insert(key, Arc::clone(&series));
-        }
-        Ok(series)
-    }
-
-    fn series(&self, (name, context, dtype): &SeriesArguments<'_>) -> PyResult<Arc<Series>> {
-        let context = convert::context(context.as_ref())?;
-        self.run.series(&convert::text(name), &context, dtype).map_err(|error| argument(&error))
-    }
-}
-
 /// The exception for an argument of the core with the name that it has in Python.
 fn renamed(error: ArgumentError, name: &'static str) -> PyErr {
     argument(&ArgumentError { argument: name, ..error })
-}
-
-/// Tracks each member of a dict under its key.
-fn track_members<'py>(
-    slf: &Bound<'py, CoreRun>,
-    value: &Bound<'py, PyAny>,
-    step: Option<i64>,
-    epoch: Option<i64>,
-    context: Option<&Bound<'py, PyAny>>,
-) -> PyResult<()> {
-    let Ok(members) = value.cast::<PyMapping>() else {
-        return Err(PyValueError::new_err("metric `name` is required"));
-    };
-    // A bad member does not keep the others from being tracked.
-    let mut outcome = Ok(());
-    let tensors = TrackedTensors::new(slf.py());
-    // Values that share their step and time are sent without the numbers of their series.
-    let time_us = now_us();
-    for member in members.items()?.iter() {
-        let (name, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = member.extract()?;
-        // Code of the previous member may have closed the run.
-        let state = slf.get().live("track")?;
-        let tracked = match name.cast::<PyString>() {
-            Ok(name) => {
-                let point = Point { name, step, epoch, context, time_us };
-                track_one(slf, state, &value, &point, &tensors).map_err(|error| of_member(error, name))
-            }
-            Err(_) => Err(PyTypeError::new_err(format!(
-                "`value`: the keys of a dict are names of series: expected a str, not {}",
-                name.get_type().name()?
-            ))),
-        };
-        outcome = outcome.and(tracked);
-    }
-    let copied = tensors.track(slf, step, epoch);
-    outcome.and(copied)
-}
-
-/// Tracks a value, or adds it to the tensors of the call.
-fn track_one<'py>(
-    slf: &Bound<'py, CoreRun>,
-    state: &RunState,
-    value: &Bound<'py, PyAny>,
-    point: &Point<'_, 'py>,
-    tensors: &TrackedTensors<'py>,
-) -> PyResult<()> {
-    let key = SeriesKey::new(point.name, value.get_type(), point.context);
-    // A hit also proves that values of this type are numbers.
-    let cached = key.as_ref().and_then(|key| state.cache.get(key));
-    let plain = number::plain(value);
-    if cached.is_none() && plain.is_none() {
-        match kind_of(state, key.as_ref(), value)? {
-            ValueKind::Number => {}
-            ValueKind::Tensor(cached) => {
-                tracked_tensors::check_single(value)?;
-                let series = match cached {
-                    Some(series) => series,
-                    None => state.defined_series(&state.tensor_cache, key, value, point)?,
-                };
-                if !tracked_tensors::is_on_host(value)? {
-                    return tensors.add(value, series);
-                }
-                let number = number::convertible(value)?;
-                state.track(value.py(), &series, number, point.stamp())?;
-                return attend(slf, state);
-            }
-            ValueKind::Other => {
-                let Point { name, step, epoch, context, .. } = *point;
-                slf.call_method1("_track_other", (value, name, step, epoch, context))?;
-                return Ok(());
-            }
-        }
-    }
-    let number = plain.map_or_else(|| number::convertible(value), Ok)?;
-    let series = match cached {
-        Some(series) => series,
-        None => state.defined_series(&state.cache, key, value, point)?,
-    };
-    state.track(value.py(), &series, number, point.stamp())?;
-    attend(slf, state)
-}
-
-/// Stores values of devices that have arrived, and reports notices, if that is due.
-fn attend(slf: &Bound<'_, CoreRun>, state: &RunState) -> PyResult<()> {
-    if state.wants_attention.load(Ordering::Relaxed) || state.run.has_notices() {
-        state.wants_attention.store(false, Ordering::Relaxed);
-        slf.call_method0("_attend")?;
-    }
-    Ok(())
-}
-
-/// The ways in which a value that is neither a float nor an int is tracked.
-enum ValueKind {
-    /// By `float`.
-    Number,
-    /// As a tensor or an array that may be on a device, whose series may be known.
-    Tensor(Option<Arc<Series>>),
-    /// As an object or a list of objects. Objects have a method `json`.
-    Other,
-}
-
-fn kind_of(state: &RunState, key: Option<&SeriesKey<'_>>, value: &Bound<'_, PyAny>) -> PyResult<ValueKind> {
-    // A hit proves that values of this type are tensors.
-    if let Some(series) = key.and_then(|key| state.tensor_cache.get(key)) {
-        return Ok(ValueKind::Tensor(Some(series)));
-    }
-    let kind = value.get_type();
-    let is_container = value.is_instance_of::<PyList>()
-        || value.is_instance_of::<PyTuple>()
-        || value.cast::<PyMapping>().is_ok();
-    Ok(if is_container || kind.hasattr("json")? {
-        ValueKind::Other
-    } else if tracked_tensors::may_be_on_device(&kind)? {
-        ValueKind::Tensor(None)
-    } else {
-        ValueKind::Number
-    })
 }
