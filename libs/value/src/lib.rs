@@ -1,5 +1,5 @@
-//! Free-form values, series contexts, types of objects, names of runs, and dates: one reader and one writer of each
-//! format that clients send or receive.
+//! Free-form values, series contexts, types of objects, names of runs, queries in words, and dates: one reader and one
+//! writer of each format that clients send or receive.
 //!
 //! Every crate that handles such a format uses this crate, from the edge to the archives, so that a
 //! value means the same everywhere. The crate performs no I/O, and depends on nothing of the system
@@ -27,6 +27,7 @@ pub mod json;
 mod context;
 pub mod datetime;
 mod object_type;
+pub mod query_words;
 mod run_name;
 
 pub use bigint::{BigInteger, MAX_DIGITS};

@@ -24,6 +24,7 @@ mod number;
 mod opened_file;
 mod payload;
 mod protobuf_message;
+mod query;
 mod run;
 mod run_name;
 mod series_cache;
@@ -78,6 +79,7 @@ mod _core {
         logins::{begin_login, end_logins, is_login_allowed, keep_login},
         payload::encode_media,
         protobuf_message::ProtobufMessage,
+        query::query_expression,
         run::CoreRun,
         run_name::spoken_name,
         server::use_token,

@@ -132,10 +132,12 @@ class StoredRuns:
         self.runs = [{"hash": f"run{number}"} for number in range(count)]
         self.names = names
         self.refusals = {}
+        self.queries = []
         self.limits = []
         self.ranges = []
 
     def search_runs(self, query, limit):
+        self.queries.append(query)
         self.limits.append(limit)
         if query in self.refusals:
             raise self.refusals[query]
@@ -227,6 +229,15 @@ def test_notebooks_read_reports_as_the_web_ui_does(case):
             chart = Chart(text)
             found.append(shown(kind, chart.query, chart.limit))
     assert found == [shown(one["kind"], one["query"], one["runs"]) for one in case["panels"]]
+
+
+@pytest.mark.parametrize("case", PANELS["queries"], ids=lambda case: case["query"])
+def test_a_chart_searches_for_words_as_the_web_ui_does(case):
+    assert _core.query_expression(case["query"]) == case["expression"]
+    runs = StoredRuns()
+    if "\n" not in case["query"]:
+        shown_chart(runs, "metric: loss", f"query: {case['query']}")
+        assert runs.queries == [_core.query_expression(case["query"].strip())]
 
 
 def test_only_the_setting_above_is_continued():

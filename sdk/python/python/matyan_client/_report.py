@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _notebook, errors
+from . import _core, _notebook, errors
 from ._report_panels import Chart, PanelSettings
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Report:
         # One more tells whether some are left out.
         limit = min(chart.limit, _MOST_RUNS + 1)
         try:
-            runs = self._http.search_runs(chart.query, limit)
+            runs = self._http.search_runs(_core.query_expression(chart.query), limit)
         except errors.ServerError as error:
             self._note(notes, "failed to find the runs", error)
         for run in runs[:_MOST_RUNS]:

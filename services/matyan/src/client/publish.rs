@@ -14,7 +14,6 @@ mod media;
 mod metrics;
 mod pages;
 mod panels;
-mod queries;
 mod report;
 mod several;
 mod site;

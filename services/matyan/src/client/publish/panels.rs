@@ -2,11 +2,10 @@
 //! reads and writes them (`ui/src/panels/panels.ts`); `tests/vectors/panels.json` has cases for both.
 
 use matyan_proto::{common::v1::SeriesType, search::v1::Sort};
-use matyan_value::{Map, Value};
+use matyan_value::{Map, Value, query_words::both_queries};
 
 use super::{
     columns::sort_of,
-    queries::both_queries,
     report::{ReportCode, ReportText},
 };
 

@@ -18,7 +18,7 @@ use matyan_proto::{
         search_service_client::SearchServiceClient,
     },
 };
-use matyan_value::cbor;
+use matyan_value::{cbor, query_words::expression_of};
 use prost::Message as _;
 use serde_json::json;
 use tonic::Code;
@@ -30,7 +30,6 @@ use super::{
     document::{Document, View},
     file_error, notice,
     panels::{self, PanelSearch},
-    queries::expression_of,
     report::ReportText,
     run_ids,
     site::Page,

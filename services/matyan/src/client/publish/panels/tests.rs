@@ -1,11 +1,10 @@
 //! Panels of reports and dashboards, including the cases that the tests of the web UI also read.
 
 use matyan_proto::search::v1::{MetricValue, SortField, sort::By};
-use matyan_value::json;
+use matyan_value::{json, query_words::expression_of};
 use serde_json::Value as Json;
 
 use super::*;
-use crate::client::publish::queries::expression_of;
 
 const REPORT: &str = "\
 # Losses

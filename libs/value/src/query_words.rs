@@ -1,8 +1,8 @@
 //! Queries as the web UI reads them: conditions with `and` between them, some of which may be words in place of an
-//! expression. The same rules are in `ui/src/query/words.ts` and `conditions.ts`; `tests/vectors/panels.json` has cases
-//! for both.
+//! expression. Copies and notebooks, which search as its pages do, use them. The same rules are in
+//! `ui/src/query/words.ts` and `conditions.ts`; `tests/vectors/panels.json` has cases for both.
 
-use serde_json::json;
+use crate::json::{JsonStyle, write_text};
 
 /// Objects of the query language, which words do not refer to.
 const OBJECTS: [&str; 9] =
@@ -13,7 +13,7 @@ const VALUES: [&str; 4] = ["run", "True", "False", "None"];
 const LOOSE: [&str; 4] = ["or", "if", "else", "lambda"];
 
 /// A query for the runs that two queries find.
-pub(super) fn both_queries(first: &str, second: &str) -> String {
+pub fn both_queries(first: &str, second: &str) -> String {
     if first.trim().is_empty() {
         return second.to_owned();
     }
@@ -27,7 +27,7 @@ pub(super) fn both_queries(first: &str, second: &str) -> String {
 }
 
 /// A query as the server reads it, with expressions in place of words.
-pub(super) fn expression_of(query: &str) -> String {
+pub fn expression_of(query: &str) -> String {
     let conditions = conditions_of(query);
     if conditions.iter().any(|one| is_words(one)) { joined(&conditions) } else { query.to_owned() }
 }
@@ -218,9 +218,10 @@ fn without_spaces(code: &[char]) -> &[char] {
 /// Finds runs in which a name, a description, a tag, an experiment or a hash has each of the words.
 fn words_expression(words: &str) -> String {
     let finds = terms_of(words).into_iter().map(|term| {
-        let term = json!(term.to_lowercase());
+        let mut text = String::new();
+        write_text(&mut text, &term.to_lowercase(), JsonStyle::STRICT);
         format!(
-            "any({term} in text.lower() for text in [run.name or \"\", run.description or \"\", run.experiment or \"\", \
+            "any({text} in text.lower() for text in [run.name or \"\", run.description or \"\", run.experiment or \"\", \
              run.hash, *run.tags])"
         )
     });
