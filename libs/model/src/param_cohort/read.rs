@@ -99,9 +99,9 @@ pub fn param_rows_within(project: Project, path: &[Cow<'_, str>], values: &Param
                 return None;
             }
             let (lowest, above) = text_bounds();
-            let key = |text: &Box<str>| Scalar::Text(text).key();
-            let low = closed(low.as_ref().map(key), Bound::Included(lowest));
-            (low, closed(high.as_ref().map(key), Bound::Excluded(above)))
+            let key = |text: &str| Scalar::Text(text).key();
+            let low = closed(low.as_ref().map(|text| key(text)), Bound::Included(lowest));
+            (low, closed(high.as_ref().map(|text| key(text)), Bound::Excluded(above)))
         }
     };
     let low = low.as_ref().map(Vec::as_slice);
