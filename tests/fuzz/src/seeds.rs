@@ -260,7 +260,7 @@ fn param_columns() -> Vec<Vec<u8>> {
     let text = |at: usize| (at, IndexedParam::Text(["adam", "sgd", "größe"][at % 3].into()));
     let mixed = |at: usize| match at % 8 {
         0 => (at, IndexedParam::Null),
-        1 => (at, IndexedParam::Bool(at % 3 == 0)),
+        1 => (at, IndexedParam::Bool(at.is_multiple_of(3))),
         2 => (at, IndexedParam::Integer(at as i64 - 50)),
         3 => (at, IndexedParam::Rounded(1e20)),
         4 => (at, IndexedParam::LongText),
