@@ -47,7 +47,8 @@ fn rows_of_projects() -> Vec<Key> {
     let n = RunNumber(7);
     let s = SeriesNumber(0);
     let producer = ProducerId([0; 16]);
-    vec![
+    let mut rows = rows_of_cohorts(n);
+    rows.extend([
         head(P, &id),
         cursor(P, &id),
         mark(P, &id, producer),
@@ -57,22 +58,6 @@ fn rows_of_projects() -> Vec<Key> {
         tombstone(P, &id),
         dead_run(P, n),
         unfolded(P, n),
-        cohort(CohortKind::Metrics, P, CohortNumber(7)),
-        cohort_column(P, CohortNumber(7), "r", &[0; 16]),
-        uncollected(CohortKind::Metrics, P, ListGeneration::FIRST, n),
-        uncollected(CohortKind::Metrics, P, ListGeneration(7), n),
-        uncollected_generations(CohortKind::Metrics, P),
-        uncollected_left(CohortKind::Metrics, P),
-        run_cohort(CohortKind::Metrics, P, n),
-        cohort(CohortKind::Params, P, CohortNumber(7)),
-        param_column(P, &["r".into()], CohortNumber(7), 0),
-        param_cohort_paths(P, CohortNumber(7), 0),
-        uncollected(CohortKind::Params, P, ListGeneration::FIRST, n),
-        uncollected(CohortKind::Params, P, ListGeneration(7), n),
-        uncollected_generations(CohortKind::Params, P),
-        uncollected_left(CohortKind::Params, P),
-        run_cohort(CohortKind::Params, P, n),
-        indexed_params(P, n),
         branch(P, n),
         writing(P, n),
         block(P, n, 0),
@@ -125,6 +110,28 @@ fn rows_of_projects() -> Vec<Key> {
         staged_mark(P, n, producer),
         staged_page(P, n, producer, 0),
         document(Project(1), n),
+    ]);
+    rows
+}
+
+fn rows_of_cohorts(n: RunNumber) -> Vec<Key> {
+    vec![
+        cohort(CohortKind::Metrics, P, CohortNumber(7)),
+        cohort_column(P, CohortNumber(7), "r", &[0; 16]),
+        uncollected(CohortKind::Metrics, P, ListGeneration::FIRST, n),
+        uncollected(CohortKind::Metrics, P, ListGeneration(7), n),
+        uncollected_generations(CohortKind::Metrics, P),
+        uncollected_left(CohortKind::Metrics, P),
+        run_cohort(CohortKind::Metrics, P, n),
+        cohort(CohortKind::Params, P, CohortNumber(7)),
+        param_column(P, &["r".into()], CohortNumber(7), 0),
+        param_cohort_paths(P, CohortNumber(7), 0),
+        uncollected(CohortKind::Params, P, ListGeneration::FIRST, n),
+        uncollected(CohortKind::Params, P, ListGeneration(7), n),
+        uncollected_generations(CohortKind::Params, P),
+        uncollected_left(CohortKind::Params, P),
+        run_cohort(CohortKind::Params, P, n),
+        indexed_params(P, n),
     ]
 }
 

@@ -282,6 +282,13 @@ async fn check(store: &TestStore, runs: &BTreeMap<RunNumber, Map>, when: &str) {
     }
 }
 
+/// The runs of all cohorts, in ascending order.
+async fn members_of_all(store: &TestStore) -> Vec<RunNumber> {
+    let members = cohorts(store).await.into_iter().flat_map(|cohort| cohort.members);
+    let members: BTreeSet<RunNumber> = members.collect();
+    members.into_iter().collect()
+}
+
 #[tokio::test]
 async fn rule_133_readers_find_what_documents_have_in_any_form() {
     for seed in 1..6 {
@@ -345,9 +352,7 @@ async fn rule_133_readers_find_what_documents_have_in_any_form() {
                 }
                 _ => {
                     // All cohorts are merged, and the empty ones cleared.
-                    let members: BTreeSet<RunNumber> =
-                        cohorts(&store).await.into_iter().flat_map(|cohort| cohort.members).collect();
-                    let members: Vec<_> = members.into_iter().collect();
+                    let members = members_of_all(&store).await;
                     assert_eq!(collect(&store, &members, 1 << 20, async || ()).await, [], "{when}");
                     for cohort in cohorts(&store).await {
                         if cohort.members.is_empty() {

@@ -122,9 +122,11 @@ fn track(connections: &'static [Connection]) -> Received {
         let number = count.fetch_add(1, Ordering::Relaxed).min(connections.len() - 1);
         talk(socket, &server, connections[number]);
     });
-    let spools = tempfile::tempdir().unwrap();
+    let spools = tempfile::tempdir().expect("there is room for a spool");
     let run = run(&url, spools.path());
-    let series = |number: u32| run.series(&format!("m{number}"), &Context::default(), "float").unwrap();
+    let series = |number: u32| {
+        run.series(&format!("m{number}"), &Context::default(), "float").expect("the name is valid")
+    };
     let all: Vec<_> = (0..SERIES).map(series).collect();
     run.track(&all[0], 0.5, Some(-1), None);
     assert!(run.flush(TIMEOUT), "{:?}", run.health());
@@ -135,7 +137,7 @@ fn track(connections: &'static [Connection]) -> Received {
     }
     assert!(run.flush(TIMEOUT), "{:?}", run.health());
     assert_eq!((run.health().pending, run.health().dropped), (0, 0));
-    std::mem::take(&mut *received.lock().unwrap())
+    std::mem::take(&mut *received.lock().expect("no thread panicked"))
 }
 
 fn value(number: u32, step: i64) -> f64 {

@@ -84,10 +84,10 @@ fn is_within(value: &IndexedParam<'_>, interval: &ParamInterval) -> bool {
         }
         ParamInterval::Texts { low, high } => {
             let (lowest, above) = crate::index::text_bounds();
-            let text = |text: &Box<str>| Scalar::Text(text).key();
+            let key = |text: &str| Scalar::Text(text).key();
             (
-                closed(low.as_ref().map(text), Bound::Included(lowest)),
-                closed(high.as_ref().map(text), Bound::Excluded(above)),
+                closed(low.as_ref().map(|text| key(text)), Bound::Included(lowest)),
+                closed(high.as_ref().map(|text| key(text)), Bound::Excluded(above)),
             )
         }
     };
