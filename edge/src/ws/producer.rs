@@ -121,7 +121,7 @@ impl Producer {
         }
     }
 
-    /// Waits for something other than the next acknowledgement, while the stream goes on.
+    /// Waits for something other than the next acknowledgement, and keeps the stream going.
     pub(super) async fn work_during<T>(&mut self, other: impl Future<Output = T>) -> T {
         session::work_during(self.session.as_mut(), other).await
     }

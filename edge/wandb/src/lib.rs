@@ -4,7 +4,7 @@
 //! objects, its terminal is terminal lines, and its files are artifacts. Versions of W&B's artifacts are named documents.
 //!
 //! The crate knows the services only through the channels that each request brings, which check the rights of its
-//! caller, and keeps nothing between requests but parsed manifests, which do not change, and hints where to search.
+//! caller, and keeps nothing between requests but parsed manifests, which do not change, and hints at where to search.
 //! Everything that a client streams identifies its own place, so that a repeated request stores nothing twice.
 
 mod aliases;

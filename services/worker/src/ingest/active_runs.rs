@@ -366,7 +366,7 @@ impl ActiveRuns {
             }
             self.busy -= run.release(applied);
             self.deferred.set_readiness(key, |deferral| readiness(run.window, self.max_window, deferral));
-            let is_last = run.queue.is_empty() && !run.is_woken && self.deferred.get(key).is_none();
+            let is_last = !run.has_work() && self.deferred.get(key).is_none();
             if is_last && writer.has_deleted_run() {
                 // Hardly anything follows, and thousands of runs may be deleted at a time.
                 self.runs.remove(key);

@@ -1,4 +1,4 @@
-//! Bound of the turns that begin at once. A turn takes memory for its task, however little it applies, and few
+//! A limit on the turns that have just begun. A turn takes memory for its task, however little it applies, and few
 //! transactions are built at a time anyway.
 //!
 //! A turn that takes long does not count: it may wait for the folds of its run, or for another run, and others must not
@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
-/// Turns that may be in progress, apart from those that take long: some more than transactions are built at a time, so
-/// that there is always another one.
+/// Maximum number of turns in progress, not counting turns that take long. It is larger than the number of transactions
+/// that are built at a time, so that another turn is always ready.
 pub(super) const FRESH_TURNS: usize = 256;
 /// Time after which a turn takes long.
 const LONG: Duration = Duration::from_millis(250);
@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_millis(250);
 /// Start of a turn, with a number that makes it unique.
 pub(super) type TurnStart = (Instant, u64);
 
-/// The turns in progress that have begun a moment ago.
+/// The turns in progress that do not take long yet.
 #[derive(Default)]
 pub(super) struct FreshTurns {
     begun: BTreeSet<TurnStart>,
@@ -46,7 +46,7 @@ impl FreshTurns {
         self.begun.remove(&start);
     }
 
-    /// When the oldest of them takes long, so that another turn may begin.
+    /// Time from which the oldest of these turns takes long, so that another one may begin.
     pub(super) fn next_room(&self) -> Option<Instant> {
         self.begun.first().map(|(began, _)| *began + LONG)
     }

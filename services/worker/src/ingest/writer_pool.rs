@@ -145,7 +145,8 @@ impl WriterPool {
         self.dispatch(key);
     }
 
-    /// Starts a turn of a run, once the run need not rest and few other turns have just begun.
+    /// Starts a turn of a run, once the run need not rest and few other turns have just begun. Does nothing if the
+    /// run has nothing to apply, or if its writer is in use.
     pub(super) fn dispatch(&mut self, key: RunKey) {
         if !self.runs.can_begin_turn(&key) {
             return;
