@@ -141,11 +141,11 @@ impl Evaluation {
         &self,
         work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
     ) -> Result<T> {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = oneshot::channel();
         let slices = self.slices.clone();
         let search = SearchTime::current();
         let used = search.used();
-        let job: Job = Box::new(move || {
+        let mut job: Job = Box::new(move || {
             if !sender.is_closed() {
                 if let Some(slices) = &slices {
                     slices.inc();
@@ -156,8 +156,20 @@ impl Evaluation {
                 drop(sender.send(done));
             }
         });
-        let _waiting = self.threads_of_next_slice().turns().add(used, job);
-        finished(receiver).await
+        loop {
+            let changed = self.share.changed();
+            let waiting = self.threads_of_next_slice().turns().add(used, job);
+            tokio::select! {
+                biased;
+                done = finished(&mut receiver) => return done,
+                () = changed => {}
+            }
+            // These threads may get a core in seconds only: the slice goes to those that take over.
+            match waiting.take() {
+                Some(slice) => job = slice,
+                None => return finished(&mut receiver).await,
+            }
+        }
     }
 
     fn threads_of_next_slice(&self) -> &QueryThreads {
@@ -174,7 +186,7 @@ impl Evaluation {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = oneshot::channel();
         let share = self.share.clone();
         let job = move || {
             match share.priority() {
@@ -190,7 +202,7 @@ impl Evaluation {
         };
         let spawned = thread::Builder::new().name("matyan-image".into()).spawn(job);
         spawned.map_err(|_| Error::Waiting("the system has no thread for more work"))?;
-        finished(receiver).await
+        finished(&mut receiver).await
     }
 
     /// Runs a future on the threads: whenever it can go on, until it waits or lets others run, is a slice of work.
@@ -258,7 +270,7 @@ impl Wake for Wakes {
 }
 
 /// Waits for the result of a job. A panic of the job continues in its caller.
-async fn finished<T>(receiver: oneshot::Receiver<thread::Result<T>>) -> Result<T> {
+async fn finished<T>(receiver: &mut oneshot::Receiver<thread::Result<T>>) -> Result<T> {
     match receiver.await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(panic)) => resume_unwind(panic),
@@ -317,6 +329,22 @@ mod tests {
         busy.await.unwrap().unwrap();
         evaluation.run(move || done.send("stayed").unwrap()).await.unwrap();
         assert_eq!(ran.iter().collect::<Vec<_>>(), ["stayed"]);
+    }
+
+    #[tokio::test]
+    async fn rule_130_waiting_slices_go_to_the_threads_that_take_over() {
+        let evaluation = Evaluation::start(1).unwrap();
+        evaluation.share.set_priority(Priority::IdleCores);
+        let (unblock, blocked) = blocking::channel::<()>();
+        let mut busy = Box::pin(evaluation.run(move || blocked.recv()));
+        assert!(futures::poll!(&mut busy).is_pending());
+        let mut waiting = Box::pin(evaluation.run(|| ()));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        evaluation.share.set_priority(Priority::Raised);
+        // The other thread is still busy.
+        waiting.await.unwrap();
+        unblock.send(()).unwrap();
+        busy.await.unwrap().unwrap();
     }
 
     #[tokio::test]

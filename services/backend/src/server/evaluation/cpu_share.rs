@@ -17,6 +17,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::priority::Priority;
 
@@ -103,6 +104,7 @@ impl ThreadClock {
 pub(super) struct CpuShare {
     cores: u32,
     window: Mutex<Window>,
+    changes: Notify,
 }
 
 /// The time over which the share is being measured.
@@ -133,14 +135,25 @@ impl CpuShare {
             slices: 0,
             priority: Priority::Low,
         };
-        Self { cores: u32::try_from(cores).unwrap_or(u32::MAX), window: Mutex::new(window) }
+        let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+        Self { cores, window: Mutex::new(window), changes: Notify::new() }
     }
 
     /// The priority of the next slice.
     pub(super) fn priority(&self) -> Priority {
         let mut window = self.window.lock();
-        window.end_pause();
-        window.priority
+        let has_changed = window.end_pause();
+        let priority = window.priority;
+        drop(window);
+        if has_changed {
+            self.changes.notify_waiters();
+        }
+        priority
+    }
+
+    /// Waits for a change of the priority after this call.
+    pub(super) fn changed(&self) -> impl Future<Output = ()> {
+        self.changes.notified()
     }
 
     #[cfg(test)]
@@ -148,6 +161,8 @@ impl CpuShare {
         let mut window = self.window.lock();
         window.restart();
         window.priority = priority;
+        drop(window);
+        self.changes.notify_waiters();
     }
 
     /// Runs a slice of work, and measures the CPU time of its thread.
@@ -159,8 +174,12 @@ impl CpuShare {
 
     fn begin_slice(&self) {
         let mut window = self.window.lock();
-        window.end_pause();
+        let has_changed = window.end_pause();
         window.slices += 1;
+        drop(window);
+        if has_changed {
+            self.changes.notify_waiters();
+        }
     }
 
     fn end_slice(&self, times: ThreadTimes) {
@@ -177,7 +196,11 @@ impl CpuShare {
         let usage = Usage { elapsed, process, queries: window.queries };
         window.restart();
         let priority = usage.priority(window.priority, self.cores);
-        if std::mem::replace(&mut window.priority, priority) != priority {
+        let has_changed = std::mem::replace(&mut window.priority, priority) != priority;
+        // Others would wait for a thread that has no core while it holds the lock.
+        drop(window);
+        if has_changed {
+            self.changes.notify_waiters();
             tracing::debug!(?priority, "the priority of queries has changed");
         }
     }
@@ -185,13 +208,17 @@ impl CpuShare {
 
 impl Window {
     /// Begins anew after a time without work, which says nothing. Another program may fill the cores by now.
-    fn end_pause(&mut self) {
-        if self.slices == 0 && self.began.elapsed() > WINDOW {
-            self.restart();
-            if self.priority == Priority::IdleCores {
-                self.priority = Priority::Low;
-            }
+    /// Returns whether the priority has changed.
+    fn end_pause(&mut self) -> bool {
+        if self.slices > 0 || self.began.elapsed() <= WINDOW {
+            return false;
         }
+        self.restart();
+        let was_on_idle_cores = self.priority == Priority::IdleCores;
+        if was_on_idle_cores {
+            self.priority = Priority::Low;
+        }
+        was_on_idle_cores
     }
 
     fn restart(&mut self) {

@@ -37,6 +37,13 @@ pub(super) struct WaitingSlice<'t, J> {
     place: Place,
 }
 
+impl<J> WaitingSlice<'_, J> {
+    /// Takes the slice out of the line. `None` if its turn has come.
+    pub(super) fn take(self) -> Option<J> {
+        self.turns.line.lock().remove(self.place)
+    }
+}
+
 impl<J> Drop for WaitingSlice<'_, J> {
     fn drop(&mut self) {
         let left = self.turns.line.lock().remove(self.place);
@@ -154,5 +161,15 @@ mod tests {
         drop(left);
         assert_eq!(taken(&turns), ["stayed"]);
         assert!(turns.line.lock().arrivals.is_empty());
+    }
+
+    #[test]
+    fn a_slice_leaves_the_line_once() {
+        let turns = Turns::new();
+        let first = turns.add(MS(0), "first");
+        let second = turns.add(MS(0), "second");
+        assert_eq!(second.take(), Some("second"));
+        assert_eq!(turns.next(), Some("first"));
+        assert_eq!(first.take(), None);
     }
 }
