@@ -96,12 +96,24 @@ pub(crate) fn check(
     }
     let mut rejections = Rejections::default();
     let has_all_definitions = dictionary.extend(&mut batch);
+    let items = item_count(&batch);
     items_check(&mut batch, dictionary, &mut rejections, |event| {
         event::check(run, event).and_then(|()| extra_check(event))
     });
     let masked_tokens = tokens::mask(&mut batch.events);
     let is_unchanged = has_all_definitions && rejections.total() == 0 && masked_tokens == 0;
-    let bytes = if is_unchanged { bytes } else { encode(&batch) };
+    let mut bytes = if is_unchanged { bytes } else { encode(&batch) };
+    // Rows with a bad series have become single points, which may take ten times as many bytes.
+    if bytes.len() > limits::BATCH_BYTES {
+        let reason = format!(
+            "has rows with a series that cannot be used, and takes {} bytes with their other points one by one: send \
+             at most {} in one batch",
+            bytes.len(),
+            limits::BATCH_BYTES
+        );
+        rejections = all_rejected(&mut batch, items, reason);
+        bytes = encode(&batch);
+    }
     Ok(CheckedBatch { bytes, batch, rejections, masked_tokens })
 }
 
@@ -117,21 +129,30 @@ fn encode(batch: &pb::IngestionBatch) -> Bytes {
     if is_empty { Bytes::new() } else { batch.encode_to_vec().into() }
 }
 
+fn item_count(batch: &pb::IngestionBatch) -> usize {
+    batch.events.len() + batch.points.iter().map(points::items).sum::<usize>()
+}
+
+/// Removes all items of a batch, and keeps its definitions.
+fn all_rejected(batch: &mut pb::IngestionBatch, items: usize, reason: String) -> Rejections {
+    batch.events.clear();
+    batch.points.clear();
+    let mut rejections = Rejections::default();
+    rejections.push_many(0, items, &Problem::new("batch", reason));
+    rejections
+}
+
 fn items_check(
     batch: &mut pb::IngestionBatch,
     dictionary: &Dictionary,
     rejections: &mut Rejections,
     event_check: impl Fn(&pb::Event) -> Result<(), Problem>,
 ) {
-    let items = batch.events.len() + batch.points.iter().map(points::items).sum::<usize>();
+    let items = item_count(batch);
     if items > limits::BATCH_ITEMS {
-        let problem = Problem::new(
-            "batch",
-            format!("has {items} items: send at most {} in one batch", limits::BATCH_ITEMS),
-        );
-        batch.events.clear();
-        batch.points.clear();
-        return rejections.push_many(0, items, &problem);
+        let reason = format!("has {items} items: send at most {} in one batch", limits::BATCH_ITEMS);
+        *rejections = all_rejected(batch, items, reason);
+        return;
     }
     let mut item = 0;
     batch.events.retain(|event| {

@@ -138,6 +138,8 @@ impl Composer {
         let trace = trace::traceparent(&span).map(Bytes::from).or(trace);
         let extra_check = if self.definitions.is_some() { envelope::check } else { |_: &pb::Event| Ok(()) };
         let mut checked = batch::check(&self.author.run, &mut self.dictionary, extra_check, batch)?;
+        // More than was received if rows with a bad series have become single points.
+        let checked_bytes = bytes.max(checked.bytes.len());
         if all_or_nothing && checked.rejections.total() > 0 {
             checked.clear();
         }
@@ -159,7 +161,7 @@ impl Composer {
             }
         };
         let held_bytes = match &self.definitions {
-            None => bytes,
+            None => checked_bytes,
             Some(_) => records.iter().map(envelope::held).sum(),
         };
         let rejections = checked.rejections;

@@ -90,6 +90,26 @@ fn only_points_of_bad_series_are_taken_out_of_rows() {
     );
 }
 
+/// A record would be larger than the log takes, whenever the client sent the batch again.
+#[test]
+fn points_of_rows_that_are_too_large_one_by_one_are_rejected() {
+    let mut definitions = names(3);
+    definitions[1].name = "x".repeat(limits::NAME_BYTES + 1);
+    let steps: Vec<i64> = (0..333_000).map(|row| i64::MAX - row).collect();
+    let rows = pb::Points { epochs: steps.clone(), times_us: steps.clone(), ..rows_of(0, 3, &steps) };
+    let batch = pb::IngestionBatch {
+        series: definitions,
+        events: vec![tag("t")],
+        points: vec![rows],
+        ..Default::default()
+    };
+    assert!(batch.encoded_len() <= limits::BATCH_BYTES);
+    let checked = check_alone(&batch);
+    assert_eq!((checked.batch.series.len(), checked.batch.points.len()), (3, 0));
+    assert!(checked.bytes.len() < 1_000, "{} bytes", checked.bytes.len());
+    assert_eq!(rejected(checked), [(0, 999_001, "batch".into())]);
+}
+
 #[test]
 fn rows_beyond_every_number_are_rejected() {
     for first in [3, u32::MAX - 1, u32::MAX] {
