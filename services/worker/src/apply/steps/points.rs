@@ -22,6 +22,8 @@ const POINT_BYTES: usize = 12;
 /// The same for a value of a row whose step, epoch and time all of them share: as 64 or as 32 bits.
 const WIDE_VALUE_BYTES: usize = 10;
 const NARROW_VALUE_BYTES: usize = 6;
+/// The same for the step, epoch and time of a row, at most.
+const STAMPS_BYTES: usize = 24;
 /// Bytes that a new series writes in addition to its name and context: three rows, by the
 /// store's accounting.
 const SERIES_EXTRA_BYTES: usize = 1_536;
@@ -178,8 +180,8 @@ fn select_rows(
     let shares_stamps = [&group.steps, &group.epochs, &group.times_us].iter().all(|it| it.len() <= row_count);
     let point_bytes = match (shares_stamps, rows.narrow_values.is_empty()) {
         (false, _) => POINT_BYTES,
-        (true, true) => WIDE_VALUE_BYTES,
-        (true, false) => NARROW_VALUE_BYTES,
+        (true, true) => WIDE_VALUE_BYTES + STAMPS_BYTES / width,
+        (true, false) => NARROW_VALUE_BYTES + STAMPS_BYTES / width,
     };
     let fitting = TRANSACTION_BYTES.saturating_sub(written).div_ceil(point_bytes).max(1);
     let mut end = range.start + fitting;
