@@ -140,6 +140,7 @@
 
 mod access;
 mod cohort;
+mod entity;
 mod feed;
 mod index;
 mod owner;
@@ -149,6 +150,7 @@ mod system;
 
 pub use access::*;
 pub use cohort::*;
+pub use entity::*;
 pub use feed::*;
 pub use index::*;
 pub use owner::*;
@@ -384,6 +386,19 @@ fn subtree(prefix: Key) -> Range {
     Range::new(prefix, end)
 }
 
+/// The first text that is larger than every text with this prefix; `None` if there is none. Texts are encoded in their
+/// order.
+fn after_prefix(prefix: &str) -> Option<String> {
+    let mut after = prefix.to_owned();
+    while let Some(last) = after.pop() {
+        if let Some(next) = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32) {
+            after.push(next);
+            return Some(after);
+        }
+    }
+    None
+}
+
 /// The elements of `key` after the elements of `prefix`, which is the start of the range that was
 /// scanned.
 pub fn tail<'de, T: TupleUnpack<'de>>(prefix: &Key, key: &'de Key) -> Result<T> {
@@ -596,70 +611,7 @@ pub fn pending_payload_pieces(project: Project, reference: &str) -> Range {
     subtree(self::project(project, Space::PendingPayloadPiece, (reference,)))
 }
 
-// Entities and the project.
-
-pub fn entity_piece(project: Project, kind: EntityKind, id: &str, piece: u32) -> Key {
-    self::project(project, Space::Entity, (kind as u16, id, piece))
-}
-
-/// The tail is (piece: u32).
-pub fn entity(project: Project, kind: EntityKind, id: &str) -> Range {
-    subtree(self::project(project, Space::Entity, (kind as u16, id)))
-}
-
-/// The tail is (id: String, piece: u32).
-pub fn entities(project: Project, kind: EntityKind) -> Range {
-    subtree(self::project(project, Space::Entity, (kind as u16,)))
-}
-
-/// The entities of a kind whose ids begin with a text; the tail is that of `entities`.
-pub fn entities_with_prefix(project: Project, kind: EntityKind, prefix: &str) -> Range {
-    let end = match after_prefix(prefix) {
-        Some(after) => entity(project, kind, &after).start,
-        None => entities(project, kind).end,
-    };
-    Range::new(entity(project, kind, prefix).start, end)
-}
-
-/// The first text that is larger than every text with this prefix; `None` if there is none. Texts are encoded in their
-/// order.
-fn after_prefix(prefix: &str) -> Option<String> {
-    let mut after = prefix.to_owned();
-    while let Some(last) = after.pop() {
-        if let Some(next) = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32) {
-            after.push(next);
-            return Some(after);
-        }
-    }
-    None
-}
-
-pub fn entity_name(project: Project, kind: EntityKind, name: &str) -> Key {
-    self::project(project, Space::EntityName, (kind as u16, name))
-}
-
-/// The names of all entities of a kind; the tail is (name: String), the value the id.
-pub fn entity_names(project: Project, kind: EntityKind) -> Range {
-    subtree(self::project(project, Space::EntityName, (kind as u16,)))
-}
-
-pub fn entity_counter(project: Project, kind: EntityKind, id: &str, counter: Counter) -> Key {
-    self::project(project, Space::EntityCounter, (kind as u16, id, counter as u16))
-}
-
-/// The tail is (id: String, counter: u16).
-pub fn entity_counters(project: Project, kind: EntityKind) -> Range {
-    subtree(self::project(project, Space::EntityCounter, (kind as u16,)))
-}
-
-pub fn dead_entity(project: Project, kind: EntityKind, id: &str) -> Key {
-    self::project(project, Space::DeadEntity, (kind as u16, id))
-}
-
-/// The tail is (id: String).
-pub fn dead_entities(project: Project, kind: EntityKind) -> Range {
-    subtree(self::project(project, Space::DeadEntity, (kind as u16,)))
-}
+// The project.
 
 pub fn project_info(project: Project) -> Key {
     self::project(project, Space::ProjectInfo, (0_u16,))
@@ -688,15 +640,6 @@ pub fn metric_goals(project: Project) -> Range {
 
 pub fn project_counter(project: Project, counter: Counter) -> Key {
     self::project(project, Space::ProjectCounter, (counter as u16,))
-}
-
-pub fn experiment_note(project: Project, experiment: &str, note: &str) -> Key {
-    self::project(project, Space::ExperimentNote, (experiment, note))
-}
-
-/// The tail is (note id: String).
-pub fn experiment_notes(project: Project, experiment: &str) -> Range {
-    subtree(self::project(project, Space::ExperimentNote, (experiment,)))
 }
 
 #[cfg(test)]

@@ -213,7 +213,7 @@ pub fn artifacts(project: Project, number: RunNumber) -> Range {
     subtree(run(project, number, RunRow::Artifact, ()))
 }
 
-/// The artifacts whose paths begin with a text; the tail is that of `artifacts`.
+/// The artifacts whose paths start with a text; the tail is the same as in `artifacts`.
 pub fn artifacts_with_prefix(project: Project, number: RunNumber, prefix: &str) -> Range {
     let end = match after_prefix(prefix) {
         Some(after) => artifact(project, number, &after),
