@@ -67,9 +67,9 @@ pub fn artifact_ranges(project: Project, number: RunNumber, prefix: &str, after:
         range.start = range.start.max(rest.start);
     }
     let sequences = keys::artifacts_with_prefix(project, number, SEQUENCES);
-    let before = Range::new(range.start.clone(), range.end.clone().min(sequences.start));
-    let behind = Range::new(range.start.max(sequences.end), range.end);
-    [before, behind].into_iter().filter(|range| range.start < range.end).collect()
+    let before_sequences = Range::new(range.start.clone(), range.end.clone().min(sequences.start));
+    let after_sequences = Range::new(range.start.max(sequences.end), range.end);
+    [before_sequences, after_sequences].into_iter().filter(|range| range.start < range.end).collect()
 }
 
 /// All uploads of a run, by path.
