@@ -102,7 +102,7 @@ impl CohortRound<'_> {
         Ok((values.runs(), values.damaged().to_vec()))
     }
 
-    /// Copies the values of a cohort from what they are values of.
+    /// Reads the values of a cohort, and writes its rows.
     async fn write_values(
         &mut self,
         cohort: CohortNumber,
@@ -145,8 +145,8 @@ impl CohortRound<'_> {
         }
     }
 
-    /// Renews the list of uncollected runs if that is due, or was interrupted. Returns whether it did. Rows have moved then, so the
-    /// list must be read from the start, and no cohort may be on its way.
+    /// Renews the list of uncollected runs if that is due, or was interrupted. No cohort may be on its way. Returns whether it
+    /// did: rows have moved then, so the list must be read from the start.
     pub(crate) async fn renew_list(&mut self) -> Result<bool, Error> {
         let Self { kind, project, .. } = *self;
         let snapshot = self.store.snapshot().await?;

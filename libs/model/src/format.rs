@@ -113,9 +113,9 @@ pub async fn format_is_migrating(snapshot: &dyn Snapshot) -> Result<bool> {
     Ok(snapshot.get(&keys::migration()).await?.is_some())
 }
 
-/// Whether the rows that a migration writes for each run are complete: the index by parent, and the lists of
-/// runs whose values of metrics no cohort has, and of runs whose params have index rows. They lack runs that a migration has yet to reach, and the runs
-/// of projects that cannot be read.
+/// Whether the rows that a migration writes for each run are complete: the index by parent, the list of runs
+/// whose metrics no cohort has, and the list of runs whose params have index rows. They lack runs that a
+/// migration has yet to reach, and the runs of projects that cannot be read.
 pub async fn format_has_every_run(snapshot: &dyn Snapshot) -> Result<bool> {
     let key = keys::migration();
     let row = snapshot.get(&key).await?;

@@ -1,8 +1,10 @@
 //! Index rows, by which runs are found. They follow from the document alone, so updating them
-//! after a change means writing the difference between two sets of rows. Params are in columns instead, see `param_cohort`;
-//! runs of stores of formats up to 6 have a row of each param until they are moved there. An index proposes and
+//! after a change means writing the difference between two sets of rows. An index proposes and
 //! the document decides: an index scan may return rows of dead runs, or values that differ only
 //! beyond the precision of a float.
+//!
+//! Params are in columns instead, see `param_cohort`. Runs of stores of formats up to 6 may still have a row of
+//! each param.
 
 mod column;
 mod encoded;

@@ -124,8 +124,8 @@ pub async fn param_cohorts_clear(transaction: &mut Transaction, project: Project
     Ok(true)
 }
 
-/// Lists the first runs of those whose params have index rows, so that a cohort takes them. Readers read their documents until
-/// then, so the caller should move no more of them than a cohort takes. Returns how many were moved.
+/// Lists the first runs whose params have index rows, so that a cohort takes them. Readers read their documents until then,
+/// so the caller should move no more of them than a cohort takes. Returns how many were moved.
 pub async fn indexed_params_move(
     transaction: &mut Transaction,
     project: Project,

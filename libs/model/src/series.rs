@@ -2,10 +2,9 @@
 //! pyramid, and read back as one sequence.
 //!
 //! The life of a point: `WrittenPoints` collects the points of an applied transaction, or `WrittenRows` if they
-//! are rows of the same series, and encodes them as blocks, which are ordered by time. `Fold` turns the blocks of a run into chunks,
-//! which are ordered by series, and builds the pyramid over the full ones. `RunSeries` reads
-//! folded and unfolded points alike. Each file that stores something describes its format at
-//! the top.
+//! are rows of the same series, and encodes them as blocks, which are ordered by time. `Fold` turns the blocks
+//! of a run into chunks, which are ordered by series, and builds the pyramid over the full ones. `RunSeries`
+//! reads folded and unfolded points alike. Each file that stores something describes its format at the top.
 //!
 //! Values are stored exactly, to the bit; steps, epochs, and times are integers. Deliberately
 //! absent: object series, the names of series (callers keep the `MetricHeader`s and the rows by

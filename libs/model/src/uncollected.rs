@@ -8,8 +8,8 @@
 //! whose keys no scan of the earlier one passes, and the rows that are left are moved there. So reading the list passes over a
 //! few thousand cleared rows, and in the long run each row is moved about once.
 //!
-//! Whoever lists a run checks that the generation is still the last one when it commits. That is a row which all of them read,
-//! and which changes once in thousands of runs. While rows are moved, the list has two generations, and a run may have a row
+//! A transaction that lists a run checks that the generation is still the last one. All such transactions read this row, which
+//! changes once in thousands of runs. While rows are moved, the list has two generations, and a run may have a row
 //! in both. Rows only move to later generations, so a reader that reads them in their order, with a snapshot for each page,
 //! misses no run.
 
@@ -118,7 +118,7 @@ async fn find_generations(
     Ok(GenerationsRow { first, last, is_without_index_rows: false })
 }
 
-/// The place of a list, for those who change it.
+/// A list to be changed: the generation that gets new rows, and all that may have rows.
 #[derive(Clone, Debug)]
 pub struct UncollectedList {
     kind: CohortKind,
@@ -319,8 +319,8 @@ pub struct ListWear {
 }
 
 impl ListWear {
-    /// Whether a list should be renewed: more runs have left it since it was than are in it, or that was interrupted. The rows
-    /// of a long list are only counted again once a quarter more runs have left it.
+    /// Whether a list should be renewed: more runs have left it since the last renewal than are in it, or a renewal was
+    /// interrupted. The rows of a long list are only counted again once a quarter more runs have left it.
     pub async fn is_worn(
         &mut self,
         snapshot: &dyn Snapshot,

@@ -137,7 +137,7 @@ impl IndexColumn {
         self.cells.push((number, cell));
     }
 
-    /// Adds rows of the index of names, in the same way.
+    /// Adds rows of the index of names. The column must be sorted before values are looked up.
     pub fn add_names(&mut self, project: Project, rows: &[(Key, Bytes)]) -> Result<()> {
         self.cells.reserve(rows.len());
         for (key, _) in rows {

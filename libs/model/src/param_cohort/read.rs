@@ -3,8 +3,8 @@
 //! `keys::index_partial_all`.
 //!
 //! Each page may have a snapshot of its own. Runs in the list of uncollected params are read first, because a run that
-//! leaves the list later is in a column by then; and columns are read after index rows, because runs move from these to those.
-//! The list is read again in the end, unless everything was read from one version: the rows of a run that changes in between
+//! leaves the list later is in a column by then; and columns are read after index rows, because params move from index rows to columns.
+//! The list is read again at the end, unless everything was read from one version: the rows of a run that changes in between
 //! are cleared. Readers of several params can share what one of them has read of the list.
 
 use std::{
