@@ -7,7 +7,7 @@ use matyan_store::{Commit, Store as _};
 use super::*;
 use crate::{
     ids::SeriesNumber,
-    keys::SeriesKind,
+    keys::{ListGeneration, SeriesKind},
     metric::metric_series_create,
     run::{Head, run_create},
     series::{ABSENT, LiveRow, MetricHeader, Point, RunRef, WrittenPoints, fold_run},
@@ -105,6 +105,18 @@ async fn make_one(
     left.to_vec()
 }
 
+/// The row of a run in the list of uncollected runs, if it is listed.
+async fn list_row(store: &TestStore, number: RunNumber) -> Option<Value> {
+    let key = keys::uncollected(CohortKind::Metrics, P, ListGeneration::FIRST, number);
+    store.snapshot().await.unwrap().get(&key).await.unwrap()
+}
+
+async fn made_cohorts(store: &TestStore) -> Vec<CohortMembers> {
+    let snapshot = store.snapshot().await.unwrap();
+    let range = keys::cohorts(CohortKind::Metrics, P);
+    cohorts_page(&*snapshot, CohortKind::Metrics, P, &range).await.unwrap().0
+}
+
 async fn runs_due(store: &TestStore) -> Vec<RunNumber> {
     let mut list = UncollectedReader::new(CohortKind::Metrics, P);
     let due = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &mut list).await.unwrap();
@@ -121,11 +133,7 @@ async fn runs_whose_values_do_not_fit_are_in_another_cohort() {
         let due = runs_due(&store).await;
         assert_eq!(due, [a, b, c]);
         assert_eq!(make(&store, &due, max_bytes).await, []);
-        let snapshot = store.snapshot().await.unwrap();
-        let (made, _) =
-            cohorts_page(&*snapshot, CohortKind::Metrics, P, &keys::cohorts(CohortKind::Metrics, P))
-                .await
-                .unwrap();
+        let made = made_cohorts(&store).await;
         assert!(made.iter().all(|cohort| cohort.members.len() == cohort.runs));
         assert_eq!(made.iter().map(|cohort| cohort.runs).collect::<Vec<_>>(), cohorts);
         assert_eq!(values_of(&store, "loss").await, [(a, 1.0), (c, 3.0)].into());
@@ -147,19 +155,8 @@ async fn a_damaged_run_stays_uncollected_and_a_damaged_cohort_is_an_error() {
     store.commit(batch).await.unwrap();
     assert_eq!(make(&store, &[a, b], 1 << 20).await, [a]);
     assert_eq!(values_of(&store, "loss").await, [(b, 2.0)].into());
-    let snapshot = store.snapshot().await.unwrap();
-    assert!(
-        snapshot
-            .get(&keys::uncollected(CohortKind::Metrics, P, keys::ListGeneration::FIRST, a))
-            .await
-            .unwrap()
-            .is_some()
-    );
-    let (cohorts, _) =
-        cohorts_page(&*snapshot, CohortKind::Metrics, P, &keys::cohorts(CohortKind::Metrics, P))
-            .await
-            .unwrap();
-    let column = keys::cohort_column(P, cohorts[0].cohort, "loss", &DIGEST);
+    assert!(list_row(&store, a).await.is_some());
+    let column = keys::cohort_column(P, made_cohorts(&store).await[0].cohort, "loss", &DIGEST);
     let column_of_three = CohortColumn::new(3);
     for damage in [vec![9], Vec::new(), column_of_three.encode().to_vec()] {
         let mut batch = Batch::default();
@@ -184,21 +181,8 @@ async fn a_run_whose_cohort_is_unknown_stays_uncollected_and_does_not_stop_the_o
     store.commit(batch).await.unwrap();
     assert_eq!(make(&store, &[a, b], 1 << 20).await, []);
     assert_eq!(values_of(&store, "loss").await, [(b, 2.0)].into());
-    let snapshot = store.snapshot().await.unwrap();
-    assert!(
-        snapshot
-            .get(&keys::uncollected(CohortKind::Metrics, P, keys::ListGeneration::FIRST, a))
-            .await
-            .unwrap()
-            .is_some()
-    );
-    assert!(
-        snapshot
-            .get(&keys::uncollected(CohortKind::Metrics, P, keys::ListGeneration::FIRST, b))
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(list_row(&store, a).await.is_some());
+    assert!(list_row(&store, b).await.is_none());
 }
 
 #[tokio::test]
@@ -208,16 +192,9 @@ async fn cohorts_are_made_again_after_all_are_cleared() {
     let b = create(&store, "b", &[("loss", 2.0)]).await;
     assert_eq!(make(&store, &[a], 1 << 20).await, []);
     let mut batch = Batch::default();
-    let (cohorts, _) = cohorts_page(
-        &*store.snapshot().await.unwrap(),
-        CohortKind::Metrics,
-        P,
-        &keys::cohorts(CohortKind::Metrics, P),
-    )
-    .await
-    .unwrap();
-    batch.set(keys::cohort(CohortKind::Metrics, P, cohorts[0].cohort), vec![0xff]);
-    batch.clear(keys::uncollected(CohortKind::Metrics, P, keys::ListGeneration::FIRST, b));
+    let cohort = made_cohorts(&store).await[0].cohort;
+    batch.set(keys::cohort(CohortKind::Metrics, P, cohort), vec![0xff]);
+    batch.clear(keys::uncollected(CohortKind::Metrics, P, ListGeneration::FIRST, b));
     store.commit(batch).await.unwrap();
     let documents = keys::documents(P);
     let list = async |transaction: &mut Transaction| {
@@ -251,14 +228,7 @@ async fn a_cohort_begins_while_its_runs_change() {
         store.commit(batch).await.unwrap();
         let outcome = store.commit(transaction.into_batch()).await.unwrap();
         assert_eq!(matches!(outcome, Commit::Done { .. }), !is_deleted);
-        let listed = store
-            .snapshot()
-            .await
-            .unwrap()
-            .get(&keys::uncollected(kind, P, keys::ListGeneration::FIRST, a))
-            .await
-            .unwrap();
-        assert_eq!(listed == Some(token(cohort)), !is_deleted);
+        assert_eq!(list_row(&store, a).await == Some(token(cohort)), !is_deleted);
     }
 }
 
@@ -308,18 +278,11 @@ async fn a_damaged_run_is_only_in_the_list() {
         let expel =
             async |transaction: &mut Transaction| cohort_expel(transaction, kind, P, cohort, &[a]).await;
         store.run(expel).await.unwrap();
+        assert!(list_row(&store, a).await.is_some());
         let snapshot = store.snapshot().await.unwrap();
-        assert!(
-            snapshot
-                .get(&keys::uncollected(kind, P, keys::ListGeneration::FIRST, a))
-                .await
-                .unwrap()
-                .is_some()
-        );
         let in_cohort = snapshot.get(&keys::run_cohort(kind, P, a)).await.unwrap();
         assert_eq!(in_cohort.is_some(), is_changed, "the token is replaced by a change");
-        let (cohorts, _) = cohorts_page(&*snapshot, kind, P, &keys::cohorts(kind, P)).await.unwrap();
-        assert_eq!(cohorts[0].members, if is_changed { vec![a, b] } else { vec![b] });
+        assert_eq!(made_cohorts(&store).await[0].members, if is_changed { vec![a, b] } else { vec![b] });
     }
     // Once it can be read again, a cohort takes it.
     assert_eq!(make(&store, &[a], 1 << 20).await, []);
