@@ -15,7 +15,7 @@ use matyan_model::{
 use matyan_store::{Batch, Store, Transaction};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, JobLock, pace::Pace};
+use crate::{COLLECT_METRICS, COLLECT_PARAMS, Clock, Error, JobLock, pace::Pace};
 
 /// Runs admitted in one transaction, which rewrites the rows of the cohorts that they leave: up to 4 kB each. It starts again if
 /// one of them changes until it is committed.
@@ -30,18 +30,44 @@ fn buffered(mut transaction: Transaction) -> Transaction {
 
 /// The work on the cohorts of a project while the lock is held.
 pub(crate) struct CohortRound<'r> {
-    pub(crate) store: &'r dyn Store,
+    store: &'r dyn Store,
     pub(crate) lock: JobLock<'r>,
-    pub(crate) kind: CohortKind,
+    kind: CohortKind,
     pub(crate) project: Project,
     pub(crate) stop: &'r CancellationToken,
     pub(crate) pace: Pace,
     /// Runs that were admitted to cohorts so far.
     pub(crate) admitted: usize,
-    pub(crate) wear: ListWear,
+    wear: ListWear,
 }
 
-impl CohortRound<'_> {
+impl<'r> CohortRound<'r> {
+    /// Takes the lock of the job that makes cohorts of this kind, or fails with its current holder.
+    pub(crate) async fn start(
+        store: &'r dyn Store,
+        clock: &'r Clock,
+        kind: CohortKind,
+        project: Project,
+        owner: [u8; 16],
+        stop: &'r CancellationToken,
+    ) -> Result<Self, Error> {
+        let job = match kind {
+            CohortKind::Metrics => COLLECT_METRICS,
+            CohortKind::Params => COLLECT_PARAMS,
+        };
+        let lock = JobLock::acquire(store, clock, job, project, owner).await?;
+        Ok(Self {
+            store,
+            lock,
+            kind,
+            project,
+            stop,
+            pace: Pace::default(),
+            admitted: 0,
+            wear: ListWear::default(),
+        })
+    }
+
     /// Makes a cohort of runs in ascending order, or several if their values do not fit in one.
     pub(crate) async fn make_cohorts(&mut self, mut numbers: Vec<RunNumber>) -> Result<(), Error> {
         while !numbers.is_empty() && !self.stop.is_cancelled() {
@@ -189,42 +215,47 @@ impl CohortRound<'_> {
 }
 
 /// Cohorts of a project that can be cleared, or merged.
-pub(crate) struct SmallCohorts {
+struct SmallCohorts {
     /// Cohorts without runs.
-    pub(crate) empty: Vec<CohortNumber>,
+    empty: Vec<CohortNumber>,
     /// Cohorts that are written again, and groups of cohorts that fit in one, each as its runs in ascending order. Only the
     /// first ones.
-    pub(crate) groups: Vec<Vec<RunNumber>>,
+    groups: Vec<Vec<RunNumber>>,
     /// The number of all such cohorts and groups.
-    pub(crate) due: usize,
+    due: usize,
 }
 
 /// When cohorts are merged.
 #[derive(Clone, Copy)]
-pub(crate) struct MergeRule {
+struct MergeRule {
     /// Runs of a full cohort.
-    pub(crate) runs: usize,
+    runs: usize,
     /// A cohort is small if it has less than half of these runs.
-    pub(crate) of: MergedOf,
+    compared_with: ComparedSize,
     /// Cohorts before this one are written again if runs have left them: their rows still have values of these runs,
     /// which may be deleted.
-    pub(crate) rewritten_before: CohortNumber,
+    rewritten_before: CohortNumber,
 }
 
 impl MergeRule {
-    pub(crate) fn new(runs: usize, of: MergedOf, now_us: i64) -> Self {
+    fn new(kind: CohortKind, runs: usize, now_us: i64) -> Self {
+        let compared_with = match kind {
+            CohortKind::Metrics => ComparedSize::OwnRuns,
+            CohortKind::Params => ComparedSize::FullCohort,
+        };
         // The number of a cohort is the time at which it was made.
         let before_us = now_us.saturating_sub(REWRITTEN_US);
-        Self { runs, of, rewritten_before: CohortNumber(u64::try_from(before_us).unwrap_or_default()) }
+        let rewritten_before = CohortNumber(u64::try_from(before_us).unwrap_or_default());
+        Self { runs, compared_with, rewritten_before }
     }
 }
 
-/// The runs that a cohort is compared with.
+/// The number of runs that the size of a cohort is compared with.
 #[derive(Clone, Copy)]
-pub(crate) enum MergedOf {
-    /// Those that it was made of. Two such cohorts are merged.
-    ItsRuns,
-    /// Those of a full cohort. Cohorts are merged if they nearly fill one, or are many.
+enum ComparedSize {
+    /// The runs that the cohort was made of. Two small cohorts are merged.
+    OwnRuns,
+    /// The runs of a full cohort. Small cohorts are merged if they nearly fill one, or are many.
     FullCohort,
 }
 
@@ -238,7 +269,7 @@ pub(crate) const REWRITTEN_US: i64 = 7 * 24 * 3_600_000_000;
 pub(crate) const MERGED_GROUPS: usize = 4;
 
 impl SmallCohorts {
-    pub(crate) async fn read(
+    async fn read(
         store: &dyn Store,
         kind: CohortKind,
         project: Project,
@@ -254,9 +285,9 @@ impl SmallCohorts {
         while let Some(range) = rest.filter(|_| !stop.is_cancelled()) {
             let (cohorts, next) = cohorts_page(&*store.snapshot().await?, kind, project, &range).await?;
             for cohort in cohorts {
-                let size = match rule.of {
-                    MergedOf::ItsRuns => cohort.runs,
-                    MergedOf::FullCohort => rule.runs,
+                let size = match rule.compared_with {
+                    ComparedSize::OwnRuns => cohort.runs,
+                    ComparedSize::FullCohort => rule.runs,
                 };
                 let has_lost_runs = cohort.members.len() < cohort.runs;
                 if cohort.members.is_empty() {
@@ -279,7 +310,7 @@ impl SmallCohorts {
         Ok(Self { empty, groups, due })
     }
 
-    pub(crate) fn is_done(&self) -> bool {
+    fn is_done(&self) -> bool {
         self.empty.is_empty() && self.due == 0
     }
 }
@@ -295,9 +326,9 @@ fn groups(cohorts: Vec<CohortMembers>, rule: MergeRule) -> Vec<Vec<RunNumber>> {
             None => groups.push(vec![cohort]),
         }
     }
-    groups.retain(|group| match rule.of {
-        MergedOf::ItsRuns => group.len() > 1,
-        MergedOf::FullCohort => {
+    groups.retain(|group| match rule.compared_with {
+        ComparedSize::OwnRuns => group.len() > 1,
+        ComparedSize::FullCohort => {
             group.len() > 1 && (4 * members(group) >= 3 * rule.runs || group.len() >= MANY_COHORTS)
         }
     });
@@ -309,7 +340,7 @@ fn groups(cohorts: Vec<CohortMembers>, rule: MergeRule) -> Vec<Vec<RunNumber>> {
 impl CohortRound<'_> {
     /// Clears the cohorts of the project that have no runs, merges some of the small ones, and writes others again. Returns whether
     /// more are left, unless that would be so after another call, too.
-    pub(crate) async fn merge(&mut self, rule: MergeRule) -> Result<bool, Error> {
+    async fn merge(&mut self, rule: MergeRule) -> Result<bool, Error> {
         let Self { store, kind, project, stop, .. } = *self;
         let small = SmallCohorts::read(store, kind, project, rule, stop).await?;
         // Done first, because clearing reads no values, which may be damaged.
@@ -325,6 +356,27 @@ impl CohortRound<'_> {
         // Values that do not fit in one cohort are not merged, and runs that change all the time stay where they are.
         Ok((1..small.due).contains(&merged.due))
     }
+}
+
+/// Merges small cohorts of a project once, see [`CohortRound::merge`]. Takes the lock only if there are any. `runs` is the size
+/// of a full cohort.
+pub(crate) async fn merge_small_cohorts(
+    store: &dyn Store,
+    clock: &Clock,
+    kind: CohortKind,
+    project: Project,
+    runs: usize,
+    owner: [u8; 16],
+    stop: &CancellationToken,
+) -> Result<bool, Error> {
+    let rule = MergeRule::new(kind, runs, clock());
+    if SmallCohorts::read(store, kind, project, rule, stop).await?.is_done() {
+        return Ok(false);
+    }
+    let mut round = CohortRound::start(store, clock, kind, project, owner, stop).await?;
+    let merged = round.merge(rule).await;
+    // Merging does not count as a success of the job whose lock it is.
+    round.lock.dry(true).release(merged).await
 }
 
 /// Time between two calls that merge cohorts of a project: the job that makes new ones needs the same lock.
@@ -347,20 +399,20 @@ mod tests {
         }
     }
 
-    fn rule(runs: usize, of: MergedOf) -> MergeRule {
-        MergeRule { runs, of, rewritten_before: CohortNumber(0) }
+    fn rule(runs: usize, compared_with: ComparedSize) -> MergeRule {
+        MergeRule { runs, compared_with, rewritten_before: CohortNumber(0) }
     }
 
     #[test]
     fn as_many_cohorts_are_merged_as_fit_in_one() {
         let cohorts = vec![cohort(1, &[5, 6]), cohort(2, &[1]), cohort(3, &[3]), cohort(4, &[7, 8, 9])];
-        let rule = rule(4, MergedOf::ItsRuns);
+        let rule = rule(4, ComparedSize::OwnRuns);
         assert_eq!(groups(cohorts, rule), [[1, 3, 5, 6].map(RunNumber)], "the last cohort would be alone");
     }
 
     #[test]
     fn cohorts_are_merged_if_they_nearly_fill_one_or_are_many() {
-        let rule = rule(16, MergedOf::FullCohort);
+        let rule = rule(16, ComparedSize::FullCohort);
         let few = vec![cohort(1, &[1, 2, 3, 4, 5, 6]), cohort(2, &[11, 12, 13, 14, 15])];
         assert!(groups(few.clone(), rule).is_empty());
         let full = [few, vec![cohort(3, &[7])]].concat();

@@ -9,14 +9,14 @@ use matyan_model::{
     cohort::{COHORT_RUNS, CohortKind, cohort_runs_due},
     format::format_has_every_run,
     ids::{NamedProject, Project, RunNumber},
-    uncollected::{ListWear, UncollectedReader},
+    uncollected::UncollectedReader,
 };
 use matyan_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    COLLECT_METRICS, Clock, Deps, Error, JobLock,
-    cohort_round::{CohortRound, MergeRule, MergedOf, SmallCohorts, merge_pause},
+    Clock, Deps, Error,
+    cohort_round::{CohortRound, merge_pause, merge_small_cohorts},
     pace::Pace,
     paged_sweep::PagedSweep,
 };
@@ -56,8 +56,8 @@ impl<'d> MetricCohorts<'d> {
         if due.next(self.store, self.runs, stop).await?.is_none() {
             return Ok(());
         }
-        let lock = JobLock::acquire(self.store, self.clock, COLLECT_METRICS, project, owner).await?;
-        let mut round = self.round(lock, project, stop);
+        let mut round =
+            CohortRound::start(self.store, self.clock, CohortKind::Metrics, project, owner, stop).await?;
         let collected = async {
             round.renew_list().await?;
             let mut due = DueRuns::new(project);
@@ -102,15 +102,8 @@ impl<'d> MetricCohorts<'d> {
         owner: [u8; 16],
         stop: &CancellationToken,
     ) -> Result<bool, Error> {
-        let rule = MergeRule::new(self.runs, MergedOf::ItsRuns, (self.clock)());
-        if SmallCohorts::read(self.store, CohortKind::Metrics, project, rule, stop).await?.is_done() {
-            return Ok(false);
-        }
-        let lock = JobLock::acquire(self.store, self.clock, COLLECT_METRICS, project, owner).await?;
-        // The lock belongs to another job, and merging does not count as its success.
-        let mut round = self.round(lock.dry(true), project, stop);
-        let merged = round.merge(rule).await;
-        round.lock.release(merged).await
+        merge_small_cohorts(self.store, self.clock, CohortKind::Metrics, project, self.runs, owner, stop)
+            .await
     }
 
     async fn merge_all(
@@ -121,22 +114,6 @@ impl<'d> MetricCohorts<'d> {
     ) -> Result<(), Error> {
         while self.merge(project, owner, stop).await? && merge_pause(stop).await {}
         Ok(())
-    }
-
-    fn round<'r>(&self, lock: JobLock<'r>, project: Project, stop: &'r CancellationToken) -> CohortRound<'r>
-    where
-        'd: 'r,
-    {
-        CohortRound {
-            store: self.store,
-            lock,
-            kind: CohortKind::Metrics,
-            project,
-            stop,
-            pace: Pace::default(),
-            admitted: 0,
-            wear: ListWear::default(),
-        }
     }
 }
 

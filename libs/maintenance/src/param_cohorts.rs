@@ -18,16 +18,15 @@ use matyan_model::{
     index::index_has_row,
     keys,
     param_cohort::{indexed_params_clear, indexed_params_move, listed_params_page},
-    uncollected::{ListWear, UncollectedReader, index_rows_are_cleared, index_rows_cleared_put},
+    uncollected::{UncollectedReader, index_rows_are_cleared, index_rows_cleared_put},
 };
 use matyan_store::{Store, Transaction, Value};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    COLLECT_PARAMS, Clock, Deps, Error, JobLock,
-    cohort_round::{CohortRound, MergeRule, MergedOf, SmallCohorts, merge_pause},
-    pace::Pace,
+    Clock, Deps, Error,
+    cohort_round::{CohortRound, merge_pause, merge_small_cohorts},
     paged_sweep::PagedSweep,
 };
 
@@ -113,8 +112,8 @@ impl<'d> ParamCohorts<'d> {
             let has_more = indexed == IndexedRows::Unlisted;
             return Ok(ParamRound { waiting, changing: due.changing.len(), has_more, cohorts: 0 });
         }
-        let lock = JobLock::acquire(self.store, self.clock, COLLECT_PARAMS, project, owner).await?;
-        let mut round = self.round(lock, project, stop);
+        let mut round =
+            CohortRound::start(self.store, self.clock, CohortKind::Params, project, owner, stop).await?;
         let collected = self.make_due(&mut round, least).await;
         round.lock.release(collected).await
     }
@@ -220,15 +219,7 @@ impl<'d> ParamCohorts<'d> {
         owner: [u8; 16],
         stop: &CancellationToken,
     ) -> Result<bool, Error> {
-        let rule = MergeRule::new(self.runs, MergedOf::FullCohort, (self.clock)());
-        if SmallCohorts::read(self.store, CohortKind::Params, project, rule, stop).await?.is_done() {
-            return Ok(false);
-        }
-        let lock = JobLock::acquire(self.store, self.clock, COLLECT_PARAMS, project, owner).await?;
-        // Merging does not count as a success of the job whose lock it is.
-        let mut round = self.round(lock.dry(true), project, stop);
-        let merged = round.merge(rule).await;
-        round.lock.release(merged).await
+        merge_small_cohorts(self.store, self.clock, CohortKind::Params, project, self.runs, owner, stop).await
     }
 
     async fn merge_all(
@@ -239,22 +230,6 @@ impl<'d> ParamCohorts<'d> {
     ) -> Result<(), Error> {
         while self.merge(project, random(), stop).await? && merge_pause(stop).await {}
         Ok(())
-    }
-
-    fn round<'r>(&self, lock: JobLock<'r>, project: Project, stop: &'r CancellationToken) -> CohortRound<'r>
-    where
-        'd: 'r,
-    {
-        CohortRound {
-            store: self.store,
-            lock,
-            kind: CohortKind::Params,
-            project,
-            stop,
-            pace: Pace::default(),
-            admitted: 0,
-            wear: ListWear::default(),
-        }
     }
 }
 

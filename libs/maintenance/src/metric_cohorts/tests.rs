@@ -30,7 +30,7 @@ use matyan_value::Context;
 use tokio::sync::Mutex;
 
 use super::*;
-use crate::cohort_round::REWRITTEN_US;
+use crate::{COLLECT_METRICS, cohort_round::REWRITTEN_US};
 
 const P: Project = Project(0);
 const NAMES: [&str; 3] = ["loss", "a/b", "rare"];

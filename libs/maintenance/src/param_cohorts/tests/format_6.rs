@@ -10,6 +10,7 @@ use matyan_model::{
 };
 
 use super::*;
+use crate::cohort_round::CohortRound;
 
 const FALSE: u8 = 0xf4;
 const TRUE: u8 = 0xf5;
@@ -148,8 +149,8 @@ async fn rule_44_index_rows_stay_until_all_runs_that_have_them_are_moved() {
     let clock = || NOW_US;
     let stop = CancellationToken::new();
     let cohorts = ParamCohorts::new(&project.store, &clock);
-    let lock = JobLock::acquire(&project.store, &clock, COLLECT_PARAMS, P, [1; 16]).await.unwrap();
-    let mut round = cohorts.round(lock, P, &stop);
+    let round = CohortRound::start(&project.store, &clock, CohortKind::Params, P, [1; 16], &stop);
+    let mut round = round.await.unwrap();
     assert!(cohorts.clear_indexed(&mut round).await.unwrap(), "the runs are still to be moved");
     assert_eq!(rows(&project, keys::index_params(P)).await, 2);
     assert_eq!(check_values(&project).await, 0);

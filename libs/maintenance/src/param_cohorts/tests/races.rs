@@ -25,6 +25,7 @@ use matyan_value::{Map, Value as Tree};
 use tokio::sync::Mutex;
 
 use super::{format_6::make_indexed, *};
+use crate::{COLLECT_PARAMS, JobLock};
 
 const NAMES: [&str; 3] = ["lr", "name", "rare"];
 const COHORT: usize = 4;
