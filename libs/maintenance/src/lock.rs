@@ -108,6 +108,14 @@ impl<'s> JobLock<'s> {
     }
 }
 
+/// Turns the error of a job whose lock is held into success: another process does the work.
+pub(crate) fn skip_busy(outcome: Result<(), Error>) -> Result<(), Error> {
+    match outcome {
+        Err(Error::Busy { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
 async fn acquire(store: &dyn Store, job: Job, owner: [u8; 16], now_us: i64) -> Result<Lock, Error> {
     let (taken, _) = transact(store, async |mut transaction: Transaction| {
         let taken = lock_take(&mut transaction, job, owner, now_us, STALE_US).await?;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Clock, Deps, Error,
     cohort_round::{CohortRound, merge_pause, merge_small_cohorts},
+    lock::skip_busy,
     pace::Pace,
     paged_sweep::PagedSweep,
 };
@@ -180,14 +181,6 @@ pub async fn merge_cohorts(deps: Deps<'_>, owner: [u8; 16], stop: &CancellationT
         sweep.keep_damage(skip_busy(cohorts.merge_all(project, owner, stop).await))?;
     }
     sweep.finish()
-}
-
-/// Another process does the work.
-fn skip_busy(outcome: Result<(), Error>) -> Result<(), Error> {
-    match outcome {
-        Err(Error::Busy { .. }) => Ok(()),
-        outcome => outcome,
-    }
 }
 
 #[cfg(test)]

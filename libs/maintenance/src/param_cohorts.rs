@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Clock, Deps, Error,
     cohort_round::{CohortRound, merge_pause, merge_small_cohorts},
+    lock::skip_busy,
     paged_sweep::PagedSweep,
 };
 
@@ -341,11 +342,7 @@ async fn collect_round(
             let project = (*number, changes);
             let collected = collect_project(deps.store, deps.clock, waiting, project, random, stop).await;
             has_more |= matches!(collected, Ok(true));
-            sweep.keep_damage(match collected {
-                // Another process does the work.
-                Err(Error::Busy { .. }) => Ok(()),
-                collected => collected.map(|_| ()),
-            })?;
+            sweep.keep_damage(skip_busy(collected.map(|_| ())))?;
         }
     }
     Ok(has_more)
@@ -404,11 +401,7 @@ pub async fn merge_param_cohorts(
         if sweep.is_stopped() {
             break;
         }
-        let merged = cohorts.merge_all(project, random, stop).await;
-        sweep.keep_damage(match merged {
-            Err(Error::Busy { .. }) => Ok(()),
-            merged => merged,
-        })?;
+        sweep.keep_damage(skip_busy(cohorts.merge_all(project, random, stop).await))?;
     }
     sweep.finish()
 }
