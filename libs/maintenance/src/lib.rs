@@ -34,6 +34,9 @@ mod store_format;
 mod stray_blobs;
 mod tombstones;
 
+#[cfg(test)]
+mod testing;
+
 pub use dead_entities::sweep_dead_entities;
 pub use dead_runs::sweep_dead_runs;
 pub use dead_studies::sweep_dead_studies;

@@ -8,7 +8,6 @@ use std::{
     sync::Arc,
 };
 
-use async_trait::async_trait;
 use matyan_model::{
     index::MAX_TEXT_BYTES,
     param_cohort::ParamReader,
@@ -20,26 +19,17 @@ use matyan_model::{
     },
     uncollected::uncollected_renew,
 };
-use matyan_store::{Batch, Commit, Key, Result as StoreResult, Snapshot, Value, embedded::EmbeddedStore};
+use matyan_store::Batch;
 use matyan_value::{Map, Value as Tree};
-use tokio::sync::Mutex;
 
 use super::{format_6::make_indexed, *};
-use crate::{COLLECT_PARAMS, JobLock};
+use crate::{
+    COLLECT_PARAMS, JobLock,
+    testing::{ChangingRuns, Random},
+};
 
 const NAMES: [&str; 3] = ["lr", "name", "rare"];
 const COHORT: usize = 4;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % end
-    }
-}
 
 struct Known {
     random: Random,
@@ -51,39 +41,15 @@ struct Known {
     counts: BTreeMap<&'static str, u32>,
 }
 
-/// A store whose runs change before its snapshots and commits.
-struct ChangingStore {
-    store: EmbeddedStore,
-    known: Mutex<Known>,
-    _directory: tempfile::TempDir,
-}
+type ChangingStore = crate::testing::ChangingStore<Known>;
 
-#[async_trait]
-impl Store for ChangingStore {
-    async fn snapshot(&self) -> StoreResult<Box<dyn Snapshot>> {
-        self.change_some().await;
-        self.store.snapshot().await
+impl ChangingRuns for Known {
+    fn random(&mut self) -> &mut Random {
+        &mut self.random
     }
 
-    async fn commit(&self, batch: Batch) -> StoreResult<Commit> {
-        self.change_some().await;
-        self.store.commit(batch).await
-    }
-
-    async fn sync(&self) -> StoreResult<()> {
-        self.store.sync().await
-    }
-
-    async fn changed(&self, key: &Key, seen: Option<&Value>) -> StoreResult<()> {
-        self.store.changed(key, seen).await
-    }
-
-    fn clears_ranges_at_once(&self) -> bool {
-        self.store.clears_ranges_at_once()
-    }
-
-    fn is_remote(&self) -> bool {
-        self.store.is_remote()
+    async fn change(&mut self, store: &ChangingStore) {
+        store.change(self).await;
     }
 }
 
@@ -108,8 +74,6 @@ fn tree(random: &mut Random) -> Map {
 
 impl ChangingStore {
     async fn open(seed: u64) -> Arc<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
         let known = Known {
             random: Random(seed),
             runs: BTreeMap::new(),
@@ -117,30 +81,7 @@ impl ChangingStore {
             created: 0,
             counts: BTreeMap::new(),
         };
-        Arc::new(Self { store, known: Mutex::new(known), _directory: directory })
-    }
-
-    /// Changes no run most of the time, because a job has many transactions.
-    async fn change_some(&self) {
-        if self.known.lock().await.random.below(6) > 0 {
-            return;
-        }
-        // On a thread of its own, because the futures of changes stay on their thread.
-        let change = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { self.change(&mut *self.known.lock().await).await });
-        };
-        std::thread::scope(|scope| scope.spawn(change).join()).unwrap();
-    }
-
-    async fn write(&self, mut decide: impl AsyncFnMut(&mut Transaction) -> StoreResult<()>) {
-        loop {
-            let mut transaction = Transaction::new(self.store.snapshot().await.unwrap());
-            decide(&mut transaction).await.unwrap();
-            if let Commit::Done { .. } = self.store.commit(transaction.into_batch()).await.unwrap() {
-                return;
-            }
-        }
+        Self::with_runs(known).await
     }
 
     async fn change(&self, known: &mut Known) {
