@@ -36,7 +36,7 @@ const SPLIT_BYTES: usize = 64 << 10;
 /// Intervals up to which sorting the values takes longer than looking for each.
 const FEW_INTERVALS: usize = 8;
 
-/// Largest integer up to which, and for whose negative the same holds, each integer is a float.
+/// Integers up to this magnitude are exact as floats.
 const MAX_EXACT: u64 = 1 << 53;
 
 /// A scalar of a run, as an index has it.
@@ -56,8 +56,8 @@ pub enum IndexedParam<'p> {
 }
 
 impl<'p> IndexedParam<'p> {
-    /// Returns `None` for values that are in no index: maps, lists, bytes, and NaN. A text is long from `max_bytes` on,
-    /// without this size.
+    /// Returns `None` for values that are in no index: maps, lists, bytes, and NaN. A text of more than
+    /// `max_bytes` is long.
     pub(crate) fn of(value: &'p Value, max_bytes: usize) -> Option<Self> {
         Some(match value {
             Value::Null => Self::Null,
@@ -117,7 +117,7 @@ impl<'p> IndexedParam<'p> {
     }
 }
 
-/// Kinds of values, whose bits and numbers in a column they are.
+/// Kinds of values, by their numbers in a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Null = 0,
@@ -289,7 +289,7 @@ fn put_texts(out: &mut Vec<u8>, texts: &[&str]) {
     put_integer_column(out, &texts.iter().map(place).collect::<Vec<_>>(), ColumnUse::Kept);
 }
 
-/// What a column tells before its values.
+/// The start of a column, by which queries skip it.
 struct Header {
     kinds: u8,
     /// The lowest and the highest number.
@@ -330,7 +330,7 @@ impl<'c> ParamColumn<'c> {
         let mut input = Input::with_format(bytes, FORMAT)?;
         let header = Header::read(&mut input)?;
         let column = Self::read(&header, input)?;
-        // Columns are skipped by it.
+        // A query would skip the column by a wrong range.
         if range_of(column.iter().filter_map(|(_, value)| value.number())) != header.numbers {
             return Err(FormatError("column with a wrong range"));
         }
@@ -468,7 +468,7 @@ pub(crate) fn count_within(
     Ok(())
 }
 
-/// The values of a column in ascending order, so that those in many intervals are counted quickly.
+/// The values of a column in ascending order, so that the values in many intervals are counted quickly.
 struct SortedValues<'c> {
     numbers: Vec<f64>,
     /// The different texts.

@@ -63,8 +63,8 @@ impl WrittenRows {
         Some((start..end, rows))
     }
 
-    /// Prepares for rows of these series. Returns false if they cannot be added: they are others than before, or one of
-    /// them is there twice.
+    /// Prepares for rows of these series. Returns false if they cannot be added: the rows before have other series, or a
+    /// series is there twice.
     pub fn prepare(&mut self, series: &[u32]) -> bool {
         if !self.is_empty() {
             return self.series.iter().map(|number| number.0).eq(series.iter().copied());
