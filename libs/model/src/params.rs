@@ -8,7 +8,7 @@
 mod column;
 
 pub use column::{IndexedParam, ParamInterval, encode_columns, fuzz_column};
-pub(crate) use column::{ParamColumn, count_within, positions_within};
+pub(crate) use column::{MAX_EXACT, ParamColumn, count_within, positions_within};
 
 use std::borrow::Cow;
 

@@ -14,15 +14,13 @@ use super::{NULL, NUMBER, TEXT};
 use crate::{
     ids::{Project, RunNumber},
     keys,
-    params::IndexedParam,
+    params::{IndexedParam, MAX_EXACT},
 };
 use matyan_value::Value;
 
 const KEY_ONLY: &[u8] = &[0];
 const BOOL: &[u8] = &[1];
 const INTEGER: &[u8] = &[2];
-/// Every integer up to this one has an exact float representation.
-const MAX_EXACT: u64 = 1 << 53;
 
 /// The value of the index row of a scalar.
 pub(super) fn value_type(value: &Value) -> &'static [u8] {

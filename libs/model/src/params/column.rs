@@ -37,7 +37,7 @@ const SPLIT_BYTES: usize = 64 << 10;
 const FEW_INTERVALS: usize = 8;
 
 /// Integers up to this magnitude are exact as floats.
-const MAX_EXACT: u64 = 1 << 53;
+pub(crate) const MAX_EXACT: u64 = 1 << 53;
 
 /// A scalar of a run, as an index has it.
 #[derive(Clone, Debug, PartialEq)]
