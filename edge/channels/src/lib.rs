@@ -1,8 +1,9 @@
 //! Connections of one request to the services. The translators of other protocols get the connections from the edge:
 //! each call is made in the project and with the rights of the request. Code that the translators share is here as
-//! well: it reads failures, waits until writes are applied, names clients, keeps named documents, stores files, makes
-//! several calls at the same time, and works over large messages.
+//! well: it reads failures, waits until writes are applied, names clients, keeps named documents, lists and stores
+//! files, makes several calls at the same time, and works over large messages.
 
+mod artifact_list;
 mod calls;
 mod client_name;
 pub mod documents;
@@ -31,6 +32,7 @@ use matyan_proto::{
 use tonic::body::Body;
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
+pub use artifact_list::list_artifacts;
 pub use calls::{call_all, in_order};
 pub use client_name::client_name;
 pub use large_work::{LargeWork, json_bytes, run_apart};

@@ -24,7 +24,7 @@ use crate::fields::Fields;
 use crate::logged_models;
 use crate::names::{check_run_id, encoded_run_id, is_model_id};
 use crate::run_view::{RunSnapshot, location_of, no_run, parts_without_metrics};
-use matyan_channels::{CALLS_AT_A_TIME, Channels, call_all, is_missing, missing_resource};
+use matyan_channels::{CALLS_AT_A_TIME, Channels, call_all, is_missing, list_artifacts, missing_resource};
 
 /// An artifact in this server: its run, and its path in the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,26 +63,13 @@ async fn artifacts_in(channels: &Channels, run_id: &str, folder: &str) -> Result
             after,
             limit: u32::try_from(ARTIFACTS_PER_CALL).unwrap_or(u32::MAX),
         };
-        let page = listed(channels, request).await?;
+        // The run may not exist: a model without a run gets a run with its first file.
+        let page = list_artifacts(channels, request).await?;
         let is_last = page.len() < ARTIFACTS_PER_CALL;
         found.extend(page);
         let Some(last) = found.last().filter(|_| !is_last) else { return Ok(found) };
         after = end_of_entry(&last.path, &path_prefix);
     }
-}
-
-async fn listed(channels: &Channels, request: ListRequest) -> Result<Vec<Artifact>> {
-    let mut messages = match channels.artifacts().list(request).await {
-        Ok(response) => response.into_inner(),
-        // A model without a run gets a run with its first file.
-        Err(status) if is_missing(&status) => return Ok(Vec::new()),
-        Err(status) => return Err(status.into()),
-    };
-    let mut artifacts = Vec::new();
-    while let Some(message) = messages.message().await? {
-        artifacts.extend(message.artifacts);
-    }
-    Ok(artifacts)
 }
 
 /// The entries of a folder, each with a path that starts with `prefix`.

@@ -22,6 +22,7 @@ use super::backend::Backend;
 use super::frontier::Frontier;
 
 const GET_RUN: &str = "runs.v1.RunService/Get";
+const LIST_ARTIFACTS: &str = "artifacts.v1.ArtifactService/List";
 
 struct Port {
     backend: Backend,
@@ -131,23 +132,34 @@ async fn a_large_file_is_sent_in_parts() {
     assert_eq!(send("abort", json!({"path": "big.bin", "upload_id": id})).await, (200, json!({})));
 }
 
+fn artifact_list(paths: impl IntoIterator<Item = String>) -> artifacts::ListResponse {
+    let file = |path| artifacts::Artifact { path, size: Some(1), ..Default::default() };
+    artifacts::ListResponse { artifacts: paths.into_iter().map(file).collect() }
+}
+
 #[tokio::test]
 async fn a_folder_of_artifacts_is_listed_without_the_rest_of_its_folders() {
-    const LIST: &str = "artifacts.v1.ArtifactService/List";
     let port = Port::with_run();
-    let answers = |paths: Vec<String>| {
-        let file = |path| artifacts::Artifact { path, size: Some(1), ..Default::default() };
-        Ok(artifacts::ListResponse { artifacts: paths.into_iter().map(file).collect() })
-    };
-    let full = (0..1_000).map(|at| format!("models/a/{at:04}")).collect();
-    port.backend.answers_next(LIST, [answers(full), answers(vec!["models/b.txt".to_owned()])]);
+    let full = artifact_list((0..1_000).map(|at| format!("models/a/{at:04}")));
+    let rest = artifact_list(["models/b.txt".to_owned()]);
+    port.backend.answers_next(LIST_ARTIFACTS, [Ok(full), Ok(rest)]);
     let path = "/api/2.0/mlflow-artifacts/artifacts?path=0/r/artifacts/models";
     let (status, answer) = port.send("GET", path, "").await;
     let expected = json!([{"path": "a", "is_dir": true}, {"path": "b.txt", "is_dir": false, "file_size": 1}]);
     assert_eq!((status, &answer["files"]), (200, &expected), "{answer}");
-    let asked: artifacts::ListRequest = port.backend.last_request(LIST);
+    let asked: artifacts::ListRequest = port.backend.last_request(LIST_ARTIFACTS);
     assert_eq!((asked.path_prefix.as_str(), asked.after.as_str()), ("models/", "models/a/\u{10ffff}"));
-    assert_eq!((asked.limit, port.backend.call_count(LIST)), (1_000, 2));
+    assert_eq!((asked.limit, port.backend.call_count(LIST_ARTIFACTS)), (1_000, 2));
+}
+
+#[tokio::test]
+async fn a_backend_that_repeats_a_page_of_artifacts_is_an_error() {
+    let port = Port::with_run();
+    port.backend.answers(LIST_ARTIFACTS, [artifact_list((0..1_000).map(|at| format!("{at:04}")))]);
+    let path = "/api/2.0/mlflow-artifacts/artifacts?path=0/r/artifacts";
+    let (status, answer) = port.send("GET", path, "").await;
+    assert_eq!((status, &answer["error_code"]), (500, &json!("INTERNAL_ERROR")), "{answer}");
+    assert_eq!(port.backend.call_count(LIST_ARTIFACTS), 2);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use matyan_channels::{call_all, is_missing};
+use matyan_channels::{call_all, is_missing, list_artifacts};
 use matyan_proto::artifacts::v1::get_response::Message;
 use matyan_proto::artifacts::v1::{Artifact, DeleteRequest, GetRequest, ListRequest};
 use matyan_proto::ingest::v1::PresignRequest;
@@ -181,20 +181,6 @@ pub(crate) async fn mark_uploaded(context: &CallContext, arguments: &Arguments) 
     Ok(json!({"success": true}))
 }
 
-/// Files of a run, in the order of their paths.
-async fn listed(context: &CallContext, request: ListRequest) -> Result<Vec<Artifact>> {
-    let mut messages = match context.channels.artifacts().list(request).await {
-        Ok(response) => response.into_inner(),
-        Err(status) if is_missing(&status) => return Ok(Vec::new()),
-        Err(status) => return Err(status.into()),
-    };
-    let mut found = Vec::new();
-    while let Some(message) = messages.message().await? {
-        found.extend(message.artifacts);
-    }
-    Ok(found)
-}
-
 /// The description of a file; `None` if it has not arrived.
 async fn described(context: &CallContext, run_id: &str, path: &str) -> Result<Option<Artifact>> {
     let request = GetRequest { run_id: run_id.to_owned(), path: path.to_owned(), offset: 0, length: Some(0) };
@@ -227,7 +213,7 @@ pub(crate) async fn listed_below(
 ) -> Result<Vec<(String, Option<u64>)>> {
     let request =
         ListRequest { run_id: run_id.to_owned(), path_prefix: folder.to_owned(), ..ListRequest::default() };
-    let files = listed(context, request).await?.into_iter();
+    let files = list_artifacts(&context.channels, request).await?.into_iter();
     Ok(files.filter_map(|file| Some((file.path.strip_prefix(folder)?.to_owned(), file.size))).collect())
 }
 
@@ -259,7 +245,7 @@ pub(crate) async fn count(context: &CallContext, run: &Node) -> Result<Value> {
 async fn count_matching(context: &CallContext, run_id: &str, pattern: Option<&[char]>) -> Result<usize> {
     let path_prefix = literal_start(pattern);
     let request = ListRequest { run_id: run_id.to_owned(), path_prefix, ..ListRequest::default() };
-    let all = listed(context, request).await?;
+    let all = list_artifacts(&context.channels, request).await?;
     Ok(all.iter().filter(|file| is_listed(file, pattern)).count())
 }
 
@@ -466,7 +452,7 @@ async fn files_after(
             after,
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
         };
-        let files = listed(context, request).await?;
+        let files = list_artifacts(&context.channels, request).await?;
         let Some(last) = files.last().filter(|_| files.len() >= limit) else {
             found.extend(files.into_iter().filter(|file| is_listed(file, pattern)));
             break;
