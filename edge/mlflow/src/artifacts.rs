@@ -50,10 +50,14 @@ pub(crate) async fn locate(channels: &Channels, artifact: ArtifactPath) -> Resul
 /// Artifacts that are read at a time.
 const ARTIFACTS_PER_CALL: usize = 1_000;
 
-/// The artifacts in a folder of a run by which all its entries are known: all files directly in it, and at least one of
-/// each of its folders, of which the rest is skipped.
+/// Lists enough artifacts of a run to know the entries of a folder: all files directly in the folder, and at least one
+/// artifact of each of its folders.
 async fn artifacts_in(channels: &Channels, run_id: &str, folder: &str) -> Result<Vec<Artifact>> {
     let path_prefix = folder_prefix(folder);
+    if path_prefix.len() > ARTIFACT_PATH_BYTES {
+        // No path is longer. Clients list each path that they download, because it may be a folder.
+        return Ok(Vec::new());
+    }
     let mut after = String::new();
     let mut found: Vec<Artifact> = Vec::new();
     loop {

@@ -11,6 +11,7 @@ use matyan_proto::documents::v1 as documents;
 use matyan_proto::experiments::v1 as experiments;
 use matyan_proto::ingest::v1::Rejection;
 use matyan_proto::ingest::v1::event::Kind;
+use matyan_proto::limits::ARTIFACT_PATH_BYTES;
 use matyan_proto::runs::v1 as runs;
 use matyan_proto::search::v1 as search;
 use matyan_proto::series::v1 as series;
@@ -150,6 +151,20 @@ async fn a_folder_of_artifacts_is_listed_without_the_rest_of_its_folders() {
     let asked: artifacts::ListRequest = port.backend.last_request(LIST_ARTIFACTS);
     assert_eq!((asked.path_prefix.as_str(), asked.after.as_str()), ("models/", "models/a/\u{10ffff}"));
     assert_eq!((asked.limit, port.backend.call_count(LIST_ARTIFACTS)), (1_000, 2));
+}
+
+#[tokio::test]
+async fn a_file_with_the_longest_path_is_listed_as_an_empty_folder() {
+    let port = Port::with_run();
+    let file = "x".repeat(ARTIFACT_PATH_BYTES);
+    let path = format!("/api/2.0/mlflow-artifacts/artifacts?path=0/r/artifacts/{file}");
+    let (status, answer) = port.send("GET", &path, "").await;
+    assert_eq!((status, &answer["files"]), (200, &json!([])), "{answer}");
+    assert_eq!(
+        port.backend.call_count(LIST_ARTIFACTS),
+        0,
+        "the backend refuses a prefix that is longer than a path"
+    );
 }
 
 #[tokio::test]
