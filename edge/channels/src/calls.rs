@@ -41,23 +41,22 @@ mod tests {
     /// Makes this number of calls, three at a time; returns the result, the number of calls that were made, and the most
     /// calls at the same time.
     async fn made(count: usize, failing: Option<usize>) -> (Result<Vec<usize>, usize>, usize, usize) {
-        let started = AtomicUsize::new(0);
-        let now = AtomicUsize::new(0);
-        let most = AtomicUsize::new(0);
-        let (started_of, now_of, most_of) = (&started, &now, &most);
+        let started = &AtomicUsize::new(0);
+        let now = &AtomicUsize::new(0);
+        let most = &AtomicUsize::new(0);
         let call = |number: usize| async move {
-            started_of.fetch_add(1, Ordering::Relaxed);
-            let running = now_of.fetch_add(1, Ordering::Relaxed) + 1;
-            most_of.fetch_max(running, Ordering::Relaxed);
+            started.fetch_add(1, Ordering::Relaxed);
+            let running = now.fetch_add(1, Ordering::Relaxed) + 1;
+            most.fetch_max(running, Ordering::Relaxed);
             // Later calls take less time.
             for _ in number..count {
                 tokio::task::yield_now().await;
             }
-            now_of.fetch_sub(1, Ordering::Relaxed);
+            now.fetch_sub(1, Ordering::Relaxed);
             if failing == Some(number) { Err(number) } else { Ok(number) }
         };
         let result = call_all(3, (0..count).map(call)).await;
-        (result, started.into_inner(), most.into_inner())
+        (result, started.load(Ordering::Relaxed), most.load(Ordering::Relaxed))
     }
 
     #[tokio::test]
