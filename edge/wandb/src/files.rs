@@ -453,16 +453,14 @@ async fn files_after(
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
         };
         let files = list_artifacts(&context.channels, request).await?;
-        let Some(last) = files.last().filter(|_| files.len() >= limit) else {
-            found.extend(files.into_iter().filter(|file| is_listed(file, pattern)));
-            break;
-        };
-        after = last.path.clone();
+        let last = files.last().filter(|_| files.len() >= limit).map(|file| file.path.clone());
+        found.extend(files.into_iter().filter(|file| is_listed(file, pattern)));
+        let Some(last) = last else { break };
+        after = last;
         if after.starts_with(ARTIFACT_FOLDER) {
             // There may be 100,000 files in the folder of artifacts.
             after = after.max(format!("{ARTIFACT_FOLDER}{}", char::MAX));
         }
-        found.extend(files.into_iter().filter(|file| is_listed(file, pattern)));
     }
     let has_next = found.len() > length;
     found.truncate(length);
