@@ -45,7 +45,8 @@ pub(crate) async fn resolve(
         "Mutation" => mutation(context, field, arguments).await,
         "Entity" => entity(node, field, arguments),
         "Project" => project(context, node, field, arguments).await,
-        "Run" => run(context, node, field, arguments, selection).await,
+        "Run" if field == "files" => files::list(context, node, arguments, selection).await,
+        "Run" => run(context, node, field, arguments).await,
         "File" if field == "url" => files::url(context, node, arguments).await,
         "Artifact" => artifact(context, node, field, arguments, selection).await,
         "ArtifactSequence" => sequence(context, node, field, arguments).await,
@@ -207,13 +208,7 @@ async fn project(context: &CallContext, node: &Node, field: &str, arguments: &Ar
     }
 }
 
-async fn run(
-    context: &CallContext,
-    node: &Node,
-    field: &str,
-    arguments: &Arguments,
-    selection: Selection<'_>,
-) -> Result<Value> {
+async fn run(context: &CallContext, node: &Node, field: &str, arguments: &Arguments) -> Result<Value> {
     match field {
         "wandbConfig" => internal_config(context, node, arguments).await,
         "historyLineCount" => history::line_count(context, node, false).await,
@@ -228,7 +223,6 @@ async fn run(
         "parquetHistory" => history::parquet_history(context, node, arguments).await,
         "logLines" => terminal::page(context, node, arguments).await,
         "fileCount" => files::count(context, node).await,
-        "files" => files::list(context, node, arguments, selection).await,
         "inputArtifacts" => artifact_view::of_run(context, node, USED_ARTIFACTS, arguments).await,
         "outputArtifacts" => artifact_view::of_run(context, node, MADE_ARTIFACTS, arguments).await,
         _ => Ok(node.get(field).clone()),
