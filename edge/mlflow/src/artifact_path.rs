@@ -76,12 +76,13 @@ pub(crate) fn check(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// The text with which all paths in a folder begin.
+/// The prefix of all paths in a folder.
 pub(crate) fn folder_prefix(folder: &str) -> String {
     if folder.is_empty() { String::new() } else { format!("{folder}/") }
 }
 
-/// A text after the paths of an entry of a folder, and before the next entry. `path` is the last known path of the entry.
+/// A text that sorts after the paths of an entry of a folder, and before the next entry. `path` is the last known path of
+/// the entry.
 pub(crate) fn end_of_entry(path: &str, prefix: &str) -> String {
     match path.strip_prefix(prefix).and_then(|rest| rest.split_once('/')) {
         Some((name, _)) => format!("{prefix}{name}/{}", char::MAX).max(path.to_owned()),

@@ -20,7 +20,7 @@ const MAX_TEXT_BYTES: usize = 4 << 20;
 /// The end of a text that was cut.
 const CUT: &str = "\n… (cut)";
 
-/// What the content types of images begin with. The rest is the name of the format.
+/// The prefix of the content types of images. The name of the format follows.
 const IMAGE_PREFIX: &str = "image/";
 
 /// A number of a series.

@@ -243,7 +243,7 @@ pub(crate) async fn count(context: &CallContext, run: &Node) -> Result<Value> {
 }
 
 async fn count_matching(context: &CallContext, run_id: &str, pattern: Option<&[char]>) -> Result<usize> {
-    let path_prefix = literal_start(pattern);
+    let path_prefix = literal_prefix(pattern);
     let request = ListRequest { run_id: run_id.to_owned(), path_prefix, ..ListRequest::default() };
     let all = list_artifacts(&context.channels, request).await?;
     Ok(all.iter().filter(|file| is_listed(file, pattern)).count())
@@ -338,12 +338,12 @@ fn is_like(name: &str, pattern: &[char]) -> bool {
     pattern[of_pattern..].iter().all(|rest| *rest == '%')
 }
 
-/// The text with which all names begin that match a pattern.
-fn literal_start(pattern: Option<&[char]>) -> String {
+/// The prefix that a pattern demands of a name: its characters before the first wildcard.
+fn literal_prefix(pattern: Option<&[char]>) -> String {
     pattern.unwrap_or_default().iter().take_while(|character| !['%', '_'].contains(*character)).collect()
 }
 
-/// Whether a file is a file of its run for W&B, and matches a pattern.
+/// Returns whether a file matches a pattern, and is not a file of an artifact.
 fn is_listed(file: &Artifact, pattern: Option<&[char]>) -> bool {
     !file.path.starts_with(ARTIFACT_FOLDER) && pattern.is_none_or(|pattern| is_like(&file.path, pattern))
 }
@@ -439,11 +439,11 @@ async fn files_after(
     after: &str,
     length: usize,
 ) -> Result<(Vec<Artifact>, bool)> {
-    let path_prefix = literal_start(pattern);
+    let path_prefix = literal_prefix(pattern);
     let mut after = after.to_owned();
     let mut found = Vec::new();
     while found.len() <= length {
-        // One file more shows that there is a next page. A pattern may leave out most files.
+        // One more file shows that there is a next page. A pattern may leave out most files.
         let missing = length + 1 - found.len();
         let limit = if pattern.is_some() { missing.max(FILES_PER_CALL) } else { missing };
         let request = ListRequest {
