@@ -10,7 +10,7 @@ function runOf(...names: string[]): Run {
   return create(RunSchema, { series });
 }
 
-test('a new panel has the most important metric of those that many runs have', () => {
+test('a new panel has the most important of the metrics that many runs have', () => {
   expect(usualName([])).toBeUndefined();
   expect(usualName([runOf(`${SYSTEM_PREFIX}cpu`), runOf()])).toBeUndefined();
   expect(usualName([runOf('gpu/power', 'lr'), runOf('gpu/power'), runOf('gpu/power')])).toBe('lr');

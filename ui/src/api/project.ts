@@ -167,29 +167,35 @@ async function firstMetrics(options: CallOptions): Promise<string[]> {
 
 /** The metric of a new panel. */
 export async function usualMetric(): Promise<string> {
-  return usualName(await sampleRuns('', new AbortController().signal)) ?? LOSS;
+  return usualName(await sampleRuns('')) ?? LOSS;
 }
 
-/** The most important metric of those that many of the runs have. */
+/** The most important of the metrics that many of the runs have. */
 export function usualName(runs: readonly Pick<Run, 'series'>[]): string | undefined {
-  const known = new Map<string, { name: string; runs: number; rank: number }>();
-  for (const { series } of runs) {
-    const seen = new Set<string>();
-    for (const { name, context } of series) {
+  const known = new Map<string, { runs: Set<object>; contexts: Set<string> }>();
+  for (const run of runs) {
+    for (const { name, context } of run.series) {
       if (name.startsWith(SYSTEM_PREFIX)) continue;
-      const own = known.get(name) ?? { name, runs: 0, rank: -Infinity };
-      own.rank = Math.max(own.rank, importance(name, context));
-      if (!seen.has(name)) own.runs += 1;
-      seen.add(name);
+      const own = known.get(name) ?? { runs: new Set(), contexts: new Set() };
+      own.runs.add(run);
+      own.contexts.add(context);
       known.set(name, own);
     }
   }
-  const all = [...known.values()];
+  const all = [...known].map(([name, { runs, contexts }]) => ({
+    name,
+    count: runs.size,
+    contexts,
+  }));
   const ofTraining = all.filter(({ name }) => !isOfMachine(name));
   const wanted = ofTraining.length > 0 ? ofTraining : all;
-  const most = Math.max(...wanted.map(({ runs }) => runs));
-  const common = wanted.filter(({ runs }) => 2 * runs >= most);
-  return common.sort((a, b) => b.rank - a.rank || b.runs - a.runs)[0]?.name;
+  const most = Math.max(...wanted.map(({ count }) => count));
+  const common = wanted.filter(({ count }) => 2 * count >= most);
+  const ranked = common.map(({ name, count, contexts }) => {
+    const ranks = [...contexts].map(context => importance(name, context));
+    return { name, count, rank: Math.max(...ranks) };
+  });
+  return ranked.sort((a, b) => b.rank - a.rank || b.count - a.count)[0]?.name;
 }
 
 async function metricNames(options: CallOptions): Promise<readonly string[]> {

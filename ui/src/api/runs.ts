@@ -88,7 +88,7 @@ const FEW_RUNS = 2;
  * Runs with their params and metrics, to choose columns from: the newest runs, and older runs
  * evenly from all runs that match. A value is about as frequent in the sample as in all these runs.
  */
-export async function sampleRuns(text: string, signal: AbortSignal): Promise<Run[]> {
+export async function sampleRuns(text: string, signal?: AbortSignal): Promise<Run[]> {
   const parts = { params: true, seriesTypes: [SeriesType.METRIC], seriesLimit: MANY_METRICS };
   const read = (request: RunsRequest): Promise<FoundRuns> =>
     findRuns(text, { limit: SAMPLE_RUNS, parts, ...request }, signal);
