@@ -144,7 +144,7 @@ impl CoreRun {
     ) -> PyResult<()> {
         let state = self.live("track")?;
         let series = state.series(&series)?;
-        state.track(py, &series, number, (step, epoch, now_us()))
+        state.track(py, &series, number, step, epoch, now_us())
     }
 
     /// Takes the step that a point without one would get now. None if the server assigns steps.

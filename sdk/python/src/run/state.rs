@@ -79,7 +79,9 @@ impl RunState {
         py: Python<'_>,
         series: &Series,
         number: f64,
-        (step, epoch, time_us): (Option<i64>, Option<i64>, i64),
+        step: Option<i64>,
+        epoch: Option<i64>,
+        time_us: i64,
     ) -> PyResult<()> {
         if self.may_wait {
             return self.append(py, |run| run.track_at(series, number, step, epoch, time_us));

@@ -27,12 +27,6 @@ pub(super) struct Point<'a, 'py> {
     pub(super) time_us: i64,
 }
 
-impl Point<'_, '_> {
-    fn stamp(&self) -> (Option<i64>, Option<i64>, i64) {
-        (self.step, self.epoch, self.time_us)
-    }
-}
-
 /// Tracks each member of a dict under its key.
 pub(super) fn track_members<'py>(
     slf: &Bound<'py, CoreRun>,
@@ -94,7 +88,7 @@ pub(super) fn track_one<'py>(
                     return tensors.add(value, series);
                 }
                 let number = number::convertible(value)?;
-                state.track(value.py(), &series, number, point.stamp())?;
+                state.track(value.py(), &series, number, point.step, point.epoch, point.time_us)?;
                 return attend(slf, state);
             }
             ValueKind::Other => {
@@ -109,7 +103,7 @@ pub(super) fn track_one<'py>(
         Some(series) => series,
         None => state.defined_series(&state.cache, key, value, point)?,
     };
-    state.track(value.py(), &series, number, point.stamp())?;
+    state.track(value.py(), &series, number, point.step, point.epoch, point.time_us)?;
     attend(slf, state)
 }
 
