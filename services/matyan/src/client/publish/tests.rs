@@ -150,34 +150,29 @@ async fn a_run_that_is_deleted_meanwhile_is_not_published() {
 }
 
 /// Copies a report with a panel.
-async fn copy_panel(panel: &str) -> Result<(), Error> {
+async fn copy_panel(channel: &Connection, flags: &PublishFlags, panel: &str) -> Result<(), Error> {
+    let progress = Progress::new(0, "runs", true);
+    let totals = Totals::default();
+    let mut copy = SeveralCopy { channel, root: &flags.output, flags, progress: &progress, totals };
+    let report = Report { code: format!("```{panel}\n```\n"), ..Report::default() };
+    copy.write(Document::Report(report)).await.map(drop)
+}
+
+#[tokio::test]
+async fn the_mistake_in_the_query_of_a_panel_is_marked() {
     let directory = TempDir::new().unwrap();
     let store =
         Arc::new(EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap());
     format_open(&*store).await.unwrap();
     let (server, url) = serve(backend(directory.path(), store).await.into_routes().into_axum_router());
     let flags = flags_of("report", directory.path(), &url);
-    let channel = flags.client.connect().await?;
+    let channel = flags.client.connect().await.unwrap();
     create_folders(&flags.output.join(DATA), &SHARED_FOLDERS).unwrap();
-    let progress = Progress::new(0, "runs", true);
-    let mut copy = SeveralCopy {
-        channel: &channel,
-        root: &flags.output,
-        flags: &flags,
-        progress: &progress,
-        totals: Totals::default(),
-    };
-    let report = Report { code: format!("```{panel}\n```\n"), ..Report::default() };
-    let written = copy.write(Document::Report(report)).await;
-    server.abort();
-    written.map(|_| ())
-}
-
-#[tokio::test]
-async fn the_mistake_in_the_query_of_a_panel_is_marked() {
     for panel in ["chart", "runs", "media", "media\nmedia: points"] {
-        let error = copy_panel(&format!("{panel}\nquery: run.x == ")).await.unwrap_err().to_string();
+        let wrong = format!("{panel}\nquery: run.x == ");
+        let error = copy_panel(&channel, &flags, &wrong).await.unwrap_err().to_string();
         assert!(error.contains("\n  run.x ==\n") && error.contains('^'), "{panel}: {error}");
-        copy_panel(&format!("{panel}\nquery: run.x == 1")).await.unwrap();
+        copy_panel(&channel, &flags, &format!("{panel}\nquery: run.x == 1")).await.unwrap();
     }
+    server.abort();
 }
