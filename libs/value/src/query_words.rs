@@ -1,6 +1,6 @@
 //! Queries as the web UI reads them: conditions with `and` between them, some of which may be words in place of an
-//! expression. Copies and notebooks, which search as its pages do, use them. The same rules are in
-//! `ui/src/query/words.ts` and `conditions.ts`; `tests/vectors/panels.json` has cases for both.
+//! expression. Published copies and notebooks search as the pages of the web UI do, so they read queries here. The same
+//! rules are in `ui/src/query/words.ts` and `conditions.ts`; `tests/vectors/panels.json` has cases for both.
 
 use crate::json::{JsonStyle, write_text};
 

@@ -22,8 +22,9 @@ const TITLE_ROW_PX = 24;
 const LEGEND_ROW_PX = 17;
 const SWATCH_PX = 18;
 const GAP_PX = 14;
-/** More lines would leave no room for the chart, nor would a higher legend. */
+/** More names would leave no room for the chart. */
 const MAX_NAMED = 30;
+/** The part of the height that the legend may take. */
 const MAX_LEGEND_SHARE = 0.5;
 const X_TITLE_PX = 18;
 

@@ -24,7 +24,7 @@ def inside_folder(path: str) -> str:
 
 
 def quoted(pattern: re.Pattern[str], text: str) -> str:
-    """Returns text with the characters that a pattern finds as `%3A`, for example."""
+    """Escapes what a pattern finds in a text, such as a colon as `%3A`."""
 
     def quote(found: re.Match[str]) -> str:
         return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))

@@ -484,7 +484,7 @@ mod tests {
         assert_eq!(text(&blobs, "sweep/data/a.bin").await, "AAAA");
     }
 
-    /// The index page of such an upload is no earlier copy, however often the upload is interrupted.
+    /// An index page that an interrupted upload left is not an earlier copy, however often the upload is interrupted.
     #[tokio::test]
     async fn an_upload_that_was_interrupted_after_its_index_page_is_continued() {
         let directory = TempDir::new().unwrap();

@@ -1,5 +1,6 @@
 //! The panels of reports and dashboards, as far as a copy has to know which runs they show. The web UI
-//! reads and writes them (`ui/src/panels/panels.ts`); `tests/vectors/panels.json` has cases for both.
+//! reads and writes them (`ui/src/panels/panels.ts`), and notebooks read charts (`_report_panels.py` of the Python SDK);
+//! `tests/vectors/panels.json` has cases for all.
 
 use matyan_proto::{common::v1::SeriesType, search::v1::Sort};
 use matyan_value::{Map, Value, query_words::both_queries};

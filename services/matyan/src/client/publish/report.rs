@@ -1,5 +1,5 @@
 //! The text of a report, as far as a copy has to know its panels and pictures. The web UI reads it in
-//! `ui/src/parts/markdown.ts`.
+//! `ui/src/parts/markdown.ts`, and notebooks in `_report.py` of the Python SDK.
 
 use percent_encoding::percent_decode_str;
 
