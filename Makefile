@@ -179,10 +179,10 @@ $(UI_DIR):
 	rm -rf $@.part
 
 # The stages, their order, and which of them run at the same time, are in tests/stages.py.
-test: ## Run all checks and tests, and print what each stage took (about 50 minutes on two cores, and 15 more the first time)
+test: ## Run all checks and tests, and print what each stage took (40 to 55 minutes on two cores, and 13 more the first time)
 	@CACHE=$(CACHE) MAKE='$(MAKE)' python3 tests/stages.py
 
-check: format proto deny python-check ui-check tidy ## Run what needs no build: formats, types, documents, licenses, unit tests of the web UI (3 minutes)
+check: format proto deny python-check ui-check tidy ## Run what needs no build: formats, types, documents, licenses, unit tests of the web UI (2 minutes)
 
 format:
 	cargo fmt --all --check
