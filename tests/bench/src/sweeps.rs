@@ -29,7 +29,7 @@ use crate::{
     ingest::{run_id, send_batches},
     process::idle_memory,
     project::{self, Content},
-    runs::{publish, requests},
+    runs::{connect, publish, requests},
     search,
     table::{Budget, Table, Unit},
 };
@@ -201,8 +201,7 @@ async fn read_all_runs(server: &Server) {
 }
 
 pub(crate) async fn admin(server: &Server) -> AdminServiceClient<Channel> {
-    let endpoint = Channel::from_shared(server.query.clone()).expect("the base is a URL");
-    AdminServiceClient::new(endpoint.connect().await.expect("the server listens"))
+    AdminServiceClient::new(connect(&server.query).await)
 }
 
 /// All messages of a job.

@@ -38,10 +38,7 @@ const AHEAD: usize = 3;
 const LONG_FROM: u32 = 1_000;
 
 pub(super) async fn project(content: Content, directory: &Path) {
-    let store = EmbeddedStore::open(directory, Settings::default()).await.expect("a new store opens");
-    let store = Arc::new(store);
-    format_open(&*store).await.expect("the store is writable");
-    entities(&store).await;
+    let store = Arc::new(new_store(directory).await);
     let starts = (0..content.runs).step_by(AT_ONCE as usize);
     let writes = stream::iter(starts.map(|start| {
         let end = content.runs.min(start + AT_ONCE);
@@ -58,12 +55,18 @@ pub(super) async fn project(content: Content, directory: &Path) {
     store.close().await.expect("the store closes");
 }
 
-/// Writes runs of a project with their params, but without series, to a store in an empty directory. No cohort has their params
-/// yet.
-pub(crate) async fn with_params(content: Content, directory: &Path) -> EmbeddedStore {
+/// A store in an empty directory, with the experiments and the tag of the project.
+async fn new_store(directory: &Path) -> EmbeddedStore {
     let store = EmbeddedStore::open(directory, Settings::default()).await.expect("a new store opens");
     format_open(&store).await.expect("the store is writable");
     entities(&store).await;
+    store
+}
+
+/// Writes runs of a project with their params, but without series, to a store in an empty directory. No cohort has
+/// their params yet.
+pub(crate) async fn with_params(content: Content, directory: &Path) -> EmbeddedStore {
+    let store = new_store(directory).await;
     for start in (0..content.runs).step_by(AT_ONCE as usize) {
         let mut transaction = begin(&store).await;
         for index in start..content.runs.min(start + AT_ONCE) {
