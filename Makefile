@@ -79,7 +79,7 @@ KAFKA_ARCHIVE := $(KAFKA_JARS).jsa
 export MATYAN_KAFKA_ARCHIVE := $(KAFKA_ARCHIVE)
 
 DATA_DIR ?= data
-DEBUG_BIN := $(CARGO_TARGET_DIR)/debug/matyan
+DEBUG_BIN = $(CARGO_TARGET_DIR)/debug/matyan
 RELEASE_BIN := $(CARGO_TARGET_DIR)/release/matyan
 QUICK_BIN := $(CARGO_TARGET_DIR)/quick/matyan
 
@@ -662,6 +662,8 @@ FDB_BUILD = LIBCLANG_PATH=$(LIBCLANG)/clang/native BINDGEN_EXTRA_CLANG_ARGS=-I$(
 
 FDB_RUN = $(FDB_BUILD) LD_LIBRARY_PATH=$(FDB_LIB) MATYAN_FDBSERVER=$(FDBSERVER) MATYAN_FDBCLI=$(FDBCLI)
 
+# With a build directory of its own: the programs here need the client library, which other suites do not load.
+fdb: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)/fdb
 fdb: $(LIBCLANG) ## Test the store, the model and the whole system on FoundationDB, if it is installed (FDB_DIR=…)
 ifneq ($(and $(FDBSERVER),$(FDBCLI),$(FDB_LIB)),)
 	$(FDB_RUN) cargo test --quiet -p matyan-store -p matyan-model -p matyan --features $(FDB_FEATURES)

@@ -93,32 +93,36 @@ def test_logs_of_an_active_run_are_updated_live(visit, rest, another):
     http.close()
 
 
-def test_a_run_is_archived_and_deleted_on_its_page(visit, project):
-    path = f"/runs/{project.hashes[2]}/settings"
+def test_a_run_is_archived_and_deleted_on_its_page(visit, another):
+    run = another("superfluous")
+    run.close()
+    path = f"/runs/{run.hash}/settings"
     page = visit.open(path)
     page.get_by_role("button", name="Archive", exact=True).click()
     expect(page.get_by_text("Run successfully archived")).to_be_visible()
     expect(page.get_by_role("button", name="Unarchive")).to_be_visible()
     visit.open("/runs")
     expect(page.get_by_text("run 49", exact=True)).to_be_visible()
-    page.locator(".monaco-editor textarea").first.press_sequentially('run.name == "run 02"')
+    page.locator(".monaco-editor textarea").first.press_sequentially('run.name == "superfluous"')
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_text("run 49", exact=True)).to_have_count(0)
-    expect(page.get_by_text("run 02", exact=True)).to_have_count(0)
+    expect(page.get_by_text("superfluous", exact=True)).to_have_count(0)
 
     page = visit.open(path)
     page.get_by_role("button", name="Delete", exact=True).click()
     visit.shot("run-delete")
     page.locator(".ConfirmModal").get_by_role("button", name="Delete").click()
     page.wait_for_url("**/runs", wait_until="commit")
-    visit.provoked = (f"404 /api/runs/{project.hashes[2]}/info",)
-    with page.expect_response(f"**/api/runs/{project.hashes[2]}/info") as answer:
+    visit.provoked = (f"404 /api/runs/{run.hash}/info",)
+    with page.expect_response(f"**/api/runs/{run.hash}/info") as answer:
         visit.open(path)
     assert answer.value.status == 404
     visit.shot("run-gone")
 
 
-def test_runs_are_archived_and_deleted_in_the_table(visit, project):
+def test_runs_are_archived_and_deleted_in_the_table(visit, another):
+    for name in ("obsolete", "mistaken"):
+        another(name).close()
     page = visit.open("/runs")
 
     def pick(name):
@@ -135,12 +139,12 @@ def test_runs_are_archived_and_deleted_in_the_table(visit, project):
         page.locator(".ActionModalWrapper").get_by_role("button", name=button).click()
 
     expect(page.get_by_text("run 49", exact=True)).to_be_visible()
-    pick("run 03")
+    pick("obsolete")
     confirm("Archive")
-    expect(page.get_by_text("run 03", exact=True)).to_have_count(0)
+    expect(page.get_by_text("obsolete", exact=True)).to_have_count(0)
     page = visit.open("/runs")
     expect(page.get_by_text("run 49", exact=True)).to_be_visible()
-    pick("run 04")
+    pick("mistaken")
     confirm("Delete")
-    expect(page.get_by_text("run 04", exact=True)).to_have_count(0)
+    expect(page.get_by_text("mistaken", exact=True)).to_have_count(0)
     visit.shot("runs-deleted")

@@ -70,11 +70,12 @@ class Server:
         )
         log.close()
 
-        def is_ready():
-            assert self.process.poll() is None, self.said()
-            return ready.exists() and ready.read_text().strip()
+        def is_decided():
+            return self.process.poll() is not None or (ready.exists() and ready.read_text().strip())
 
-        addresses = json.loads(eventually(is_ready, "the server announces its addresses"))
+        eventually(is_decided, "the server announces its addresses")
+        assert self.process.poll() is None, f"the server ended at its start: {self.said()}"
+        addresses = json.loads(ready.read_text())
         self.query, self.ingest = addresses.get("query"), addresses.get("ingest")
         return self
 
