@@ -3,14 +3,6 @@ import { defineConfig } from 'vitest/config';
 
 import { CHROMIUM } from './tests/chromium.ts';
 
-if (!CHROMIUM) {
-  if (process.env.REQUIRE?.split(',').includes('browser'))
-    throw new Error('REQUIRE=browser, but Chromium is not on the PATH');
-  console.warn(
-    'Chromium is not on the PATH: tests in the browser are skipped; `apt-get install chromium`',
-  );
-}
-
 export default defineConfig({
   plugins: [svelte()],
   test: {
