@@ -5,4 +5,5 @@
 pub mod circles;
 pub mod documents;
 pub mod imports;
+pub mod rules;
 pub mod source;

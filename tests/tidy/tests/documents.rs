@@ -1,10 +1,11 @@
 //! Everything that documents name exists: paths, links with their anchors, types and functions in the checklists, and
-//! the words of the glossary.
+//! the words of the glossary. Rules have tests that are named after them, in the files that their rows name.
 
 use std::collections::BTreeSet;
 
 use matyan_tidy::{
     documents::{self, Tree, anchors, code_spans, identifier_words, links, resolve},
+    rules::{named_files, tested_rules, unnamed_files},
     source::{Repository, SourceFile},
 };
 
@@ -129,20 +130,23 @@ fn words_of_the_glossary_are_used() {
     check(unused.map(|(word, _)| format!("{GLOSSARY}: `{word}` is not used in the source")).collect());
 }
 
-/// Numbers of the rules that tests have in their names.
-fn tested_rules(file: &SourceFile) -> BTreeSet<u32> {
-    let names = ["fn rule_", "def test_rule_"].into_iter().flat_map(|start| file.text.split(start).skip(1));
-    names.filter_map(|name| name.split_once('_')?.0.parse().ok()).collect()
+/// The files that may have tests.
+fn test_files() -> Vec<SourceFile> {
+    Repository::own().files(&[".rs", ".py", ".ts"])
 }
 
 #[test]
 fn every_rule_has_a_test_with_its_number() {
-    let repository = Repository::own();
-    let tested: BTreeSet<u32> = repository.files(&[".rs", ".py"]).iter().flat_map(tested_rules).collect();
-    let text = repository.text(INVARIANTS);
-    let cells = text.lines().filter_map(|line| Some(line.strip_prefix("| ")?.split_once(" |")?.0));
-    let rules: BTreeSet<u32> = cells.filter_map(|cell| cell.parse().ok()).collect();
+    let tested: BTreeSet<u32> = test_files().iter().flat_map(|file| tested_rules(&file.text)).collect();
+    let rules: BTreeSet<u32> = named_files(&Repository::own().text(INVARIANTS)).into_keys().collect();
     assert!(rules.len() > 100, "only {} rules were found", rules.len());
     let name = |rule: &u32| format!("{INVARIANTS}: no test `rule_{rule:02}_…` proves rule {rule}");
     check(rules.difference(&tested).map(name).collect());
+}
+
+/// `paths_exist` checks that the files in the rows exist.
+#[test]
+fn rows_of_rules_name_the_files_of_their_tests() {
+    let problems = unnamed_files(&Repository::own().text(INVARIANTS), &test_files());
+    check(problems.into_iter().map(|problem| format!("{INVARIANTS}: {problem}")).collect());
 }
