@@ -56,7 +56,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
     }
     let [rate, bytes, documents, indexes] = figures;
     table.print(created, Budget::AtLeast(4e3), Unit::PerSecond("runs"), rate);
-    table.print(total, Budget::AtMost(15e3), Unit::Bytes, bytes);
+    table.print(total, Budget::AtMost(5e3), Unit::Bytes, bytes);
     for (row, figures) in parts.iter().zip([documents, indexes]) {
         table.print(row, Budget::None, Unit::Bytes, figures);
     }
