@@ -3,6 +3,7 @@
 //! system as a user.
 
 pub mod binary;
+pub mod channel;
 pub mod codec;
 pub mod collector;
 pub mod cores;
@@ -20,6 +21,7 @@ pub mod server;
 pub mod service;
 pub mod vectors;
 
+pub use channel::channel;
 pub use eventually::{eventually, eventually_blocking};
 pub use reading::Reader;
 pub use server::Server;

@@ -10,15 +10,12 @@ use matyan_proto::{
     logs::v1::{LinesRequest, log_service_client::LogServiceClient},
 };
 use prost::Message as _;
-use tonic::{Request, Status, transport::Channel};
+use tonic::{Request, Status};
+
+use crate::channel;
 
 /// The only run of these tests.
 const RUN: &str = "run";
-
-async fn channel(base: &str) -> Channel {
-    let endpoint = Channel::from_shared(base.to_owned()).expect("the base is a URL");
-    endpoint.connect().await.expect("the server listens")
-}
 
 /// Publishes a line, and returns its position in the log.
 pub async fn publish(ingest: &str, step: i64) -> LogPosition {

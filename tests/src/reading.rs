@@ -10,6 +10,8 @@ use matyan_proto::{
 };
 use tonic::{Code, Status, transport::Channel};
 
+use crate::channel;
+
 /// One point of a series, with its epoch and time if it has them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
@@ -28,8 +30,7 @@ const NONE: i64 = i64::MIN;
 
 impl Reader {
     pub async fn connect(base: &str) -> Self {
-        let endpoint = Channel::from_shared(base.to_owned()).expect("the base is a URL");
-        Self { channel: endpoint.connect().await.expect("the server listens") }
+        Self { channel: channel(base).await }
     }
 
     /// All points of a metric series in ascending order of steps. Empty if the series or

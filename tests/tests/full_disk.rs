@@ -18,10 +18,9 @@ use matyan_proto::ingest::v1::{
     Event, IngestionBatch, LogRecord, PublishRequest, event, ingest_service_client::IngestServiceClient,
 };
 use matyan_servers::mount::SmallDisk;
-use matyan_tests::{Reader, Server, eventually, load::Load};
+use matyan_tests::{Reader, Server, channel, eventually, load::Load};
 use prost::Message as _;
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
 
 const WRITERS_PER_KIND: usize = 4;
 
@@ -115,8 +114,7 @@ async fn memory_is_bounded_while_large_calls_wait(disk: &SmallDisk) {
     let fresh = server.memory("VmRSS");
     let mut calls = JoinSet::new();
     for _ in 0..CALLS {
-        let channel = Channel::from_shared(server.ingest.clone()).expect("the base is a URL");
-        let mut client = IngestServiceClient::new(channel.connect().await.expect("the server listens"));
+        let mut client = IngestServiceClient::new(channel(&server.ingest).await);
         let request = request.clone();
         calls.spawn(async move { client.publish(request).await });
     }

@@ -17,11 +17,11 @@ use matyan_proto::{
     common::v1::Access,
 };
 use matyan_tests::{
-    Server,
+    Server, channel,
     json::{Ack, JsonWriter},
 };
 use rand::{SeedableRng, rngs::StdRng};
-use tonic::{Request, transport::Channel};
+use tonic::Request;
 
 use crate::{
     latency::p99,
@@ -182,8 +182,7 @@ async fn send_all(mut writer: JsonWriter, texts: Arc<Vec<String>>, pause: Option
 /// The token of a principal that may send data to the default project, and nothing more.
 async fn ingest_token(server: &Server) -> String {
     let operator = fs::read_to_string(server.data_dir().join("operator-token")).expect("the file exists");
-    let endpoint = Channel::from_shared(server.query.clone()).expect("the address is a URL");
-    let mut access = AccessServiceClient::new(endpoint.connect().await.expect("the server listens"));
+    let mut access = AccessServiceClient::new(channel(&server.query).await);
     let principal = "node".to_owned();
     let grant = GrantRequest { principal: principal.clone(), role: GrantedRole::Ingest.into() };
     access.grant(by_operator(&operator, grant)).await.expect("the operator grants roles");

@@ -3,12 +3,11 @@
 use std::{ops::Range, time::Instant};
 
 use matyan_proto::series::v1::{BucketsRequest, RunSelection, series_service_client::SeriesServiceClient};
-use matyan_tests::Server;
+use matyan_tests::{Server, channel};
 use tonic::transport::Channel;
 
 use crate::{
     project::{self, Content, SERIES, run_id},
-    runs,
     table::{Budget, Table, Unit},
 };
 
@@ -35,7 +34,7 @@ pub(crate) async fn rows(table: &mut Table) {
 }
 
 pub(crate) async fn connect(server: &Server) -> Client {
-    let channel = runs::connect(&server.query).await;
+    let channel = channel(&server.query).await;
     SeriesServiceClient::new(channel).max_decoding_message_size(usize::MAX)
 }
 

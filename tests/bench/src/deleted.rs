@@ -7,12 +7,12 @@ use matyan_proto::{
     admin::v1::CleanupTombstonesRequest,
     runs::v1::{DeleteBatchRequest, run_service_client::RunServiceClient},
 };
-use matyan_tests::Server;
+use matyan_tests::{Server, channel};
 
 use crate::{
     disk::{settled, size_of},
     project::{self, Content},
-    runs::{connect, publish, requests, until_found},
+    runs::{publish, requests, until_found},
     sweeps::{admin, until_applied},
     table::{Budget, Table, Unit},
 };
@@ -58,7 +58,7 @@ pub(crate) async fn delete_for_good(server: &Server, ids: &[String]) {
 }
 
 pub(crate) async fn delete(server: &Server, ids: &[String]) {
-    let mut client = RunServiceClient::new(connect(&server.query).await);
+    let mut client = RunServiceClient::new(channel(&server.query).await);
     for ids in ids.chunks(RUNS_A_CALL) {
         let request = DeleteBatchRequest { run_ids: ids.to_vec() };
         let deleted = client.delete_batch(request).await.expect("runs can be deleted").into_inner();

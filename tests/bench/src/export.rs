@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use matyan_proto::export::v1::{Format, MetricsRequest, Piece, export_service_client::ExportServiceClient};
-use matyan_tests::{Server, binary::BinaryWriter};
+use matyan_tests::{Server, binary::BinaryWriter, channel};
 use tonic::transport::Channel;
 
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
     ingest::{finish, run_id, send_batches, until_readable},
     load,
     project::{self, Content},
-    runs::connect,
     search::measured,
     table::{Budget, Table, Unit},
 };
@@ -82,7 +81,7 @@ fn wants(table: &Table, what: &str) -> bool {
 }
 
 async fn export(table: &mut Table, server: &Server, what: &str, request: MetricsRequest, points: u64) {
-    let mut client = ExportServiceClient::new(connect(&server.query).await);
+    let mut client = ExportServiceClient::new(channel(&server.query).await);
     for (name, format) in FORMATS {
         let [rate, first] = names(what, name);
         let request = MetricsRequest { format: format.into(), ..request.clone() };

@@ -16,7 +16,7 @@ use matyan_proto::{
     search::v1::{RunsRequest, search_service_client::SearchServiceClient},
 };
 use matyan_store::embedded::{EmbeddedStore, Settings};
-use matyan_tests::{Server, eventually};
+use matyan_tests::{Server, channel, eventually};
 use matyan_value::cbor;
 use prost::Message as _;
 use tonic::transport::Channel;
@@ -112,7 +112,7 @@ pub(crate) fn requests(content: Content, range: Range<u64>) -> Arc<Vec<PublishRe
 pub(crate) async fn publish(server: &Server, requests: Arc<Vec<PublishRequest>>) {
     let mut channels = Vec::new();
     for _ in 0..CONNECTIONS {
-        channels.push(connect(&server.ingest).await);
+        channels.push(channel(&server.ingest).await);
     }
     let tasks: Vec<_> = (0..CONNECTIONS as usize * OUTSTANDING)
         .map(|task| {
@@ -148,17 +148,12 @@ async fn create(runs: u64) -> [f64; 4] {
     [rate, all, documents, indexes]
 }
 
-pub(crate) async fn connect(base: &str) -> Channel {
-    let endpoint = Channel::from_shared(base.to_owned()).expect("the base is a URL");
-    endpoint.connect().await.expect("the server listens")
-}
-
 /// Pause between counts of runs.
 const COUNT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Waits until a search finds all runs.
 pub(crate) async fn until_found(server: &Server, runs: u64) {
-    let mut client = SearchServiceClient::new(connect(&server.query).await);
+    let mut client = SearchServiceClient::new(channel(&server.query).await);
     let request = RunsRequest { count: true, limit: 1, ids_only: true, ..RunsRequest::default() };
     let count = async |client: &mut SearchServiceClient<Channel>| {
         let mut messages =

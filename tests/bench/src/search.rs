@@ -17,12 +17,11 @@ use matyan_proto::{
         group_by, search_service_client::SearchServiceClient, sort::By,
     },
 };
-use matyan_tests::{Server, codec};
+use matyan_tests::{Server, channel, codec};
 use tonic::transport::Channel;
 
 use crate::{
     project::{self, Content},
-    runs,
     table::{Budget, Table, Unit},
 };
 
@@ -76,7 +75,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
 }
 
 pub(crate) async fn connect(server: &Server) -> Client {
-    let channel = runs::connect(&server.query).await;
+    let channel = channel(&server.query).await;
     SearchServiceClient::new(channel).max_decoding_message_size(usize::MAX)
 }
 

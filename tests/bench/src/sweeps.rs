@@ -20,7 +20,7 @@ use matyan_proto::{
     runs::v1::RunParts,
     search::v1::RunsRequest,
 };
-use matyan_tests::{Server, binary::BinaryWriter, eventually};
+use matyan_tests::{Server, binary::BinaryWriter, channel, eventually};
 use matyan_value::{Value, cbor};
 use tonic::{Streaming, transport::Channel};
 
@@ -29,7 +29,7 @@ use crate::{
     ingest::{run_id, send_batches},
     process::idle_memory,
     project::{self, Content},
-    runs::{connect, publish, requests},
+    runs::{publish, requests},
     search,
     table::{Budget, Table, Unit},
 };
@@ -201,7 +201,7 @@ async fn read_all_runs(server: &Server) {
 }
 
 pub(crate) async fn admin(server: &Server) -> AdminServiceClient<Channel> {
-    AdminServiceClient::new(connect(&server.query).await)
+    AdminServiceClient::new(channel(&server.query).await)
 }
 
 /// All messages of a job.

@@ -3,7 +3,7 @@
 
 use matyan_proto::search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient};
 use matyan_tests::{
-    Server, eventually,
+    Server, channel, eventually,
     json::{Ack, JsonWriter, create_run},
 };
 use serde_json::json;
@@ -56,8 +56,7 @@ async fn rule_45_abandoned_queries_are_not_evaluated_further() {
         let params = json!({"type": "log_hparams", "value": {"x": 1}});
         assert_eq!(writer.send(&json!([create_run(), params])).await, Ok(Ack::Ok));
     }
-    let channel = Channel::from_shared(server.query.clone()).expect("the base is a URL");
-    let channel = channel.connect().await.expect("the server listens");
+    let channel = channel(&server.query).await;
     let mut client = Client::new(channel.clone());
     eventually("all runs are readable", async || match found(&mut client, SHORT_QUERY).await {
         RUNS => Ok(()),

@@ -12,7 +12,7 @@ use matyan_proto::{
     runs::v1::{WatchRequest, WatchResponse, run_service_client::RunServiceClient},
 };
 use matyan_tests::{
-    Reader, Server, eventually,
+    Reader, Server, channel, eventually,
     json::{create_run, log_record, metric},
     raw::{self, Kind, RawSocket},
 };
@@ -26,7 +26,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_tungstenite::tungstenite::Message as Frame;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 use uuid::Uuid;
 
 const IDLE: usize = 1_000;
@@ -293,9 +293,8 @@ async fn create(ingest: &str, run_id: &str) {
 }
 
 /// Starts to watch all runs, and returns once each run was sent.
-async fn watch(query: String) -> Streaming<WatchResponse> {
-    let endpoint = Channel::from_shared(query).expect("the address is a URL");
-    let mut client = RunServiceClient::new(endpoint.connect().await.expect("the server listens"));
+async fn watch(query: &str) -> Streaming<WatchResponse> {
+    let mut client = RunServiceClient::new(channel(query).await);
     let request = WatchRequest { snapshot: true, ..WatchRequest::default() };
     let mut changes = client.watch(request).await.expect("the watch begins").into_inner();
     let mut sent = 0;
@@ -359,7 +358,7 @@ async fn rule_45_memory_is_bounded_with_unfinished_bodies_and_frames_and_many_wa
     .await;
     let mut watches = Vec::new();
     for _ in 0..WATCHERS {
-        watches.push(watch(server.query.clone()).await);
+        watches.push(watch(&server.query).await);
     }
     let with_watchers = server.memory("VmHWM");
     // All clients connect before the first client sends. On a busy machine, a client that connects later could

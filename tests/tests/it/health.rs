@@ -3,9 +3,8 @@
 use matyan_proto::system::v1::{
     ReadinessRequest, VersionRequest, system_service_client::SystemServiceClient,
 };
-use matyan_tests::Server;
+use matyan_tests::{Server, channel};
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -14,14 +13,6 @@ async fn get(base: &str, path: &str) -> Value {
     let answer = reqwest::get(format!("{base}{path}")).await.expect("the server answers");
     assert!(answer.status().is_success(), "{path}: {}", answer.status());
     answer.json().await.expect("the body is JSON")
-}
-
-async fn channel(base: &str) -> Channel {
-    Channel::from_shared(base.to_owned())
-        .expect("the base is a URL")
-        .connect()
-        .await
-        .expect("the server listens")
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use matyan_proto::{
     },
 };
 use matyan_tests::{
-    Reader, Server, eventually,
+    Reader, Server, channel, eventually,
     json::{self, Ack, JsonWriter, create_run, metric},
 };
 use serde_json::{Value, json};
@@ -68,11 +68,6 @@ async fn check_stored(server: &Server, run_id: &str, points: u64) {
         other => Err(other),
     })
     .await;
-}
-
-async fn channel(base: &str) -> Channel {
-    let endpoint = Channel::from_shared(base.to_owned()).expect("the base is a URL");
-    endpoint.connect().await.expect("the server listens")
 }
 
 /// Creates a study, and returns its id.

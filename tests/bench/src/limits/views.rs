@@ -9,13 +9,12 @@ use matyan_proto::{
     search::v1::{RunsRequest, search_service_client::SearchServiceClient},
     series::v1::{BucketsRequest, ListRequest, RunSelection, series_service_client::SeriesServiceClient},
 };
-use matyan_tests::Server;
+use matyan_tests::{Server, channel};
 use tonic::{Status, transport::Channel};
 
 use super::content::{CONTEXT, Dimension, METRICS_A_RUN, Size, metric_name, metrics_run_id};
 use crate::{
     latency::p99,
-    runs::connect,
     scale::{
         points::{LONG_RUN, chart_request},
         runs::{PAGE, SHARD, groups_request, page_request, run_id, shard_request},
@@ -144,7 +143,7 @@ pub(super) struct Viewer {
 
 impl Viewer {
     pub(super) async fn connect(server: &Server) -> Self {
-        let channel = connect(&server.query).await;
+        let channel = channel(&server.query).await;
         Self {
             search: SearchServiceClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             series: SeriesServiceClient::new(channel.clone()).max_decoding_message_size(usize::MAX),

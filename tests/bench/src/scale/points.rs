@@ -7,7 +7,7 @@ use matyan_proto::{
     ingest::v1::{Event, FinishRun, IngestionBatch, event::Kind},
     series::v1::{BucketsRequest, RunSelection, series_service_client::SeriesServiceClient},
 };
-use matyan_tests::{Server, binary::BinaryWriter};
+use matyan_tests::{Server, binary::BinaryWriter, channel};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
@@ -16,7 +16,6 @@ use crate::{
     disk::settled,
     ingest::{points_readable, send_each},
     load,
-    runs::connect,
 };
 
 const COLUMNS: [Column; 9] = [
@@ -137,8 +136,7 @@ struct Charts(SeriesServiceClient<Channel>);
 impl Charts {
     /// Connects, and makes a call, so that charts do not wait for the connection.
     async fn connect(server: &Server) -> Self {
-        let channel = connect(&server.query).await;
-        Self(SeriesServiceClient::new(channel))
+        Self(SeriesServiceClient::new(channel(&server.query).await))
     }
 
     /// Time until a chart of some steps of the long series is read.

@@ -14,18 +14,14 @@ use matyan_proto::{
         search_service_client::SearchServiceClient, sort::By,
     },
 };
-use matyan_tests::Server;
+use matyan_tests::{Server, channel};
 use matyan_value::{Map, Value, cbor};
 use prost::Message as _;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use super::{Column, Growth, median, megabytes, reset_peak, restart};
-use crate::{
-    disk::settled,
-    load,
-    runs::{connect, until_found},
-};
+use crate::{disk::settled, load, runs::until_found};
 
 const COLUMNS: [Column; 10] = [
     Column { title: "created until found", unit: "runs/s" },
@@ -67,7 +63,7 @@ pub(super) async fn grow(sizes: &[u64]) -> Growth {
         let peak = megabytes(&server, "VmHWM");
         let disk = settled(&server.data_dir()).await as f64;
         let [ready, idle] = restart(&mut server).await;
-        let mut client = SearchServiceClient::new(connect(&server.query).await);
+        let mut client = SearchServiceClient::new(channel(&server.query).await);
         let first = page(&mut client, 0).await;
         let mut figures = vec![rate, peak, idle, disk / 1e9, disk / size as f64, ready * 1e3, first];
         figures.push(repeated(async || page(&mut client, size / 2).await).await);
@@ -86,7 +82,7 @@ pub(crate) async fn create(server: &Server, from: u64, to: u64) {
 pub(crate) async fn publish_each(server: &Server, indexes: Range<u64>, request: fn(u64) -> PublishRequest) {
     let mut writers = JoinSet::new();
     for _ in 0..CONNECTIONS {
-        let channel = connect(&server.ingest).await;
+        let channel = channel(&server.ingest).await;
         for _ in 0..OUTSTANDING {
             let first = indexes.start + writers.len() as u64;
             let end = indexes.end;

@@ -11,7 +11,7 @@ use matyan_proto::{
     project::v1::{CreateRequest, project_service_client::ProjectServiceClient},
 };
 use matyan_tests::{
-    Server, eventually,
+    Server, channel, eventually,
     json::{JsonWriter, handshake},
 };
 use tokio_tungstenite::tungstenite::Error;
@@ -48,8 +48,7 @@ impl ClosedServer {
         let flags = [&["--access", "on"][..], flags].concat();
         let server = Server::up_with_variables(&flags, variables).await;
         let operator = operator_token(&server.data_dir());
-        let endpoint = Channel::from_shared(server.query.clone()).expect("the address is a URL");
-        let channel = endpoint.connect().await.expect("the server listens");
+        let channel = channel(&server.query).await;
         let closed = Self { server, operator, channel };
         for project in projects {
             let request = CreateRequest { name: (*project).to_owned(), ..Default::default() };

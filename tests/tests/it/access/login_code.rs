@@ -7,7 +7,7 @@ use matyan_proto::access::v1::{
     BeginLoginRequest, BeginLoginResponse, GetLoginRequest, LoginState, Role,
     login_service_client::LoginServiceClient,
 };
-use matyan_tests::{Server, eventually};
+use matyan_tests::{Server, channel, eventually};
 use reqwest::StatusCode;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -207,8 +207,7 @@ async fn rule_121_an_open_server_has_no_codes() {
     let home = tempfile::tempdir().expect("the temporary directory is writable");
     let error = run(login.env("XDG_CONFIG_HOME", home.path())).expect_err("nobody needs a token");
     assert!(error.contains("access control is off"), "{error}");
-    let endpoint = tonic::transport::Channel::from_shared(open.query.clone()).expect("the address is a URL");
-    let mut logins = LoginServiceClient::new(endpoint.connect().await.expect("the server listens"));
+    let mut logins = LoginServiceClient::new(channel(&open.query).await);
     // Not even for a client that claims a name.
     let mut request = tonic::Request::new(BeginLoginRequest::default());
     request.metadata_mut().insert("matyan-caller", "anonymous".parse().expect("it is ASCII"));
