@@ -58,12 +58,12 @@ enum Command {
     Backend,
     /// Apply ingested records to the store
     IngestWorker,
-    /// Delete blobs and rows left behind by deleted runs
+    /// Run background jobs, such as deleting what deleted runs leave behind
     ControlWorker,
     /// Create the bucket or container for large objects
     #[command(subcommand)]
     Bucket(BucketCommand),
-    /// Create the topics for a log on Apache Kafka
+    /// Create the topics for a log on Apache Kafka, or close the topic for data
     #[command(subcommand)]
     Topics(TopicsCommand),
     /// Check the files of an embedded store, or copy what can be read in a damaged one

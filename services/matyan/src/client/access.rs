@@ -75,7 +75,7 @@ pub(crate) enum AccessCommand {
     /// Create, list and revoke tokens
     #[command(subcommand, after_help = examples::TOKEN)]
     Token(TokenCommand),
-    /// Give the operator a new token, without a server: for a lost one
+    /// Give the operator a new token if the old one is lost, without a server
     #[command(after_help = examples::RECOVER)]
     Recover,
 }

@@ -49,7 +49,7 @@ missing from the blob store: everything else is in the archive, and the missing 
 pub(crate) struct BackupFlags {
     /// Directory in which the archive is created
     output: PathBuf,
-    /// Only these runs, by their hashes or the first characters of these, at least four
+    /// Only these runs, by their hashes or at least the first four characters of these
     #[arg(long, value_name = "RUN,RUN", value_delimiter = ',')]
     runs: Vec<String>,
     /// Only the runs of this experiment

@@ -123,7 +123,7 @@ struct FileFlags {
     /// Query in MatyanQL; by default, everything that is not archived
     #[arg(long, value_name = "QUERY", default_value = "", hide_default_value = true)]
     query: String,
-    /// Only these runs, by their hashes or the first characters of these, at least four
+    /// Only these runs, by their hashes or at least the first four characters of these
     #[arg(long, value_name = "RUN,RUN", value_delimiter = ',')]
     runs: Vec<String>,
     /// Format of the file; by default, the name of the file decides

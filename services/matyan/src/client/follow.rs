@@ -26,7 +26,7 @@ Examples:
   matyan follow runs/ --server https://matyan.example/p/speech --experiment asr
   matyan follow runs/ --once                            what is there
 
-Each folder with event files is a run. A follower that is started again goes on where it has stopped.";
+Each folder with event files is a run. A follower that is started again continues where it stopped.";
 
 #[derive(Debug, Args)]
 #[command(after_help = FOLLOW_EXAMPLES)]
@@ -39,7 +39,7 @@ pub(crate) struct FollowFlags {
     /// End when everything that is there is stored
     #[arg(long)]
     once: bool,
-    /// URL of the ingest side, if the server is no `matyan up`, which takes data at its query side, too
+    /// URL of the ingest side, unless the server is `matyan up`, whose query side also takes data
     #[arg(long, value_name = "URL")]
     ingest_server: Option<String>,
     #[command(flatten)]

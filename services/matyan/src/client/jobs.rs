@@ -94,7 +94,7 @@ pub(crate) enum JobsCommand {
         #[arg(long)]
         all_projects: bool,
     },
-    /// Repair the indexes in place, recount experiments and tags, and collect the values of metrics again
+    /// Repair the indexes in place, recount experiments and tags, and collect params and values of metrics again
     ///
     /// The counters of the project are not recounted: its runs, series, points and bytes, which `matyan projects usage`
     /// shows and quotas limit. Only a restore of an archive into an empty store counts them again.

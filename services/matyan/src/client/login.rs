@@ -39,7 +39,7 @@ Examples:
   vault read -field=token secret/matyan | matyan login    keeps the token that a program prints
 
 With a code, the server creates a token for this program alone, and `matyan logout` ends it. A token is kept for the server of
---server or MATYAN_BACKEND_URL, or only for its project if the token is for one project, in ~/.config/matyan/tokens.json, which only you can read. It is sent to this server only. --token-file and MATYAN_TOKEN come before it.";
+--server or MATYAN_BACKEND_URL, or only for its project if the token is for one project, in ~/.config/matyan/tokens.json, which only you can read. It is sent to this server only. --token-file and MATYAN_TOKEN take precedence over it.";
 
 const NO_TOKEN: &str =
     "this contains no token, so nothing was kept: a token begins with mtk_, and must be copied completely";

@@ -31,7 +31,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = LOGS_EXAMPLES)]
 pub(crate) struct LogsFlags {
-    /// Hash of the run, or its first characters, at least four
+    /// Hash of the run, or at least its first four characters
     run: String,
     /// Print new lines as they arrive, until the run ends
     #[arg(long, short)]

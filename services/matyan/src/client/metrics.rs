@@ -32,7 +32,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = METRICS_EXAMPLES)]
 pub(crate) struct MetricsFlags {
-    /// Hash of the run, or its first characters, at least four
+    /// Hash of the run, or at least its first four characters
     run: String,
     /// Name of a metric; without it, all metrics are listed
     name: Option<String>,

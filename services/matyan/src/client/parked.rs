@@ -24,7 +24,7 @@ Examples:
   matyan parked ls                          runs in quarantine and the newest items, with the reason for each
   matyan parked ls --run 3fd1c0 --json
   matyan parked runs --json                 runs in quarantine
-  matyan parked ls --unknown-projects       items that name a project which does not exist
+  matyan parked ls --unknown-projects       items that name a project that does not exist
   matyan parked rm 1/3/1042/0/3fd1c0        once its cause is known and fixed
 
 A worker sets aside what it cannot apply, and continues with the next item. Most often the client that sent it is at fault.
@@ -51,7 +51,7 @@ pub(crate) enum ParkedCommand {
         /// Item ids that `matyan parked ls` shows
         #[arg(required = true, value_name = "ITEM")]
         items: Vec<String>,
-        /// Items that name a project which does not exist
+        /// Items that name a project that does not exist
         #[arg(long)]
         unknown_projects: bool,
     },

@@ -27,7 +27,7 @@ Examples:
   matyan runs ls --project speech-models
 
 Clients send data to a project by its URL, such as http://127.0.0.1:53800/p/speech-models, and the browser shows it there. A
-deleted project is gone at once; its runs and files are deleted in the background, and its name is never free again.";
+deleted project is gone at once; its runs and files are deleted in the background, and its name cannot be used again.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PROJECTS_EXAMPLES)]
@@ -69,7 +69,7 @@ pub(crate) enum ProjectsCommand {
         #[arg(long, short)]
         yes: bool,
     },
-    /// Show how much each project takes
+    /// Show how much each project has, next to its quotas
     Usage {
         /// Only this project
         name: Option<String>,

@@ -64,11 +64,11 @@ Examples:
   matyan publish 3fd1c0 --output site --force --artifacts
   matyan publish 'Losses of the sweep' --output site       a report, a dashboard or a saved view
   matyan publish view:Sweep --output s3://papers/sweep --runs 50      with S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY
-  python -m http.server --directory site                   preview the copy at http://127.0.0.1:8000/
+  python3 -m http.server --directory site                  preview the copy at http://127.0.0.1:8000/
 
-The copy of a run has its params, metrics, objects, logs and notes, the copy of a report, a dashboard or a view
-the params and metrics of the runs that it shows. Anyone who can open it can read all of them: check them
-for passwords before you publish them.";
+The copy of a run has its params, metrics, objects, logs and notes; the copy of a report, a dashboard or a view
+has the params and metrics of the runs that it shows. Anyone who can open a copy can read all of it: check it
+for passwords before you publish it.";
 
 const INTERRUPTED: &str = "the command was interrupted: nothing was published";
 const UPLOAD_INTERRUPTED: &str = "the command was interrupted: the bucket may have a part of the copy. Run the same command again to complete it";
@@ -82,7 +82,7 @@ const OWN_FOLDERS: [&str; 2] = ["series", "objects"];
 #[derive(Debug, Args)]
 #[command(after_help = PUBLISH_EXAMPLES)]
 pub(crate) struct PublishFlags {
-    /// Hash of a run, or its first characters, at least four; or the name or the id of a report, a dashboard or a saved
+    /// Hash of a run, or at least its first four characters; or the name or the id of a report, a dashboard or a saved
     /// view. If several have this name, write `run:`, `report:`, `dashboard:` or `view:` before it
     #[arg(value_name = "RUN|REPORT|DASHBOARD|VIEW")]
     subject: String,
@@ -240,7 +240,7 @@ pub(super) async fn run(flags: PublishFlags) -> Result<(), Error> {
     subject["bytes"] = bytes.into();
     out.result(&subject, format!("{shown}: {files} files, {}", indicatif::HumanBytes(bytes)))?;
     if !out.json && !is_bucket {
-        out.line(format!("preview it: python -m http.server --directory {shown}"))?;
+        out.line(format!("preview it: python3 -m http.server --directory {shown}"))?;
     }
     Ok(())
 }

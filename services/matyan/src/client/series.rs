@@ -66,7 +66,7 @@ enum SeriesCommand {
 
 #[derive(Debug, Args)]
 struct SeriesChoice {
-    /// Hash of the run, or its first characters, at least four
+    /// Hash of the run, or at least its first four characters
     run: String,
     /// Name of the series
     name: String,

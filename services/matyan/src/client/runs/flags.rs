@@ -50,7 +50,7 @@ pub(crate) enum RunsCommand {
     Search(SearchFlags),
     /// Show a run: properties, params, series, artifacts
     Show {
-        /// Hash of the run, or its first characters, at least four
+        /// Hash of the run, or at least its first four characters
         run: String,
         /// Also show the system that the client reported
         #[arg(long)]
@@ -58,14 +58,14 @@ pub(crate) enum RunsCommand {
     },
     /// Move runs to the bin, where they are deleted after a week
     Rm {
-        /// Hashes of the runs, or their first characters, at least four
+        /// Hashes of the runs, or at least their first four characters
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
         /// Do not ask for confirmation
         #[arg(long, short)]
         yes: bool,
     },
-    /// List the runs in the bin, the last one first
+    /// List the runs in the bin, the most recently deleted first
     Bin {
         /// Maximum number of runs; 0 means all
         #[arg(long, default_value_t = 20)]
@@ -73,13 +73,13 @@ pub(crate) enum RunsCommand {
     },
     /// Bring runs back from the bin
     Restore {
-        /// Hashes of the runs, or their first characters, at least four
+        /// Hashes of the runs, or at least their first four characters
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
     },
     /// Delete runs for good, whether they are in the bin or not
     Purge {
-        /// Hashes of the runs, or their first characters, at least four
+        /// Hashes of the runs, or at least their first four characters
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
         /// Do not ask for confirmation
@@ -89,7 +89,7 @@ pub(crate) enum RunsCommand {
     /// Put a run in quarantine: its records are parked instead of applied. Workers do this themselves if
     /// the rows of a run are damaged
     Park {
-        /// Hash of the run, or its first characters, at least four
+        /// Hash of the run, or at least its first four characters
         run: String,
         /// Text shown with each of its parked records
         #[arg(long, default_value = "")]
@@ -97,12 +97,12 @@ pub(crate) enum RunsCommand {
     },
     /// End the quarantine of a run: its parked records are applied in order, then its later records
     Resume {
-        /// Hash of the run, or its first characters, at least four
+        /// Hash of the run, or at least its first four characters
         run: String,
     },
     /// Archive or unarchive runs
     Archive {
-        /// Hashes of the runs, or their first characters, at least four
+        /// Hashes of the runs, or at least their first four characters
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
         /// Unarchive the runs
@@ -111,7 +111,7 @@ pub(crate) enum RunsCommand {
     },
     /// Add a tag to runs
     Tag {
-        /// Hashes of the runs, or their first characters, at least four
+        /// Hashes of the runs, or at least their first four characters
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
         /// Name of the tag, which is created if missing
@@ -120,7 +120,7 @@ pub(crate) enum RunsCommand {
     },
     /// Remove a tag from runs
     Untag {
-        /// Hashes of the runs, or their first characters, at least four
+        /// Hashes of the runs, or at least their first four characters
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
         /// Name of the tag
@@ -129,7 +129,7 @@ pub(crate) enum RunsCommand {
     },
     /// Move runs to an experiment, or out of their experiments
     Move {
-        /// Hashes of the runs, or their first characters, at least four
+        /// Hashes of the runs, or at least their first four characters
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
         #[command(flatten)]
