@@ -12,9 +12,6 @@ use matyan_wire::rows;
 
 use crate::record::{Batch, Entry};
 
-/// Memory of a decoded point across its columns. The values of rows are decoded when they are applied.
-const POINT_BYTES: usize = 36;
-
 /// Reference to a stored payload, or the reason why it cannot be stored.
 pub(crate) type PayloadRef = Result<BlobRef, String>;
 
@@ -70,14 +67,20 @@ impl DecodedRecord {
     pub(crate) fn memory(&self) -> usize {
         let decoded = match &self.batch {
             Ok(batch) => {
-                let listed: usize = batch.items.points.iter().map(|group| group.series.len()).sum();
-                let groups = batch.items.points.len() * size_of::<Points>();
-                batch.items.events.len() * size_of::<Event>() + groups + listed * POINT_BYTES
+                let groups: usize = batch.items.points.iter().map(group_memory).sum();
+                batch.items.events.len() * size_of::<Event>() + groups
             }
             Err(_) => 0,
         };
         self.entry.bytes + decoded
     }
+}
+
+/// Memory of a decoded group. The values of rows stay encoded until they are applied, but not their steps, epochs and
+/// times, of which each value may have its own.
+fn group_memory(group: &Points) -> usize {
+    let numbers = group.values.len() + group.steps.len() + group.epochs.len() + group.times_us.len();
+    size_of::<Points>() + size_of_val(&*group.series) + numbers * size_of::<i64>()
 }
 
 fn points(batch: &Batch) -> usize {

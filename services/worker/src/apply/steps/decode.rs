@@ -69,13 +69,17 @@ mod tests {
         ingest::v1::{self as pb, Event, event::Kind},
         log::v1::LogEntry,
     };
+    use matyan_wire::rows;
     use prost::Message as _;
 
     use super::*;
 
     fn entry(offset: u64, events: usize) -> Entry {
         let event = Event { client_time_us: None, kind: Some(Kind::FinishRun(pb::FinishRun::default())) };
-        let batch = pb::IngestionBatch { events: vec![event; events], ..Default::default() };
+        entry_of(offset, &pb::IngestionBatch { events: vec![event; events], ..Default::default() })
+    }
+
+    fn entry_of(offset: u64, batch: &pb::IngestionBatch) -> Entry {
         let entry =
             LogEntry { run_id: "r".into(), batch: batch.encode_to_vec().into(), ..Default::default() };
         let value: Bytes = [vec![1], entry.encode_to_vec()].concat().into();
@@ -108,5 +112,23 @@ mod tests {
         }
         assert_eq!((seen, queue.bytes), (40, 0));
         assert!(most < 2 * AHEAD_BYTES, "{most} bytes were decoded at once");
+    }
+
+    /// A value takes four bytes, and its step, epoch and time take three bytes on the wire and 24 once they are decoded.
+    #[test]
+    fn columns_of_rows_are_counted_by_their_decoded_size() {
+        let count = 10_000;
+        let column = vec![0; count];
+        let group = pb::Points {
+            steps: column.clone(),
+            epochs: column.clone(),
+            times_us: column,
+            rows: Some(rows::encode(0, 1, &vec![0.5; count])),
+            ..Default::default()
+        };
+        let entry = entry_of(0, &pb::IngestionBatch { points: vec![group], ..Default::default() });
+        assert!(entry.bytes < 8 * count, "{} bytes", entry.bytes);
+        let memory = DecodedRecord::new(entry).memory();
+        assert!((28 * count..40 * count).contains(&memory), "{memory} bytes");
     }
 }
