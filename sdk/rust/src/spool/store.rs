@@ -326,6 +326,7 @@ impl Spool {
     /// caller tries again if there is no space.
     pub(crate) fn try_append_upload(&self, time_us: i64, upload: u64, event: &[u8]) -> AppendResult {
         let mut writer = lock(&self.writer);
+        writer.look_at_once();
         let result = writer.append_event(time_us, upload, event);
         let woken = writer.take_sleepers();
         drop(writer);
@@ -339,6 +340,7 @@ impl Spool {
         let mut writer = lock(&self.writer);
         let mut result = writer.append_end(time_us, event);
         if result == AppendResult::Full {
+            writer.look_at_once();
             result = writer.append_end(time_us, short);
         }
         if result == AppendResult::Full {
@@ -379,6 +381,7 @@ impl Spool {
             // Without the lock: a signal handler of the script may track as well.
             is_interrupted = self.full.interrupted.is_some_and(|interrupted| interrupted());
             writer = lock(&self.writer);
+            writer.look_at_once();
             result = append(&mut writer);
         }
         if result == AppendResult::Full {

@@ -107,6 +107,8 @@ pub(crate) struct Writer {
     totals: Totals,
     /// No attempt to get space is made before this time.
     full_until: i64,
+    /// Whether the next attempt to get space is made all the same.
+    looks_at_once: bool,
     sleepers: Sleepers,
     is_retired: bool,
 }
@@ -128,6 +130,7 @@ impl Writer {
             counters: Vec::new(),
             totals: Totals::default(),
             full_until: i64::MIN,
+            looks_at_once: false,
             sleepers: Sleepers::default(),
             is_retired: false,
         }
@@ -273,9 +276,17 @@ impl Writer {
         self.counters[number] = Some(counter);
     }
 
+    /// Lets the next record look for space at once, although the last attempt to get some has failed: its caller waits
+    /// between its attempts, or has no other chance.
+    pub(crate) fn look_at_once(&mut self) {
+        self.looks_at_once = true;
+    }
+
     /// Makes a new segment current that has room for `bytes`. Returns false if there is no space.
     fn roll(&mut self, time_us: i64, bytes: usize) -> bool {
-        if time_us < self.full_until && time_us > self.full_until - RETRY_US {
+        let looks_at_once = mem::take(&mut self.looks_at_once);
+        // Many points may have the time of the failed attempt: the members of a dict share theirs.
+        if !looks_at_once && time_us < self.full_until && time_us >= self.full_until - RETRY_US {
             return false;
         }
         // Maintenance also looks for space if there is none.

@@ -197,6 +197,31 @@ fn a_clock_that_jumps_keeps_the_order_and_every_time() {
     assert_eq!(batch.points[0].times_us, times);
 }
 
+/// Each attempt asks the file system for its free space, and a dict may have 10,000 members.
+#[test]
+fn a_full_spool_is_not_asked_for_space_by_every_point_of_a_time() {
+    const NOW: i64 = 1_700_000_000_000_000;
+    let root = TempDir::new().unwrap();
+    let owner = Owner::of_this_process("run", "http://g", "http://b", 1);
+    let spool = new_spool(&Config { spool_bytes: LEAST_SPOOL_BYTES, ..config(&root) }, owner);
+    let series = Series::new("loss", Context::default(), "float").unwrap();
+    let series = spool.numbers(&series).unwrap();
+    let append = |time_us| {
+        let point = TrackedPoint { series, value: 0.5, step: None, epoch: None, time_us };
+        spool.with_writer(|writer| writer.append_point(&point))
+    };
+    while append(NOW) == AppendResult::Appended {}
+    // Now there is space, which only an attempt to get it finds out.
+    spool.with_writer(|writer| (1..100).for_each(|number| writer.forget_segment(number)));
+    assert_eq!((append(NOW), append(NOW + 999_999)), (AppendResult::Full, AppendResult::Full));
+    assert_eq!(append(NOW + 1_000_000), AppendResult::Appended);
+
+    while append(NOW) == AppendResult::Appended {}
+    spool.with_writer(|writer| (1..100).for_each(|number| writer.forget_segment(number)));
+    spool.with_writer(Writer::look_at_once);
+    assert_eq!(append(NOW), AppendResult::Appended, "a caller that waits does not wait longer");
+}
+
 /// Its files would be put into, or removed from, a spool that another process has taken over.
 #[tokio::test]
 async fn a_spool_is_not_left_while_an_upload_is_put_into_it() {
