@@ -594,4 +594,32 @@ mod tests {
         assert!(ended.await.unwrap_err().is_panic());
         assert_eq!(evaluation.run(|| 1).await.unwrap(), 1);
     }
+
+    /// A result that cannot be dropped.
+    struct PanicsOnDrop;
+
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_the_result_of_a_caller_that_left_is_dropped_ends_no_thread() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let (started, mut starts) = mpsc::channel(1);
+        let left = evaluation.run_stoppable(move |is_stopped| {
+            started.blocking_send(()).unwrap();
+            while !is_stopped() {
+                thread::yield_now();
+            }
+            PanicsOnDrop
+        });
+        tokio::select! {
+            _ = left => unreachable!("it ends only after its caller has left"),
+            start = starts.recv() => start.unwrap(),
+        }
+        let next = tokio::time::timeout(Duration::from_secs(30), evaluation.run(|| 1)).await;
+        assert_eq!(next.expect("the only thread has ended").unwrap(), 1);
+    }
 }

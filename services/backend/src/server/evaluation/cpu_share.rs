@@ -13,6 +13,7 @@
 
 use std::{
     fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
 
@@ -165,10 +166,12 @@ impl CpuShare {
         self.changes.notify_waiters();
     }
 
-    /// Runs a slice of work, and measures the CPU time of its thread.
+    /// Runs a slice of work, and measures the CPU time of its thread. A panic that the work does not catch itself ends here,
+    /// so that the thread goes on, and the slice does not count as in progress forever.
     pub(super) fn measure(&self, clock: &mut ThreadClock, work: impl FnOnce()) {
         self.begin_slice();
-        work();
+        // The panic was reported when it began.
+        drop(catch_unwind(AssertUnwindSafe(work)));
         self.end_slice(clock.lap().unwrap_or_default());
     }
 
@@ -304,6 +307,13 @@ mod tests {
         assert_eq!(priority(raised, 700, 300, 0), raised);
         assert_eq!(priority(raised, 900, 100, 0), Priority::Low, "it has ended");
         assert_eq!(priority(raised, 250, 750, 1_000), Priority::Low, "ingestion has begun");
+    }
+
+    #[test]
+    fn a_slice_that_panics_is_no_longer_in_progress() {
+        let share = CpuShare::new(1);
+        share.measure(&mut ThreadClock::open(), || panic!("on purpose"));
+        assert_eq!(share.window.lock().slices, 0);
     }
 
     #[test]
