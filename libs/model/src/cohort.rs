@@ -165,9 +165,9 @@ pub async fn cohort_shorten(
     Ok(())
 }
 
-/// The cohorts that runs leave in a transaction.
+/// The cohorts that runs leave in a transaction. `None` for a cohort that is damaged, or has been cleared.
 #[derive(Default)]
-struct LeftCohorts(BTreeMap<CohortNumber, CohortRuns>);
+struct LeftCohorts(BTreeMap<CohortNumber, Option<CohortRuns>>);
 
 impl LeftCohorts {
     async fn leave(
@@ -178,13 +178,15 @@ impl LeftCohorts {
         cohort: CohortNumber,
         number: RunNumber,
     ) -> Result<()> {
-        if let Entry::Vacant(unread) = self.0.entry(cohort)
-            // Readers do without a damaged cohort, so its runs need not leave it.
-            && let Some(Some(runs)) = rows::readable(cohort_get(transaction, kind, project, cohort).await)?
-        {
-            unread.insert(runs);
-        }
-        if let Some(runs) = self.0.get_mut(&cohort) {
+        let runs = match self.0.entry(cohort) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => {
+                let runs = rows::readable(cohort_get(transaction, kind, project, cohort).await)?;
+                unread.insert(runs.flatten())
+            }
+        };
+        // Readers do without a damaged cohort, so its runs need not leave it.
+        if let Some(runs) = runs {
             runs.set_member(number, false);
         }
         Ok(())
@@ -192,7 +194,9 @@ impl LeftCohorts {
 
     fn put(&self, batch: &mut Batch, kind: CohortKind, project: Project) {
         for (cohort, runs) in &self.0 {
-            cohort_put(batch, kind, project, *cohort, runs);
+            if let Some(runs) = runs {
+                cohort_put(batch, kind, project, *cohort, runs);
+            }
         }
     }
 }
