@@ -55,6 +55,10 @@ async fn rule_44_a_row_of_an_unknown_format_is_an_error_with_a_reason() {
     );
 }
 
+async fn params_list(snapshot: &dyn Snapshot, project: Project) -> UncollectedList {
+    UncollectedList::read(snapshot, CohortKind::Params, project).await.unwrap()
+}
+
 /// Params that do not fit in the document, and differ per run.
 fn large_params(number: u64) -> Map {
     let text = format!("{number:06}").repeat(20_000);
@@ -73,7 +77,8 @@ async fn old_store(count: u64) -> TestStore {
         for number in 0..count {
             store
                 .run(async |transaction| {
-                    let mut edit = RunEdit::create(project, RunNumber(number), Props::default());
+                    let list = params_list(transaction.unchecked(), project).await;
+                    let mut edit = RunEdit::create(project, RunNumber(number), Props::default(), list);
                     let params = if number % 3 == 0 { Map::default() } else { large_params(number) };
                     *edit.params(transaction.unchecked()).await? = params;
                     edit.write(transaction.batch());
@@ -146,8 +151,9 @@ async fn rule_44_runs_whose_params_have_index_rows_are_listed() {
     let project = Project(0);
     for number in (0..RUNS).map(RunNumber) {
         let mut batch = Batch::default();
-        let mut edit = RunEdit::create(project, number, Props::default());
         let snapshot = store.snapshot().await.unwrap();
+        let list = params_list(&*snapshot, project).await;
+        let mut edit = RunEdit::create(project, number, Props::default(), list);
         edit.params(&*snapshot).await.unwrap().insert("a".into(), Value::Integer(1));
         edit.write(&mut batch);
         store.commit(batch).await.unwrap();
@@ -333,11 +339,15 @@ async fn rule_44_branches_of_a_store_of_format_3_are_found() {
     batch.set(keys::number(project, parent), rows::encode(&"p"));
     let props = Props { parent: Some(Parent { number: parent.0, step: Some(5) }), ..Props::default() };
     let branch = Branch::of(Ancestor::new(parent, 5, 9), &Branch::default()).unwrap();
+    let list = params_list(&*store.snapshot().await.unwrap(), project).await;
     for number in (2..2 + BRANCHES).map(RunNumber) {
-        RunEdit::create(project, number, props.clone()).write(&mut batch);
+        RunEdit::create(project, number, props.clone(), list.clone()).write(&mut batch);
         batch.set(keys::branch(project, number), rows::encode(&branch));
     }
     store.commit(batch).await.unwrap();
+    let listed = keys::uncollected_all(CohortKind::Params, project, keys::ListGeneration::FIRST);
+    let (listed, _) = index_runs_page(&*store.snapshot().await.unwrap(), &listed, 1_000).await.unwrap();
+    assert_eq!(listed.len() as u64, BRANCHES, "a new run is listed without params, too");
     set_format(&store, 3).await;
     format_open(&*store).await.unwrap();
     let found = async || {

@@ -33,7 +33,7 @@ pub struct RunEdit {
     pub props: Props,
     /// The id of the parent, which never changes.
     parent_id: Option<RunId>,
-    /// Read when they are first needed.
+    /// Those of an existing run are read when they are first needed.
     params: Option<EditedParams>,
     /// Upper bound of the encoded size of the params after the messages applied so far;
     /// `None` before the first one.
@@ -46,20 +46,22 @@ pub struct RunEdit {
 struct EditedParams {
     old: Map,
     new: Map,
-    /// Where the run is listed if they differ.
+    /// Where the run is listed if they differ, or the run is new.
     list: UncollectedList,
 }
 
 impl RunEdit {
-    /// An edit of a document that does not exist yet.
-    pub(crate) fn create(project: Project, number: RunNumber, props: Props) -> Self {
+    /// An edit of a document that does not exist yet. The run joins this list of uncollected params even without params, so
+    /// that each run is in the list or in a cohort.
+    pub(crate) fn create(project: Project, number: RunNumber, props: Props, list: UncollectedList) -> Self {
+        let params = EditedParams { old: Map::new(), new: Map::new(), list };
         Self {
             project,
             number,
             before: None,
             props,
             parent_id: None,
-            params: None,
+            params: Some(params),
             params_bytes: None,
             is_cleared_ahead: false,
         }
@@ -209,7 +211,6 @@ impl RunEdit {
         props.is_without_param_rows =
             before.as_ref().is_none_or(|document| document.props.is_without_param_rows);
         let params = match params {
-            // A new run is listed without params, too, so that each run is in the list or in a cohort.
             Some(EditedParams { old, new, list }) if old != new || before.is_none() => {
                 props.is_without_param_rows = true;
                 let rows = if has_param_rows {

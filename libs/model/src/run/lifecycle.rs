@@ -31,13 +31,11 @@ pub async fn run_create(
     created_us: i64,
 ) -> Result<RunEdit> {
     let number = number_assign(transaction, project, id, created_us).await?;
+    let list = UncollectedList::read(transaction.unchecked(), CohortKind::Params, project).await?;
     let batch = transaction.batch();
     batch.set(keys::head(project, id), Head::Live(number).encode());
     batch.add(keys::project_counter(project, Counter::Runs), 1);
-    let mut edit = RunEdit::create(project, number, Props::new(id.as_str(), created_us));
-    // Finds the list of uncollected params, which gets the run even if it has none.
-    edit.params(transaction.unchecked()).await?;
-    Ok(edit)
+    Ok(RunEdit::create(project, number, Props::new(id.as_str(), created_us), list))
 }
 
 /// Assigns an unused run number to a run id.

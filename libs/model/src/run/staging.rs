@@ -145,7 +145,8 @@ pub async fn staged_link(
     (props, params): (Props, Map),
 ) -> Result<()> {
     let parent = props.parent;
-    let mut edit = RunEdit::create(project, staged.number, props);
+    let params_list = UncollectedList::read(transaction.unchecked(), CohortKind::Params, project).await?;
+    let mut edit = RunEdit::create(project, staged.number, props, params_list);
     if let Some(parent) = parent
         && let Some(parent_id) =
             run_id_get(transaction.unchecked(), project, RunNumber(parent.number)).await?
@@ -153,7 +154,7 @@ pub async fn staged_link(
         edit.set_parent(parent, parent_id);
     }
     *edit.params(transaction.unchecked()).await? = params;
-    let list = UncollectedList::read(transaction.unchecked(), CohortKind::Metrics, project).await?;
+    let metrics_list = UncollectedList::read(transaction.unchecked(), CohortKind::Metrics, project).await?;
     let batch = transaction.batch();
     staged.expect(batch, project, id);
     forget(batch, project, id);
@@ -162,7 +163,7 @@ pub async fn staged_link(
     batch.add(keys::project_counter(project, Counter::Runs), 1);
     edit.write(batch);
     // A migration lists only runs with documents, and an older program may have folded this one.
-    list.put(batch, staged.number, Vec::new());
+    metrics_list.put(batch, staged.number, Vec::new());
     Ok(())
 }
 
