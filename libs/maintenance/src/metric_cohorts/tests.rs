@@ -20,13 +20,14 @@ use matyan_model::{
         fold_run, folded_summaries, remove_folded_steps,
     },
     series_edit::{SeriesName, series_drop, series_rename},
+    uncollected::uncollected_renew,
 };
-use matyan_store::{Batch, Key, Range, Scan};
+use matyan_store::{Batch, Key, Range, Scan, Transaction};
 use matyan_value::Context;
 
 use super::*;
 use crate::{
-    COLLECT_METRICS,
+    COLLECT_METRICS, JobLock,
     cohort_round::REWRITTEN_US,
     testing::{ChangingRuns, Random},
 };
@@ -34,6 +35,8 @@ use crate::{
 const P: Project = Project(0);
 const NAMES: [&str; 3] = ["loss", "a/b", "rare"];
 const COHORT: usize = 4;
+/// Rows of the list of uncollected metrics that are read at a time.
+const LISTED: usize = 4;
 
 #[derive(Clone, Debug)]
 struct KnownRun {
@@ -307,6 +310,20 @@ impl ChangingStore {
         "bin"
     }
 
+    /// Does a step of renewing the list of uncollected metrics, as a job that is interrupted then.
+    async fn renew_list(&self) {
+        let clock = || 1_000_000;
+        let mut lock = JobLock::acquire(self, &clock, COLLECT_METRICS, P, [4; 16]).await.unwrap();
+        let renew = async |mut transaction: Transaction| {
+            let is_done = uncollected_renew(&mut transaction, CohortKind::Metrics, P).await?;
+            Ok::<_, Error>((transaction, is_done))
+        };
+        let is_done = lock.write(renew).await.unwrap();
+        lock.release(Ok::<_, Error>(())).await.unwrap();
+        let name = if is_done { "renewed list" } else { "list in two generations" };
+        *self.known.lock().await.counts.entry(name).or_default() += 1;
+    }
+
     /// The runs with rows in a list.
     async fn listed(&self, store: &dyn Store, all: Range) -> HashSet<RunNumber> {
         let page = store.snapshot().await.unwrap().scan(&all, Scan::default()).await.unwrap();
@@ -320,10 +337,15 @@ impl ChangingStore {
         self.known.lock().await.changed.clear();
         let mut listed = self.listed(self, keys::unfolded_all(P)).await;
         listed.extend(self.listed(self, keys::branches(P)).await);
-        listed.extend(
-            self.listed(self, keys::uncollected_all(CohortKind::Metrics, P, keys::ListGeneration::FIRST))
-                .await,
-        );
+        let mut list = UncollectedReader::new(CohortKind::Metrics, P);
+        loop {
+            if self.known.lock().await.random.below(8) == 0 {
+                self.renew_list().await;
+            }
+            let snapshot = self.snapshot().await.unwrap();
+            let Some(numbers) = list.next_runs(&*snapshot, LISTED).await.unwrap() else { break };
+            listed.extend(numbers);
+        }
         let mut read = BTreeMap::new();
         let mut rest = Some(keys::cohorts(CohortKind::Metrics, P));
         while let Some(range) = rest {
@@ -390,7 +412,7 @@ async fn rule_131_values_of_cohorts_are_the_values_of_summaries() {
         let known = changing.known.lock().await;
         assert!(collected > 100, "{collected}");
         assert!(
-            known.counts.len() == 9 && known.counts.values().all(|count| *count > 5),
+            known.counts.len() == 11 && known.counts.values().all(|count| *count > 5),
             "{:?}",
             known.counts
         );
