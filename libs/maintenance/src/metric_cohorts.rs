@@ -44,8 +44,8 @@ impl<'d> MetricCohorts<'d> {
         Self { runs: runs.clamp(1, COHORT_RUNS), ..self }
     }
 
-    /// Collects the values of runs of a project, as long as there are enough for a cohort. `owner` must be unique
-    /// to this call.
+    /// Collects the values of runs of a project, as long as there are enough for a cohort. No other call may use the same `owner`
+    /// at the same time.
     pub async fn collect(
         &self,
         project: Project,
@@ -96,7 +96,8 @@ impl<'d> MetricCohorts<'d> {
     }
 
     /// Clears the cohorts of a project that have no runs, merges some of those with less than half of their runs left, and
-    /// writes old ones again that runs have left. Returns whether more of them are left. `owner` must be unique to this call.
+    /// writes old ones again that runs have left. Returns whether more of them are left. No other call may use the same `owner` at
+    /// the same time.
     pub async fn merge(
         &self,
         project: Project,

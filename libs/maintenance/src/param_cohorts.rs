@@ -96,7 +96,7 @@ impl<'d> ParamCohorts<'d> {
     }
 
     /// Makes some of the cohorts that are due in a project. A cohort of fewer runs than `least` is not made unless it is
-    /// full. `owner` must be unique to this call.
+    /// full. No other call may use the same `owner` at the same time.
     pub async fn collect(
         &self,
         project: Project,
@@ -213,7 +213,7 @@ impl<'d> ParamCohorts<'d> {
     }
 
     /// Clears the cohorts of a project that have no runs, merges some of the small ones, and writes old ones again that runs
-    /// have left. Returns whether more of them are left. `owner` must be unique to this call.
+    /// have left. Returns whether more of them are left. No other call may use the same `owner` at the same time.
     pub async fn merge(
         &self,
         project: Project,
@@ -226,10 +226,10 @@ impl<'d> ParamCohorts<'d> {
     async fn merge_all(
         &self,
         project: Project,
-        random: &(dyn Fn() -> [u8; 16] + Send + Sync),
+        owner: [u8; 16],
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        while self.merge(project, random(), stop).await? && merge_pause(stop).await {}
+        while self.merge(project, owner, stop).await? && merge_pause(stop).await {}
         Ok(())
     }
 }
@@ -306,14 +306,14 @@ impl WaitingProjects {
 pub async fn collect_params(
     deps: Deps<'_>,
     waiting: &WaitingProjects,
-    random: &(dyn Fn() -> [u8; 16] + Send + Sync),
+    owner: [u8; 16],
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let mut sweep = PagedSweep::new(stop);
     // Without a pause as long as a project has more full cohorts than a round makes.
     for _ in 0..ROUNDS {
         let projects = deps.projects().await?;
-        let has_more = collect_round(deps, waiting, &projects, random, &mut sweep, stop).await?;
+        let has_more = collect_round(deps, waiting, &projects, owner, &mut sweep, stop).await?;
         if !has_more || sweep.is_stopped() {
             break;
         }
@@ -326,7 +326,7 @@ async fn collect_round(
     deps: Deps<'_>,
     waiting: &WaitingProjects,
     projects: &[NamedProject],
-    random: &(dyn Fn() -> [u8; 16] + Send + Sync),
+    owner: [u8; 16],
     sweep: &mut PagedSweep,
     stop: &CancellationToken,
 ) -> Result<bool, Error> {
@@ -340,7 +340,7 @@ async fn collect_round(
                 break;
             }
             let project = (*number, changes);
-            let collected = collect_project(deps.store, deps.clock, waiting, project, random, stop).await;
+            let collected = collect_project(deps.store, deps.clock, waiting, project, owner, stop).await;
             has_more |= matches!(collected, Ok(true));
             sweep.keep_damage(skip_busy(collected.map(|_| ())))?;
         }
@@ -355,7 +355,7 @@ async fn collect_project(
     clock: &Clock,
     waiting: &WaitingProjects,
     (project, changes): (Project, Option<Value>),
-    random: &(dyn Fn() -> [u8; 16] + Send + Sync),
+    owner: [u8; 16],
     stop: &CancellationToken,
 ) -> Result<bool, Error> {
     let mut state = waiting.get(project);
@@ -370,7 +370,7 @@ async fn collect_project(
     let has_waited =
         state.waiting_since_us.is_some_and(|since_us| now_us.saturating_sub(since_us) >= WAIT_US);
     let least = if has_waited { FEW_RUNS } else { COHORT_RUNS };
-    let round = cohorts.collect(project, least, random(), stop).await?;
+    let round = cohorts.collect(project, least, owner, stop).await?;
     state.cohorts += round.cohorts;
     state.waiting_since_us = match state.waiting_since_us {
         _ if round.waiting < FEW_RUNS => None,
@@ -383,7 +383,7 @@ async fn collect_project(
     state.idle_since = is_idle.then_some((changes, now_us));
     // Before the merge, which may fail, for example because another process holds the lock by now.
     waiting.put(project, state.clone());
-    if is_merging && !cohorts.merge(project, random(), stop).await? {
+    if is_merging && !cohorts.merge(project, owner, stop).await? {
         waiting.put(project, WaitingProject { cohorts: 0, ..state });
     }
     Ok(round.has_more && round.cohorts > 0)
@@ -392,7 +392,7 @@ async fn collect_project(
 /// Merges and clears the cohorts of params of all projects.
 pub async fn merge_param_cohorts(
     deps: Deps<'_>,
-    random: &(dyn Fn() -> [u8; 16] + Send + Sync),
+    owner: [u8; 16],
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let cohorts = ParamCohorts::new(deps.store, deps.clock);
@@ -401,7 +401,7 @@ pub async fn merge_param_cohorts(
         if sweep.is_stopped() {
             break;
         }
-        sweep.keep_damage(skip_busy(cohorts.merge_all(project, random, stop).await))?;
+        sweep.keep_damage(skip_busy(cohorts.merge_all(project, owner, stop).await))?;
     }
     sweep.finish()
 }

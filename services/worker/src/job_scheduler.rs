@@ -127,12 +127,12 @@ impl JobScheduler {
             self.repeat(PARAMS_INTERVAL, PARAMS_INTERVAL, COLLECT_PARAMS, stop, || collect_params(
                 jobs,
                 &waiting,
-                &*deps.random,
+                (deps.random)(),
                 stop
             )),
             self.repeat(HOURLY, MIN_WAIT, "merge-param-cohorts", stop, || merge_param_cohorts(
                 jobs,
-                &*deps.random,
+                (deps.random)(),
                 stop
             )),
             self.repeat(MINUTELY, MIN_WAIT, "changes", stop, || trim_changes(jobs)),

@@ -106,7 +106,7 @@ impl TestProject {
         let clock = move || now_us;
         let changes = self.store.snapshot().await?.get(&keys::change_count(P)).await?;
         let stop = CancellationToken::new();
-        collect_project(&self.store, &clock, waiting, (P, changes), &|| [3; 16], &stop).await
+        collect_project(&self.store, &clock, waiting, (P, changes), [3; 16], &stop).await
     }
 
     async fn cohorts(&self) -> Vec<CohortMembers> {
