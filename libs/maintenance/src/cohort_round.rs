@@ -28,6 +28,17 @@ fn buffered(mut transaction: Transaction) -> Transaction {
     transaction
 }
 
+/// Whether the list of uncollected runs of a project should be renewed even if no cohort is due: runs also leave it when they are
+/// deleted, and each look at it passes over what is left of them.
+pub(crate) async fn is_list_worn(
+    store: &dyn Store,
+    kind: CohortKind,
+    project: Project,
+) -> Result<bool, Error> {
+    let snapshot = store.snapshot().await?;
+    Ok(ListWear::default().is_worn(&*snapshot, kind, project).await?)
+}
+
 /// The work on the cohorts of a project while the lock is held.
 pub(crate) struct CohortRound<'r> {
     store: &'r dyn Store,

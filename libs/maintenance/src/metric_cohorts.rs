@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Clock, Deps, Error,
-    cohort_round::{CohortRound, merge_pause, merge_small_cohorts},
+    cohort_round::{CohortRound, is_list_worn, merge_pause, merge_small_cohorts},
     lock::skip_busy,
     pace::Pace,
     paged_sweep::PagedSweep,
@@ -54,7 +54,9 @@ impl<'d> MetricCohorts<'d> {
     ) -> Result<(), Error> {
         // Checked before the lock is taken, so that a round without work writes nothing.
         let mut due = DueRuns::new(project);
-        if due.next(self.store, self.runs, stop).await?.is_none() {
+        let has_work = due.next(self.store, self.runs, stop).await?.is_some()
+            || is_list_worn(self.store, CohortKind::Metrics, project).await?;
+        if !has_work {
             return Ok(());
         }
         let mut round =

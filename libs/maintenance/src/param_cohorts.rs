@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Clock, Deps, Error,
-    cohort_round::{CohortRound, merge_pause, merge_small_cohorts},
+    cohort_round::{CohortRound, is_list_worn, merge_pause, merge_small_cohorts},
     lock::skip_busy,
     paged_sweep::PagedSweep,
 };
@@ -109,7 +109,10 @@ impl<'d> ParamCohorts<'d> {
         let waiting = due.next(self.store, (self.clock)()).await?.len();
         let indexed = self.indexed(project).await?;
         let is_due = matches!(indexed, IndexedRows::Valid | IndexedRows::Stale);
-        if waiting < self.runs.min(least) && !is_due {
+        let has_work = waiting >= self.runs.min(least)
+            || is_due
+            || is_list_worn(self.store, CohortKind::Params, project).await?;
+        if !has_work {
             let has_more = indexed == IndexedRows::Unlisted;
             return Ok(ParamRound { waiting, changing: due.changing.len(), has_more, cohorts: 0 });
         }

@@ -268,6 +268,25 @@ async fn cohorts_that_all_runs_have_left_are_cleared_soon() {
     assert!(!ListWear::default().is_worn(&*snapshot, CohortKind::Params, P).await.unwrap());
 }
 
+/// Runs that are deleted before a cohort takes them leave the list, too.
+#[tokio::test]
+async fn a_list_that_runs_have_left_is_renewed_without_a_cohort() {
+    let project = TestProject::new(1).await;
+    let is_renewed = async || {
+        let generations = keys::uncollected_generations(CohortKind::Params, P);
+        project.store.snapshot().await.unwrap().get(&generations).await.unwrap().is_some()
+    };
+    assert_eq!(project.collect(RUNS).await, ParamRound { waiting: 1, ..ParamRound::default() });
+    assert!(!is_renewed().await);
+    let mut batch = Batch::default();
+    batch.add(keys::uncollected_left(CohortKind::Params, P), 100_000);
+    project.store.commit(batch).await.unwrap();
+    assert_eq!(project.collect(RUNS).await, ParamRound { waiting: 1, ..ParamRound::default() });
+    assert!(is_renewed().await);
+    let snapshot = project.store.snapshot().await.unwrap();
+    assert!(!ListWear::default().is_worn(&*snapshot, CohortKind::Params, P).await.unwrap());
+}
+
 /// A run that has been in a cohort rests until it has not changed for a minute, or has ended.
 #[tokio::test]
 async fn a_run_that_changes_all_the_time_is_not_written_each_time() {

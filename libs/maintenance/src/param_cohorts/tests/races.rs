@@ -271,12 +271,12 @@ impl ChangingStore {
     }
 
     async fn collect(&self, store: &dyn Store) {
-        if self.known.lock().await.random.below(4) == 0 {
-            self.renew_list(store).await;
-        }
         let stop = CancellationToken::new();
         let cohorts = ParamCohorts::new(store, &|| NOW_US).of_runs(COHORT);
         cohorts.collect(P, 2, [1; 16], &stop).await.unwrap();
+        if self.known.lock().await.random.below(4) == 0 {
+            self.renew_list(store).await;
+        }
         cohorts.merge(P, [2; 16], &stop).await.unwrap();
     }
 }
