@@ -32,7 +32,7 @@ use matyan_proto::{
 use tonic::body::Body;
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
-pub use artifact_list::list_artifacts;
+pub use artifact_list::{ArtifactPieces, list_artifacts};
 pub use calls::{call_all, in_order};
 pub use client_name::client_name;
 pub use large_work::{LargeWork, json_bytes, run_apart};

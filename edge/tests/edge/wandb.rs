@@ -274,17 +274,19 @@ async fn a_scan_of_a_long_history_begins_with_its_first_step() {
     assert_eq!(port.backend.call_count("series.v1.SeriesService/Points"), 0);
 }
 
+fn listed(paths: &[&str]) -> artifacts::ListResponse {
+    let file =
+        |path: &&str| artifacts::Artifact { path: (*path).into(), size: Some(1), ..Default::default() };
+    artifacts::ListResponse { artifacts: paths.iter().map(file).collect() }
+}
+
 #[tokio::test]
 async fn a_page_of_files_is_read_without_the_others() {
     let port = Port::new(&[Protocol::Wandb]);
     answer_history(&port.backend, 1);
-    let answers = |paths: &[&str]| {
-        let file =
-            |path: &&str| artifacts::Artifact { path: (*path).into(), size: Some(1), ..Default::default() };
-        Ok(artifacts::ListResponse { artifacts: paths.iter().map(file).collect() })
-    };
     let folder = ["a", "wandb-artifacts/x/f", "wandb-artifacts/x/g"];
-    port.backend.answers_next(LIST_ARTIFACTS, [answers(&folder), answers(&["y", "z"]), answers(&["z"])]);
+    let answers = [listed(&folder), listed(&["y", "z"]), listed(&["z"])];
+    port.backend.answers_next(LIST_ARTIFACTS, answers.map(Ok));
     let pages = async |arguments: &str| {
         let fields = "pageInfo { endCursor hasNextPage } edges { cursor node { name } }";
         let document = format!(
@@ -309,6 +311,20 @@ async fn a_page_of_files_is_read_without_the_others() {
     let asked: artifacts::ListRequest = port.backend.last_request(LIST_ARTIFACTS);
     assert_eq!((asked.after.as_str(), asked.limit), ("y", 3));
     assert_eq!(port.backend.call_count(LIST_ARTIFACTS), 3);
+}
+
+#[tokio::test]
+async fn files_of_a_run_are_counted_without_the_folder_of_artifacts() {
+    let port = Port::new(&[Protocol::Wandb]);
+    answer_history(&port.backend, 1);
+    let answers = [listed(&["a", "wandb-artifacts/x/f"]), listed(&["y", "z"])];
+    port.backend.answers_next(LIST_ARTIFACTS, answers.map(Ok));
+    let document = r#"{ project(name: "p") { run(name: "r") { fileCount } } }"#;
+    let (status, answer) = port.execute("/graphql", document, json!({})).await;
+    assert_eq!((status, &answer["data"]["project"]["run"]["fileCount"]), (200, &json!(3)), "{answer}");
+    let asked: artifacts::ListRequest = port.backend.last_request(LIST_ARTIFACTS);
+    assert_eq!((asked.after.as_str(), asked.limit), ("wandb-artifacts/\u{10ffff}", 0));
+    assert_eq!(port.backend.call_count(LIST_ARTIFACTS), 2);
 }
 
 /// Earlier versions of the server have committed versions without the digest of the manifest.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use matyan_channels::{call_all, is_missing, list_artifacts};
+use matyan_channels::{ArtifactPieces, call_all, is_missing, list_artifacts};
 use matyan_proto::artifacts::v1::get_response::Message;
 use matyan_proto::artifacts::v1::{Artifact, DeleteRequest, GetRequest, ListRequest};
 use matyan_proto::ingest::v1::PresignRequest;
@@ -242,11 +242,30 @@ pub(crate) async fn count(context: &CallContext, run: &Node) -> Result<Value> {
     Ok(count_matching(context, run.known(RUN_ID)?, None).await?.into())
 }
 
+/// The number of files of a run that match a pattern, counted as the list arrives.
 async fn count_matching(context: &CallContext, run_id: &str, pattern: Option<&[char]>) -> Result<usize> {
-    let path_prefix = literal_prefix(pattern);
-    let request = ListRequest { run_id: run_id.to_owned(), path_prefix, ..ListRequest::default() };
-    let all = list_artifacts(&context.channels, request).await?;
-    Ok(all.iter().filter(|file| is_listed(file, pattern)).count())
+    let request = ListRequest {
+        run_id: run_id.to_owned(),
+        path_prefix: literal_prefix(pattern),
+        ..ListRequest::default()
+    };
+    let folder_end = end_of_artifacts();
+    let mut pieces = ArtifactPieces::open(&context.channels, request.clone()).await?;
+    let mut count = 0;
+    while let Some(piece) = pieces.next().await? {
+        count += piece.iter().filter(|file| is_listed(file, pattern)).count();
+        let is_in_folder = |file: &Artifact| file.path.starts_with(ARTIFACT_FOLDER) && file.path < folder_end;
+        if piece.last().is_some_and(is_in_folder) {
+            let rest = ListRequest { after: folder_end.clone(), ..request.clone() };
+            pieces = ArtifactPieces::open(&context.channels, rest).await?;
+        }
+    }
+    Ok(count)
+}
+
+/// A text after the paths of all files of artifacts, of which there may be 100,000.
+fn end_of_artifacts() -> String {
+    format!("{ARTIFACT_FOLDER}{}", char::MAX)
 }
 
 /// A part of a list: its first index, and its length.
@@ -458,8 +477,7 @@ async fn files_after(
         let Some(last) = last else { break };
         after = last;
         if after.starts_with(ARTIFACT_FOLDER) {
-            // There may be 100,000 files in the folder of artifacts.
-            after = after.max(format!("{ARTIFACT_FOLDER}{}", char::MAX));
+            after = after.max(end_of_artifacts());
         }
     }
     let has_next = found.len() > length;
