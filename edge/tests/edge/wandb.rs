@@ -361,6 +361,8 @@ async fn a_manifest_without_a_digest_is_read_again_once_it_is_replaced() {
         let answer = port.edge.answer(request.body(Body::empty()).unwrap()).await;
         assert_eq!(answer.status().as_u16(), expected, "{uri} {version} {text}");
     }
+    let asked: artifacts::GetRequest = port.backend.last_request(GET_ARTIFACT);
+    assert_eq!(asked.length, Some(0), "the text of a known manifest is not opened");
 }
 
 /// The transport of a client with an HTTP/2 window of zero would keep the answer for ever.

@@ -351,6 +351,10 @@ pub(crate) async fn read(context: &CallContext, version: &Owner) -> Result<Optio
         return context.manifests.get_or_read(&key, &context.budget, read).await;
     }
     // Another text may replace this one. The bytes then have another version.
+    let Some(described) = OpenText::describe(context, version).await? else { return Ok(None) };
+    if let Some(known) = described.key.as_ref().and_then(|key| context.manifests.get(key)) {
+        return Ok(Some(known));
+    }
     let Some(open) = OpenText::open(context, version).await? else { return Ok(None) };
     match open.key.clone() {
         Some(key) => context.manifests.get_or_read(&key, &context.budget, || open.parsed(context)).await,
@@ -387,8 +391,17 @@ struct OpenText {
 impl OpenText {
     /// Opens the manifest of a version; `None` if it is not there.
     async fn open(context: &CallContext, version: &Owner) -> Result<Option<Self>> {
+        Self::open_part(context, version, None).await
+    }
+
+    /// Like `open`, but without the text, so that the blob store does not open the blob.
+    async fn describe(context: &CallContext, version: &Owner) -> Result<Option<Self>> {
+        Self::open_part(context, version, Some(0)).await
+    }
+
+    async fn open_part(context: &CallContext, version: &Owner, length: Option<u64>) -> Result<Option<Self>> {
         let path = version.path(MANIFEST)?;
-        let request = GetRequest { run_id: version.run_id.clone(), path, offset: 0, length: None };
+        let request = GetRequest { run_id: version.run_id.clone(), path, offset: 0, length };
         let mut messages = match context.channels.artifacts().get(request).await {
             Ok(response) => response.into_inner(),
             Err(status) if is_missing(&status) => return Ok(None),

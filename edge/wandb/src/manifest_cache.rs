@@ -139,7 +139,8 @@ impl ManifestCache {
         read
     }
 
-    fn get(&self, key: &ManifestKey) -> Option<Arc<SharedManifest>> {
+    /// The manifest with this key; `None` if it is not kept.
+    pub(crate) fn get(&self, key: &ManifestKey) -> Option<Arc<SharedManifest>> {
         self.0.kept.lock().get(key).cloned()
     }
 
