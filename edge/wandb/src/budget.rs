@@ -173,16 +173,26 @@ impl Budget {
         if add(&self.used[resource as usize], amount) > resource.limit() {
             return self.refuse(WandbError::invalid(problem()));
         }
-        if resource == Resource::HeldBytes {
-            add(&self.taken, amount);
-            if add(&self.memory.0, amount) > PORT_BYTES {
-                return self.refuse(WandbError::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the server has no memory for further large answers at the moment: try again",
-                ));
-            }
+        if resource == Resource::HeldBytes { self.take_from_port(amount) } else { Ok(()) }
+    }
+
+    /// Takes memory of the port besides the bytes that count for the limit of the request.
+    pub(crate) fn take(&self, bytes: usize) -> Result<()> {
+        if let Some(refusal) = self.refusal.get() {
+            return Err(refusal.clone());
         }
-        Ok(())
+        self.take_from_port(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
+    fn take_from_port(&self, amount: u64) -> Result<()> {
+        add(&self.taken, amount);
+        if add(&self.memory.0, amount) <= PORT_BYTES {
+            return Ok(());
+        }
+        self.refuse(WandbError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server has no memory for further large answers at the moment: try again",
+        ))
     }
 
     /// The rest of a resource.
@@ -207,6 +217,12 @@ impl Budget {
         add(&self.memory.0, answer_bytes);
         let taken = self.taken.swap(answer_bytes, Ordering::Relaxed);
         self.memory.0.fetch_sub(taken, Ordering::Relaxed);
+    }
+
+    /// The part of the port's memory that the request has taken.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     fn refuse(&self, refusal: WandbError) -> Result<()> {
@@ -297,6 +313,21 @@ mod tests {
         drop(budgets);
         assert_eq!(memory.0.load(Ordering::Relaxed), 0);
         assert_eq!(Budget::new(memory).charge(Resource::HeldBytes, limit), Ok(()));
+    }
+
+    #[test]
+    fn rule_114_memory_of_the_port_may_be_taken_besides_the_limit_of_a_request() {
+        let memory = AnswerMemory::default();
+        let budget = Budget::new(memory.clone());
+        let limit = usize::try_from(Resource::HeldBytes.limit()).unwrap();
+        assert_eq!(budget.take(2 * limit), Ok(()));
+        assert_eq!((budget.held(), budget.taken()), (0, 2 * Resource::HeldBytes.limit()));
+        let refusal = budget.take(usize::try_from(PORT_BYTES).unwrap()).unwrap_err();
+        assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE, "clients try again");
+        assert_eq!(budget.charge(Resource::Calls, 1), Err(refusal.clone()));
+        assert_eq!(budget.take(0), Err(refusal));
+        drop(budget);
+        assert_eq!(memory.taken(), 0);
     }
 
     #[test]

@@ -35,6 +35,12 @@ const OWN_COLUMNS: [&str; 3] = [STEP, RUNTIME, TIMESTAMP];
 
 const SECOND_US: f64 = 1e6;
 
+/// Memory of a member of a row besides the text of its name.
+const MEMBER_BYTES: usize = size_of::<(String, Value)>() + 2 * size_of::<usize>();
+
+/// Memory of a row with W&B's own columns.
+const ROW_BYTES: usize = size_of::<(i64, Map<String, Value>)>() + OWN_COLUMNS.len() * MEMBER_BYTES;
+
 type Rows = BTreeMap<i64, Map<String, Value>>;
 
 /// A number in strict JSON.
@@ -190,6 +196,7 @@ impl<'a> HistoryReader<'a> {
         let name = series.shown_name();
         self.charge(name, points.steps.len())?;
         let steps = self.writers.steps_of(series);
+        let before = rows.len();
         for (index, step) in points.steps.iter().enumerate() {
             let shown = steps.shown(*step);
             let Some(value) = points.values.get(index).filter(|_| range.contains(&shown)) else { continue };
@@ -205,7 +212,7 @@ impl<'a> HistoryReader<'a> {
                 row.insert(STEP.to_owned(), shown.into());
             }
         }
-        Ok(())
+        self.context.budget.take((rows.len() - before).saturating_mul(ROW_BYTES))
     }
 }
 
@@ -446,7 +453,8 @@ impl HistoryReader<'_> {
     fn charge(&self, name: &str, values: usize) -> Result<()> {
         let budget = &self.context.budget;
         budget.charge(Resource::Values, values)?;
-        budget.charge(Resource::HeldBytes, values.saturating_mul(VALUE_BYTES + name.len()))
+        budget.charge(Resource::HeldBytes, values.saturating_mul(VALUE_BYTES + name.len()))?;
+        budget.take(values.saturating_mul(MEMBER_BYTES.saturating_sub(VALUE_BYTES)))
     }
 }
 
@@ -514,6 +522,7 @@ pub(crate) async fn tail(context: &CallContext, run: &Node, is_system: bool) -> 
 mod tests {
     use matyan_proto::common::v1::SeriesType;
     use matyan_proto::runs::v1::SeriesInfo;
+    use matyan_proto::series::v1::Place;
 
     use super::*;
     use crate::test_context::empty_context;
@@ -536,6 +545,39 @@ mod tests {
         let run = Node::new(json!({}));
         sampled_lists(reader, &run, &["{}"; 40]).await.expect_err("the run is missing");
         assert_eq!(counts.total_and_most(), (CALLS_AT_A_TIME, CALLS_AT_A_TIME));
+    }
+
+    /// A row of one value takes many times the memory of the value, before the answer is made of it.
+    #[test]
+    fn rule_114_rows_take_up_memory_of_the_port_while_they_are_read() {
+        const ROWS: usize = 1_000;
+        let (context, _) = empty_context();
+        let reader = HistoryReader {
+            context: &context,
+            run_id: "r:p",
+            series: Vec::new(),
+            objects: Vec::new(),
+            writers: Writers::default(),
+            lists: 1,
+        };
+        let series =
+            |name: &str| LoggedSeries::new(SeriesInfo { name: name.to_owned(), ..Default::default() });
+        let points = SeriesPoints {
+            place: Some(Place { run: 0, series: 0 }),
+            steps: (0..1_000).collect(),
+            values: vec![0.5; ROWS],
+            ..Default::default()
+        };
+        let mut rows = Rows::new();
+        let taken = ["loss", "acc"].map(|name| {
+            let before = context.budget.taken();
+            reader.add(&mut rows, &[&series(name)], &points, &(0..1_000)).unwrap();
+            usize::try_from(context.budget.taken() - before).unwrap()
+        });
+        assert_eq!(rows.len(), ROWS);
+        let member = size_of::<(String, Value)>();
+        assert!(taken[0] > 3 * ROWS * member, "the rows are new, and have two members: {taken:?}");
+        assert!((ROWS * member..2 * ROWS * member).contains(&taken[1]), "the rows are known: {taken:?}");
     }
 
     #[test]
