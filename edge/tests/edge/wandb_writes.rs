@@ -505,6 +505,32 @@ async fn a_draft_of_a_version_has_the_files_of_the_version() {
     assert_eq!(answer["data"]["project"]["artifact"]["files"]["edges"], expected, "{answer}");
 }
 
+#[tokio::test]
+async fn a_page_of_a_version_is_read_without_the_files_after_it() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "COMMITTED"}))]);
+    port.backend.answers(GET_FILE, file_with("{}"));
+    let file = |name: &str| artifacts::Artifact {
+        path: format!("wandb-artifacts/x/{name}"),
+        size: Some(1),
+        ..artifacts::Artifact::default()
+    };
+    let piece = artifacts::ListResponse { artifacts: vec![file("a"), file("b")] };
+    port.backend.fails(LIST_FILES, [piece], Status::internal("the rest was read"));
+    let files = |fields: &str| {
+        format!(
+            r#"{{ project(name: "p") {{ artifact(name: "data:v0") {{ files(first: 1) {{
+                edges {{ node {{ name }} }} pageInfo {{ hasNextPage }} {fields}
+            }} }} }} }}"#
+        )
+    };
+    let answer = port.execute(&files("")).await;
+    let expected = json!({"edges": [{"node": {"name": "a"}}], "pageInfo": {"hasNextPage": true}});
+    assert_eq!(answer["data"]["project"]["artifact"]["files"], expected, "{answer}");
+    let (status, answer) = port.send("/graphql", json!({"query": files("totalCount")})).await;
+    assert_eq!(status, 500, "the total needs all files: {answer}");
+}
+
 /// The URL for the upload of a manifest stays valid for some time after the commit.
 #[tokio::test]
 async fn rule_111_a_manifest_that_was_replaced_is_not_read() {

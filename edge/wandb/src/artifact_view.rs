@@ -11,13 +11,13 @@ use crate::call::{CallContext, entity_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::files::{
-    ListedFile, MANIFEST, connection, known_sizes, listed_below, page, page_connection, read_url, size,
+    FolderFiles, ListedFile, MANIFEST, TOTAL, connection, known_sizes, page, page_connection, read_url, size,
     version_folder,
 };
 use crate::json_text::check_values;
-use crate::manifest::{self, FileSelection, Owner, VersionFile};
+use crate::manifest::{self, FileSelection, Owner, SelectedFiles, VersionFile};
 use crate::names::{RunName, digest, time_text};
-use crate::node::{Arguments, Node};
+use crate::node::{Arguments, Node, Selection};
 use crate::run_view::{ENTITY, RunSnapshot, project_node};
 use crate::shown_collection::ShownCollection;
 
@@ -508,36 +508,45 @@ pub(crate) async fn manifest(context: &CallContext, artifact: &Node) -> Result<V
     )
 }
 
-/// The selected files of a version without its manifest, and the number of all files with these names. A version that has
-/// files of others is listed by its manifest; any other version by its folder, whose length has no limit.
+/// The selected files of a version without its manifest. A version that has files of others is listed by its manifest;
+/// any other version by its folder, whose length has no limit.
 async fn selected_files(
     context: &CallContext,
     artifact: &Node,
     selection: &FileSelection<'_>,
-) -> Result<(Vec<VersionFile>, usize)> {
+) -> Result<SelectedFiles<VersionFile>> {
     let owner = owner(artifact)?;
     if let Some(others) = artifact.get("_owners").as_object() {
         return manifest::files(context, owner, others, selection).await;
     }
     let folder = version_folder(&owner.id);
-    let stored = listed_below(context, &owner.run_id, &folder).await?.into_iter();
-    let files = stored.filter(|(name, _)| name != MANIFEST);
-    let (selected, total) = selection.select(files, |(name, _)| name.as_str());
+    let mut stored = FolderFiles::open(context, &owner.run_id, &folder).await?;
+    let mut selected = SelectedFiles::new();
+    while !selection.is_complete(&selected)
+        && let Some(piece) = stored.next().await?
+    {
+        let files = piece.into_iter().filter(|(name, _)| name != MANIFEST);
+        selection.add(&mut selected, files, |(name, _)| name.as_str());
+    }
     let owner = Arc::new(owner);
-    let file = |(name, size)| VersionFile { name, size, owner: Arc::clone(&owner) };
-    Ok((selected.into_iter().map(file).collect(), total))
+    Ok(selected.map(|(name, size)| VersionFile { name, size, owner: Arc::clone(&owner) }))
 }
 
 /// The files of a version: the named files, or a page of all.
-pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Arguments) -> Result<Value> {
+pub(crate) async fn files(
+    context: &CallContext,
+    artifact: &Node,
+    arguments: &Arguments,
+    selected_fields: Selection<'_>,
+) -> Result<Value> {
     let entries = arguments.objects("entries")?;
     let of_entries = entries.iter().map(|entry| entry.required("name"));
     let mut names = of_entries.collect::<Result<BTreeSet<&str>>>()?;
     names.extend(arguments.texts("names")?.unwrap_or_default());
     // A client that asks for files by name expects all of them on one page.
     let (start, length) = if entries.is_empty() { page(arguments)? } else { (0, usize::MAX) };
-    let selection = FileSelection { names, start, length };
-    let (files, total) = selected_files(context, artifact, &selection).await?;
+    let selection = FileSelection { names, start, length, has_total: selected_fields.has_any(&[TOTAL]) };
+    let SelectedFiles { files, total } = selected_files(context, artifact, &selection).await?;
     let id = artifact.known("id")?;
     let mut listed = Vec::with_capacity(files.len());
     for VersionFile { name, size, owner } in &files {
@@ -569,10 +578,12 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
 /// The number of files in the folder of a version that have arrived, and their size.
 pub(crate) async fn totals(context: &CallContext, run_id: &str, id: &str) -> Result<(u64, u64)> {
     let folder = version_folder(id);
-    let files = listed_below(context, run_id, &folder).await?.into_iter();
-    let files = files.filter(|(name, _)| name != MANIFEST);
-    let files: Vec<ListedFile<'_>> =
-        files.map(|(name, size)| ListedFile { run_id, path: format!("{folder}{name}"), size }).collect();
+    let mut stored = FolderFiles::open(context, run_id, &folder).await?;
+    let mut files = Vec::new();
+    while let Some(piece) = stored.next().await? {
+        let piece = piece.into_iter().filter(|(name, _)| name != MANIFEST);
+        files.extend(piece.map(|(name, size)| ListedFile { run_id, path: format!("{folder}{name}"), size }));
+    }
     let sizes = known_sizes(context, &files).await?;
     let arrived = sizes.into_iter().flatten();
     Ok(arrived.fold((0, 0), |(count, bytes): (u64, u64), size| (count + 1, bytes.saturating_add(size))))

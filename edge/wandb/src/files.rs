@@ -55,7 +55,7 @@ const FILES_PER_CALL: usize = 1_000;
 const CURSOR_START: &str = "path:";
 
 /// The member of a connection with the number of all nodes.
-const TOTAL: &str = "totalCount";
+pub(crate) const TOTAL: &str = "totalCount";
 
 /// Characters that are escaped in a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -205,16 +205,29 @@ pub(crate) async fn size(context: &CallContext, run_id: &str, path: &str) -> Res
     Ok(described(context, run_id, path).await?.map(|artifact| artifact.size.unwrap_or_default()))
 }
 
-/// The files in a folder of a run by their paths in it, with the sizes that are known.
-pub(crate) async fn listed_below(
-    context: &CallContext,
-    run_id: &str,
-    folder: &str,
-) -> Result<Vec<(String, Option<u64>)>> {
-    let request =
-        ListRequest { run_id: run_id.to_owned(), path_prefix: folder.to_owned(), ..ListRequest::default() };
-    let files = list_artifacts(&context.channels, request).await?.into_iter();
-    Ok(files.filter_map(|file| Some((file.path.strip_prefix(folder)?.to_owned(), file.size))).collect())
+/// The files in a folder of a run, which are read piece by piece.
+pub(crate) struct FolderFiles<'f> {
+    folder: &'f str,
+    pieces: ArtifactPieces,
+}
+
+impl<'f> FolderFiles<'f> {
+    pub(crate) async fn open(context: &CallContext, run_id: &str, folder: &'f str) -> Result<Self> {
+        let request = ListRequest {
+            run_id: run_id.to_owned(),
+            path_prefix: folder.to_owned(),
+            ..ListRequest::default()
+        };
+        let pieces = ArtifactPieces::open(&context.channels, request).await?;
+        Ok(Self { folder, pieces })
+    }
+
+    /// The next files by their paths in the folder, with the sizes that are known; `None` at the end of the list.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<(String, Option<u64>)>>> {
+        let Some(piece) = self.pieces.next().await? else { return Ok(None) };
+        let name = |path: &str| path.strip_prefix(self.folder).map(str::to_owned);
+        Ok(Some(piece.into_iter().filter_map(|file| Some((name(&file.path)?, file.size))).collect()))
+    }
 }
 
 /// A file of a run as it was listed.

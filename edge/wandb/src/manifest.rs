@@ -21,7 +21,7 @@ use crate::documents::{self, ARTIFACTS, Members, text};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, MANIFEST, size, version_path};
 use crate::manifest_cache::{ManifestKey, SharedManifest};
-use crate::manifest_content::{Entry, Manifest, check_digest, check_length, memory_of, merged, text_digest};
+use crate::manifest_content::{Manifest, check_digest, check_length, memory_of, merged, text_digest};
 use crate::names::{RunName, file_path};
 
 /// The member of a version's document with the other owners of its files, by their ids.
@@ -131,35 +131,60 @@ pub(crate) struct FileSelection<'n> {
     pub(crate) names: BTreeSet<&'n str>,
     pub(crate) start: usize,
     pub(crate) length: usize,
+    /// Whether the client wants to know the number of all files with these names.
+    pub(crate) has_total: bool,
 }
 
 impl FileSelection<'_> {
-    /// The selected files, and the number of all files with these names.
-    pub(crate) fn select<T>(
+    /// Adds the selected files of a part of the list.
+    pub(crate) fn add<T>(
         &self,
+        selected: &mut SelectedFiles<T>,
         files: impl Iterator<Item = T>,
         name: impl Fn(&T) -> &str,
-    ) -> (Vec<T>, usize) {
-        let mut selected = Vec::new();
-        let mut total = 0;
+    ) {
         for file in files.filter(|file| self.names.is_empty() || self.names.contains(name(file))) {
-            if total >= self.start && selected.len() < self.length {
-                selected.push(file);
+            if selected.total >= self.start && selected.files.len() < self.length {
+                selected.files.push(file);
             }
-            total += 1;
+            selected.total += 1;
         }
-        (selected, total)
+    }
+
+    /// Whether the client needs nothing of the rest of the list.
+    pub(crate) fn is_complete<T>(&self, selected: &SelectedFiles<T>) -> bool {
+        let has_all_names = !self.names.is_empty() && selected.total >= self.names.len();
+        // One more file shows that there is a next page.
+        let has_page = selected.total > self.start.saturating_add(self.length);
+        has_all_names || (has_page && !self.has_total)
     }
 }
 
-/// The selected files of a version with their owners, which are the version itself and the others, and the number of all
-/// files with these names.
+/// The files that were selected from a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SelectedFiles<T> {
+    pub(crate) files: Vec<T>,
+    /// The number of all files with the names of the selection, as far as the list was read.
+    pub(crate) total: usize,
+}
+
+impl<T> SelectedFiles<T> {
+    pub(crate) fn new() -> Self {
+        Self { files: Vec::new(), total: 0 }
+    }
+
+    pub(crate) fn map<U>(self, file: impl FnMut(T) -> U) -> SelectedFiles<U> {
+        SelectedFiles { files: self.files.into_iter().map(file).collect(), total: self.total }
+    }
+}
+
+/// The selected files of a version with their owners, which are the version itself and the others.
 pub(crate) async fn files(
     context: &CallContext,
     version: Owner,
     others: &Map<String, Value>,
     selection: &FileSelection<'_>,
-) -> Result<(Vec<VersionFile>, usize)> {
+) -> Result<SelectedFiles<VersionFile>> {
     // A manifest may be kept longer than its run.
     let manifest = match manifest_size(context, &version).await? {
         Some(_) => read(context, &version).await?.unwrap_or_default(),
@@ -169,12 +194,12 @@ pub(crate) async fn files(
     let others = others.iter().filter_map(|(id, members)| Some((id, members.as_object()?)));
     let others: BTreeMap<&str, Arc<Owner>> =
         others.map(|(id, members)| (id.as_str(), Arc::new(Owner::new(id, members)))).collect();
-    let (selected, total) = selection.select(manifest.files(), |(name, _)| name.as_str());
-    let file = |(name, entry): (&String, &Entry)| {
+    let mut selected = SelectedFiles::new();
+    selection.add(&mut selected, manifest.files(), |(name, _)| name.as_str());
+    Ok(selected.map(|(name, entry)| {
         let owner = others.get(entry.owner(&version.id)).unwrap_or(&version);
         VersionFile { name: name.clone(), size: entry.size, owner: Arc::clone(owner) }
-    };
-    Ok((selected.into_iter().map(file).collect(), total))
+    }))
 }
 
 /// Sets the base of a version, and whether its manifest lists only the files that are added to the base.
@@ -496,6 +521,29 @@ mod tests {
         assert_eq!(Owner::new("v0", owner.entry().as_object().unwrap()), owner);
         let committed = Owner { manifest_digest: Some("0a".to_owned()), ..owner };
         assert_eq!(Owner::new("v0", committed.entry().as_object().unwrap()), committed);
+    }
+
+    #[test]
+    fn a_list_is_read_as_far_as_the_client_needs_it() {
+        let pieces = [["a", "b"], ["c", "d"], ["e", "f"]];
+        let read = |names: &[&str], start, length, has_total| {
+            let names = names.iter().copied().collect();
+            let selection = FileSelection { names, start, length, has_total };
+            let mut selected = SelectedFiles::new();
+            for piece in pieces {
+                if selection.is_complete(&selected) {
+                    break;
+                }
+                selection.add(&mut selected, piece.into_iter(), |name| *name);
+            }
+            (selected.files.concat(), selected.total)
+        };
+        assert_eq!(read(&[], 0, 1, false), ("a".to_owned(), 2));
+        assert_eq!(read(&[], 0, 2, false), ("ab".to_owned(), 4), "a next page is known by its first file");
+        assert_eq!(read(&[], 3, 2, false), ("de".to_owned(), 6));
+        assert_eq!(read(&[], 0, 1, true), ("a".to_owned(), 6));
+        assert_eq!(read(&["a", "d"], 0, usize::MAX, true), ("ad".to_owned(), 2));
+        assert_eq!(read(&["a", "x"], 0, usize::MAX, false), ("a".to_owned(), 1));
     }
 
     #[test]

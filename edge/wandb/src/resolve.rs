@@ -52,7 +52,8 @@ pub(crate) async fn resolve(
         "ArtifactSequence" => sequence(context, node, field, arguments).await,
         "ArtifactType" => artifact_type(context, node, field, arguments).await,
         "ArtifactCollectionMembership" if field == "files" => {
-            artifact_view::files(context, &Node::new(node.get("artifact").clone()), arguments).await
+            let artifact = Node::new(node.get("artifact").clone());
+            artifact_view::files(context, &artifact, arguments, selection).await
         }
         _ => Ok(node.get(field).clone()),
     }
@@ -247,7 +248,7 @@ async fn artifact(
         return Ok(node.get(field).clone());
     }
     match field {
-        "files" | "filesByManifestEntries" => artifact_view::files(context, node, arguments).await,
+        "files" | "filesByManifestEntries" => artifact_view::files(context, node, arguments, selection).await,
         "currentManifest" => artifact_view::manifest(context, node).await,
         "createdBy" => artifact_view::creator(context, node).await,
         "usedBy" => search::users_of(context, node, selection).await,
