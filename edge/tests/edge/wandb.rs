@@ -12,6 +12,7 @@ use matyan_edge::{Edge, Metrics, Protocol, Settings, Transport};
 use matyan_proto::artifacts::v1 as artifacts;
 use matyan_proto::common::v1::SeriesType;
 use matyan_proto::documents::v1 as documents;
+use matyan_proto::logs::v1 as logs;
 use matyan_proto::runs::v1 as runs;
 use matyan_proto::search::v1 as search;
 use matyan_proto::series::v1 as series;
@@ -325,6 +326,33 @@ async fn files_of_a_run_are_counted_without_the_folder_of_artifacts() {
     let asked: artifacts::ListRequest = port.backend.last_request(LIST_ARTIFACTS);
     assert_eq!((asked.after.as_str(), asked.limit), ("wandb-artifacts/\u{10ffff}", 0));
     assert_eq!(port.backend.call_count(LIST_ARTIFACTS), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_follows_the_terminal_continues_after_a_page_without_lines() {
+    let port = Port::new(&[Protocol::Wandb]);
+    answer_history(&port.backend, 1);
+    let line = |step| logs::Line { step, text: format!("line {step}") };
+    for (lines, expected) in [
+        (
+            vec![line(7), line(8)],
+            json!([{"cursor": "8", "node": {"line": "line 7"}}, {"cursor": "9", "node": {"line": "line 8"}}]),
+        ),
+        (Vec::new(), json!([])),
+    ] {
+        let end = if lines.is_empty() { "7" } else { "9" };
+        let last_step = Some(if lines.is_empty() { 6 } else { 8 });
+        port.backend.answers("logs.v1.LogService/Lines", [logs::LinesResponse { lines, last_step }]);
+        let fields = "pageInfo { endCursor hasNextPage } edges { cursor node { line } }";
+        let document = format!(
+            r#"{{ project(name: "p") {{ run(name: "r") {{ logLines(after: "7") {{ {fields} }} }} }} }}"#
+        );
+        let (status, answer) = port.execute("/graphql", &document, json!({})).await;
+        assert_eq!(status, 200, "{answer}");
+        let page = &answer["data"]["project"]["run"]["logLines"];
+        assert_eq!(page["pageInfo"], json!({"endCursor": end, "hasNextPage": false}), "{answer}");
+        assert_eq!(page["edges"], expected, "{answer}");
+    }
 }
 
 /// Earlier versions of the server have committed versions without the digest of the manifest.

@@ -295,7 +295,7 @@ fn page_length(arguments: &Arguments) -> Result<usize> {
     Ok(usize::try_from(first).unwrap_or(usize::MAX))
 }
 
-fn no_cursor() -> WandbError {
+pub(crate) fn no_cursor() -> WandbError {
     WandbError::invalid("`after` is not a cursor of this list: send the `endCursor` of a page, or nothing")
 }
 

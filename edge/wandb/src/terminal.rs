@@ -6,7 +6,8 @@ use matyan_proto::logs::v1::LinesRequest;
 use serde_json::{Value, json};
 
 use crate::call::CallContext;
-use crate::error::{Result, WandbError};
+use crate::error::Result;
+use crate::files::{EDGES, edge, no_cursor};
 use crate::node::{Arguments, Node};
 use crate::run_view::RUN_ID;
 
@@ -45,6 +46,7 @@ pub(crate) async fn line_count(context: &CallContext, run: &Node) -> Result<Valu
 /// A page of lines, or the last lines.
 pub(crate) async fn page(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
     let run_id = run.known(RUN_ID)?;
+    let mut start: i64 = 0;
     let (found, last_step) = match arguments.integer("last")? {
         Some(last) => {
             let tail = u32::try_from(last.clamp(1, MAX_PAGE)).unwrap_or(u32::MAX);
@@ -52,26 +54,21 @@ pub(crate) async fn page(context: &CallContext, run: &Node, arguments: &Argument
         }
         None => {
             let first = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
-            let start: i64 = match arguments.text("after")? {
-                Some(after) => after.parse().map_err(|_| {
-                    WandbError::invalid(
-                        "`after` is not a cursor of this list: send the `endCursor` of a page, or nothing",
-                    )
-                })?,
-                None => 0,
-            };
+            if let Some(after) = arguments.text("after")? {
+                start = after.parse().map_err(|_| no_cursor())?;
+            }
             let stop = Some(start.saturating_add(first));
             lines(context, run_id, Some(StepRange { start: Some(start), stop }), 0).await?
         }
     };
-    let end = found.last().map_or(0, |(step, _)| step.saturating_add(1));
+    // A client that follows the terminal continues at the same place after a page without lines.
+    let end = found.last().map_or(start, |(step, _)| step.saturating_add(1));
     let has_more = last_step.is_some_and(|last| end <= last) && !found.is_empty();
-    let edges: Vec<Value> = found
-        .into_iter()
-        .map(|(step, text)| {
-            let node = json!({"number": step, "line": text, "level": null, "label": null, "timestamp": null});
-            json!({"node": node, "cursor": step.saturating_add(1).to_string()})
-        })
-        .collect();
-    Ok(json!({"edges": edges, "pageInfo": {"endCursor": end.to_string(), "hasNextPage": has_more}}))
+    let line_edge = |(step, text): (i64, String)| {
+        let node = json!({"number": step, "line": text, "level": null, "label": null, "timestamp": null});
+        edge(node, step.saturating_add(1).to_string())
+    };
+    let mut connection = json!({"pageInfo": {"endCursor": end.to_string(), "hasNextPage": has_more}});
+    connection[EDGES] = found.into_iter().map(line_edge).collect();
+    Ok(connection)
 }
