@@ -302,8 +302,11 @@ pub(crate) fn no_cursor() -> WandbError {
 /// A connection of nodes. The first node has this index.
 pub(crate) fn connection(nodes: Vec<Value>, start: usize, total: usize) -> Value {
     let end = start.saturating_add(nodes.len());
-    let edges: Value =
-        (start + 1..).zip(nodes).map(|(cursor, node)| edge(node, cursor.to_string())).collect();
+    let edges: Value = nodes
+        .into_iter()
+        .zip(start.saturating_add(1)..)
+        .map(|(node, cursor)| edge(node, cursor.to_string()))
+        .collect();
     let mut connection = json!({
         "pageInfo": {"endCursor": end.to_string(), "hasNextPage": end < total},
         "totalCount": total,
@@ -646,7 +649,9 @@ mod tests {
             json!({"endCursor": "7", "hasNextPage": true}),
             "two have no node"
         );
-        let connection = page_connection(Vec::new(), 4, 10, 9);
-        assert_eq!(connection["pageInfo"], json!({"endCursor": "9", "hasNextPage": false}));
+        for start in [4, usize::MAX] {
+            let connection = page_connection(Vec::new(), start, 10, 9);
+            assert_eq!(connection["pageInfo"], json!({"endCursor": "9", "hasNextPage": false}), "{start}");
+        }
     }
 }
