@@ -21,6 +21,7 @@ use crate::batch::{RunBatch, publish_patiently};
 use crate::body::Body;
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::Fields;
+use crate::list_answer::list_answer;
 use crate::logged_models;
 use crate::names::{check_run_id, encoded_run_id, is_model_id};
 use crate::run_view::{RunSnapshot, location_of, no_run, parts_without_metrics};
@@ -94,7 +95,7 @@ async fn list_folder(channels: &Channels, folder: &StoredArtifact, prefix: &str)
 pub(crate) async fn list(channels: &Channels, fields: &Fields) -> Result<Value> {
     let path = fields.text("path")?.unwrap_or_default();
     let folder = locate(channels, ArtifactPath::parse_encoded(path)?).await?;
-    Ok(json!({"files": list_folder(channels, &folder, "").await?}))
+    Ok(list_answer("files", list_folder(channels, &folder, "").await?, None))
 }
 
 /// Lists a folder of a run. Paths are relative to the artifacts of the run.
@@ -106,8 +107,9 @@ pub(crate) async fn list_of_run(channels: &Channels, fields: &Fields) -> Result<
     let run = RunSnapshot::read(channels, run_id, parts_without_metrics()).await?;
     let location = location_of(channels, run.experiment_id()).await?;
     let folder = StoredArtifact { run_id: run_id.to_owned(), path: path.clone() };
-    let files = list_folder(channels, &folder, &path).await?;
-    Ok(json!({"root_uri": format!("{location}/{}/artifacts", encoded_run_id(run_id)), "files": files}))
+    let mut answer = list_answer("files", list_folder(channels, &folder, &path).await?, None);
+    answer["root_uri"] = format!("{location}/{}/artifacts", encoded_run_id(run_id)).into();
+    Ok(answer)
 }
 
 /// Lists a folder of a logged model.
@@ -118,7 +120,9 @@ pub(crate) async fn list_of_model(channels: &Channels, fields: &Fields) -> Resul
     let root_uri = logged_models::artifact_uri(channels, &model_id).await?;
     let artifact = ArtifactPath { owner: ArtifactOwner::Model(model_id), path: path.clone() };
     let folder = locate(channels, artifact).await?;
-    Ok(json!({"root_uri": root_uri, "files": list_folder(channels, &folder, &path).await?}))
+    let mut answer = list_answer("files", list_folder(channels, &folder, &path).await?, None);
+    answer["root_uri"] = root_uri.into();
+    Ok(answer)
 }
 
 /// Finds the file that a client wants to read.

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::documents::{self, EXPERIMENTS};
 use crate::error::{MlflowError, Result};
 use crate::experiments::{ExperimentInfo, list_all};
 use crate::fields::Fields;
 use crate::filter::{self, Identifier, IdentifierKind};
+use crate::list_answer::list_answer;
 use crate::local_filter::{LocalValue, SearchedEntry, matches, page, sort};
 use crate::order;
 use crate::query::ViewType;
@@ -70,9 +71,5 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
     let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
     let experiments: Vec<Value> =
         found.iter().map(|experiment| experiment.info.view(&experiment.content)).collect();
-    let mut answer = json!({"experiments": experiments});
-    if let Some(next) = next {
-        answer["next_page_token"] = next.into();
-    }
-    Ok(answer)
+    Ok(list_answer("experiments", experiments, next))
 }

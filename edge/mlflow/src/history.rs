@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::batch::Point;
 use crate::error::{MlflowError, Result};
 use crate::fields::{Fields, missing};
+use crate::list_answer::list_answer;
 use crate::metric_log::{points_of, points_request};
 use crate::names::check_run_id;
 use crate::numbers::float;
@@ -176,13 +177,8 @@ pub(crate) async fn get_history(channels: &Channels, fields: &Fields) -> Result<
     let is_whole = start == Start::BEGINNING && next.is_none();
     let key = key.to_owned();
     let bytes = points.len() * VIEW_BYTES;
-    let mut answer = json!({});
-    // Moved: `json!` would copy each point.
-    answer["metrics"] = run_apart(bytes, move || point_views(&key, points, is_whole)).await;
-    if let Some(next) = next {
-        answer["next_page_token"] = next.token().into();
-    }
-    Ok(answer)
+    let views = run_apart(bytes, move || point_views(&key, points, is_whole)).await;
+    Ok(list_answer("metrics", views, next.map(Start::token)))
 }
 
 /// The runs of a request for several runs, from `run_ids` and `run_id`. Clients may name a run twice.
@@ -216,7 +212,7 @@ pub(crate) async fn get_history_bulk(channels: &Channels, fields: &Fields) -> Re
         let room = limit.saturating_sub(metrics.len());
         metrics.extend(first_points(points, room).iter().map(|point| view_with_run(key, point, run_id)));
     }
-    Ok(json!({"metrics": metrics}))
+    Ok(list_answer("metrics", metrics, None))
 }
 
 /// The first points in MLflow's order. A point that was replaced by a later point is stored before all shown points, so
@@ -270,7 +266,7 @@ pub(crate) async fn get_history_bulk_interval(channels: &Channels, fields: &Fiel
             metrics.extend(points.iter().map(|point| view_with_run(key, point, run_id)));
         }
     }
-    Ok(json!({"metrics": metrics}))
+    Ok(list_answer("metrics", metrics, None))
 }
 
 #[cfg(test)]

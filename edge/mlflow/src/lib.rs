@@ -22,6 +22,7 @@ mod filter;
 mod history;
 mod input_view;
 mod inputs;
+mod list_answer;
 mod local_filter;
 mod logged_metric;
 mod logged_models;

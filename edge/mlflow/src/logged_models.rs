@@ -17,6 +17,7 @@ use crate::error::{MlflowError, Result};
 use crate::experiments;
 use crate::fields::Fields;
 use crate::filter::{self, Identifier, IdentifierKind};
+use crate::list_answer::list_answer;
 use crate::local_filter::{LocalValue, SearchedEntry, matches, page, sort_by_values};
 use crate::names::{MODEL_TAG_CHARS, PARAM_CHARS, check_key, check_length, check_run_id, is_model_id};
 use crate::numbers::read_float;
@@ -476,13 +477,7 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
         Ok::<_, MlflowError>(view(&model.content, &model.id, location))
     };
     let models = found.iter().map(shown).collect::<Result<Vec<Value>>>()?;
-    let mut answer = json!({});
-    // Moved: `json!` would copy each model.
-    answer["models"] = models.into();
-    if let Some(next) = next {
-        answer["next_page_token"] = next.into();
-    }
-    Ok(answer)
+    Ok(list_answer("models", models, next))
 }
 
 #[cfg(test)]

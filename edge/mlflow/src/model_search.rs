@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::documents::{integer, member};
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::Fields;
 use crate::filter::{self, Comparator, Comparison, Identifier, IdentifierKind, Operand};
+use crate::list_answer::list_answer;
 use crate::local_filter::{LocalValue, SearchedEntry, matches, page, sort};
 use crate::order;
 use crate::registry::{PROMPT_TAG, is_stored_prompt};
@@ -84,14 +85,6 @@ impl SearchedEntry for FoundVersion<'_> {
     }
 }
 
-fn answer(name: &str, views: Vec<Value>, next: Option<String>) -> Value {
-    let mut answer = json!({name: views});
-    if let Some(next) = next {
-        answer["next_page_token"] = next.into();
-    }
-    answer
-}
-
 pub(crate) async fn search_models(channels: &Channels, fields: &Fields) -> Result<Value> {
     let filter = filter::parse(fields.text("filter")?.unwrap_or_default())?;
     let order = order::parse(&fields.texts("order_by")?)?;
@@ -103,7 +96,7 @@ pub(crate) async fn search_models(channels: &Channels, fields: &Fields) -> Resul
     })
     .await?;
     let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
-    Ok(answer("registered_models", found.iter().map(model_view).collect(), next))
+    Ok(list_answer("registered_models", found.iter().map(model_view).collect::<Value>(), next))
 }
 
 /// Refuses wrong names even if there are no models to search.
@@ -182,7 +175,7 @@ pub(crate) async fn search_versions(channels: &Channels, fields: &Fields) -> Res
         found.extend(matching_versions(model, &filter)?);
     }
     let (found, next) = page(sort_versions(found, &order)?, fields.text("page_token")?, size)?;
-    Ok(answer("model_versions", views(&found), next))
+    Ok(list_answer("model_versions", views(&found), next))
 }
 
 /// The views of versions of any models.
@@ -199,6 +192,8 @@ fn views<'m>(found: &[FoundVersion<'m>]) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -12,6 +12,7 @@ use crate::experiments::{self, DEFAULT_ID};
 use crate::fields::Fields;
 use crate::filter;
 use crate::input_view::{dataset_summary, datasets};
+use crate::list_answer::list_answer;
 use crate::order;
 use crate::query::{ViewType, run_query, run_sort};
 use crate::run_names::{DATASETS, MLFLOW, path};
@@ -104,13 +105,7 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
             break;
         }
     }
-    let mut answer = json!({});
-    // Moved: `json!` would copy each run.
-    answer["runs"] = views.into();
-    if !cursor.is_empty() {
-        answer["next_page_token"] = cursor.into();
-    }
-    Ok(answer)
+    Ok(list_answer("runs", views, Some(cursor).filter(|cursor| !cursor.is_empty())))
 }
 
 /// The views of runs, with the times of their last points and the locations of their files.
