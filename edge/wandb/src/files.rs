@@ -329,6 +329,10 @@ pub(crate) fn page_connection(nodes: Vec<Value>, start: usize, length: usize, to
     let mut connection = connection(nodes, start, total);
     let end = start.saturating_add(length).min(total);
     connection["pageInfo"] = json!({"endCursor": end.to_string(), "hasNextPage": end < total});
+    // Older clients continue after the last edge.
+    if let Some(last) = connection[EDGES].as_array_mut().and_then(|edges| edges.last_mut()) {
+        last["cursor"] = end.to_string().into();
+    }
     connection
 }
 
@@ -649,6 +653,7 @@ mod tests {
             json!({"endCursor": "7", "hasNextPage": true}),
             "two have no node"
         );
+        assert_eq!(connection["edges"][0]["cursor"], "7", "the next page begins after both");
         for start in [4, usize::MAX] {
             let connection = page_connection(Vec::new(), start, 10, 9);
             assert_eq!(connection["pageInfo"], json!({"endCursor": "9", "hasNextPage": false}), "{start}");
