@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 
 import { encodeCbor } from '../api/cbor_writer.ts';
 import { csvNumber } from '../format/csv.ts';
+import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
 import {
   RunSchema,
   SeriesInfoSchema,
@@ -25,6 +26,7 @@ import {
   columnTitle,
   defaultColumns,
   distinctTitles,
+  groupText,
   parseColumn,
   placeColumns,
   usualColumns,
@@ -112,6 +114,14 @@ test('groups are in the order of the table, and aggregate the shown metrics', ()
     order: GroupOrder.VALUES,
     descending: true,
   });
+});
+
+test('groups by status have the words of the server, so they have the colors of its groups', () => {
+  const titleOf = (run: Run): string => groupText(run, { kind: 'prop', name: 'status' });
+  expect(titleOf(create(RunSchema, { props: { active: true } }))).toBe('active');
+  const outcome = { kind: OutcomeKind.FAILED };
+  expect(titleOf(create(RunSchema, { props: { outcome } }))).toBe('failed');
+  expect(titleOf(create(RunSchema, { props: {} }))).toBe('');
 });
 
 test('default columns are those that most runs have', () => {

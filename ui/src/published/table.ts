@@ -4,7 +4,8 @@ import { create } from '@bufbuild/protobuf';
 import { isMap, type CborValue } from '../api/cbor.ts';
 import { groupBy } from '../collections.ts';
 import { plainContext } from '../format/context.ts';
-import { OutcomeKind, type SeriesKey } from '../gen/matyan/common/v1/common_pb.ts';
+import { statusText } from '../format/status.ts';
+import type { SeriesKey } from '../gen/matyan/common/v1/common_pb.ts';
 import type { ParamPath, Run } from '../gen/matyan/runs/v1/run_pb.ts';
 import {
   GroupOrder,
@@ -59,7 +60,6 @@ function valueOf({ run, params }: CopiedRow, { by, metricValue }: Source, nowUs:
 
 function propertyOf({ runId, props }: Run, field: SortField, nowUs: bigint): Scalar {
   const created = props?.createdUs ?? 0n;
-  const kind = props?.outcome?.kind ?? OutcomeKind.UNSPECIFIED;
   const names = props?.tags.map(({ name }) => name).join(', ');
   switch (field) {
     case SortField.CREATED:
@@ -77,8 +77,7 @@ function propertyOf({ runId, props }: Run, field: SortField, nowUs: bigint): Sca
     case SortField.ENDED:
       return props?.endedUs;
     case SortField.OUTCOME:
-      if (props?.active) return 'active';
-      return kind === OutcomeKind.UNSPECIFIED ? undefined : OutcomeKind[kind]?.toLowerCase();
+      return props && statusText(props);
     case SortField.TAGS:
       return names || undefined;
     default:

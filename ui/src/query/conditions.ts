@@ -1,7 +1,7 @@
 /** Conditions that a click adds to a query, and the query as its conditions. */
 import type { CborValue } from '../api/cbor.ts';
+import { statusText } from '../format/status.ts';
 import type { Props } from '../gen/matyan/runs/v1/run_pb.ts';
-import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
 import { isWords, wordsCondition, wordsExpression } from './words.ts';
 
 /** Texts, brackets, words and comments; everything else is copied as it is. */
@@ -167,9 +167,9 @@ export function tagCondition(name: string): string {
   return `${JSON.stringify(name)} in run.tags`;
 }
 
-export function statusCondition({ active, outcome }: Pick<Props, 'active' | 'outcome'>): string {
-  const kind = outcome?.kind ?? OutcomeKind.UNSPECIFIED;
-  if (active) return 'run.active';
-  if (kind === OutcomeKind.UNSPECIFIED) return 'run.outcome == None and not run.active';
-  return `run.outcome == "${OutcomeKind[kind]?.toLowerCase()}"`;
+export function statusCondition(props: Pick<Props, 'active' | 'outcome'>): string {
+  const status = statusText(props);
+  if (props.active) return 'run.active';
+  if (status === undefined) return 'run.outcome == None and not run.active';
+  return `run.outcome == "${status}"`;
 }

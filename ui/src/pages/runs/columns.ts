@@ -4,21 +4,18 @@
  */
 import { decodeMap, isMap, type CborValue } from '../../api/cbor.ts';
 import { groupBy } from '../../collections.ts';
-import { OutcomeKind } from '../../gen/matyan/common/v1/common_pb.ts';
 import { csvNumber, csvText } from '../../format/csv.ts';
 import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
 import { importance, summaryPart } from '../../format/goals.svelte.ts';
 import { isId } from '../../format/importance.ts';
+import { statusText } from '../../format/status.ts';
 import { milliseconds } from '../../format/time.ts';
 import { comparable, plainText } from '../../format/value.ts';
 import type { Props, Run, SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
 
-const statusOf = ({ active, outcome }: Props): string =>
-  active ? 'running' : (OutcomeKind[outcome?.kind ?? 0] ?? '').toLowerCase();
-
 /** Properties of a run, with the title, width and values of their columns. */
 const PROPS = {
-  status: ['Status', 152, statusOf],
+  status: ['Status', 152, statusText],
   experiment: ['Experiment', 152, ({ experiment }) => experiment?.name],
   created: ['Created', 98, ({ createdUs }) => new Date(milliseconds(createdUs)).toISOString()],
   duration: [
