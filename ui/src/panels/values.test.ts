@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 
 import { RunSchema, type Run } from '../gen/matyan/runs/v1/run_pb.ts';
-import { barExtent, barsOf, numberOf, valueOf } from './values.ts';
+import { barExtent, barsOf, lackText, numberOf, scopeText, valueOf } from './values.ts';
 
 function run(runId: string, series: { name: string; last: number; context?: string }[]): Run {
   return create(RunSchema, { runId, props: { name: `name of ${runId}` }, series });
@@ -60,4 +60,16 @@ test('one number stands for all runs', () => {
     run: undefined,
     count: 0,
   });
+});
+
+test('a panel says that it does not know older runs', () => {
+  expect(scopeText(50, false)).toBe('');
+  expect(scopeText(1_000, true)).toBe('of the newest 1\u202f000 runs');
+  expect(scopeText(1, true)).toBe('of the newest run');
+  expect(lackText('loss', '', 3, false)).toBe('No run has loss.');
+  expect(lackText('loss', 'run.active', 3, false)).toBe('No run of this query has loss.');
+  expect(lackText('loss', 'run.active', 50, true)).toBe(
+    'None of the newest 50 runs of this query has loss.',
+  );
+  expect(lackText('loss', '', 1, true)).toBe('The newest run does not have loss.');
 });

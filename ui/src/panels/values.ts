@@ -2,6 +2,7 @@
 import { groupBy } from '../collections.ts';
 import { plainContext } from '../format/context.ts';
 import { isLowerBetter, summaryOf } from '../format/goals.svelte.ts';
+import { readable } from '../format/number.ts';
 import type { Run } from '../gen/matyan/runs/v1/run_pb.ts';
 import type { NUMBERS } from './panels.ts';
 
@@ -65,6 +66,20 @@ export function barExtent(bars: readonly Bar[]): { low: number; high: number } {
   const low = Math.min(0, ...bars.map(bar => bar.low));
   const high = Math.max(0, ...bars.map(bar => bar.high));
   return low === high ? { low, high: low + 1 } : { low, high };
+}
+
+/** The runs that a panel shows; empty if it shows all runs of its query. */
+export function scopeText(runs: number, hasOlder: boolean): string {
+  if (!hasOlder) return '';
+  return runs === 1 ? 'of the newest run' : `of the newest ${readable(runs)} runs`;
+}
+
+/** Says that runs lack what a panel shows. Older runs, which were not read, may have it. */
+export function lackText(what: string, query: string, runs: number, hasOlder: boolean): string {
+  const ofQuery = query ? ' of this query' : '';
+  if (!hasOlder) return `No run${ofQuery} has ${what}.`;
+  if (runs === 1) return `The newest run${ofQuery} does not have ${what}.`;
+  return `None of the newest ${readable(runs)} runs${ofQuery} has ${what}.`;
 }
 
 export interface RunNumber {
