@@ -6,7 +6,7 @@ import type { RunRow } from '../runs/search.ts';
 import { axisTicks, endPlace, paramAxis, placeOf, rampColor } from './axes.ts';
 import { brushText, insideOf, limitsOf, logsOf, logTexts, parseBrush } from './brushes.ts';
 import { candidatesOf, influencesOf } from './influences.ts';
-import { dots, partOf, trend } from './scatter.ts';
+import { dots, isExplained, partOf, trend } from './scatter.ts';
 import { groupCorrelation, rankCorrelation, ranks } from './statistics.ts';
 
 const rows = (values: readonly object[]): RunRow[] =>
@@ -102,6 +102,16 @@ test('the trend is that of scipy, over logarithms on logarithmic axes', () => {
   expect(y.axis.toValue(line.from[1])).toBeCloseTo(1.9, 9);
   expect(y.axis.toValue(line.to[1])).toBeCloseTo(6.1, 9);
   expect(trend(x, y, found.slice(0, 2))).toBeUndefined();
+});
+
+test('a straight line that explains nothing of a valley is no trend', () => {
+  const lineOf = (values: number[]) => {
+    const all = rows(values.map((y, x) => ({ x, y })));
+    const [x, y] = [paramAxis(param('x'), all), paramAxis(param('y'), all)] as const;
+    return trend(x, y, dots(x, y, values.map(String)))!;
+  };
+  expect(isExplained(lineOf([9, 4, 1, 0, 1, 4, 9]))).toBe(false);
+  expect(isExplained(lineOf([0, 2, 1, 3, 2, 4, 3]))).toBe(true);
 });
 
 test('dots of a category are next to each other, and always at the same place', () => {

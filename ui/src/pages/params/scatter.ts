@@ -60,6 +60,13 @@ export interface Trend {
 }
 
 const MIN_RUNS = 3;
+/** A line that explains less of the variance would hide another relation, such as a valley. */
+const MIN_EXPLAINED = 0.1;
+
+/** Whether the straight line explains enough to be drawn. */
+export function isExplained({ r }: Trend): boolean {
+  return r ** 2 >= MIN_EXPLAINED;
+}
 
 /**
  * Least squares over the places, so that the trend is straight on logarithmic axes too. Categories
