@@ -125,9 +125,10 @@ export function drawChart(surface: Surface, model: ChartModel, layout: Layout): 
   const air = model.series.some(({ x }) => x.length > 1) ? 0 : LONE_PX + width;
   const wide = frame.right - frame.left + 2 * air;
   const high = frame.bottom - frame.top + 2 * air;
+  const bands = model.series.filter(({ area }) => area).length;
   surface.clipped(frame.left - air, frame.top - air, wide, high, () => {
     for (const series of model.series)
-      if (width !== HAIRLINE || series.area) drawBand(surface, series, x, y);
+      if (width !== HAIRLINE || series.area) drawBand(surface, series, x, y, bands);
     for (const series of model.series) drawSeries(surface, series, x, y, width);
   });
   for (const series of model.series) drawMarks(surface, series, x, y);

@@ -39,8 +39,11 @@ export const LINE_PX = { auto: undefined, thin: HAIRLINE, medium: WIDE_PX, thick
 const RAW_ALPHA = 0.35;
 const DENSE_RAW_ALPHA = 0.2;
 const BAND_ALPHA = 0.18;
-/** Opacity of the bands of groups, which overlap. */
+/** Opacity of the bands of up to so many groups, which overlap. */
 const GROUP_ALPHA = 0.13;
+const FULL_BANDS = 3;
+/** More bands are fainter, or their colors would become one where they overlap. */
+const FAINTEST_ALPHA = 0.05;
 const MEMBER_ALPHA = 0.22;
 const MARK_PX = 4;
 /** Points of marks around their center, x and y in turn. */
@@ -177,8 +180,16 @@ function drawDots(
   }
 }
 
-/** Fills the area between minimum and maximum, where buckets have more than one point. */
-export function drawBand(surface: Surface, series: ChartSeries, x: Axis, y: Axis): void {
+/** The opacity of each of several bands of groups. */
+function groupAlpha(bands: number): number {
+  return Math.max(FAINTEST_ALPHA, (GROUP_ALPHA * FULL_BANDS) / Math.max(FULL_BANDS, bands));
+}
+
+/**
+ * Fills the area between minimum and maximum, where buckets have more than one point. `bands` is the
+ * number of the bands of groups.
+ */
+export function drawBand(surface: Surface, series: ChartSeries, x: Axis, y: Axis, bands = 1): void {
   const [first, end] = visible(series, x);
   const { low, high } = series.area ?? { low: series.data.min, high: series.data.max };
   if ((series.data.width === 1 && !series.area) || end - first < 2 || series.isMember) return;
@@ -194,7 +205,8 @@ export function drawBand(surface: Surface, series: ChartSeries, x: Axis, y: Axis
   };
   for (let index = first; index < end; index++) side(high, index);
   for (let index = end - 1; index >= first; index--) side(low, index);
-  if (count > 2) surface.area(points, count, series.color, series.area ? GROUP_ALPHA : BAND_ALPHA);
+  if (count > 2)
+    surface.area(points, count, series.color, series.area ? groupAlpha(bands) : BAND_ALPHA);
 }
 
 /** Marks values that have no place on the axis: NaN and −∞ at the bottom, +∞ at the top. */

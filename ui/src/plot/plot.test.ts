@@ -390,6 +390,16 @@ test('the band of a group is part of the extent, and its lines are not near the 
   expect(chartSvg(one, 200, 100)).toContain('<polygon');
 });
 
+test('the bands of many groups are fainter', () => {
+  const area = { low: Float64Array.of(0, 1, 2), high: Float64Array.of(2, 3, 4) };
+  const opacities = (count: number): number[] => {
+    const bands = Array.from({ length: count }, () => ({ ...line([1, 2, 3]), area }));
+    const drawn = chartSvg(model(bands), 200, 100).matchAll(/<polygon.*?fill-opacity="([\d.]+)"/g);
+    return [...new Set([...drawn].map(({ 1: opacity }) => Number(opacity)))];
+  };
+  expect([1, 3, 6, 12].map(opacities)).toEqual([[0.13], [0.13], [0.065], [0.05]]);
+});
+
 test('an axis that goes back and has gaps finds its nearest point', () => {
   const series = { ...line([1, 2, 3, 4]), x: Float64Array.of(NaN, 5, 1, NaN) };
   expect(xExtent([series])).toEqual({ low: 1, high: 5 });
