@@ -11,8 +11,10 @@ use crate::names::Property;
 /// Names at which a path can start.
 const SUBJECTS: [&str; 9] =
     ["run", "metric", "images", "texts", "audios", "distributions", "figures", "htmls", "point_clouds"];
+/// Attributes of a run besides its properties.
+const RUN_ATTRIBUTES: [&str; 4] = ["tags", "metrics", "finalized_at", "get"];
 /// Methods of maps, which an attribute would find instead of a key.
-const METHODS: [&str; 8] = ["contains", "copy", "count", "get", "index", "items", "keys", "values"];
+const METHODS: [&str; 9] = ["contains", "copy", "count", "get", "index", "items", "keys", "union", "values"];
 /// Words that an expression can follow.
 const OPERATORS: [&str; 6] = ["and", "or", "not", "if", "else", "in"];
 /// Words that are not names in Python.
@@ -121,8 +123,8 @@ pub fn is_attribute(name: &str, depth: usize) -> bool {
     let is_identifier = name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let is_hidden = match depth {
-        0 => ["tags", "metrics", "finalized_at", "get"].contains(&name) || Property::find(name).is_some(),
-        _ => METHODS.contains(&name) || name == "union",
+        0 => RUN_ATTRIBUTES.contains(&name) || Property::find(name).is_some(),
+        _ => METHODS.contains(&name),
     };
     is_identifier && !is_hidden && !KEYWORDS.contains(&name)
 }

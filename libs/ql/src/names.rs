@@ -10,7 +10,7 @@ macro_rules! named {
         pub(crate) enum $name { $($variant),+ }
 
         impl $name {
-            const ALL: &[(&'static str, $name)] = &[$(($text, $name::$variant)),+];
+            pub(crate) const ALL: &[(&'static str, $name)] = &[$(($text, $name::$variant)),+];
 
             pub(crate) fn find(name: &str) -> Option<Self> {
                 Self::ALL.iter().find(|(text, _)| *text == name).map(|&(_, found)| found)

@@ -1,6 +1,7 @@
 //! Queries as the web UI reads them: conditions with `and` between them, some of which may be words in place of an
 //! expression. Published copies and notebooks search as the pages of the web UI do, so they read queries here. The same
-//! rules are in `ui/src/query/words.ts` and `conditions.ts`; `tests/vectors/panels.json` has cases for both.
+//! rules are in `ui/src/query/words.ts` and `conditions.ts`; `tests/vectors/panels.json` has cases for both, and
+//! `query_names.json` the objects of the query language.
 
 use crate::json::{JsonStyle, write_text};
 
@@ -270,6 +271,18 @@ fn unquoted(term: &[char]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objects_are_those_of_the_query_language() {
+        let text = std::fs::read_to_string("../../tests/vectors/query_names.json").unwrap();
+        let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let objects = file["objects"].as_array().unwrap();
+        let mut expected: Vec<&str> = objects.iter().map(|name| name.as_str().unwrap()).collect();
+        let mut own = OBJECTS;
+        expected.sort_unstable();
+        own.sort_unstable();
+        assert_eq!(own.as_slice(), expected);
+    }
 
     #[test]
     fn words_are_told_from_expressions() {

@@ -82,18 +82,21 @@ export function bothQueries(first: string, second: string): string {
   return joinConditions([...new Set([...conditionsOf(first), ...conditionsOf(second)])]);
 }
 
-const PROPERTIES =
+/** Attributes of a run. `tests/vectors/query_names.json` has the names that the language has. */
+export const PROPERTIES = (
   'hash name description experiment created_at creation_time end_time finalized_at duration ' +
-  'active archived is_archived outcome parent tags metrics get';
+  'active archived is_archived outcome parent tags metrics get'
+).split(' ');
 /** Attributes of objects, which a query would find instead of a key. */
-const METHODS = 'contains copy count get index items keys union values';
-const KEYWORDS =
+export const METHODS = 'contains copy count get index items keys union values'.split(' ');
+export const KEYWORDS = (
   'False None True and as assert async await break class continue def del elif else except ' +
   'finally for from global if import in is lambda nonlocal not or pass raise return try while ' +
-  'with yield';
+  'with yield'
+).split(' ');
 
 function isAttribute(name: string, depth: number): boolean {
-  const taken = `${KEYWORDS} ${depth === 0 ? PROPERTIES : METHODS}`.split(' ');
+  const taken = [...KEYWORDS, ...(depth === 0 ? PROPERTIES : METHODS)];
   return /^[A-Za-z]\w*$/.test(name) && !taken.includes(name);
 }
 
@@ -109,7 +112,7 @@ export function paramText(segments: readonly string[]): string {
 
 /** Whether a run has a property of this name, which is no param. */
 export function isProperty(name: string): boolean {
-  return PROPERTIES.split(' ').includes(name);
+  return PROPERTIES.includes(name);
 }
 
 /** The series of a metric: `run.metrics["loss"]`, or with a context that is a map in JSON. */

@@ -4,6 +4,7 @@
  * may be in any part of them.
  */
 import { isProperty, metricText, paramText } from './conditions.ts';
+import { OBJECTS } from './words.ts';
 
 /** The names of the project that may be meant. */
 export interface KnownNames {
@@ -29,8 +30,7 @@ const TEXT = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/g;
 /** A name, also such as `val/loss`, that is compared with something. */
 const BARE = /(?<![\w.\])/])([A-Za-z_]\w*(?:\/[A-Za-z_]\w*)*)(?=\s*(?:[<>]|[=!]=))/g;
 const PATH = /\brun((?:\.[A-Za-z_]\w*)+)(?!\w|\s*\()/g;
-const OBJECTS =
-  /^(run|metric|images|audios|texts|distributions|figures|htmls|point_clouds|datetime|None|True|False)$/;
+const KNOWN = [...OBJECTS, 'datetime', 'None', 'True', 'False'];
 
 /** The names in a query that may be mistakes: those of params, and names without an object. */
 export function referencesOf(query: string): Reference[] {
@@ -49,7 +49,7 @@ export function referencesOf(query: string): Reference[] {
     isBare: false,
   }));
   return [
-    ...bare.filter(({ path }) => !OBJECTS.test(path[0] ?? '')),
+    ...bare.filter(({ path }) => !KNOWN.includes(path[0] ?? '')),
     ...paths.filter(({ path }) => !isProperty(path[0] ?? '')),
   ];
 }

@@ -5,9 +5,11 @@
 
 /** A phrase in quotes, or a word. */
 const TERM = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'(?=\s|$)|\S+/g;
-/** Objects of queries, such as `run.name`, but not in a name such as `my-run.v2`. */
-const OBJECT =
-  /(?<![\w.]|[\w.][-/#])(run|metric|images|audios|texts|distributions|figures|htmls|point_clouds)\s*[.[]/;
+/** The objects of queries. `tests/vectors/query_names.json` has the names that the language has. */
+export const OBJECTS =
+  'run metric images audios texts distributions figures htmls point_clouds'.split(' ');
+/** An object that is used, such as `run.name`, but not in a name such as `my-run.v2`. */
+const OBJECT = new RegExp(`(?<![\\w.]|[\\w.][-/#])(${OBJECTS.join('|')})\\s*[.[]`);
 /** What only expressions have, even if they are not complete. */
 const OPERATOR = /[<>]|[=!]=|["')\]]\s*(not\s+)?in\b|^\s*(run|True|False|None)\s*$|^\s*not\b/;
 

@@ -1,6 +1,11 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use proptest::prelude::*;
 
-use super::{CompletionPlace, MissingPart, param_text, text_literal};
+use super::{
+    CompletionPlace, KEYWORDS, METHODS, MissingPart, RUN_ATTRIBUTES, SUBJECTS, param_text, text_literal,
+};
+use crate::names::Property;
 use crate::{Endpoint, QueryOptions};
 
 const OPTIONS: QueryOptions = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
@@ -75,6 +80,20 @@ fn names_and_texts_are_written_as_the_language_reads_them() {
         assert_eq!(param_text(&path(segments)), text);
     }
     assert_eq!(text_literal("a\n\u{1}\\"), r#""a\n\u0001\\""#);
+}
+
+/// The web UI and `matyan publish` have copies of these names, and compare them with the same file.
+#[test]
+fn other_programs_know_the_names_of_the_language() {
+    let text = std::fs::read_to_string("../../tests/vectors/query_names.json").unwrap();
+    let file: BTreeMap<String, BTreeSet<String>> = serde_json::from_str(&text).unwrap();
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let mut properties: Vec<&str> = Property::ALL.iter().map(|(name, _)| *name).collect();
+    properties.extend(RUN_ATTRIBUTES);
+    assert_eq!(file["objects"], set(&SUBJECTS));
+    assert_eq!(file["properties"], set(&properties));
+    assert_eq!(file["methods"], set(&METHODS));
+    assert_eq!(file["keywords"], set(&KEYWORDS));
 }
 
 proptest! {
