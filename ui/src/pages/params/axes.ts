@@ -153,6 +153,8 @@ export function pressKey(
   runs: readonly number[],
   { hovered = -1, onhover, onopen }: Pick<PlotProps, 'hovered' | 'onhover' | 'onopen'>,
 ): void {
+  // The browser has keys of its own, such as Alt and an arrow to go back.
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   const at = runs.indexOf(hovered);
   if (event.key === 'Enter' && at >= 0) return onopen();
   const by = RUN_STEPS[event.key];

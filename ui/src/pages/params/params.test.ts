@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 
 import { RunSchema } from '../../gen/matyan/runs/v1/run_pb.ts';
 import type { RunRow } from '../runs/search.ts';
-import { axisTicks, endPlace, paramAxis, placeOf, rampColor } from './axes.ts';
+import { axisTicks, endPlace, paramAxis, placeOf, pressKey, rampColor } from './axes.ts';
 import { brushText, insideOf, limitsOf, logsOf, logTexts, parseBrush } from './brushes.ts';
 import { candidatesOf, influencesOf } from './influences.ts';
 import { dots, isExplained, partOf, trend } from './scatter.ts';
@@ -135,6 +135,21 @@ test('brushes are kept in the URL, and hide runs outside of any', () => {
   expect(parseBrush(brushText(open))).toEqual(open);
   const axis = paramAxis(param('a=b'), rows([{ 'a=b': 0.01 }, { 'a=b': 1 }, {}]));
   expect(insideOf([brush], [axis], 3)).toEqual([true, false, false]);
+});
+
+test('keys move from run to run, and the keys of the browser stay its own', () => {
+  const press = (key: string, hovered: number | undefined, altKey = false): unknown[] => {
+    const done: unknown[] = [];
+    const event = { key, altKey, preventDefault: () => done.push('prevented') };
+    const onhover = (run: number | undefined): void => void done.push(run);
+    pressKey(event as never, [4, 7, 9], { hovered, onhover, onopen: () => done.push('open') });
+    return done;
+  };
+  expect(press('ArrowRight', undefined)).toEqual(['prevented', 4]);
+  expect(press('ArrowLeft', 9)).toEqual(['prevented', 7]);
+  expect(press('PageDown', 7)).toEqual(['prevented', 9]);
+  expect(press('Enter', 7)).toEqual(['open']);
+  expect(press('ArrowLeft', 9, true)).toEqual([]);
 });
 
 test('colors reach from one end to the other', () => {
