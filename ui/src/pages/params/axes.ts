@@ -135,6 +135,12 @@ export function paramAxis(
   };
 }
 
+/** The index of a run, which changes when another run arrives; undefined: none of the rows has it. */
+export function indexOfRun(rows: readonly RunRow[], runId: string | undefined): number | undefined {
+  const at = rows.findIndex(({ run }) => run.runId === runId);
+  return at < 0 ? undefined : at;
+}
+
 /** The place of a value between 0 and 1; outliers are at the ends. */
 export function placeOf({ axis }: ParamAxis, value: number): number {
   return Math.min(Math.max(axis.toPixel(value), 0), 1);

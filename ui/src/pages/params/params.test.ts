@@ -3,7 +3,15 @@ import { expect, test } from 'vitest';
 
 import { RunSchema } from '../../gen/matyan/runs/v1/run_pb.ts';
 import type { RunRow } from '../runs/search.ts';
-import { axisTicks, endPlace, paramAxis, placeOf, pressKey, rampColor } from './axes.ts';
+import {
+  axisTicks,
+  endPlace,
+  indexOfRun,
+  paramAxis,
+  placeOf,
+  pressKey,
+  rampColor,
+} from './axes.ts';
 import { brushText, insideOf, limitsOf, logsOf, logTexts, parseBrush } from './brushes.ts';
 import { candidatesOf, influencesOf } from './influences.ts';
 import { dots, isExplained, partOf, trend } from './scatter.ts';
@@ -135,6 +143,14 @@ test('brushes are kept in the URL, and hide runs outside of any', () => {
   expect(parseBrush(brushText(open))).toEqual(open);
   const axis = paramAxis(param('a=b'), rows([{ 'a=b': 0.01 }, { 'a=b': 1 }, {}]));
   expect(insideOf([brush], [axis], 3)).toEqual([true, false, false]);
+});
+
+test('the run that the keys have reached stays when another run arrives', () => {
+  const all = ['b', 'a'].map(runId => ({ run: create(RunSchema, { runId }), params: {} }));
+  expect(indexOfRun(all, 'a')).toBe(1);
+  const newer = [{ run: create(RunSchema, { runId: 'c' }), params: {} }, ...all];
+  expect(indexOfRun(newer, 'a')).toBe(2);
+  expect([indexOfRun(newer, 'd'), indexOfRun(newer, undefined)]).toEqual([undefined, undefined]);
 });
 
 test('keys move from run to run, and the keys of the browser stay its own', () => {
