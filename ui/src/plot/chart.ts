@@ -73,7 +73,7 @@ export function layoutChart(
 ): Layout {
   const top = TOP + margins.above;
   const bottom = Math.max(height - BOTTOM - margins.below, top + 1);
-  const xAll = model.zoom ?? widened(xExtent(model.series, model.isLogX), model.isLogX);
+  const xAll = xInView(model);
   const inView = new Axis(xAll, 0, 1, model.isLogX);
   const yAll = padded(
     yExtent(model.series, inView, model.isLogY, model.withoutOutliers),
@@ -91,6 +91,12 @@ export function layoutChart(
   const x = new Axis(xAll, frame.left, frame.right, model.isLogX, model.xKind);
   const xTicks = x.ticks(Math.max(2, Math.floor((frame.right - frame.left) / X_TICK_PX)));
   return { frame, x, y, xTicks, yTicks };
+}
+
+/** A part that was chosen on a linear axis may have no place on a logarithmic one. */
+function xInView({ zoom, series, isLogX }: ChartModel): Extent {
+  if (zoom && !(isLogX && zoom.low <= 0)) return zoom;
+  return widened(zoom && zoom.high > 0 ? zoom : xExtent(series, isLogX), isLogX);
 }
 
 /** With the ends that the reader chose, unless no axis has them. */

@@ -390,6 +390,15 @@ test('the band of a group is part of the extent, and its lines are not near the 
   expect(chartSvg(one, 200, 100)).toContain('<polygon');
 });
 
+test('a part in view that begins at zero has a place on a logarithmic axis', () => {
+  const extent = (zoom?: { low: number; high: number }, isLogX = true) =>
+    layoutChart(model([line([1, 2, 3])], { isLogX, zoom }), 300, 200).x.extent;
+  expect(extent({ low: 0, high: 100 })).toEqual({ low: 1, high: 100 });
+  expect(extent({ low: 2, high: 100 })).toEqual({ low: 2, high: 100 });
+  expect(extent({ low: -9, high: -1 })).toEqual(extent());
+  expect(extent({ low: -9, high: 9 }, false)).toEqual({ low: -9, high: 9 });
+});
+
 test('the bands of many groups are fainter', () => {
   const area = { low: Float64Array.of(0, 1, 2), high: Float64Array.of(2, 3, 4) };
   const opacities = (count: number): number[] => {
