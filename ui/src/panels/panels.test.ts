@@ -35,6 +35,11 @@ const FULL: Panel = {
   height: 8,
 };
 
+test('a column that is named twice is one column', () => {
+  const { panel, mistakes } = parsePanel('runs', 'columns: status, param:lr, status');
+  expect([panel.columns, mistakes]).toEqual([['status', 'param:lr'], []]);
+});
+
 test('a panel is kept, and read back', () => {
   const stored = decodeMap(encodeCbor(panelState(FULL)));
   expect(panelFrom(stored)).toEqual(FULL);

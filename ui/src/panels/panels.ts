@@ -66,7 +66,7 @@ const column: Codec<string> = {
 const columns: Codec<string[]> = {
   read: text => {
     const all = names.read(text);
-    return all?.every(one => parseColumn(one)) ? all : undefined;
+    return all?.every(one => parseColumn(one)) ? [...new Set(all)] : undefined;
   },
   write: names.write,
 };
