@@ -9,6 +9,11 @@ export const ARROWS: Record<string, [x: number, y: number]> = {
   ArrowDown: [0, -1],
 };
 
+/** Whether a key is the browser's own, such as Alt and an arrow to go back, or Ctrl and + to zoom. */
+export function hasModifier(event: Pick<KeyboardEvent, 'ctrlKey' | 'metaKey' | 'altKey'>): boolean {
+  return event.ctrlKey || event.metaKey || event.altKey;
+}
+
 export const CHART_KEYS = {
   ArrowLeft: 'Move to the step before',
   ArrowRight: 'Move to the next step',

@@ -1,5 +1,5 @@
 /** How something in space is looked at: it is turned by dragging and by keys, and zoomed by keys and the wheel. */
-import { ARROWS } from './local_keys.ts';
+import { ARROWS, hasModifier } from './local_keys.ts';
 import { FIRST_VIEW } from './point_cloud.ts';
 
 const KEY_TURN = 0.15;
@@ -38,6 +38,7 @@ export class Turning {
   };
 
   press = (event: KeyboardEvent): void => {
+    if (hasModifier(event)) return;
     const { key } = event;
     const by = ARROWS[key];
     if (by) this.#turn(by[0] * KEY_TURN, by[1] * KEY_TURN);

@@ -1,6 +1,7 @@
 /** Axes of params and metrics: the values of all runs in a column, as places between 0 and 1. */
 import { readable } from '../../format/number.ts';
 import { isNumber, plainText } from '../../format/value.ts';
+import { hasModifier } from '../../parts/local_keys.ts';
 import { Axis, padded, type Extent, type Tick } from '../../plot/axis.ts';
 import { columnText, columnTitle, valueIn, type DataColumn } from '../runs/columns.ts';
 import type { RunRow } from '../runs/search.ts';
@@ -159,8 +160,7 @@ export function pressKey(
   runs: readonly number[],
   { hovered = -1, onhover, onopen }: Pick<PlotProps, 'hovered' | 'onhover' | 'onopen'>,
 ): void {
-  // The browser has keys of its own, such as Alt and an arrow to go back.
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (hasModifier(event)) return;
   const at = runs.indexOf(hovered);
   if (event.key === 'Enter' && at >= 0) return onopen();
   const by = RUN_STEPS[event.key];
