@@ -486,7 +486,6 @@ test.each(['light', 'dark'] as const)(
         await page.waitForSelector('[role=row] a');
         for (const [written, meant] of cases) {
           await page.fill(FIELD, written);
-          await page.keyboard.press('Escape');
           const repair = page.getByRole('button', { name: meant });
           await repair.waitFor();
           await visit.shot(`query-repair-${theme}`);
