@@ -1,4 +1,7 @@
-"""What MLflow's client costs on this server, and on MLflow's own with SQLite and, if its program is installed, PostgreSQL.
+"""What MLflow's client costs on this server, and on MLflow's own with SQLite and PostgreSQL.
+
+PostgreSQL is left out unless its programs are in the path, the package psycopg2 is there, and the user is not root, as whom
+it does not run.
 
 Usage: mlflow_client.py [RUNS], the number of runs that are searched.
 """
@@ -6,6 +9,7 @@ Usage: mlflow_client.py [RUNS], the number of runs that are searched.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -95,6 +99,11 @@ def own_server(store: str) -> Iterator[str]:
             log.close()
 
 
+def has_postgres() -> bool:
+    has_programs = all(map(shutil.which, ("initdb", "pg_ctl")))
+    return has_programs and importlib.util.find_spec("psycopg2") is not None and os.geteuid() != 0
+
+
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
     """An empty PostgreSQL, whose programs are in the path."""
@@ -102,8 +111,9 @@ def postgres() -> Iterator[str]:
         data = f"{directory}/data"
         subprocess.run(["initdb", "--pgdata", data, "--auth", "trust", "--username", "bench"], check=True, capture_output=True)
         port = free_port()
-        options = f"-p {port} -k {directory} -h 127.0.0.1"
-        subprocess.run(["pg_ctl", "--pgdata", data, "--wait", "--options", options, "start"], check=True, capture_output=True)
+        options = ["--log", f"{directory}/log", "--options", f"-p {port} -k {directory} -h 127.0.0.1"]
+        # Not with a pipe, which the server would keep open.
+        subprocess.run(["pg_ctl", "--pgdata", data, "--wait", *options, "start"], check=True, stdout=subprocess.DEVNULL)
         try:
             yield f"postgresql://bench@127.0.0.1:{port}/postgres"
         finally:
@@ -118,7 +128,7 @@ def main() -> None:
         found["this server"] = figures(uri, runs)
     with own_server("sqlite:///{directory}/mlflow.db") as uri:
         found["MLflow, SQLite"] = figures(uri, runs)
-    if shutil.which("initdb") and shutil.which("pg_ctl"):
+    if has_postgres():
         with postgres() as store, own_server(store) as uri:
             found["MLflow, PostgreSQL"] = figures(uri, runs)
     print_table(f"MLflow's client {mlflow.__version__}", found)
