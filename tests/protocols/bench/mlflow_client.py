@@ -115,7 +115,7 @@ def postgres() -> Iterator[str]:
         # Not with a pipe, which the server would keep open.
         subprocess.run(["pg_ctl", "--pgdata", data, "--wait", *options, "start"], check=True, stdout=subprocess.DEVNULL)
         try:
-            yield f"postgresql://bench@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg2://bench@127.0.0.1:{port}/postgres"
         finally:
             subprocess.run(["pg_ctl", "--pgdata", data, "stop"], check=True, capture_output=True)
 
