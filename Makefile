@@ -179,7 +179,7 @@ $(UI_DIR):
 	rm -rf $@.part
 
 # The stages, their order, and which of them run at the same time, are in tests/stages.py.
-test: ## Run all checks and tests, and print what each stage took (40 to 55 minutes on two cores, and 13 more the first time)
+test: ## Run all checks and tests, and print what each stage took (40 to 60 minutes on two cores, and 13 more the first time)
 	@CACHE=$(CACHE) MAKE='$(MAKE)' python3 tests/stages.py
 
 check: format proto deny python-check ui-check tidy ## Run what needs no build: formats, types, documents, licenses, unit tests of the web UI (2 minutes)
