@@ -28,8 +28,8 @@ fn buffered(mut transaction: Transaction) -> Transaction {
     transaction
 }
 
-/// Whether the list of uncollected runs of a project should be renewed even if no cohort is due: runs also leave it when they are
-/// deleted, and each look at it passes over what is left of them.
+/// Whether the list of uncollected runs of a project should be renewed even if no cohort is due: deleted runs leave the list, too,
+/// and each scan of it passes over their cleared rows.
 pub(crate) async fn is_list_worn(
     store: &dyn Store,
     kind: CohortKind,

@@ -353,7 +353,7 @@ impl ListWear {
     }
 }
 
-/// Does a step of renewing a list: starts the next generation, or moves some rows to it. Returns true once all rows are there.
+/// Takes one step of renewing a list: starts the next generation, or moves some rows to it. Returns true once all rows are there.
 /// The caller must hold the lock of the job that makes cohorts, and no cohort may be on its way.
 pub async fn uncollected_renew(
     transaction: &mut Transaction,

@@ -70,10 +70,10 @@ class Server:
         )
         log.close()
 
-        def is_decided():
+        def has_started_or_ended():
             return self.process.poll() is not None or (ready.exists() and ready.read_text().strip())
 
-        eventually(is_decided, "the server announces its addresses")
+        eventually(has_started_or_ended, "the server announces its addresses")
         assert self.process.poll() is None, f"the server ended at its start: {self.said()}"
         addresses = json.loads(ready.read_text())
         self.query, self.ingest = addresses.get("query"), addresses.get("ingest")

@@ -112,7 +112,7 @@ def postgres() -> Iterator[str]:
         subprocess.run(["initdb", "--pgdata", data, "--auth", "trust", "--username", "bench"], check=True, capture_output=True)
         port = free_port()
         options = ["--log", f"{directory}/log", "--options", f"-p {port} -k {directory} -h 127.0.0.1"]
-        # Not with a pipe, which the server would keep open.
+        # A pipe would never end: the server keeps it open.
         subprocess.run(["pg_ctl", "--pgdata", data, "--wait", *options, "start"], check=True, stdout=subprocess.DEVNULL)
         try:
             yield f"postgresql+psycopg2://bench@127.0.0.1:{port}/postgres"

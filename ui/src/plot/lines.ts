@@ -39,7 +39,7 @@ export const LINE_PX = { auto: undefined, thin: HAIRLINE, medium: WIDE_PX, thick
 const RAW_ALPHA = 0.35;
 const DENSE_RAW_ALPHA = 0.2;
 const BAND_ALPHA = 0.18;
-/** Opacity of the bands of up to so many groups, which overlap. */
+/** Opacity of the bands of up to `FULL_BANDS` groups, which overlap. */
 const GROUP_ALPHA = 0.13;
 const FULL_BANDS = 3;
 /** More bands are fainter, or their colors would become one where they overlap. */

@@ -310,7 +310,7 @@ impl ChangingStore {
         "bin"
     }
 
-    /// Does a step of renewing the list of uncollected metrics, as a job that is interrupted then.
+    /// Takes one step of renewing the list of uncollected metrics, like a job that is then interrupted.
     async fn renew_list(&self) {
         let clock = || 1_000_000;
         let mut lock = JobLock::acquire(self, &clock, COLLECT_METRICS, P, [4; 16]).await.unwrap();

@@ -33,7 +33,7 @@ pub struct RunEdit {
     pub props: Props,
     /// The id of the parent, which never changes.
     parent_id: Option<RunId>,
-    /// Those of an existing run are read when they are first needed.
+    /// The params of an existing run are read when they are first needed.
     params: Option<EditedParams>,
     /// Upper bound of the encoded size of the params after the messages applied so far;
     /// `None` before the first one.

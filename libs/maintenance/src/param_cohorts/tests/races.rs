@@ -258,7 +258,7 @@ impl ChangingStore {
         })
     }
 
-    /// Does a step of renewing the list, as a job that is interrupted then.
+    /// Takes one step of renewing the list, like a job that is then interrupted.
     async fn renew_list(&self, store: &dyn Store) {
         let clock = || NOW_US;
         let mut lock = JobLock::acquire(store, &clock, COLLECT_PARAMS, P, [4; 16]).await.unwrap();

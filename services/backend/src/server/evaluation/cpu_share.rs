@@ -170,7 +170,7 @@ impl CpuShare {
     /// so that the thread goes on, and the slice does not count as in progress forever.
     pub(super) fn measure(&self, clock: &mut ThreadClock, work: impl FnOnce()) {
         self.begin_slice();
-        // The panic was reported when it began.
+        // The panic hook has reported the panic already.
         drop(catch_unwind(AssertUnwindSafe(work)));
         self.end_slice(clock.lap().unwrap_or_default());
     }
