@@ -9,7 +9,6 @@ use matyan_proto::common::v1::SeriesType;
 use matyan_proto::documents::v1 as documents;
 use matyan_proto::ingest::v1::Rejection;
 use matyan_proto::runs::v1 as runs;
-use matyan_proto::search::v1 as search;
 use matyan_proto::series::v1 as series;
 use serde_json::{Value, json};
 use tonic::Status;
@@ -18,22 +17,21 @@ use super::backend::Backend;
 use super::frontier::Frontier;
 
 const GET_RUN: &str = "runs.v1.RunService/Get";
-const GET_FILE: &str = "artifacts.v1.ArtifactService/Get";
-const LIST_FILES: &str = "artifacts.v1.ArtifactService/List";
-const GET_DOCUMENT: &str = "documents.v1.DocumentService/Get";
-const SEARCH_RUNS: &str = "search.v1.SearchService/Runs";
+pub(crate) const GET_FILE: &str = "artifacts.v1.ArtifactService/Get";
+pub(crate) const LIST_FILES: &str = "artifacts.v1.ArtifactService/List";
+pub(crate) const GET_DOCUMENT: &str = "documents.v1.DocumentService/Get";
 const WRITE_DOCUMENT: &str = "documents.v1.DocumentService/Write";
 const DELETE_DOCUMENT: &str = "documents.v1.DocumentService/Delete";
 
-struct Port {
-    backend: Backend,
+pub(crate) struct Port {
+    pub(crate) backend: Backend,
     frontier: Frontier,
-    edge: Edge,
+    pub(crate) edge: Edge,
 }
 
 impl Port {
     /// A port with one run, which answers to every id.
-    fn with_run(run_id: &str) -> Self {
+    pub(crate) fn with_run(run_id: &str) -> Self {
         let backend = Backend::default();
         let run = runs::Run {
             run_id: run_id.to_owned(),
@@ -49,7 +47,7 @@ impl Port {
         Port { backend, frontier, edge }
     }
 
-    async fn send(&self, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn send(&self, path: &str, body: Value) -> (u16, Value) {
         let request =
             Request::post(path).header("host", "localhost:1").body(Body::from(body.to_string())).unwrap();
         let (head, body) = self.edge.answer(request).await.into_parts();
@@ -62,7 +60,7 @@ impl Port {
         self.send("/files/me/p/r/file_stream", json!({"files": rows})).await
     }
 
-    async fn execute(&self, document: &str) -> Value {
+    pub(crate) async fn execute(&self, document: &str) -> Value {
         let (status, answer) = self.send("/graphql", json!({"query": document})).await;
         assert_eq!(status, 200, "{answer}");
         answer
@@ -185,7 +183,7 @@ async fn rule_109_a_run_goes_on_after_the_objects_that_it_logged_last() {
 }
 
 /// A document that is a committed version, and the collection with this version.
-fn version() -> documents::GetResponse {
+pub(crate) fn version() -> documents::GetResponse {
     let content = json!({
         "id": "x", "project": "p", "collection": "data", "type": "dataset", "digest": "D", "state": "COMMITTED",
         "run_id": "old:p", "version": 0, "versions": [{"id": "x", "digest": "D", "version": 0}],
@@ -324,28 +322,6 @@ async fn rule_111_a_version_is_reused_only_with_its_files() {
 }
 
 #[tokio::test]
-async fn a_version_names_the_runs_that_have_used_it() {
-    let port = Port::with_run("r:p");
-    port.backend.answers(GET_DOCUMENT, [version()]);
-    let manifest = artifacts::get_response::Message::Artifact(artifacts::Artifact::default());
-    let found = artifacts::GetResponse { message: Some(manifest), ..artifacts::GetResponse::default() };
-    port.backend.answers(GET_FILE, [found]);
-    let props = Some(runs::Props::default());
-    let user = runs::Run { run_id: "user:p".to_owned(), props, ..runs::Run::default() };
-    let page = search::RunsResponse { runs: vec![user], done: true, ..search::RunsResponse::default() };
-    port.backend.answers(SEARCH_RUNS, [page]);
-    let users =
-        r#"{ project(name: "p") { artifact(name: "data:v0") { usedBy { edges { node { name } } } } } }"#;
-    let answer = port.execute(users).await;
-    let expected = json!({"edges": [{"node": {"name": "user"}}]});
-    assert_eq!(answer["data"]["project"]["artifact"]["usedBy"], expected, "{answer}");
-    let request: search::RunsRequest = port.backend.last_request(SEARCH_RUNS);
-    let text = request.query.unwrap().text;
-    assert_eq!(text, r#"run['wandb', 'used_artifacts', "x"] == True"#);
-    assert!(request.parts.unwrap().param_paths.is_empty(), "only the names of the runs are wanted");
-}
-
-#[tokio::test]
 async fn rule_111_files_of_a_committed_version_are_not_replaced() {
     let port = Port::with_run("r:p");
     port.backend.answers(GET_DOCUMENT, [version()]);
@@ -414,7 +390,7 @@ async fn a_large_file_of_an_artifact_is_sent_in_parts() {
 }
 
 /// A document that is a version with these members besides its id, its run and the collection.
-fn version_with(members: Value) -> documents::GetResponse {
+pub(crate) fn version_with(members: Value) -> documents::GetResponse {
     let mut content = json!({
         "id": "x", "project": "p", "collection": "data", "type": "dataset", "digest": "D", "run": "r", "run_id": "r:p",
         "version": 0, "versions": [{"id": "x", "digest": "D", "version": 0}],
@@ -428,7 +404,7 @@ fn version_with(members: Value) -> documents::GetResponse {
 }
 
 /// The messages of a file with this content.
-fn file_with(content: &str) -> [artifacts::GetResponse; 2] {
+pub(crate) fn file_with(content: &str) -> [artifacts::GetResponse; 2] {
     let description = artifacts::get_response::Message::Artifact(artifacts::Artifact::default());
     let chunk = artifacts::get_response::Message::Chunk(content.to_owned().into());
     [description, chunk]
@@ -464,7 +440,7 @@ fn stored_files() -> artifacts::ListResponse {
 }
 
 /// A file of the version itself, and a file of the version from which it was drafted.
-const DRAFT: &str = r#"{"contents": {
+pub(crate) const DRAFT: &str = r#"{"contents": {
     "added.txt": {"digest": "Cg==", "size": 3, "birthArtifactID": "x"},
     "kept.txt": {"digest": "Cw==", "size": 5, "birthArtifactID": "old"}
 }}"#;
@@ -503,32 +479,6 @@ async fn a_draft_of_a_version_has_the_files_of_the_version() {
         node("kept.txt", "q/first/wandb-artifacts/old", 5),
     ]);
     assert_eq!(answer["data"]["project"]["artifact"]["files"]["edges"], expected, "{answer}");
-}
-
-#[tokio::test]
-async fn a_page_of_a_version_is_read_without_the_files_after_it() {
-    let port = Port::with_run("r:p");
-    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "COMMITTED"}))]);
-    port.backend.answers(GET_FILE, file_with("{}"));
-    let file = |name: &str| artifacts::Artifact {
-        path: format!("wandb-artifacts/x/{name}"),
-        size: Some(1),
-        ..artifacts::Artifact::default()
-    };
-    let piece = artifacts::ListResponse { artifacts: vec![file("a"), file("b")] };
-    port.backend.fails(LIST_FILES, [piece], Status::internal("the rest was read"));
-    let files = |fields: &str| {
-        format!(
-            r#"{{ project(name: "p") {{ artifact(name: "data:v0") {{ files(first: 1) {{
-                edges {{ node {{ name }} }} pageInfo {{ hasNextPage }} {fields}
-            }} }} }} }}"#
-        )
-    };
-    let answer = port.execute(&files("")).await;
-    let expected = json!({"edges": [{"node": {"name": "a"}}], "pageInfo": {"hasNextPage": true}});
-    assert_eq!(answer["data"]["project"]["artifact"]["files"], expected, "{answer}");
-    let (status, answer) = port.send("/graphql", json!({"query": files("totalCount")})).await;
-    assert_eq!(status, 500, "the total needs all files: {answer}");
 }
 
 /// The URL for the upload of a manifest stays valid for some time after the commit.
@@ -655,62 +605,6 @@ async fn a_version_with_the_name_of_a_collection_of_links_is_not_begun() {
     }
     assert_eq!(port.backend.call_count(WRITE_DOCUMENT), 0);
     assert!(port.frontier.published().is_empty());
-}
-
-#[tokio::test]
-async fn a_file_of_an_artifact_is_read_by_its_digest() {
-    let port = Port::with_run("r:p");
-    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "COMMITTED"}))]);
-    port.backend.answers(GET_FILE, file_with(DRAFT));
-    for (path, expected) in [
-        ("/artifactsV2/default/me/x/0a", 200),
-        ("/artifactsV2/default/me/p/data/x/0a/added.txt", 200),
-        ("/artifactsV2/default/me/p/data/x/0b/kept.txt", 404),
-        ("/artifactsV2/default/me/p/data/x/zz/added.txt", 404),
-    ] {
-        let request = Request::get(path).header("host", "localhost:1").body(Body::empty()).unwrap();
-        let answer = port.edge.answer(request).await;
-        assert_eq!(answer.status().as_u16(), expected, "{path}");
-        if expected == 200 {
-            let content = answer.into_body().collect().await.unwrap().to_bytes();
-            assert_eq!(content, DRAFT.as_bytes(), "{path}");
-            let read: artifacts::GetRequest = port.backend.last_request(GET_FILE);
-            assert_eq!((read.run_id.as_str(), read.path.as_str()), ("r:p", "wandb-artifacts/x/added.txt"));
-        }
-    }
-}
-
-/// The versions that have files of a deleted version know where they are. An older client does not say which version it reads.
-#[tokio::test]
-async fn a_file_of_a_deleted_version_is_read_by_its_digest() {
-    let port = Port::with_run("r:p");
-    port.backend.answers(GET_FILE, file_with(&DRAFT.replace("\"old\"", "\"gone\"")));
-    let missing = || Err(Status::not_found("no document"));
-    let places = json!({"gone": {"project": "q", "run": "first", "run_id": "first:q"}});
-    // The first request reads the owner, the collection and its version, and keeps a hint. The next ones read the owner
-    // and the version of the hint; if that version does not help, they search the collection as well.
-    for (path, owners, reads, expected) in [
-        ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", places.clone(), 3, 200),
-        ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", places.clone(), 2, 200),
-        ("/artifactsV2/default/me/p/data/gone/0b/kept.txt", Value::Null, 4, 404),
-        ("/artifactsV2/default/me/gone/0b", places, 1, 404),
-    ] {
-        let version = || Ok(version_with(json!({"state": "COMMITTED", "owners": owners})));
-        let answers = std::iter::once(missing()).chain((1..reads).map(|_| version()));
-        port.backend.answers_next(GET_DOCUMENT, answers);
-        let before = port.backend.call_count(GET_DOCUMENT);
-        let request = Request::get(path).header("host", "localhost:1").body(Body::empty()).unwrap();
-        let status = port.edge.answer(request).await.status().as_u16();
-        let count = port.backend.call_count(GET_DOCUMENT) - before;
-        assert_eq!((status, count), (expected, reads), "{path} {owners}");
-        if expected == 200 {
-            let read: artifacts::GetRequest = port.backend.last_request(GET_FILE);
-            assert_eq!(
-                (read.run_id.as_str(), read.path.as_str()),
-                ("first:q", "wandb-artifacts/gone/kept.txt")
-            );
-        }
-    }
 }
 
 #[tokio::test]
