@@ -16,22 +16,28 @@ use super::wandb_writes::{
 const SEARCH_RUNS: &str = "search.v1.SearchService/Runs";
 
 #[tokio::test]
-async fn a_version_names_the_runs_that_have_used_it() {
+async fn a_version_names_all_runs_that_have_used_it() {
     let port = Port::with_run("r:p");
     port.backend.answers(GET_DOCUMENT, [version()]);
     let manifest = artifacts::get_response::Message::Artifact(artifacts::Artifact::default());
     let found = artifacts::GetResponse { message: Some(manifest), ..artifacts::GetResponse::default() };
     port.backend.answers(GET_FILE, [found]);
-    let props = Some(runs::Props::default());
-    let user = runs::Run { run_id: "user:p".to_owned(), props, ..runs::Run::default() };
-    let page = search::RunsResponse { runs: vec![user], done: true, ..search::RunsResponse::default() };
-    port.backend.answers(SEARCH_RUNS, [page]);
-    let users =
-        r#"{ project(name: "p") { artifact(name: "data:v0") { usedBy { edges { node { name } } } } } }"#;
+    let page = |user: &str, next_cursor: &str| {
+        let props = Some(runs::Props::default());
+        let user = runs::Run { run_id: format!("{user}:p"), props, ..runs::Run::default() };
+        let next_cursor = next_cursor.to_owned();
+        search::RunsResponse { runs: vec![user], done: true, next_cursor, ..search::RunsResponse::default() }
+    };
+    port.backend.answers_next(SEARCH_RUNS, [Ok(page("first", "after first")), Ok(page("second", ""))]);
+    let users = r#"{ project(name: "p") { artifact(name: "data:v0") {
+        usedBy { totalCount edges { node { name } } }
+    } } }"#;
     let answer = port.execute(users).await;
-    let expected = json!({"edges": [{"node": {"name": "user"}}]});
+    let edges = json!([{"node": {"name": "first"}}, {"node": {"name": "second"}}]);
+    let expected = json!({"totalCount": 2, "edges": edges});
     assert_eq!(answer["data"]["project"]["artifact"]["usedBy"], expected, "{answer}");
     let request: search::RunsRequest = port.backend.last_request(SEARCH_RUNS);
+    assert_eq!(request.cursor, "after first");
     let text = request.query.unwrap().text;
     assert_eq!(text, r#"run['wandb', 'used_artifacts', "x"] == True"#);
     assert!(request.parts.unwrap().param_paths.is_empty(), "only the names of the runs are wanted");

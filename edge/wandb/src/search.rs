@@ -5,6 +5,7 @@ use matyan_proto::runs::v1::Run;
 use matyan_proto::search::v1::{Query, RunsRequest};
 use serde_json::{Value, json};
 
+use crate::budget::{Resource, held_bytes};
 use crate::call::CallContext;
 use crate::error::{Result, WandbError};
 use crate::files::{EDGES, edge};
@@ -34,32 +35,57 @@ pub(crate) async fn runs(context: &CallContext, project: &Node, arguments: &Argu
         count: true,
         ..RunsRequest::default()
     };
-    fitting_page(context, entity, request).await
+    let FoundRuns { nodes, total, next_cursor } = fitting_page(context, entity, request).await?;
+    // Older clients continue after the last edge.
+    let edges: Value = nodes.into_iter().map(|node| edge(node, next_cursor.clone())).collect();
+    let mut connection = json!({
+        "pageInfo": {"endCursor": next_cursor, "hasNextPage": !next_cursor.is_empty()},
+        "totalCount": total,
+    });
+    connection[EDGES] = edges;
+    Ok(connection)
 }
 
-/// The runs that have used a version of an artifact, on one page. Their params are read only if the client has selected
-/// a field that is made of params, because configs take room that other runs of the page need.
+/// All runs that have used a version of an artifact: the field has no pages. Their params are read only if the client has
+/// selected a field that is made of params.
 pub(crate) async fn users_of(
     context: &CallContext,
     artifact: &Node,
     selection: Selection<'_>,
 ) -> Result<Value> {
     let parts = if selection.has_any(&PARAM_MEMBERS) { parts() } else { parts_without_params() };
-    let request = RunsRequest {
+    let mut request = RunsRequest {
         query: Some(Query { text: filter::users_of(artifact.known("id")?), ..Query::default() }),
         limit: u32::try_from(MAX_PAGE).unwrap_or(u32::MAX),
         parts: Some(parts),
-        count: true,
         ..RunsRequest::default()
     };
-    fitting_page(context, artifact.known(ENTITY)?, request).await
+    let entity = artifact.known(ENTITY)?;
+    let mut users = Vec::new();
+    loop {
+        let FoundRuns { nodes, next_cursor, .. } = fitting_page(context, entity, request.clone()).await?;
+        add_users(context, &mut users, nodes)?;
+        if next_cursor.is_empty() {
+            let total = users.len();
+            return Ok(crate::files::connection(users, 0, total));
+        }
+        request.cursor = next_cursor;
+    }
+}
+
+/// Adds the runs of a page. They take up memory from now on, while the answer is charged only once it is complete.
+fn add_users(context: &CallContext, users: &mut Vec<Value>, page: Vec<Value>) -> Result<()> {
+    context.budget.charge(Resource::Rows, page.len())?;
+    context.budget.take(page.iter().map(held_bytes).sum())?;
+    users.extend(page);
+    Ok(())
 }
 
 /// A page with as many of the wanted runs as fit.
-async fn fitting_page(context: &CallContext, entity: &str, mut request: RunsRequest) -> Result<Value> {
+async fn fitting_page(context: &CallContext, entity: &str, mut request: RunsRequest) -> Result<FoundRuns> {
     loop {
         match read_page(context, entity, request.clone()).await? {
-            RunPage::Complete(connection) => return Ok(connection),
+            RunPage::Complete(found) => return Ok(found),
             RunPage::TooLarge { fitting_runs } if fitting_runs < request.limit => {
                 request.limit = fitting_runs;
             }
@@ -68,8 +94,17 @@ async fn fitting_page(context: &CallContext, entity: &str, mut request: RunsRequ
     }
 }
 
+/// The runs of a page.
+struct FoundRuns {
+    nodes: Vec<Value>,
+    /// The number of all matching runs, if it is known.
+    total: Option<u64>,
+    /// Empty: no runs follow.
+    next_cursor: String,
+}
+
 enum RunPage {
-    Complete(Value),
+    Complete(FoundRuns),
     /// The page exceeds `PAGE_BYTES`. At least one run fits, and fewer than were asked for.
     TooLarge {
         fitting_runs: u32,
@@ -99,15 +134,8 @@ async fn read_page(context: &CallContext, entity: &str, request: RunsRequest) ->
         let made = run_nodes(message.runs, entity.to_owned());
         nodes.extend(context.large_work.run(bytes - before, made).await?);
     }
-    let cursor = cursor.ok_or_else(|| WandbError::broken("done"))?;
-    // Older clients continue after the last edge.
-    let edges: Value = nodes.into_iter().map(|node| edge(node, cursor.clone())).collect();
-    let mut connection = json!({
-        "pageInfo": {"endCursor": cursor, "hasNextPage": !cursor.is_empty()},
-        "totalCount": total,
-    });
-    connection[EDGES] = edges;
-    Ok(RunPage::Complete(connection))
+    let next_cursor = cursor.ok_or_else(|| WandbError::broken("done"))?;
+    Ok(RunPage::Complete(FoundRuns { nodes, total, next_cursor }))
 }
 
 /// Makes the nodes of runs.
@@ -155,4 +183,23 @@ pub(crate) async fn projects(context: &CallContext, entity: &str, arguments: &Ar
         node
     });
     Ok(crate::files::connection(nodes.collect(), start, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_context::empty_context;
+
+    #[test]
+    fn rule_114_users_of_a_version_take_up_memory_of_the_port_while_others_are_read() {
+        let (context, _) = empty_context();
+        let mut users = Vec::new();
+        for pages in 1..=3 {
+            add_users(&context, &mut users, vec![json!({"config": "x".repeat(1_000)})]).unwrap();
+            assert!(context.budget.taken() > pages * 1_000, "{pages} pages");
+        }
+        let most = usize::try_from(context.budget.left(Resource::Rows)).unwrap();
+        add_users(&context, &mut users, vec![Value::Null; most + 1]).unwrap_err();
+        assert_eq!(users.len(), 3);
+    }
 }
