@@ -481,6 +481,22 @@ async fn a_draft_of_a_version_has_the_files_of_the_version() {
     assert_eq!(answer["data"]["project"]["artifact"]["files"]["edges"], expected, "{answer}");
 }
 
+/// A version may have so many files that all of their paths would take much memory.
+#[tokio::test]
+async fn sizes_of_the_files_of_a_version_are_asked_for_as_the_list_arrives() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "PENDING"}))]);
+    port.backend.answers(GET_FILE, file_with("{}"));
+    let path = "wandb-artifacts/x/added.txt";
+    let file = artifacts::Artifact { path: path.to_owned(), ..artifacts::Artifact::default() };
+    let piece = artifacts::ListResponse { artifacts: vec![file] };
+    port.backend.fails(LIST_FILES, [piece], Status::internal("the rest of the list"));
+    let (status, answer) = port.send("/graphql", json!({"query": COMMIT})).await;
+    assert_eq!(status, 500, "{answer}");
+    let asked: artifacts::GetRequest = port.backend.last_request(GET_FILE);
+    assert_eq!((asked.path.as_str(), asked.length), (path, Some(0)));
+}
+
 /// The URL for the upload of a manifest stays valid for some time after the commit.
 #[tokio::test]
 async fn rule_111_a_manifest_that_was_replaced_is_not_read() {

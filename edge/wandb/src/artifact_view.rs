@@ -575,18 +575,22 @@ pub(crate) async fn files(
     Ok(connection(nodes, start, total))
 }
 
-/// The number of files in the folder of a version that have arrived, and their size.
+/// The number of files in the folder of a version that have arrived, and their size, added up as the list arrives.
 pub(crate) async fn totals(context: &CallContext, run_id: &str, id: &str) -> Result<(u64, u64)> {
     let folder = version_folder(id);
     let mut stored = FolderFiles::open(context, run_id, &folder).await?;
-    let mut files = Vec::new();
+    let mut count: u64 = 0;
+    let mut bytes: u64 = 0;
     while let Some(piece) = stored.next().await? {
         let piece = piece.into_iter().filter(|(name, _)| name != MANIFEST);
-        files.extend(piece.map(|(name, size)| ListedFile { run_id, path: format!("{folder}{name}"), size }));
+        let listed = piece.map(|(name, size)| ListedFile { run_id, path: format!("{folder}{name}"), size });
+        let files: Vec<ListedFile<'_>> = listed.collect();
+        for size in known_sizes(context, &files).await?.into_iter().flatten() {
+            count += 1;
+            bytes = bytes.saturating_add(size);
+        }
     }
-    let sizes = known_sizes(context, &files).await?;
-    let arrived = sizes.into_iter().flatten();
-    Ok(arrived.fold((0, 0), |(count, bytes): (u64, u64), size| (count + 1, bytes.saturating_add(size))))
+    Ok((count, bytes))
 }
 
 /// The run that has made a version; null if there is none, or if the run was deleted.
