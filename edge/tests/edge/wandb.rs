@@ -18,6 +18,7 @@ use matyan_proto::search::v1 as search;
 use matyan_proto::series::v1 as series;
 use serde_json::{Value, json};
 use tokio::time::{advance, sleep};
+use tonic::Status;
 
 use super::access::{OWN, TestCallers, Tester};
 use super::backend::Backend;
@@ -353,6 +354,27 @@ async fn a_client_that_follows_the_terminal_continues_after_a_page_without_lines
         assert_eq!(page["pageInfo"], json!({"endCursor": end, "hasNextPage": false}), "{answer}");
         assert_eq!(page["edges"], expected, "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_page_of_the_terminal_does_not_end_at_missing_lines() {
+    let port = Port::new(&[Protocol::Wandb]);
+    answer_history(&port.backend, 1);
+    let lines = [3, 100_000, 100_001].map(|step| logs::Line { step, text: String::new() });
+    let last_step = Some(100_001);
+    let answer = logs::LinesResponse { lines: lines.to_vec(), last_step };
+    port.backend.fails("logs.v1.LogService/Lines", [answer], Status::internal("the rest was read"));
+    let document = r#"{ project(name: "p") { run(name: "r") { logLines(first: 2, after: "3") {
+        pageInfo { endCursor hasNextPage } edges { node { number } }
+    } } } }"#;
+    let (status, answer) = port.execute("/graphql", document, json!({})).await;
+    assert_eq!(status, 200, "{answer}");
+    let edges = json!([{"node": {"number": 3}}, {"node": {"number": 100_000}}]);
+    let expected = json!({"pageInfo": {"endCursor": "100001", "hasNextPage": true}, "edges": edges});
+    assert_eq!(answer["data"]["project"]["run"]["logLines"], expected, "{answer}");
+    let asked: logs::LinesRequest = port.backend.last_request("logs.v1.LogService/Lines");
+    let steps = asked.steps.unwrap();
+    assert_eq!((steps.start, steps.stop), (Some(3), None));
 }
 
 /// Earlier versions of the server have committed versions without the digest of the manifest.
