@@ -140,11 +140,13 @@ impl<'a> HistoryReader<'a> {
         Ok(rows)
     }
 
-    /// Rows that are thinned evenly to this number for each series.
+    /// Rows that are thinned evenly to this number for each series, or to fewer, so that the budget can pay for values of
+    /// this number of keys in each row.
     async fn sampled_rows(
         &self,
         range: std::ops::Range<i64>,
         samples: i64,
+        keys: usize,
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<Rows> {
         let chosen: Vec<&LoggedSeries> =
@@ -153,7 +155,7 @@ impl<'a> HistoryReader<'a> {
         if chosen.is_empty() {
             return Ok(rows);
         }
-        let shares = self.lists.saturating_mul(chosen.len()) as u64;
+        let shares = self.lists.saturating_mul(chosen.len()).saturating_mul(keys) as u64;
         let affordable = self.context.budget.left(Resource::Values) / shares;
         let per_series = i64::try_from(affordable).unwrap_or(i64::MAX).clamp(2, samples.max(2));
         let request = SampleRequest {
@@ -292,7 +294,7 @@ async fn page(context: &CallContext, run: &Node, arguments: &Arguments, is_syste
         }
         _ => {
             let range = start.unwrap_or(i64::MIN / 2)..stop.unwrap_or(i64::MAX / 2);
-            reader.sampled_rows(range, samples, |_| true).await?
+            reader.sampled_rows(range, samples, 1, |_| true).await?
         }
     };
     let started_s = started_s(run);
@@ -373,7 +375,7 @@ async fn sampled_list(reader: &HistoryReader<'_>, run: &Node, spec: &str) -> Res
     let range = sampled_steps(&spec, samples)?;
     let logged = without_own_columns(&keys);
     let rows = if logged.is_empty() {
-        reader.sampled_rows(range, samples, |_| true).await?
+        reader.sampled_rows(range, samples, 1, |_| true).await?
     } else {
         reader.common_rows(range, samples, &logged).await?
     };
@@ -403,7 +405,10 @@ impl HistoryReader<'_> {
     ) -> Result<Rows> {
         let counts = self.series.iter().map(|series| (series.shown_name(), series.count));
         let Some(rarest) = rarest_key(keys, counts) else { return Ok(Rows::new()) };
-        let mut rows = self.sampled_rows(range.clone(), samples, |name| name == rarest).await?;
+        // A client that scans the history wants all rows of a few steps. It gets an error instead of only some of them.
+        let is_scan = range.end.saturating_sub(range.start) <= samples;
+        let paid_keys = if is_scan { 1 } else { keys.len() };
+        let mut rows = self.sampled_rows(range.clone(), samples, paid_keys, |name| name == rarest).await?;
         let others: Vec<&LoggedSeries> = self
             .series
             .iter()
