@@ -12,6 +12,7 @@ use matyan_proto::common::v1::Access;
 use matyan_wandb::{Answer, AnswerShare, Channel, Channels, PermitMaker, Route, Wandb, WandbError};
 
 use crate::body_budget::{BodyShare, ConnectionBudget};
+use crate::call_limit;
 use crate::deadline::enforce_maximum;
 use crate::error::{ApiError, ApiResult, challenge};
 use crate::project::{self, PREFIX};
@@ -135,6 +136,7 @@ impl WandbPort {
             body,
             project_path,
             user,
+            client: call_limit::client_name(),
             permits,
         };
         Ok(self.0.answer(request).await)

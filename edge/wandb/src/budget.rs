@@ -6,16 +6,21 @@
 //! The search for a single file of an artifact has the same budget. Each limit is far above what W&B's clients ask for: a
 //! page of 1,000 runs needs about 2,000 calls and 60,000 fields.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::error::{Result, WandbError};
 
 /// Memory of all answers of a port that are being built, and of the manifests that it keeps.
 pub(crate) const PORT_BYTES: u64 = 2 << 30;
+
+/// Memory of all answers of a client that are being built. A client leaves a quarter to others, as in all limits of a port.
+const CLIENT_BYTES: u64 = PORT_BYTES / 4 * 3;
 
 /// Memory of a JSON value besides its text, and of the name of a member.
 pub(crate) const VALUE_BYTES: usize = 32;
@@ -90,19 +95,44 @@ fn manifest_problem() -> String {
 
 /// The memory that the answers of a port, and the manifests that it keeps, use at the moment. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct AnswerMemory(Arc<AtomicU64>);
+pub(crate) struct AnswerMemory(Arc<PortMemory>);
+
+#[derive(Debug, Default)]
+struct PortMemory {
+    taken: AtomicU64,
+    /// The part of each client that has requests.
+    clients: Mutex<HashMap<String, Weak<AtomicU64>>>,
+}
 
 impl AnswerMemory {
+    /// The part of a client, which all of its requests share.
+    fn of_client(&self, client: String) -> Arc<AtomicU64> {
+        let mut clients = self.0.clients.lock();
+        if let Some(part) = clients.get(&client).and_then(Weak::upgrade) {
+            return part;
+        }
+        clients.retain(|_, part| part.strong_count() > 0);
+        let part = Arc::default();
+        clients.insert(client, Arc::downgrade(&part));
+        part
+    }
+
     /// Takes memory for something that is kept after its request; `None` if there is not enough.
     pub(crate) fn take(&self, bytes: usize) -> Option<MemoryShare> {
         let taken = u64::try_from(bytes).unwrap_or(u64::MAX);
         let share = MemoryShare { memory: self.clone(), bytes };
-        (add(&self.0, taken) <= PORT_BYTES).then_some(share)
+        (add(&self.0.taken, taken) <= PORT_BYTES).then_some(share)
     }
 
     #[cfg(test)]
     pub(crate) fn taken(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.taken.load(Ordering::Relaxed)
+    }
+
+    /// The memory that the requests of a client have taken.
+    #[cfg(test)]
+    pub(crate) fn taken_by(&self, client: &str) -> u64 {
+        self.of_client(client.to_owned()).load(Ordering::Relaxed)
     }
 }
 
@@ -122,7 +152,7 @@ impl MemoryShare {
 impl Drop for MemoryShare {
     fn drop(&mut self) {
         let bytes = u64::try_from(self.bytes).unwrap_or(u64::MAX);
-        self.memory.0.fetch_sub(bytes, Ordering::Relaxed);
+        self.memory.0.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -145,14 +175,25 @@ impl AnswerShare {
 pub(crate) struct Budget {
     used: [AtomicU64; RESOURCES],
     memory: AnswerMemory,
+    /// The part of the client; `None` if the request counts for no client.
+    client_part: Option<Arc<AtomicU64>>,
     /// The part of the port's memory that the request has taken.
     taken: AtomicU64,
     refusal: OnceLock<WandbError>,
 }
 
 impl Budget {
+    /// The budget of a request that counts for no client.
+    #[cfg(test)]
     pub(crate) fn new(memory: AnswerMemory) -> Self {
-        Self { used: Default::default(), memory, taken: AtomicU64::new(0), refusal: OnceLock::new() }
+        Self::of_client(memory, None)
+    }
+
+    /// The budget of a request of this client.
+    pub(crate) fn of_client(memory: AnswerMemory, client: Option<String>) -> Self {
+        let client_part = client.map(|client| memory.of_client(client));
+        let taken = AtomicU64::new(0);
+        Self { used: Default::default(), memory, client_part, taken, refusal: OnceLock::new() }
     }
 
     /// Charges a resource. After the first failure, all charges fail.
@@ -186,13 +227,21 @@ impl Budget {
 
     fn take_from_port(&self, amount: u64) -> Result<()> {
         add(&self.taken, amount);
-        if add(&self.memory.0, amount) <= PORT_BYTES {
+        let of_client = self.client_part.as_deref().map_or(0, |part| add(part, amount));
+        let problem = if add(&self.memory.0.taken, amount) > PORT_BYTES {
+            "the server has no memory for further large answers at the moment: try again"
+        } else if of_client > CLIENT_BYTES {
+            "your requests have all the memory for large answers that one client may have: send fewer at a time, or try \
+             again"
+        } else {
             return Ok(());
-        }
-        self.refuse(WandbError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the server has no memory for further large answers at the moment: try again",
-        ))
+        };
+        self.refuse(WandbError::new(StatusCode::SERVICE_UNAVAILABLE, problem))
+    }
+
+    /// The memory of the port, and the part of the client.
+    fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
+        [&self.memory.0.taken].into_iter().chain(self.client_part.as_deref())
     }
 
     /// The rest of a resource.
@@ -214,9 +263,13 @@ impl Budget {
     pub(crate) fn end(&self, answer_bytes: usize) {
         let answer_bytes = u64::try_from(answer_bytes).unwrap_or(u64::MAX);
         // Added first, so that the memory of the port is never less than the memory in use.
-        add(&self.memory.0, answer_bytes);
+        for counter in self.counters() {
+            add(counter, answer_bytes);
+        }
         let taken = self.taken.swap(answer_bytes, Ordering::Relaxed);
-        self.memory.0.fetch_sub(taken, Ordering::Relaxed);
+        for counter in self.counters() {
+            counter.fetch_sub(taken, Ordering::Relaxed);
+        }
     }
 
     /// The part of the port's memory that the request has taken.
@@ -232,7 +285,10 @@ impl Budget {
 
 impl Drop for Budget {
     fn drop(&mut self) {
-        self.memory.0.fetch_sub(*self.taken.get_mut(), Ordering::Relaxed);
+        let taken = *self.taken.get_mut();
+        for counter in self.counters() {
+            counter.fetch_sub(taken, Ordering::Relaxed);
+        }
     }
 }
 
@@ -311,8 +367,30 @@ mod tests {
         assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE, "clients try again");
         drop(other);
         drop(budgets);
-        assert_eq!(memory.0.load(Ordering::Relaxed), 0);
+        assert_eq!(memory.taken(), 0);
         assert_eq!(Budget::new(memory).charge(Resource::HeldBytes, limit), Ok(()));
+    }
+
+    #[test]
+    fn rule_114_a_client_leaves_memory_of_the_port_to_others() {
+        let memory = AnswerMemory::default();
+        let request = |client: &str| Budget::of_client(memory.clone(), Some(client.to_owned()));
+        let half = usize::try_from(CLIENT_BYTES / 2).unwrap();
+        let open = [request("ana"), request("ana")];
+        for budget in &open {
+            assert_eq!(budget.take(half), Ok(()));
+        }
+        let refusal = request("ana").take(1).unwrap_err();
+        assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE, "clients try again");
+        assert!(refusal.message.contains("your requests"), "{refusal}");
+        assert_eq!(request("bo").take(half / 2), Ok(()));
+        assert_eq!(Budget::new(memory.clone()).take(half / 2), Ok(()), "it counts for no client");
+        open[0].end(1);
+        assert_eq!(request("ana").take(half - 1), Ok(()));
+        drop(open);
+        assert_eq!((memory.taken(), memory.taken_by("ana")), (0, 0));
+        let _other = request("bo");
+        assert_eq!(memory.0.clients.lock().len(), 1, "a client without requests is forgotten");
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Request {
     pub project_path: String,
     /// The name of the caller; empty if the server asks for no credentials.
     pub user: String,
+    /// The client that the memory of the answer counts for; `None` if it counts for no client.
+    pub client: Option<String>,
     /// `None` if readers of URLs use their own credentials, or if the server asks for no credentials.
     pub permits: Option<PermitMaker>,
 }
@@ -118,14 +120,14 @@ impl Wandb {
     }
 
     pub async fn answer(&self, request: Request) -> Result<Answer> {
-        let Request { route, channels, headers, body, origin, project_path, user, permits } = request;
+        let Request { route, channels, headers, body, origin, project_path, user, client, permits } = request;
         let context = CallContext {
             channels,
             base_url: format!("{origin}{project_path}"),
             origin,
             user,
             permits,
-            budget: Arc::new(Budget::new(self.memory.clone())),
+            budget: Arc::new(Budget::of_client(self.memory.clone(), client)),
             large_work: self.large_work.clone(),
             manifests: self.manifests.clone(),
             owner_hints: self.owner_hints.clone(),
@@ -332,12 +334,14 @@ mod tests {
             origin: "http://localhost".to_owned(),
             project_path: String::new(),
             user: "ana".to_owned(),
+            client: Some("ana".to_owned()),
             permits: None,
         };
         let answer = block_on(wandb.answer(request));
         let Ok(Answer::Json { status, body, share, .. }) = answer else { panic!("{answer:?}") };
         assert_eq!((status, body.contains("ana")), (StatusCode::OK, true), "{body}");
-        assert_eq!(wandb.memory.taken(), u64::try_from(body.len()).unwrap());
+        let bytes = u64::try_from(body.len()).unwrap();
+        assert_eq!((wandb.memory.taken(), wandb.memory.taken_by("ana")), (bytes, bytes));
         drop(share);
         assert_eq!(wandb.memory.taken(), 0);
     }
