@@ -1,4 +1,6 @@
-//! Patterns of `LIKE`: `%` stands for any text, `_` for one character.
+//! Patterns of `LIKE`: `%` stands for any text, `_` for one character. There are no escapes: `\` stands for itself.
+
+use std::collections::HashMap;
 
 /// A pattern in pieces: the texts between its `%`. In a piece, `None` stands for any character.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,29 +16,12 @@ impl Pattern {
 
     /// Returns whether a text has the form of the pattern.
     pub(crate) fn matches(&self, text: &str) -> bool {
-        let text: Vec<char> = text.chars().collect();
-        let fits = |piece: &[Option<char>], at: usize| {
-            text.get(at..at + piece.len()).is_some_and(|part| {
-                part.iter().zip(piece).all(|(letter, wanted)| wanted.is_none_or(|wanted| wanted == *letter))
-            })
-        };
         let Some((first, rest)) = self.pieces.split_first() else { return text.is_empty() };
-        let Some((last, middle)) = rest.split_last() else {
-            return text.len() == first.len() && fits(first, 0);
-        };
-        let Some(last_at) = text.len().checked_sub(last.len()) else { return false };
-        if !fits(first, 0) || !fits(last, last_at) {
-            return false;
-        }
-        let mut at = first.len();
-        for piece in middle {
-            // The first match is the best: it leaves the most text for the other pieces.
-            match (at..=last_at.saturating_sub(piece.len())).find(|at| fits(piece, *at)) {
-                Some(found) => at = found + piece.len(),
-                None => return false,
-            }
-        }
-        at <= last_at
+        let Some(text) = after_beginning(text, first) else { return false };
+        let Some((last, middle)) = rest.split_last() else { return text.is_empty() };
+        let Some(text) = before_end(text, last) else { return false };
+        // The first place of a piece is the best: it leaves the most text for the other pieces.
+        middle.iter().try_fold(text, |text, piece| after_first(text, piece)).is_some()
     }
 
     /// A condition of MatyanQL on the text of the expression `value`: true for the texts that match, except that a `_`
@@ -62,6 +47,92 @@ impl Pattern {
             conditions.extend(in_between(value, first.len(), middle, last.len()));
         }
         if conditions.is_empty() { format!("{value} is not None") } else { conditions.join(" and ") }
+    }
+}
+
+fn fits(letter: char, wanted: Option<char>) -> bool {
+    wanted.is_none_or(|wanted| wanted == letter)
+}
+
+/// The text after a piece at its beginning; `None` if the text begins with something else.
+fn after_beginning<'t>(text: &'t str, piece: &[Option<char>]) -> Option<&'t str> {
+    let mut letters = text.chars();
+    for wanted in piece {
+        letters.next().filter(|letter| fits(*letter, *wanted))?;
+    }
+    Some(letters.as_str())
+}
+
+/// The text before a piece at its end; `None` if the text ends with something else.
+fn before_end<'t>(text: &'t str, piece: &[Option<char>]) -> Option<&'t str> {
+    let mut letters = text.chars();
+    for wanted in piece.iter().rev() {
+        letters.next_back().filter(|letter| fits(*letter, *wanted))?;
+    }
+    Some(letters.as_str())
+}
+
+/// The text after the first place of a piece; `None` if the piece has no place in the text. Repetitions in both do not
+/// multiply the time: the standard library finds a text in linear time.
+fn after_first<'t>(text: &'t str, piece: &[Option<char>]) -> Option<&'t str> {
+    // Each character has at least one byte. The bits of a long piece take longer to set than a short text to read.
+    if text.len() < piece.len() {
+        return None;
+    }
+    match literal(piece) {
+        Some(literal) => text.split_once(literal.as_str()).map(|(_, rest)| rest),
+        None => PieceBits::new(piece).after_first(text),
+    }
+}
+
+/// A piece with wildcards, for the shift-and algorithm: a letter of a text costs a step for each 64 characters of the
+/// piece.
+struct PieceBits {
+    /// The last character of the piece: its word, and its bit.
+    last: (usize, u64),
+    /// The places of wildcards.
+    wildcards: Vec<u64>,
+    /// The places that fit each letter of the piece.
+    places: HashMap<char, Vec<u64>>,
+}
+
+impl PieceBits {
+    fn new(piece: &[Option<char>]) -> Self {
+        let bit = |at: usize| (at / 64, 1_u64 << (at % 64));
+        let mut wildcards = vec![0_u64; piece.len().div_ceil(64)];
+        for (at, _) in piece.iter().enumerate().filter(|(_, wanted)| wanted.is_none()) {
+            let (word, bit) = bit(at);
+            wildcards[word] |= bit;
+        }
+        let mut places: HashMap<char, Vec<u64>> = HashMap::new();
+        for (at, wanted) in piece.iter().enumerate() {
+            let (word, bit) = bit(at);
+            if let Some(letter) = wanted {
+                places.entry(*letter).or_insert_with(|| wildcards.clone())[word] |= bit;
+            }
+        }
+        Self { last: bit(piece.len().saturating_sub(1)), wildcards, places }
+    }
+
+    /// The text after the first place of the piece.
+    fn after_first<'t>(&self, text: &'t str) -> Option<&'t str> {
+        // A bit is set if the letters so far end with the piece up to its place.
+        let mut begun = vec![0_u64; self.wildcards.len()];
+        let mut letters = text.chars();
+        while let Some(letter) = letters.next() {
+            let places = self.places.get(&letter).unwrap_or(&self.wildcards);
+            let mut carry = 1;
+            for (begun, fitting) in begun.iter_mut().zip(places) {
+                let shifted = (*begun << 1) | carry;
+                carry = *begun >> 63;
+                *begun = shifted & *fitting;
+            }
+            let (word, bit) = self.last;
+            if begun[word] & bit != 0 {
+                return Some(letters.as_str());
+            }
+        }
+        None
     }
 }
 
@@ -194,10 +265,50 @@ mod tests {
             ("%", &["", "a"], &[]),
             ("", &[""], &["a"]),
             ("%a%a%", &["aa", "xaxax"], &["a"]),
+            ("%a_c%", &["abc", "xaacx", "aaäcx"], &["ac", "acb"]),
+            ("%_b%b_%", &["abbc", "xbxxbx"], &["bbb", "abb", "abc"]),
+            ("%_%_%", &["ab", "äöü"], &["a", "ä", ""]),
+            ("a%ab%b", &["aabb", "axabxb"], &["aab", "abb", "ab"]),
+            ("%%a%%", &["a", "bab"], &["b", ""]),
+            ("a\\%", &["a\\", "a\\b"], &["a%", "a"]),
+            ("A%", &["Ab"], &["ab"]),
         ] {
             matching.iter().for_each(|text| check(pattern, text, true));
             others.iter().for_each(|text| check(pattern, text, false));
         }
+    }
+
+    #[test]
+    fn a_long_piece_with_wildcards_is_found() {
+        for length in [63, 64, 65, 128, 200] {
+            let piece: String = (0..length).map(|at| if at % 7 == 3 { '_' } else { 'a' }).collect();
+            let pattern = Pattern::new(&format!("%{piece}b%"));
+            let letters = "a".repeat(length);
+            assert!(pattern.matches(&format!("{letters}{letters}b")), "{length}");
+            assert!(pattern.matches(&format!("{}b", piece.replace('_', "ä"))), "{length}");
+            for other in [format!("{}b", &letters[1..]), letters.clone(), "b".repeat(2 * length)] {
+                assert!(!pattern.matches(&other), "{length} {other}");
+            }
+        }
+    }
+
+    /// Each place in the text would otherwise be compared with most of the piece.
+    #[test]
+    fn repetitions_do_not_multiply_the_time_of_a_match() {
+        let text = "a".repeat(100_000);
+        for piece in ["a".repeat(4_000), "aaa_".repeat(1_000)] {
+            assert!(!Pattern::new(&format!("%{piece}b%")).matches(&text));
+            assert!(Pattern::new(&format!("%{piece}%")).matches(&text));
+        }
+    }
+
+    /// A search compares the texts of many models with one pattern.
+    #[test]
+    fn short_texts_are_compared_with_a_long_piece_in_little_time() {
+        let letters: String = ('\u{4e00}'..='\u{5dff}').collect();
+        let pattern = Pattern::new(&format!("%{letters}_%"));
+        assert!((0..50_000).all(|_| !pattern.matches("a short description")));
+        assert!(pattern.matches(&format!("x{letters}y")));
     }
 
     #[test]
