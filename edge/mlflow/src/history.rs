@@ -124,7 +124,7 @@ async fn read_series(
         Err(status) => return Err(status.into()),
     };
     while let Some(message) = messages.message().await? {
-        let Some(piece) = message.points else { continue };
+        let piece = message.points.ok_or_else(|| MlflowError::broken("points"))?;
         let room = limit.saturating_sub(points.len());
         points.extend(points_of(&piece, context).into_iter().take(room));
         if let Some(step) = piece.steps.get(room) {
@@ -261,7 +261,7 @@ pub(crate) async fn get_history_bulk_interval(channels: &Channels, fields: &Fiel
     while let Some(message) = messages.message().await? {
         for piece in message.series {
             let run_id = piece.place.and_then(|place| ids.get(place.run as usize));
-            let Some(run_id) = run_id else { continue };
+            let run_id = run_id.ok_or_else(|| MlflowError::broken("place"))?;
             let points = points_of(&piece, NO_CONTEXT);
             metrics.extend(points.iter().map(|point| view_with_run(key, point, run_id)));
         }

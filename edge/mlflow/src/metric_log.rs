@@ -11,7 +11,7 @@ use matyan_proto::runs::v1::SeriesInfo;
 use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SeriesPoints};
 
 use crate::batch::{Point, RunBatch};
-use crate::error::Result;
+use crate::error::{MlflowError, Result};
 use crate::logged_metric::LoggedMetric;
 use crate::run_names::REPEATED_CONTEXT;
 use crate::run_view::{NO_CONTEXT, list_series};
@@ -216,7 +216,8 @@ async fn read_points(
     let mut messages = channels.series().points(request).await?.into_inner();
     let mut points = Vec::new();
     while let Some(message) = messages.message().await? {
-        let read = message.points.iter().flat_map(|piece| points_of(piece, context));
+        let piece = message.points.ok_or_else(|| MlflowError::broken("points"))?;
+        let read = points_of(&piece, context).into_iter();
         points.extend(read.filter(|point| steps.is_none_or(|steps| steps.contains(&point.step))));
     }
     Ok(points)

@@ -236,6 +236,28 @@ async fn rule_94_a_write_begins_once_everything_before_it_is_applied() {
     assert_eq!(groups_of_points(), [0, 1, 0, 0, 1]);
 }
 
+/// Points that are left out would look as if they had not been logged.
+#[tokio::test]
+async fn a_broken_message_of_points_is_an_error() {
+    let port = Port::with_run();
+    let info = runs::SeriesInfo { name: "loss".into(), context: "{}".into(), ..Default::default() };
+    port.backend.answers("series.v1.SeriesService/List", [series::ListResponse { series: vec![info] }]);
+    port.backend.answers("series.v1.SeriesService/Points", [series::PointsResponse::default()]);
+    let sample = series::SampleResponse { series: vec![series::SeriesPoints::default()] };
+    port.backend.answers("series.v1.SeriesService/Sample", [sample]);
+    let point = json!({"run_id": "r", "key": "loss", "value": 0.5, "timestamp": 1}).to_string();
+    for (method, path, body) in [
+        ("GET", "metrics/get-history?run_id=r&metric_key=loss", ""),
+        ("GET", "metrics/get-history-bulk?run_ids=r&metric_key=loss", ""),
+        ("GET", "metrics/get-history-bulk-interval?run_ids=r&metric_key=loss", ""),
+        ("POST", "runs/log-metric", point.as_str()),
+    ] {
+        let (status, answer) = port.send(method, &format!("/api/2.0/mlflow/{path}"), body).await;
+        assert_eq!((status, &answer["error_code"]), (500, &json!("INTERNAL_ERROR")), "{path}: {answer}");
+    }
+    assert!(port.frontier.published().iter().all(|(_, batch)| batch.points.is_empty()));
+}
+
 /// A client that repeats the creation of a run gets another run.
 #[tokio::test]
 async fn the_creation_of_a_run_waits_longer() {
