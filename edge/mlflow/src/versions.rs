@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::now_ms;
 use crate::documents::{map_in, member};
-use crate::error::{MlflowError, Result};
+use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::logged_models;
 use crate::names::{check_length, is_model_id};
@@ -163,13 +163,26 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     .await?;
     let version = number.to_string();
     if !model_id.is_empty() {
-        // A model on another server is allowed.
-        match logged_models::add_registration(channels, model_id, name, &version).await {
-            Err(error) if error.code != crate::error::ErrorCode::ResourceDoesNotExist => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        note_in_logged_model(channels, model_id, name, &version).await;
     }
     answer(&created, &version)
+}
+
+/// Notes a new version in the logged model that it was made of. The version is stored by then, so the request succeeds even
+/// if this fails: a client that repeats the request gets another version.
+async fn note_in_logged_model(channels: &Channels, model_id: &str, name: &str, version: &str) {
+    match logged_models::add_registration(channels, model_id, name, version).await {
+        Ok(()) => {}
+        // A model on another server is allowed.
+        Err(error) if error.code == ErrorCode::ResourceDoesNotExist => {}
+        Err(error) => tracing::warn!(
+            model_id,
+            registered_model = name,
+            version,
+            error = error.message,
+            "failed to note a version in its logged model; the version is stored"
+        ),
+    }
 }
 
 pub(crate) async fn get(channels: &Channels, fields: &Fields) -> Result<Value> {

@@ -424,6 +424,28 @@ async fn a_document_that_others_change_is_changed_later() {
     assert!(port.backend.call_count(write) > 16, "it was tried for some seconds");
 }
 
+/// Clients repeat a request that has failed, and would get another version.
+#[tokio::test]
+async fn a_version_is_created_even_if_its_logged_model_cannot_note_it() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let write = "documents.v1.DocumentService/Write";
+    let found = |content: Value| {
+        let content = content.to_string().into();
+        let document = documents::Document { content, updated_us: 1, ..Default::default() };
+        Ok(documents::GetResponse { document: Some(document) })
+    };
+    let registered = found(json!({"last_version": 4, "versions": {}}));
+    let logged = found(json!({"status": "LOGGED_MODEL_READY"}));
+    port.backend.answers_next("documents.v1.DocumentService/Get", [registered, logged]);
+    let written = documents::WriteResponse { updated_us: 2 };
+    port.backend.answers_next(write, [Ok(written), Err(Status::unavailable("later"))]);
+    let source = format!("models:/m-{}", "0".repeat(32));
+    let body = json!({"name": "m", "source": source}).to_string();
+    let (status, answer) = port.send("POST", "/api/2.0/mlflow/model-versions/create", &body).await;
+    assert_eq!((status, &answer["model_version"]["version"]), (200, &json!("5")), "{answer}");
+    assert_eq!(port.backend.call_count(write), 2);
+}
+
 /// A request that has failed halfway is repeated: the runs are done before the experiment.
 #[tokio::test]
 async fn the_deletion_of_an_experiment_can_be_repeated() {
