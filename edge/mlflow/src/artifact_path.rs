@@ -90,13 +90,15 @@ pub(crate) fn end_of_entry(path: &str, prefix: &str) -> String {
     }
 }
 
-/// The files and folders directly in a folder, from paths of an owner: name, whether the entry is a folder, and
-/// the size of a file.
-pub(crate) fn entries_of_folder<'p>(
+/// A file or folder directly in a folder: its name, whether it is a folder, and the size of a file.
+pub(crate) type FolderEntry = (String, bool, Option<u64>);
+
+/// Adds the files and folders directly in a folder, from paths of an owner that come after all earlier paths.
+pub(crate) fn add_entries<'p>(
+    entries: &mut Vec<FolderEntry>,
     paths: impl Iterator<Item = (&'p str, Option<u64>)>,
     folder: &str,
-) -> Vec<(String, bool, Option<u64>)> {
-    let mut entries: Vec<(String, bool, Option<u64>)> = Vec::new();
+) {
     let prefix = folder_prefix(folder);
     for (path, size) in paths {
         let Some(rest) = path.strip_prefix(&prefix) else { continue };
@@ -111,7 +113,6 @@ pub(crate) fn entries_of_folder<'p>(
             entries.push((name.to_owned(), is_folder, if is_folder { None } else { size }));
         }
     }
-    entries
 }
 
 #[cfg(test)]
@@ -161,7 +162,14 @@ mod tests {
     #[test]
     fn folders_have_files_and_folders() {
         let paths = [("a", Some(1)), ("b/c", Some(2)), ("b/d/e", Some(3)), ("b/d/f", None), ("bc", Some(4))];
-        let listed = |folder: &str| entries_of_folder(paths.into_iter(), folder);
+        let listed = |folder: &str| {
+            let mut entries = Vec::new();
+            // Both pages have files of a folder.
+            for page in [&paths[..2], &paths[2..]] {
+                add_entries(&mut entries, page.iter().copied(), folder);
+            }
+            entries
+        };
         let file = |name: &str, size| (name.to_owned(), false, size);
         let folder = |name: &str| (name.to_owned(), true, None);
         assert_eq!(listed(""), [file("a", Some(1)), folder("b"), file("bc", Some(4))]);

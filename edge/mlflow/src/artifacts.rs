@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
-use matyan_proto::artifacts::v1::{Artifact, DeleteRequest, ListRequest};
+use matyan_proto::artifacts::v1::{DeleteRequest, ListRequest};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::store_request::Message;
 use matyan_proto::ingest::v1::{BlobRef, StoreOpen, StoreRequest};
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::artifact_path::{
-    ArtifactOwner, ArtifactPath, check, end_of_entry, entries_of_folder, folder_prefix,
+    ArtifactOwner, ArtifactPath, FolderEntry, add_entries, check, end_of_entry, folder_prefix,
 };
 use crate::batch::{RunBatch, publish_patiently};
 use crate::body::Body;
@@ -51,44 +51,65 @@ pub(crate) async fn locate(channels: &Channels, artifact: ArtifactPath) -> Resul
 /// Artifacts that are read at a time.
 const ARTIFACTS_PER_CALL: usize = 1_000;
 
-/// Lists enough artifacts of a run to know the entries of a folder: all files directly in the folder, and at least one
-/// artifact of each of its folders.
-async fn artifacts_in(channels: &Channels, run_id: &str, folder: &str) -> Result<Vec<Artifact>> {
-    let path_prefix = folder_prefix(folder);
-    if path_prefix.len() > ARTIFACT_PATH_BYTES {
+/// Entries of a folder in one answer, which clients of MLflow do not ask for in pages.
+const MAX_ENTRIES: usize = 200_000;
+
+/// Enough artifacts of a run to know the entries of a folder, read page by page: all files directly in the folder, and at
+/// least one artifact of each of its folders.
+struct FolderPages<'c> {
+    channels: &'c Channels,
+    run_id: &'c str,
+    folder: &'c str,
+    /// The text after which the next page begins; `None` after the last page.
+    after: Option<String>,
+}
+
+impl<'c> FolderPages<'c> {
+    fn new(channels: &'c Channels, run_id: &'c str, folder: &'c str) -> Self {
         // No path is longer. Clients list each path that they download, because it may be a folder.
-        return Ok(Vec::new());
+        let may_exist = folder_prefix(folder).len() <= ARTIFACT_PATH_BYTES;
+        Self { channels, run_id, folder, after: may_exist.then(String::new) }
     }
-    let mut after = String::new();
-    let mut found: Vec<Artifact> = Vec::new();
-    loop {
+
+    /// Adds the entries of the next page; returns false if there is none.
+    async fn add_next(&mut self, entries: &mut Vec<FolderEntry>) -> Result<bool> {
+        let Some(after) = self.after.take() else { return Ok(false) };
+        let path_prefix = folder_prefix(self.folder);
         let request = ListRequest {
-            run_id: run_id.to_owned(),
+            run_id: self.run_id.to_owned(),
             path_prefix: path_prefix.clone(),
             after,
             limit: u32::try_from(ARTIFACTS_PER_CALL).unwrap_or(u32::MAX),
         };
         // The run may not exist: a model without a run gets a run with its first file.
-        let page = list_artifacts(channels, request).await?;
-        let is_last = page.len() < ARTIFACTS_PER_CALL;
-        found.extend(page);
-        let Some(last) = found.last().filter(|_| !is_last) else { return Ok(found) };
-        after = end_of_entry(&last.path, &path_prefix);
+        let page = list_artifacts(self.channels, request).await?;
+        let last = page.last().filter(|_| page.len() >= ARTIFACTS_PER_CALL);
+        self.after = last.map(|last| end_of_entry(&last.path, &path_prefix));
+        let paths = page.iter().map(|artifact| (artifact.path.as_str(), artifact.size));
+        add_entries(entries, paths, self.folder);
+        Ok(true)
     }
 }
 
 /// The entries of a folder, each with a path that starts with `prefix`.
 async fn list_folder(channels: &Channels, folder: &StoredArtifact, prefix: &str) -> Result<Vec<Value>> {
-    let artifacts = artifacts_in(channels, &folder.run_id, &folder.path).await?;
-    let paths = artifacts.iter().map(|artifact| (artifact.path.as_str(), artifact.size));
-    let entry = |(name, is_dir, size): (String, bool, Option<u64>)| {
+    let mut pages = FolderPages::new(channels, &folder.run_id, &folder.path);
+    let mut entries = Vec::new();
+    while pages.add_next(&mut entries).await? {
+        if entries.len() > MAX_ENTRIES {
+            return Err(MlflowError::invalid(format!(
+                "the folder has more than {MAX_ENTRIES} files and folders: read its files by their paths"
+            )));
+        }
+    }
+    let entry = |(name, is_dir, size): FolderEntry| {
         let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         match size {
             Some(size) => json!({"path": path, "is_dir": is_dir, "file_size": size}),
             None => json!({"path": path, "is_dir": is_dir}),
         }
     };
-    Ok(entries_of_folder(paths, &folder.path).into_iter().map(entry).collect())
+    Ok(entries.into_iter().map(entry).collect())
 }
 
 /// Lists a folder by its path below the root of all artifacts.
@@ -248,11 +269,12 @@ pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value
         delete_path(channels, &run_id, path).await?;
         return Ok(json!({}));
     }
-    let artifacts = artifacts_in(channels, &run_id, "").await?;
-    let paths = artifacts.iter().map(|artifact| (artifact.path.as_str(), artifact.size));
-    let entries = entries_of_folder(paths, "");
-    let deletions = entries.into_iter().map(|(path, ..)| delete_path(channels, &run_id, path));
-    call_all(CALLS_AT_A_TIME, deletions).await?;
+    let mut pages = FolderPages::new(channels, &run_id, "");
+    let mut entries = Vec::new();
+    while pages.add_next(&mut entries).await? {
+        let deletions = entries.drain(..).map(|(path, ..)| delete_path(channels, &run_id, path));
+        call_all(CALLS_AT_A_TIME, deletions).await?;
+    }
     Ok(json!({}))
 }
 

@@ -154,6 +154,29 @@ async fn a_folder_of_artifacts_is_listed_without_the_rest_of_its_folders() {
 }
 
 #[tokio::test]
+async fn a_list_of_a_folder_has_a_bounded_number_of_entries() {
+    let port = Port::with_run();
+    let page = |number: usize| Ok(artifact_list((0..1_000).map(|at| format!("{number:03}.{at:03}"))));
+    port.backend.answers_next(LIST_ARTIFACTS, (0..202).map(page));
+    let path = "/api/2.0/mlflow-artifacts/artifacts?path=0/r/artifacts";
+    let (status, answer) = port.send("GET", path, "").await;
+    assert_eq!((status, &answer["error_code"]), (400, &json!("INVALID_PARAMETER_VALUE")), "{answer}");
+    assert_eq!(port.backend.call_count(LIST_ARTIFACTS), 201, "the rest is not read");
+}
+
+#[tokio::test]
+async fn the_artifacts_of_a_run_are_deleted_page_by_page() {
+    let port = Port::with_run();
+    let delete = "artifacts.v1.ArtifactService/Delete";
+    port.backend.answers(delete, [artifacts::DeleteResponse { deleted: 1 }]);
+    let full = artifact_list((0..1_000).map(|at| format!("{at:04}")));
+    port.backend.answers_next(LIST_ARTIFACTS, [Ok(full), Err(Status::unavailable("later"))]);
+    let path = "/api/2.0/mlflow-artifacts/artifacts/0/r/artifacts";
+    let (status, answer) = port.send("DELETE", path, "").await;
+    assert_eq!((status, port.backend.call_count(delete)), (503, 1_000), "{answer}");
+}
+
+#[tokio::test]
 async fn a_file_with_the_longest_path_is_listed_as_an_empty_folder() {
     let port = Port::with_run();
     let file = "x".repeat(ARTIFACT_PATH_BYTES);
