@@ -307,14 +307,16 @@ async fn page(context: &CallContext, run: &Node, arguments: &Arguments, is_syste
     Ok(shaped(context, rows, shape).await)
 }
 
-/// Gives rows the form of an answer, off the async threads if they have many values.
+/// Gives rows the form of an answer, off the async threads if they are large.
 async fn shaped<T: Send + 'static>(
     context: &CallContext,
     rows: Rows,
     shape: impl FnOnce(Rows) -> T + Send + 'static,
 ) -> T {
     let values: usize = rows.values().map(Map::len).sum();
-    context.large_work.run(values.saturating_mul(VALUE_BYTES), move || shape(rows)).await
+    // What the request has paid for includes the names of metrics, which may be much longer than their values.
+    let bytes = context.budget.held().max(values.saturating_mul(VALUE_BYTES));
+    context.large_work.run(bytes, move || shape(rows)).await
 }
 
 /// Keeps this number of rows, spread evenly, with the first and the last row.
@@ -525,6 +527,8 @@ pub(crate) async fn tail(context: &CallContext, run: &Node, is_system: bool) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use matyan_proto::common::v1::SeriesType;
     use matyan_proto::runs::v1::SeriesInfo;
     use matyan_proto::series::v1::Place;
@@ -532,21 +536,32 @@ mod tests {
     use super::*;
     use crate::test_context::empty_context;
 
+    fn metric(name: &str) -> LoggedSeries {
+        let r#type = SeriesType::Metric.into();
+        LoggedSeries::new(SeriesInfo { name: name.to_owned(), r#type, ..Default::default() })
+    }
+
+    fn reader(context: &CallContext, series: Vec<LoggedSeries>) -> HistoryReader<'_> {
+        let writers = Writers::of(&series);
+        HistoryReader { context, run_id: "r:p", series, objects: Vec::new(), writers, lists: 1 }
+    }
+
+    const ROWS: usize = 1_000;
+
+    /// A point at each of the first steps.
+    fn points() -> SeriesPoints {
+        SeriesPoints {
+            place: Some(Place { run: 0, series: 0 }),
+            steps: (0..1_000).collect(),
+            values: vec![0.5; ROWS],
+            ..Default::default()
+        }
+    }
+
     #[tokio::test]
     async fn some_sampled_lists_are_read_at_the_same_time() {
         let (context, counts) = empty_context();
-        let info =
-            SeriesInfo { name: "loss".to_owned(), r#type: SeriesType::Metric.into(), ..Default::default() };
-        let series = vec![LoggedSeries::new(info)];
-        let writers = Writers::of(&series);
-        let reader = HistoryReader {
-            context: &context,
-            run_id: "r:p",
-            series,
-            objects: Vec::new(),
-            writers,
-            lists: 1,
-        };
+        let reader = reader(&context, vec![metric("loss")]);
         let run = Node::new(json!({}));
         sampled_lists(reader, &run, &["{}"; 40]).await.expect_err("the run is missing");
         assert_eq!(counts.total_and_most(), (CALLS_AT_A_TIME, CALLS_AT_A_TIME));
@@ -555,34 +570,31 @@ mod tests {
     /// A row of one value takes many times the memory of the value, before the answer is made of it.
     #[test]
     fn rule_114_rows_take_up_memory_of_the_port_while_they_are_read() {
-        const ROWS: usize = 1_000;
         let (context, _) = empty_context();
-        let reader = HistoryReader {
-            context: &context,
-            run_id: "r:p",
-            series: Vec::new(),
-            objects: Vec::new(),
-            writers: Writers::default(),
-            lists: 1,
-        };
-        let series =
-            |name: &str| LoggedSeries::new(SeriesInfo { name: name.to_owned(), ..Default::default() });
-        let points = SeriesPoints {
-            place: Some(Place { run: 0, series: 0 }),
-            steps: (0..1_000).collect(),
-            values: vec![0.5; ROWS],
-            ..Default::default()
-        };
+        let reader = reader(&context, Vec::new());
         let mut rows = Rows::new();
         let taken = ["loss", "acc"].map(|name| {
             let before = context.budget.taken();
-            reader.add(&mut rows, &[&series(name)], &points, &(0..1_000)).unwrap();
+            reader.add(&mut rows, &[&metric(name)], &points(), &(0..1_000)).unwrap();
             usize::try_from(context.budget.taken() - before).unwrap()
         });
         assert_eq!(rows.len(), ROWS);
         let member = size_of::<(String, Value)>();
         assert!(taken[0] > 3 * ROWS * member, "the rows are new, and have two members: {taken:?}");
         assert!((ROWS * member..2 * ROWS * member).contains(&taken[1]), "the rows are known: {taken:?}");
+    }
+
+    #[tokio::test]
+    async fn rows_with_long_names_are_shaped_on_another_thread() {
+        let (context, _) = empty_context();
+        let reader = reader(&context, Vec::new());
+        let here = thread::current().id();
+        for (name, is_large) in [("loss".to_owned(), false), ("x".repeat(1_024), true)] {
+            let mut rows = Rows::new();
+            reader.add(&mut rows, &[&metric(&name)], &points(), &(0..1_000)).unwrap();
+            let thread = shaped(&context, rows, |_| thread::current().id()).await;
+            assert_eq!(thread != here, is_large, "{} bytes", name.len());
+        }
     }
 
     #[test]
