@@ -18,7 +18,8 @@ pub struct Segment {
 }
 
 /// Divides points, in their order, so that adjacent points of neighboring series at the same step and epoch form
-/// rows. Steps and epochs have an entry for each point, or none.
+/// rows. Either all rows of a segment have a single time each, or none has. Columns have an entry for each point, or
+/// none.
 pub fn segments(points: &Points) -> Vec<Segment> {
     let mut segments = Vec::new();
     let mut start = 0;
@@ -33,7 +34,10 @@ pub fn segments(points: &Points) -> Vec<Segment> {
             segments.push(Segment { range: start..at, width: None });
         }
         let mut end = at + width;
-        while is_same_row(points, at, end, width) {
+        let share_time = are_equal(&points.times_us, at..end);
+        while is_same_row(points, at, end, width)
+            && are_equal(&points.times_us, end..end + width) == share_time
+        {
             end += width;
         }
         segments.push(Segment { range: at..end, width: Some(width) });
@@ -46,26 +50,44 @@ pub fn segments(points: &Points) -> Vec<Segment> {
     segments
 }
 
-/// Number of points from one on that can be in its row. Looks at no other points than these and the next one.
+/// Number of points from one on that can be in its row. Points that were logged in one call share their time. If they
+/// are enough for a row, they are not joined with other points, because a row with several times takes more bytes and is
+/// stored point by point. Looks at few points after the row.
 fn row_width(points: &Points, first: usize) -> usize {
     let is_next = |at: usize| {
         points.series[at - 1].checked_add(1) == Some(points.series[at])
             && points.steps.get(at) == points.steps.get(first)
             && points.epochs.get(at) == points.epochs.get(first)
     };
-    (first + 1..points.series.len()).take_while(|at| is_next(*at)).count() + 1
+    // The first of the adjacent points that have the time of the current one.
+    let mut call = first;
+    let mut at = first + 1;
+    while at < points.series.len() && is_next(at) {
+        if points.times_us.get(at) != points.times_us.get(call) {
+            if call == first && at - first >= LEAST_WIDTH {
+                return at - first;
+            }
+            call = at;
+        } else if call > first && at + 1 - call == LEAST_WIDTH {
+            return call - first;
+        }
+        at += 1;
+    }
+    at - first
 }
 
 /// Whether the points from `start` on are another row of the series of the row at `first`.
 fn is_same_row(points: &Points, first: usize, start: usize, width: usize) -> bool {
     let range = start..start + width;
-    let is_equal = |column: &[i64]| {
-        let entries = column.get(range.clone()).unwrap_or_default();
-        entries.iter().all(|entry| *entry == entries[0])
-    };
     points.series.get(range.clone()).is_some_and(|series| *series == points.series[first..first + width])
-        && is_equal(&points.steps)
-        && is_equal(&points.epochs)
+        && are_equal(&points.steps, range.clone())
+        && are_equal(&points.epochs, range)
+}
+
+/// Whether a column has the same entry for all points of a range, or none.
+fn are_equal(column: &[i64], range: Range<usize>) -> bool {
+    let entries = column.get(range).unwrap_or_default();
+    entries.iter().all(|entry| *entry == entries[0])
 }
 
 /// Returns the group of a segment. Its columns are as short as possible.

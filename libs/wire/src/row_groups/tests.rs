@@ -38,15 +38,17 @@ fn value() -> impl Strategy<Value = f64> {
 fn step() -> impl Strategy<Value = Points> {
     let series = prop_oneof![Just((0_u32, 40_u32)), (0..3_u32, 1..60_u32), Just((u32::MAX - 20, 21))];
     let stamp = prop_oneof![Just(ABSENT), 0..3_i64];
-    (series, prop::collection::vec(value(), 60), stamp.clone(), stamp, any::<bool>()).prop_map(
-        |((first, width), values, step, epoch, has_own_times)| {
+    // How many points have the same time.
+    let call = prop_oneof![Just(60), Just(1), 1..40_i64];
+    (series, prop::collection::vec(value(), 60), stamp.clone(), stamp, call).prop_map(
+        |((first, width), values, step, epoch, call)| {
             let width = width as usize;
             Points {
                 series: (first..=u32::MAX).take(width).collect(),
                 values: values[..width].to_vec(),
                 steps: vec![step; width],
                 epochs: vec![epoch; width],
-                times_us: (0..width as i64).map(|at| 1_000 + if has_own_times { at } else { 0 }).collect(),
+                times_us: (0..width as i64).map(|at| 1_000 + at / call).collect(),
                 rows: None,
             }
         },
@@ -131,6 +133,57 @@ fn steps_of_the_same_series_share_a_group() {
     assert_eq!((groups[0].epochs.len(), groups[0].times_us.len()), (0, 5));
 }
 
+/// Points of neighboring series at each of these steps, which are logged in calls of these widths.
+fn logged(steps: Range<i64>, calls: &[usize]) -> Points {
+    let mut points = Points::default();
+    for step in steps {
+        let times =
+            calls.iter().zip(1_000 * step..).flat_map(|(width, time)| std::iter::repeat_n(time, *width));
+        for (series, time) in (0..).zip(times) {
+            points.series.push(series);
+            points.values.push(0.5);
+            points.steps.push(step);
+            points.times_us.push(time);
+        }
+    }
+    points
+}
+
+fn widths(points: &Points) -> Vec<(usize, Option<usize>)> {
+    segments(points).into_iter().map(|segment| (segment.range.len(), segment.width)).collect()
+}
+
+#[test]
+fn each_call_in_a_step_is_a_row_of_its_own() {
+    let points = logged(1..3, &[50, 30]);
+    assert_eq!(widths(&points), [(50, Some(50)), (30, Some(30)), (50, Some(50)), (30, Some(30))]);
+    for group in grouped(points) {
+        assert_eq!((group.steps.len(), group.times_us.len()), (1, 1));
+    }
+    assert_eq!(widths(&logged(1..2, &[50, 5])), [(50, Some(50)), (5, None)]);
+    assert_eq!(widths(&logged(1..2, &[5, 50])), [(5, None), (50, Some(50))]);
+}
+
+#[test]
+fn calls_that_are_too_small_for_rows_share_them() {
+    assert_eq!(widths(&logged(1..4, &[1; 40])), [(120, Some(40))]);
+    assert_eq!(widths(&logged(1..4, &[15, 15, 10])), [(120, Some(40))]);
+    assert_eq!(widths(&logged(1..2, &[10, 10, 16])), [(20, Some(20)), (16, Some(16))]);
+}
+
+#[test]
+fn rows_with_one_time_are_not_in_a_group_with_others() {
+    let mut points = logged(1..3, &[40]);
+    let others = logged(3..5, &[1; 40]);
+    points.series.extend(others.series);
+    points.values.extend(others.values);
+    points.steps.extend(others.steps);
+    points.times_us.extend(others.times_us);
+    assert_eq!(widths(&points), [(80, Some(40)), (80, Some(40))]);
+    let times: Vec<usize> = grouped(points).iter().map(|group| group.times_us.len()).collect();
+    assert_eq!(times, [2, 80]);
+}
+
 /// Their steps differ, so no two of them form a row, however many there are.
 #[test]
 fn neighbors_at_different_steps_are_looked_at_once() {
@@ -156,7 +209,5 @@ fn a_row_that_was_cut_does_not_cut_the_rows_after_it() {
         steps: points.iter().map(|(_, step)| *step).collect(),
         ..Points::default()
     };
-    let widths: Vec<_> =
-        segments(&points).iter().map(|segment| (segment.range.len(), segment.width)).collect();
-    assert_eq!(widths, [(70, Some(70)), (200, Some(100))]);
+    assert_eq!(widths(&points), [(70, Some(70)), (200, Some(100))]);
 }
