@@ -245,3 +245,27 @@ async fn rule_138_rows_that_no_frontier_has_checked_are_parked() {
         (&[18][..], &[2.25][..])
     );
 }
+
+/// Each of these points is parked alone. In one transaction, they would exceed what the store takes.
+#[tokio::test]
+async fn rule_138_many_refused_points_of_rows_are_parked_in_several_transactions() {
+    let env = TestEnv::new().await;
+    let mut defined = defining(record(0).sent(1, 1, 0), 0, &names(20));
+    for definition in &mut defined.batch.series[16..] {
+        definition.context = "[]".into();
+    }
+    let mut writer = env.writer("r");
+    let first = env.apply_with(&mut writer, vec![defined.group(wide(0, 20, &[0], 0.0))]).await;
+    assert_eq!((first.items, first.parked), (16, 4));
+    let steps: Vec<i64> = (1..=2_500).collect();
+    let rows = record(1).sent(1, 2, 0).group(wide(0, 20, &steps, 1.0));
+    let applied = env.apply_with(&mut writer, vec![rows]).await;
+    assert_eq!((applied.items, applied.parked), (16 * 2_500, 4 * 2_500));
+    let families = env.registry.gather();
+    let errors = families.iter().find(|it| it.name() == "matyan_ingestion_processing_errors_total");
+    let errors = errors.unwrap().get_metric().iter().map(|it| it.get_counter().get_value());
+    assert_eq!(errors.sum::<f64>(), 0.0, "no attempt has failed");
+    let metrics = env.metrics_of("r").await;
+    assert_eq!(metrics.len(), 16);
+    assert!(metrics.iter().all(|(_, points)| points.len() == 2_501));
+}

@@ -101,8 +101,10 @@ impl PointWriter<'_, '_> {
             Some(rows) => (Cow::Owned(rows::slice(group, rows, first..end)), 0..end - first),
         };
         live.series.complete_steps(self.transaction, number, self.dictionary, &group, taken.clone()).await?;
+        // A parked point takes a hundred times as many bytes as the point alone, for which the range was selected.
+        let most_bytes = self.transaction.bytes() + TRANSACTION_BYTES;
         let mut at = taken.start;
-        while at < taken.end {
+        while at < taken.end && self.transaction.bytes() < most_bytes {
             let added = live.series.append(self.dictionary, &group, at..taken.end, received_us);
             self.applied += added as u64;
             at += added;
@@ -115,7 +117,7 @@ impl PointWriter<'_, '_> {
                 at = bad.end;
             }
         }
-        Ok(end - first)
+        Ok(at - taken.start)
     }
 
     /// Parks adjacent points that failed for the same reason, in one row.
