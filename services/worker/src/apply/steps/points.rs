@@ -165,8 +165,7 @@ fn select(
     (end, unresolved)
 }
 
-/// The same for rows. If all of their series were looked up, whole rows are taken: the last one may exceed the size of
-/// a transaction a little.
+/// The same for rows. If all of their series were looked up, whole rows are taken.
 fn select_rows(
     transaction: &mut RunTransaction<'_>,
     dictionary: &mut Dictionary,
@@ -186,13 +185,24 @@ fn select_rows(
         (true, false) => NARROW_VALUE_BYTES + STAMPS_BYTES / width,
     };
     let fitting = TRANSACTION_BYTES.saturating_sub(written).div_ceil(point_bytes).max(1);
-    let mut end = range.start + fitting;
-    if width <= WHOLE_ROW {
-        end = end.next_multiple_of(width);
-    }
-    let end = end.min(range.end);
+    let end = rows_end(range.start, width, fitting).min(range.end);
     transaction.add_estimate((end - range.start) * point_bytes);
     (end, Vec::new())
+}
+
+/// Returns the end of the points to be taken from `start` on, of which `fitting` have room. Only whole rows are stored
+/// without looking at each point, so the rest of a row that was begun is taken alone. The last row may exceed the size of
+/// a transaction a little, unless it is wide.
+fn rows_end(start: usize, width: usize, fitting: usize) -> usize {
+    let end = start + fitting;
+    if !start.is_multiple_of(width) {
+        return end.min(start.next_multiple_of(width));
+    }
+    if width <= WHOLE_ROW {
+        return end.next_multiple_of(width);
+    }
+    // A row that is larger than a transaction is divided.
+    if fitting < width { end } else { end - end % width }
 }
 
 /// Number of points from the start of the range that share a reference, and thus the reason for
@@ -204,4 +214,21 @@ fn refused_count(dictionary: &Dictionary, group: &Points, range: Range<usize>) -
         return 1;
     }
     group.series[range].iter().take_while(|other| **other == reference).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_taken_whole_unless_they_exceed_a_transaction() {
+        let wide = WHOLE_ROW + 1;
+        assert_eq!(rows_end(200, 100, 150), 400);
+        assert_eq!(rows_end(0, wide, 3 * wide - 1), 2 * wide);
+        assert_eq!(rows_end(wide, wide, wide - 1), 2 * wide - 1, "not even one has room");
+        for width in [100, wide] {
+            assert_eq!(rows_end(width + 30, width, 10 * width), 2 * width, "a row was begun");
+        }
+        assert_eq!(rows_end(30, wide, 50), 80, "the rest of a row is divided again");
+    }
 }
