@@ -34,9 +34,10 @@ pub(crate) async fn is_list_worn(
     store: &dyn Store,
     kind: CohortKind,
     project: Project,
+    wear: &mut ListWear,
 ) -> Result<bool, Error> {
     let snapshot = store.snapshot().await?;
-    Ok(ListWear::default().is_worn(&*snapshot, kind, project).await?)
+    Ok(wear.is_worn(&*snapshot, kind, project).await?)
 }
 
 /// The work on the cohorts of a project while the lock is held.
@@ -49,7 +50,6 @@ pub(crate) struct CohortRound<'r> {
     pub(crate) pace: Pace,
     /// Runs that were admitted to cohorts so far.
     pub(crate) admitted: usize,
-    wear: ListWear,
 }
 
 impl<'r> CohortRound<'r> {
@@ -67,16 +67,7 @@ impl<'r> CohortRound<'r> {
             CohortKind::Params => COLLECT_PARAMS,
         };
         let lock = JobLock::acquire(store, clock, job, project, owner).await?;
-        Ok(Self {
-            store,
-            lock,
-            kind,
-            project,
-            stop,
-            pace: Pace::default(),
-            admitted: 0,
-            wear: ListWear::default(),
-        })
+        Ok(Self { store, lock, kind, project, stop, pace: Pace::default(), admitted: 0 })
     }
 
     /// Makes a cohort of runs in ascending order, or several if their values do not fit in one.
@@ -184,10 +175,9 @@ impl<'r> CohortRound<'r> {
 
     /// Renews the list of uncollected runs if that is due, or was interrupted. No cohort may be on its way. Returns whether it
     /// did: rows have moved then, so the list must be read from the start.
-    pub(crate) async fn renew_list(&mut self) -> Result<bool, Error> {
-        let Self { kind, project, .. } = *self;
-        let snapshot = self.store.snapshot().await?;
-        if !self.wear.is_worn(&*snapshot, kind, project).await? {
+    pub(crate) async fn renew_list(&mut self, wear: &mut ListWear) -> Result<bool, Error> {
+        let Self { store, kind, project, .. } = *self;
+        if !is_list_worn(store, kind, project, wear).await? {
             return Ok(false);
         }
         while !self.stop.is_cancelled() {

@@ -9,7 +9,7 @@ use matyan_model::{
     cohort::{COHORT_RUNS, CohortKind, cohort_runs_due},
     format::format_has_every_run,
     ids::{NamedProject, Project, RunNumber},
-    uncollected::UncollectedReader,
+    uncollected::{ListWear, UncollectedReader},
 };
 use matyan_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -52,21 +52,32 @@ impl<'d> MetricCohorts<'d> {
         owner: [u8; 16],
         stop: &CancellationToken,
     ) -> Result<(), Error> {
+        self.collect_worn(project, &mut ListWear::default(), owner, stop).await
+    }
+
+    /// Like `collect`, with what an earlier call has found about the wear of the list.
+    async fn collect_worn(
+        &self,
+        project: Project,
+        wear: &mut ListWear,
+        owner: [u8; 16],
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         // Checked before the lock is taken, so that a round without work writes nothing.
         let mut due = DueRuns::new(project);
         let has_work = due.next(self.store, self.runs, stop).await?.is_some()
-            || is_list_worn(self.store, CohortKind::Metrics, project).await?;
+            || is_list_worn(self.store, CohortKind::Metrics, project, wear).await?;
         if !has_work {
             return Ok(());
         }
         let mut round =
             CohortRound::start(self.store, self.clock, CohortKind::Metrics, project, owner, stop).await?;
         let collected = async {
-            round.renew_list().await?;
+            round.renew_list(wear).await?;
             let mut due = DueRuns::new(project);
             while let Some(numbers) = due.next(self.store, self.runs, stop).await? {
                 round.make_cohorts(numbers).await?;
-                if round.renew_list().await? {
+                if round.renew_list(wear).await? {
                     due = DueRuns::new(project);
                 }
             }
@@ -90,10 +101,10 @@ impl<'d> MetricCohorts<'d> {
         if state.as_ref().is_some_and(|state| idle.is_unchanged(project, state, now_us)) {
             return Ok(());
         }
-        self.collect(project, owner, stop).await?;
-        if let Some(state) = state.filter(|_| !stop.is_cancelled()) {
-            idle.note(project, state, now_us);
-        }
+        let mut wear = idle.wear(project);
+        self.collect_worn(project, &mut wear, owner, stop).await?;
+        let state = state.filter(|_| !stop.is_cancelled());
+        idle.note(project, state, wear, now_us);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use matyan_model::{
     index::index_has_row,
     keys,
     param_cohort::{indexed_params_clear, indexed_params_move, listed_params_page},
-    uncollected::{UncollectedReader, index_rows_are_cleared, index_rows_cleared_put},
+    uncollected::{ListWear, UncollectedReader, index_rows_are_cleared, index_rows_cleared_put},
 };
 use matyan_store::{Store, Transaction, Value};
 use parking_lot::Mutex;
@@ -104,6 +104,18 @@ impl<'d> ParamCohorts<'d> {
         owner: [u8; 16],
         stop: &CancellationToken,
     ) -> Result<ParamRound, Error> {
+        self.collect_worn(project, least, &mut ListWear::default(), owner, stop).await
+    }
+
+    /// Like `collect`, with what an earlier call has found about the wear of the list.
+    async fn collect_worn(
+        &self,
+        project: Project,
+        least: usize,
+        wear: &mut ListWear,
+        owner: [u8; 16],
+        stop: &CancellationToken,
+    ) -> Result<ParamRound, Error> {
         // Looked at before the lock is taken, so that a round without work writes nothing.
         let mut due = DueParams::new(project, self.runs);
         let waiting = due.next(self.store, (self.clock)()).await?.len();
@@ -111,14 +123,14 @@ impl<'d> ParamCohorts<'d> {
         let is_due = matches!(indexed, IndexedRows::Valid | IndexedRows::Stale);
         let has_work = waiting >= self.runs.min(least)
             || is_due
-            || is_list_worn(self.store, CohortKind::Params, project).await?;
+            || is_list_worn(self.store, CohortKind::Params, project, wear).await?;
         if !has_work {
             let has_more = indexed == IndexedRows::Unlisted;
             return Ok(ParamRound { waiting, changing: due.changing.len(), has_more, cohorts: 0 });
         }
         let mut round =
             CohortRound::start(self.store, self.clock, CohortKind::Params, project, owner, stop).await?;
-        let collected = self.make_due(&mut round, least).await;
+        let collected = self.make_due(&mut round, least, wear).await;
         round.lock.release(collected).await
     }
 
@@ -138,10 +150,15 @@ impl<'d> ParamCohorts<'d> {
         Ok(if is_listed { IndexedRows::Stale } else { IndexedRows::Unlisted })
     }
 
-    async fn make_due(&self, round: &mut CohortRound<'_>, least: usize) -> Result<ParamRound, Error> {
+    async fn make_due(
+        &self,
+        round: &mut CohortRound<'_>,
+        least: usize,
+        wear: &mut ListWear,
+    ) -> Result<ParamRound, Error> {
         let project = round.project;
         let mut done = ParamRound::default();
-        round.renew_list().await?;
+        round.renew_list(wear).await?;
         // Damaged runs keep waiting. They are not taken twice in a round.
         let mut due = DueParams::new(project, self.runs);
         for _ in 0..ROUND_COHORTS {
@@ -171,7 +188,7 @@ impl<'d> ParamCohorts<'d> {
             // There may be nothing but damaged runs.
             done.has_more = round.admitted > admitted;
             // The next round reads the list from the start.
-            if round.renew_list().await? {
+            if round.renew_list(wear).await? {
                 break;
             }
         }
@@ -289,6 +306,7 @@ struct WaitingProject {
     waiting_since_us: Option<i64>,
     /// Cohorts that were made since small ones were merged.
     cohorts: usize,
+    wear: ListWear,
 }
 
 impl WaitingProjects {
@@ -373,7 +391,7 @@ async fn collect_project(
     let has_waited =
         state.waiting_since_us.is_some_and(|since_us| now_us.saturating_sub(since_us) >= WAIT_US);
     let least = if has_waited { FEW_RUNS } else { COHORT_RUNS };
-    let round = cohorts.collect(project, least, owner, stop).await?;
+    let round = cohorts.collect_worn(project, least, &mut state.wear, owner, stop).await?;
     state.cohorts += round.cohorts;
     state.waiting_since_us = match state.waiting_since_us {
         _ if round.waiting < FEW_RUNS => None,

@@ -311,10 +311,10 @@ pub async fn index_rows_cleared_put(transaction: &mut Transaction, project: Proj
     Ok(())
 }
 
-/// Tells when a list should be renewed.
-#[derive(Debug, Default)]
+/// Tells when a list should be renewed. A caller that keeps it counts the rows of a long list less often.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ListWear {
-    /// Runs that had left the list when its rows were last counted.
+    /// Runs that had left the list when its rows were last counted, and were more.
     counted_at: u64,
 }
 
@@ -348,8 +348,11 @@ impl ListWear {
         {
             listed += rows.len() as u64;
         }
-        self.counted_at = left;
-        Ok(listed <= left)
+        let is_worn = listed <= left;
+        if !is_worn {
+            self.counted_at = left;
+        }
+        Ok(is_worn)
     }
 }
 

@@ -1,11 +1,12 @@
-//! What the job that collects metrics remembers of projects in which it had nothing to do, so that it reads their lists
-//! of runs again only after a change.
+//! What the job that collects metrics remembers of projects, so that it reads their lists of runs again only after a
+//! change, and does not count the rows of a long list each time.
 
 use std::collections::HashMap;
 
 use matyan_model::{
     ids::Project,
     keys::{self, CohortKind},
+    uncollected::ListWear,
 };
 use matyan_store::{Key, Result, Scan, Snapshot, Value};
 use parking_lot::Mutex;
@@ -21,13 +22,15 @@ const PROJECTS: usize = 10_000;
 const FIRST: Scan = Scan { rows: 1, ..Scan::DEFAULT };
 const FEW: Scan = Scan { rows: UNFOLDED, keys_only: true, ..Scan::DEFAULT };
 
-/// Projects in which no cohort was due at the last look.
+/// What the last look at each project has found.
 #[derive(Default)]
 pub struct IdleProjects(Mutex<HashMap<Project, SeenProject>>);
 
 struct SeenProject {
     time_us: i64,
-    state: ProjectState,
+    /// `None` if the project had too many unfolded runs, so it is not idle.
+    state: Option<ProjectState>,
+    wear: ListWear,
 }
 
 /// The rows by which a project shows that no other run can be due. A run that ends, gets points or is edited adds to the
@@ -62,19 +65,24 @@ impl IdleProjects {
     pub(super) fn is_unchanged(&self, project: Project, state: &ProjectState, now_us: i64) -> bool {
         self.0.lock().get(&project).is_some_and(|seen| {
             let age_us = now_us.saturating_sub(seen.time_us);
-            (0..REMEMBERED_US).contains(&age_us) && seen.state == *state
+            (0..REMEMBERED_US).contains(&age_us) && seen.state.as_ref() == Some(state)
         })
     }
 
+    /// What the last look has found about the wear of the list.
+    pub(super) fn wear(&self, project: Project) -> ListWear {
+        self.0.lock().get(&project).map(|seen| seen.wear).unwrap_or_default()
+    }
+
     /// Notes that no cohort is due in a project. The state is from before the look.
-    pub(super) fn note(&self, project: Project, state: ProjectState, time_us: i64) {
+    pub(super) fn note(&self, project: Project, state: Option<ProjectState>, wear: ListWear, time_us: i64) {
         let mut seen = self.0.lock();
         if seen.len() >= PROJECTS && !seen.contains_key(&project) {
             // Projects that are deleted, or were not looked at for a long time, make room.
             seen.retain(|_, seen| time_us.saturating_sub(seen.time_us) < REMEMBERED_US);
         }
         if seen.len() < PROJECTS || seen.contains_key(&project) {
-            seen.insert(project, SeenProject { time_us, state });
+            seen.insert(project, SeenProject { time_us, state, wear });
         }
     }
 }
@@ -242,13 +250,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rule_41_a_long_list_is_not_counted_again_after_each_change() {
+        const LISTED: usize = 5_000;
+        // A project with many unfolded runs is not idle.
+        for unfolded in [0, UNFOLDED + 1] {
+            let store = CountingStore::open().await;
+            store
+                .write(|batch| {
+                    for number in (1..=LISTED as u64).map(RunNumber) {
+                        let first = keys::ListGeneration::FIRST;
+                        batch.set(keys::uncollected(CohortKind::Metrics, P, first, number), Vec::new());
+                    }
+                    for number in (1..=unfolded as u64).map(RunNumber) {
+                        batch.set(keys::unfolded(P, number), Vec::new());
+                    }
+                    batch.add(keys::uncollected_left(CohortKind::Metrics, P), LISTED as i64 - 1);
+                })
+                .await;
+            let idle = IdleProjects::default();
+            let time_us = Arc::new(AtomicI64::new(1_000_000));
+            let look = async || store.look(&idle, &time_us).await;
+            let first = look().await;
+            store
+                .write(|batch| {
+                    change_put(batch, P, RunNumber(1), 1, "");
+                })
+                .await;
+            let second = look().await;
+            assert!(second + LISTED <= first, "{second} rows after {first}");
+        }
+    }
+
+    #[tokio::test]
     async fn rule_41_few_projects_are_remembered() {
         let store = CountingStore::open().await;
         let idle = IdleProjects::default();
-        let state =
-            async |project| ProjectState::read(&*store.snapshot().await?, project).await.map(Option::unwrap);
+        let state = async |project| ProjectState::read(&*store.snapshot().await?, project).await;
         let note = async |project, time_us| {
-            idle.note(project, state(project).await?, time_us);
+            idle.note(project, state(project).await?, ListWear::default(), time_us);
             Ok::<_, Error>(())
         };
         for number in 0..PROJECTS as u32 + 5 {

@@ -139,6 +139,7 @@ async fn a_list_is_worn_once_more_runs_have_left_it_than_are_in_it() {
     assert!(is_worn().await);
     leave(few / 4).await;
     assert!(is_worn_again().await);
+    assert!(is_worn_again().await, "nothing has renewed it");
     let mut steps = 1;
     while !renew_step(&store).await {
         assert!(is_worn().await, "it was interrupted");
