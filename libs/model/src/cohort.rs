@@ -131,12 +131,13 @@ pub async fn cohort_begin(
         })
         .collect();
     let values = transaction.unchecked().get_many(&keys).await?;
+    let since = transaction.version();
     let mut live = Vec::with_capacity(numbers.len());
     let rows = keys.chunks_exact(3).zip(values.chunks_exact(3));
     for (number, (keys, values)) in numbers.iter().zip(rows) {
-        // The rows of a deleted run are cleared, and must not be written again. A run that changes in the meantime is no
-        // conflict, because its values are read later: many runs may change all the time.
-        transaction.batch().expect(keys[0].clone(), values[0].clone());
+        // The rows of a deleted run are cleared, and must not be written again, even if its sweep has ended in the meantime.
+        // A run that changes is no conflict, because its values are read later: many runs may change all the time.
+        transaction.batch().expect_unchanged(Range::prefix(keys[0].clone()), since);
         if let [None, Some(_), _] | [None, _, Some(_)] = values {
             live.push(*number);
         }

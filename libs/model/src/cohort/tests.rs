@@ -9,7 +9,8 @@ use crate::{
     ids::SeriesNumber,
     keys::{ListGeneration, SeriesKind},
     metric::metric_series_create,
-    run::{Head, run_create},
+    position::LogPosition,
+    run::{Deletion, Head, run_create, run_delete, sweep_step},
     series::{ABSENT, LiveRow, MetricHeader, Point, RunRef, WrittenPoints, fold_run},
     testing::TestStore,
     uncollected::UncollectedReader,
@@ -230,6 +231,26 @@ async fn a_cohort_begins_while_its_runs_change() {
         assert_eq!(matches!(outcome, Commit::Done { .. }), !is_deleted);
         assert_eq!(list_row(&store, a).await == Some(token(cohort)), !is_deleted);
     }
+}
+
+/// Nothing would clear its row in the list again.
+#[tokio::test]
+async fn a_cohort_does_not_begin_with_a_run_that_is_deleted_and_swept_meanwhile() {
+    let store = TestStore::open().await;
+    let a = create(&store, "a", &[("loss", 1.0)]).await;
+    let mut transaction = Transaction::new(store.snapshot().await.unwrap());
+    let begun = cohort_begin(&mut transaction, CohortKind::Metrics, P, CohortNumber(9), &[a]).await;
+    assert_eq!(begun.unwrap(), [a]);
+    let id = crate::ids::RunId::new("a");
+    let at = LogPosition::default();
+    let deletion = Deletion { at, time_us: 5, now_us: 5, caller: "", project_name: "" };
+    store
+        .run(async |transaction| run_delete(transaction, P, &id, Some(&Head::Live(a)), deletion).await)
+        .await
+        .unwrap();
+    while !sweep_step(&*store, P, a).await.unwrap() {}
+    assert!(matches!(store.commit(transaction.into_batch()).await.unwrap(), Commit::Conflict));
+    assert!(list_row(&store, a).await.is_none());
 }
 
 #[tokio::test]
