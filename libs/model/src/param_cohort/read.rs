@@ -49,19 +49,18 @@ pub struct ReadList {
 }
 
 impl ReadList {
-    /// Reads the list; `None` if it has more than `most` runs.
+    /// Reads the list; `None` if it has more than `most` runs. The snapshot may be renewed by any read.
     pub async fn read(snapshot: &dyn Snapshot, project: Project, most: usize) -> Result<Option<Self>> {
         let mut runs = HashSet::new();
-        let mut version = ReadVersion::None;
+        let first = ReadVersion::One(snapshot.version());
         let mut list = UncollectedReader::new(CohortKind::Params, project);
         while let Some(numbers) = list.next_runs(snapshot, PAGE.min(most.saturating_add(1))).await? {
             runs.extend(numbers);
-            version = version.and(snapshot.version());
             if runs.len() > most {
                 return Ok(None);
             }
         }
-        let version = version.and(snapshot.version());
+        let version = first.and(snapshot.version());
         let may_have_index_rows = list.may_have_index_rows();
         Ok(Some(Self { runs: Arc::new(runs), version, may_have_index_rows }))
     }

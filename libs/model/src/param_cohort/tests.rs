@@ -4,9 +4,11 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
-use matyan_store::{Batch, Range, Snapshot, Store as _};
+use async_trait::async_trait;
+use matyan_store::{Batch, Page, Range, Snapshot, Store as _, Version};
 use matyan_value::{Map, Value};
 
 use super::*;
@@ -547,4 +549,64 @@ async fn a_damaged_row_of_a_cohort_is_noticed() {
         }
     }
     assert_eq!(damaged, 2);
+}
+
+/// A snapshot that is renewed by each read: the next one takes its place.
+struct RenewedSnapshot {
+    snapshots: Vec<Box<dyn Snapshot>>,
+    reads: AtomicUsize,
+}
+
+impl RenewedSnapshot {
+    fn current(&self) -> &dyn Snapshot {
+        &*self.snapshots[self.reads.load(Ordering::Relaxed)]
+    }
+
+    fn renewed(&self) -> &dyn Snapshot {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.current()
+    }
+}
+
+#[async_trait]
+impl Snapshot for RenewedSnapshot {
+    async fn get(&self, key: &Key) -> Result<Option<matyan_store::Value>> {
+        self.renewed().get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<matyan_store::Value>>> {
+        self.renewed().get_many(keys).await
+    }
+
+    async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
+        self.renewed().scan(range, scan).await
+    }
+
+    fn version(&self) -> Version {
+        self.current().version()
+    }
+}
+
+#[tokio::test]
+async fn rule_133_a_run_that_changes_between_two_renewals_of_a_snapshot_is_found() {
+    let store = TestStore::open().await;
+    let tree = |lr: i64| Map::from([("lr".to_owned(), Value::Integer(lr))]);
+    let number = create(&store, "r", 1, &tree(1)).await;
+    assert_eq!(collect(&store, &[number], 1 << 20, async || ()).await, []);
+    let mut snapshots = Vec::new();
+    // The list is read from the third one, and its generations are read again after that.
+    for at in 0..3_u8 {
+        let mut batch = Batch::default();
+        batch.set("unrelated", vec![at]);
+        store.commit(batch).await.unwrap();
+        snapshots.push(store.snapshot().await.unwrap());
+    }
+    change(&store, number, &tree(2)).await;
+    snapshots.push(store.snapshot().await.unwrap());
+    let renewed = RenewedSnapshot { snapshots, reads: AtomicUsize::new(0) };
+    let list = ReadList::read(&renewed, P, 9).await.unwrap().unwrap();
+    assert_eq!((list.runs().len(), renewed.reads.load(Ordering::Relaxed)), (0, 3));
+    let reader = ParamReader::new(P, &path(&["lr"])).with_list(list);
+    let (_, unknown) = read(renewed.current(), reader).await;
+    assert_eq!(unknown, [number].into());
 }
