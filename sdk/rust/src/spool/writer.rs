@@ -105,10 +105,8 @@ pub(crate) struct Writer {
     /// Step counters by number; absent if the server assigns the steps of a series.
     counters: Vec<Option<Arc<StepCounter>>>,
     totals: Totals,
-    /// No attempt to get space is made before this time.
-    full_until: i64,
-    /// Whether the next attempt to get space is made all the same.
-    looks_at_once: bool,
+    /// After a failed attempt to get space, no other one is made before this time.
+    full_until: Option<i64>,
     sleepers: Sleepers,
     is_retired: bool,
 }
@@ -129,8 +127,7 @@ impl Writer {
             time_base: 0,
             counters: Vec::new(),
             totals: Totals::default(),
-            full_until: i64::MIN,
-            looks_at_once: false,
+            full_until: None,
             sleepers: Sleepers::default(),
             is_retired: false,
         }
@@ -279,23 +276,24 @@ impl Writer {
     /// Lets the next record look for space at once, although the last attempt to get some has failed: its caller waits
     /// between its attempts, or has no other chance.
     pub(crate) fn look_at_once(&mut self) {
-        self.looks_at_once = true;
+        // A record that needs no new segment leaves the spool full.
+        self.full_until = self.full_until.map(|_| i64::MIN);
     }
 
     /// Makes a new segment current that has room for `bytes`. Returns false if there is no space.
     fn roll(&mut self, time_us: i64, bytes: usize) -> bool {
-        let looks_at_once = mem::take(&mut self.looks_at_once);
         // Many points may have the time of the failed attempt: the members of a dict share theirs.
-        if !looks_at_once && time_us < self.full_until && time_us >= self.full_until - RETRY_US {
+        let is_early = |until: i64| (until.saturating_sub(RETRY_US)..until).contains(&time_us);
+        if self.full_until.is_some_and(is_early) {
             return false;
         }
         // Maintenance also looks for space if there is none.
         self.sleepers.has_rolled = true;
         let Some((next, size)) = self.next_segment(HEADER_BYTES + bytes) else {
-            self.full_until = time_us.saturating_add(RETRY_US);
+            self.full_until = Some(time_us.saturating_add(RETRY_US));
             return false;
         };
-        self.full_until = i64::MIN;
+        self.full_until = None;
         let segment = next.segment();
         let memory = Some(segment.clone());
         self.segments.push_back(HeldSegment { number: segment.number(), bytes: size as u64, memory });
@@ -430,7 +428,7 @@ impl Writer {
 
     /// Whether the last attempt to get a segment failed.
     pub(crate) fn is_full(&self) -> bool {
-        self.full_until != i64::MIN
+        self.full_until.is_some()
     }
 
     /// Forgets segments that are not needed any more, given that everything before a position is
@@ -451,7 +449,7 @@ impl Writer {
         let is_needed = |held: &HeldSegment| held.number >= before || Some(held.number) == current;
         let count = self.segments.iter().take_while(|held| !is_needed(held)).count();
         if count > 0 {
-            self.full_until = i64::MIN;
+            self.full_until = None;
         }
         self.segments.drain(..count).collect()
     }

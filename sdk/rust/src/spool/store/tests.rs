@@ -219,6 +219,10 @@ fn a_full_spool_is_not_asked_for_space_by_every_point_of_a_time() {
     while append(NOW) == AppendResult::Appended {}
     spool.with_writer(|writer| (1..100).for_each(|number| writer.forget_segment(number)));
     spool.with_writer(Writer::look_at_once);
+    assert!(
+        spool.with_writer(|writer| writer.is_full()),
+        "maintenance makes space until an attempt succeeds"
+    );
     assert_eq!(append(NOW), AppendResult::Appended, "a caller that waits does not wait longer");
 }
 
