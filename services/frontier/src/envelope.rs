@@ -53,11 +53,13 @@ pub(crate) fn encode(
     series: &EnvelopeSeries,
     batch: &pb::IngestionBatch,
 ) -> Result<Vec<NewRecord>> {
-    let writer = EnvelopeWriter::new(author.run.as_str(), stamp.received_us);
-    let groups: Vec<_> = batch.points.iter().map(rows::plain).collect();
-    let points = groups.iter().flat_map(|group| (0..group.values.len()).map(move |at| (group, at)));
+    let writer = &EnvelopeWriter::new(author.run.as_str(), stamp.received_us);
     let events = batch.events.iter().map(|event| writer.event(event));
-    let points = points.map(|(group, at)| writer.point(series, group, at));
+    // Single points take several times the memory of rows, so only one group is listed at a time.
+    let points = batch.points.iter().flat_map(|group| {
+        let group = rows::plain(group);
+        (0..group.values.len()).map(move |at| writer.point(series, &group, at))
+    });
     let key = author.key();
     let mut values = Vec::new();
     let mut bytes = 0;

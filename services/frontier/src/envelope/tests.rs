@@ -184,11 +184,14 @@ fn every_value_of_rows_becomes_an_envelope() {
     let series = |name: &str| pb::SeriesDef { name: name.into(), ..Default::default() };
     let batch = pb::IngestionBatch {
         series: vec![series("a"), series("b")],
-        points: vec![pb::Points {
-            steps: vec![3, 4],
-            rows: Some(rows::encode(0, 2, &[0.0, 1.0, 2.0, 3.0])),
-            ..pb::Points::default()
-        }],
+        points: vec![
+            pb::Points {
+                steps: vec![3, 4],
+                rows: Some(rows::encode(0, 2, &[0.0, 1.0, 2.0, 3.0])),
+                ..pb::Points::default()
+            },
+            pb::Points { series: vec![1], values: vec![4.0], steps: vec![5], ..pb::Points::default() },
+        ],
         ..Default::default()
     };
     let found: Vec<(Value, Value, Value)> = envelopes(&batch)
@@ -199,10 +202,10 @@ fn every_value_of_rows_becomes_an_envelope() {
         })
         .collect();
     let expected = |name: &str, step: i64, value: f64| (json!(name), json!(step), json!(value));
-    assert_eq!(
-        found,
-        [expected("a", 3, 0.0), expected("b", 3, 1.0), expected("a", 4, 2.0), expected("b", 4, 3.0)]
-    );
+    let of_rows =
+        [expected("a", 3, 0.0), expected("b", 3, 1.0), expected("a", 4, 2.0), expected("b", 4, 3.0)];
+    assert_eq!(found[..4], of_rows);
+    assert_eq!(found[4..], [expected("b", 5, 4.0)]);
 }
 
 #[test]
