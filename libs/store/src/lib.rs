@@ -43,7 +43,7 @@ pub mod conformance;
 pub use batch::{Batch, Check, Durability, Key, Limits, Mutation, Range, Value};
 pub use error::{Error, Result};
 pub use prefix::Prefix;
-pub use read_threads::with_reads_on;
+pub use read_threads::{ReadThreads, with_reads_on};
 pub use transact::{Transaction, transact};
 pub use version::{Stamp, Version};
 

@@ -113,8 +113,8 @@ impl Snapshot for EmbeddedSnapshot {
 
 async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match spawn_read(work).await {
-        Ok(answer) => answer,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
         Err(_) => Err(Error::unavailable("the process is shutting down")),
     }
 }

@@ -504,6 +504,21 @@ mod tests {
         assert_eq!(ran.iter().collect::<Vec<_>>(), ["other", "long"]);
     }
 
+    /// A store whose reads take long enough to go on elsewhere. Each part of a read asks for the time.
+    async fn store_of_long_reads(
+        clock: impl Fn() -> Instant + Send + Sync + 'static,
+    ) -> (EmbeddedStore, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open_with_clock(directory.path(), Default::default(), Arc::new(clock));
+        let store = store.await.unwrap();
+        let mut batch = Batch::default();
+        for number in 0..500 {
+            batch.set(format!("{number:03}"), "value");
+        }
+        store.commit(batch).await.unwrap();
+        (store, directory)
+    }
+
     #[tokio::test]
     async fn long_reads_of_a_future_run_on_threads_of_the_same_priority() {
         let readers = Arc::new(Mutex::new(BTreeSet::new()));
@@ -514,14 +529,7 @@ mod tests {
                 Instant::now()
             }
         };
-        let directory = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open_with_clock(directory.path(), Default::default(), Arc::new(clock));
-        let store = store.await.unwrap();
-        let mut batch = Batch::default();
-        for number in 0..500 {
-            batch.set(format!("{number:03}"), "value");
-        }
-        store.commit(batch).await.unwrap();
+        let (store, _directory) = store_of_long_reads(clock).await;
         let snapshot = store.snapshot().await.unwrap();
         readers.lock().clear();
         let evaluation = Evaluation::start(1).unwrap();
@@ -532,6 +540,37 @@ mod tests {
         assert_eq!(evaluation.drive(Box::pin(scan)).await.unwrap(), 500);
         let expected = ["matyan-query", "matyan-read"].map(|name| Some(name.to_owned()));
         assert_eq!(*readers.lock(), BTreeSet::from(expected));
+        store.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn rule_45_the_time_of_long_reads_counts_for_their_search() {
+        let clock = || {
+            if thread::current().name() == Some("matyan-read") {
+                // Uses as much time as makes a search large.
+                let used = SearchTime::default();
+                while used.is_new() {
+                    used.measure(|| (0..10_000).for_each(|_| std::hint::spin_loop()));
+                }
+            }
+            Instant::now()
+        };
+        let (store, _directory) = store_of_long_reads(clock).await;
+        let snapshot = store.snapshot().await.unwrap();
+        let evaluation = Evaluation::start(1).unwrap();
+        let scan = async move {
+            let page = snapshot.scan(&Range::new("0", "9"), Scan::DEFAULT).await;
+            page.unwrap().rows.len()
+        };
+        let search = SearchTime::default();
+        assert_eq!(search.clone().of(evaluation.drive(Box::pin(scan))).await.unwrap(), 500);
+        // A read is counted right after its result is sent.
+        let counted = async {
+            while search.is_new() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), counted).await.expect("the read was not counted");
         store.close().await.unwrap();
     }
 

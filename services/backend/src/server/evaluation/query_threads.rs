@@ -1,14 +1,15 @@
 //! Threads of one priority, and threads of the same priority on which their reads wait for the disk: long reads use much
 //! processor time as well.
 
-use std::{io, sync::Arc, thread};
+use std::{cell::RefCell, io, sync::Arc, thread};
 
-use matyan_store::with_reads_on;
+use matyan_store::{ReadThreads, with_reads_on};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{
     cpu_share::{CpuShare, ThreadClock},
     priority::Priority,
+    search_time::SearchTime,
     turns::Turns,
 };
 
@@ -30,15 +31,16 @@ impl QueryThreads {
         let mut reads = Builder::new_current_thread();
         reads.thread_name("matyan-read").max_blocking_threads(READS).on_thread_start(move || priority.take());
         let reads = reads.build()?;
-        let handle = reads.handle().clone();
+        let measured: Arc<dyn ReadThreads> =
+            Arc::new(MeasuredReads { runtime: reads.handle().clone(), share: share.clone() });
         let started = Self { turns: Arc::new(Turns::new()), reads: Some(reads) };
         for _ in 0..threads {
             let turns = started.turns.clone();
             let share = share.clone();
-            let handle = handle.clone();
+            let reads = measured.clone();
             let work = move || {
                 priority.take();
-                work(&turns, &share, &handle);
+                work(&turns, &share, &reads);
             };
             thread::Builder::new().name("matyan-query".into()).spawn(work)?;
         }
@@ -61,7 +63,28 @@ impl Drop for QueryThreads {
     }
 }
 
-fn work(turns: &Turns<Job>, share: &CpuShare, reads: &Handle) {
+thread_local! {
+    /// The clock of a thread on which reads wait.
+    static READ_CLOCK: RefCell<ThreadClock> = RefCell::new(ThreadClock::open());
+}
+
+/// Runs reads on blocking threads of a runtime. Their time counts like the time of slices of the search that reads.
+struct MeasuredReads {
+    runtime: Handle,
+    share: Arc<CpuShare>,
+}
+
+impl ReadThreads for MeasuredReads {
+    fn spawn(&self, read: Box<dyn FnOnce() + Send>) {
+        let share = self.share.clone();
+        let search = SearchTime::current();
+        self.runtime.spawn_blocking(move || {
+            READ_CLOCK.with_borrow_mut(|clock| share.measure(clock, || search.measure(read)));
+        });
+    }
+}
+
+fn work(turns: &Turns<Job>, share: &CpuShare, reads: &Arc<dyn ReadThreads>) {
     let mut clock = ThreadClock::open();
     with_reads_on(reads, || {
         while let Some(job) = turns.next() {
