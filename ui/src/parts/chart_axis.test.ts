@@ -36,6 +36,8 @@ test('a zoom is a range of steps unless the axis goes back', () => {
   const x = positions('relative', data, 100_000, undefined);
   expect(stepsIn({ low: 6_000, high: 9_000 }, [{ x, data }])).toEqual({ from: 5, to: 10 });
   expect(stepsIn({ low: 0, high: 1 }, [{ x: Float64Array.of(2, 1, 3, 4), data }])).toBeUndefined();
+  expect(stepsIn({ low: 6_000 }, [{ x, data }])).toEqual({ from: 5 });
+  expect(stepsIn({ high: 9_000 }, [{ x, data }])).toEqual({ to: 10 });
 });
 
 test('a part of the steps has the next points on both sides, and as much detail', () => {
@@ -45,6 +47,9 @@ test('a part of the steps has the next points on both sides, and as much detail'
   const zoom = { low: 100.2, high: 299.9 };
   expect(stepsAround(zoom, lines(1_000, 999), 400)).toEqual({ from: 99, to: 301, pixels: 404 });
   expect(stepsAround(zoom, lines(101, 5_000), 400)).toEqual({ from: 36, to: 364, pixels: 656 });
+  // A part without an end has the points that arrive there, too.
+  expect(stepsAround({ low: 700 }, lines(1_000, 999), 400)).toEqual({ from: 699, pixels: 403 });
+  expect(stepsAround({ high: 200 }, lines(1_000, 999), 400)).toEqual({ to: 201, pixels: 404 });
   // The detail is never finer than the part itself; a series with at most one point has no distance
   // to the next.
   expect(stepsAround(zoom, lines(11, 5_000), 400)).toEqual({ from: -100, to: 500, pixels: 1_200 });

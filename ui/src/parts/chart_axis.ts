@@ -67,42 +67,50 @@ function valueAt({ steps, values }: StepValues, step: number): number {
 }
 
 /**
- * * A part of the steps that is zoomed to, and the next points on both sides, so that lines reach
- * the frame. The detail of the part stays the same.
+ * A part of the steps that is zoomed to, and the next points on both sides, so that lines reach
+ * the frame. The detail of the part stays the same. A part without an end follows the lines.
  */
-export function stepsAround(zoom: Extent, all: readonly SeriesInfo[], pixels: number): StepView {
+export function stepsAround(
+  { low, high }: Partial<Extent>,
+  all: readonly SeriesInfo[],
+  pixels: number,
+): StepView {
   const gaps = all.map(
     one => Number(one.lastStep - one.firstStep) / Math.max(1, Number(one.count) - 1),
   );
-  const from = Math.floor(zoom.low);
-  const to = Math.ceil(zoom.high);
+  const from = Math.floor(low ?? Math.min(...all.map(one => Number(one.firstStep))));
+  const to = Math.ceil(high ?? Math.max(...all.map(one => Number(one.lastStep))));
   const own = Math.max(1, to - from);
   // A power of two mostly stays while series grow. More than the part itself would cost too much.
   const beside = Math.min(own, 2 ** Math.ceil(Math.log2(Math.max(1, ...gaps))));
   return {
-    from: from - beside,
-    to: to + beside,
+    from: low === undefined ? undefined : from - beside,
+    to: high === undefined ? undefined : to + beside,
     pixels: Math.round(pixels * (1 + (2 * beside) / own)),
   };
 }
 
 /**
  * Steps of a part that is zoomed to, for more detail, from `lines` without a zoom; undefined if an
- * axis goes back.
+ * axis goes back. A part without an end follows the lines.
  */
 export function stepsIn(
-  { low, high }: Extent,
+  { low, high }: Partial<Extent>,
   lines: readonly { x: Float64Array; data: SeriesData }[],
-): { from: number; to: number } | undefined {
+): Pick<StepView, 'from' | 'to'> | undefined {
   const range = { from: Infinity, to: -Infinity };
   for (const { x, data } of lines) {
     // Without times, for example after the reader chose another axis, there is nothing to search.
     if (x.length === 0) continue;
     if (!isAscending(x)) return undefined;
-    const first = Math.max(0, lowerBound(x, low) - 1);
-    const last = Math.min(lowerBound(x, high), x.length - 1);
+    const first = Math.max(0, lowerBound(x, low ?? -Infinity) - 1);
+    const last = Math.min(lowerBound(x, high ?? Infinity), x.length - 1);
     range.from = Math.min(range.from, data.steps[first] as number);
     range.to = Math.max(range.to, data.steps[last] as number);
   }
-  return range.from <= range.to ? range : undefined;
+  if (range.from > range.to) return undefined;
+  return {
+    from: low === undefined ? undefined : range.from,
+    to: high === undefined ? undefined : range.to,
+  };
 }

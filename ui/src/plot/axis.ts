@@ -14,6 +14,15 @@ export interface Extent {
   high: number;
 }
 
+/**
+ * The part of an axis between two ends. An absent end is the end of the values. Undefined: no end
+ * was chosen, or no axis has both.
+ */
+export function partOf(low?: number, high?: number): Partial<Extent> | undefined {
+  if (low === undefined && high === undefined) return undefined;
+  return low !== undefined && high !== undefined && low >= high ? undefined : { low, high };
+}
+
 export interface Tick {
   value: number;
   label: string;
@@ -97,6 +106,22 @@ function timeTicks(low: number, high: number, count: number): Tick[] {
     ticks.push({ value, label: format?.format(value) ?? '' });
   }
   return ticks;
+}
+
+/**
+ * The extent with the ends that the reader chose. A logarithmic axis has no end at zero or below,
+ * and no axis ends before it begins. A single end holds even if all values are beyond it.
+ */
+export function withEnds(all: Extent, chosen: Partial<Extent>, isLog: boolean): Extent {
+  const [low, high] = [chosen.low, chosen.high].map(end =>
+    end !== undefined && isLog && end <= 0 ? undefined : end,
+  );
+  if (low !== undefined && high !== undefined) return low < high ? { low, high } : all;
+  if (low !== undefined)
+    return { low, high: all.high > low ? all.high : padded({ low, high: low }, isLog).high };
+  if (high !== undefined)
+    return { low: all.low < high ? all.low : padded({ low: high, high }, isLog).low, high };
+  return all;
 }
 
 /** Adds some air, so that no line touches the frame. A single value gets a range around it. */

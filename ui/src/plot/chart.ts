@@ -3,7 +3,7 @@
  * about the page.
  */
 import { lowerBound } from '../api/series_data.ts';
-import { Axis, padded, type AxisKind, type Extent, type Tick } from './axis.ts';
+import { Axis, padded, withEnds, type AxisKind, type Extent, type Tick } from './axis.ts';
 import { xExtent, yExtent } from './extents.ts';
 import {
   drawBand,
@@ -29,7 +29,8 @@ export interface ChartModel {
   yEnds?: Partial<Extent>;
   /** In pixels; absent: it depends on the number of lines. */
   lineWidth?: number | undefined;
-  zoom?: Extent | undefined;
+  /** The part of the x axis in view; absent: all of it. */
+  zoom?: Partial<Extent> | undefined;
   theme: ChartTheme;
 }
 
@@ -79,7 +80,8 @@ export function layoutChart(
     yExtent(model.series, inView, model.isLogY, model.withoutOutliers),
     model.isLogY,
   );
-  const y = new Axis(chosen(yAll, model), bottom, top, model.isLogY);
+  const yInView = withEnds(yAll, model.yEnds ?? {}, model.isLogY);
+  const y = new Axis(yInView, bottom, top, model.isLogY);
   const yTicks = y.ticks(Math.max(2, Math.floor((bottom - top) / Y_TICK_PX)));
   const longest = Math.max(0, ...yTicks.map(({ label }) => label.length));
   const frame = {
@@ -93,17 +95,8 @@ export function layoutChart(
   return { frame, x, y, xTicks, yTicks };
 }
 
-/** A part that was chosen on a linear axis may have no place on a logarithmic one. */
 function xInView({ zoom, series, isLogX }: ChartModel): Extent {
-  if (zoom && !(isLogX && zoom.low <= 0)) return zoom;
-  return widened(zoom && zoom.high > 0 ? zoom : xExtent(series, isLogX), isLogX);
-}
-
-/** With the ends that the reader chose, unless no axis has them. */
-function chosen(all: Extent, { yEnds, isLogY }: ChartModel): Extent {
-  const low = yEnds?.low ?? all.low;
-  const high = yEnds?.high ?? all.high;
-  return low < high && !(isLogY && low <= 0) ? { low, high } : all;
+  return widened(withEnds(xExtent(series, isLogX), zoom ?? {}, isLogX), isLogX);
 }
 
 /**

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
 import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
-import { Axis, padded, type AxisKind } from './axis.ts';
+import { Axis, padded, partOf, withEnds, type AxisKind } from './axis.ts';
 import { layoutChart, nearPoints, type ChartModel } from './chart.ts';
 import { chartSvg, cutInside } from './export.ts';
 import { xExtent, yExtent } from './extents.ts';
@@ -397,6 +397,40 @@ test('a part in view that begins at zero has a place on a logarithmic axis', () 
   expect(extent({ low: 2, high: 100 })).toEqual({ low: 2, high: 100 });
   expect(extent({ low: -9, high: -1 })).toEqual(extent());
   expect(extent({ low: -9, high: 9 }, false)).toEqual({ low: -9, high: 9 });
+});
+
+test('a part of an axis has one end or two, in their order', () => {
+  expect(partOf()).toBeUndefined();
+  expect(partOf(3)).toEqual({ low: 3 });
+  expect(partOf(undefined, 3)).toEqual({ high: 3 });
+  expect(partOf(2, 3)).toEqual({ low: 2, high: 3 });
+  expect([partOf(3, 2), partOf(3, 3)]).toEqual([undefined, undefined]);
+});
+
+test('an end that was chosen holds by itself, and on an axis that has a place for it', () => {
+  const all = { low: 1, high: 5 };
+  const check = (low: number | undefined, high: number | undefined, isLog = false) =>
+    withEnds(all, { low, high }, isLog);
+  expect(check(2, undefined)).toEqual({ low: 2, high: 5 });
+  expect(check(undefined, 3)).toEqual({ low: 1, high: 3 });
+  expect(check(-1, 9)).toEqual({ low: -1, high: 9 });
+  expect([check(3, 2), check(3, 3), check(undefined, undefined)]).toEqual([all, all, all]);
+  // All values are beyond the end.
+  expect(check(10, undefined)).toEqual({ low: 10, high: 11 });
+  expect(check(undefined, 0)).toEqual({ low: -1, high: 0 });
+  // The other end holds if a logarithmic axis cannot have one of them.
+  expect(check(0, 3, true)).toEqual({ low: 1, high: 3 });
+  expect(check(2, -1, true)).toEqual({ low: 2, high: 5 });
+});
+
+test('a part in view without an end reaches to the end of the lines', () => {
+  const extents = (more: Partial<ChartModel>) => {
+    const { x, y } = layoutChart(model([line([1, 2, 3, 4])], more), 300, 200);
+    return [x.extent, y.extent.high];
+  };
+  expect(extents({ zoom: { low: 1 } })[0]).toEqual({ low: 1, high: 3 });
+  expect(extents({ zoom: { high: 2 } })[0]).toEqual({ low: 0, high: 2 });
+  expect(extents({ isLogY: true, yEnds: { low: 0, high: 3 } })[1]).toBe(3);
 });
 
 test('the bands of many groups are fainter', () => {
