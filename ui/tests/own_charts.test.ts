@@ -23,6 +23,7 @@ test('two metrics share a chart with axes of its own, also after a reload', asyn
     await dialog.getByRole('combobox', { name: 'Metric' }).fill('loss, accuracy');
     await dialog.getByRole('textbox', { name: 'Title' }).fill('Both');
     await dialog.getByRole('checkbox', { name: 'Log y' }).check();
+    await dialog.getByRole('textbox', { name: 'First x' }).fill('2');
     expect(await findings(page)).toEqual([]);
     await dialog.getByRole('button', { name: 'Use for this chart' }).click();
     const both = page.getByRole('region', { name: 'Both', exact: true });
@@ -31,6 +32,9 @@ test('two metrics share a chart with axes of its own, also after a reload', asyn
       both.locator('canvas.base').evaluate(one => Number(one.dataset.series ?? 0));
     await eventually('lines of both are drawn', async () => (await drawn()) > 0);
     expect(new URL(page.url()).searchParams.get('own')).toContain('loss?');
+    // All charts with the same x axis show the same part of it.
+    expect(new URL(page.url()).searchParams.get('from')).toBe('2');
+    expect(new URL(page.url()).searchParams.get('to')).toBeNull();
     // The page itself has kept its axes.
     expect(new URL(page.url()).searchParams.get('logy')).toBeNull();
     await page.reload();
