@@ -4,6 +4,7 @@ import { decodeMap } from '../api/cbor.ts';
 import { encodeCbor } from '../api/cbor_writer.ts';
 import {
   EMPTY_PANEL,
+  endsMistake,
   isShown,
   moved,
   NEW_PANEL,
@@ -141,6 +142,14 @@ test('metrics are named, or found by a pattern', () => {
   const message = '“metric” cannot be “/(/”. The pattern is no regular expression.';
   expect(mistakes).toEqual([{ line: 2, message }]);
   expect(parsePanel('chart', 'metric: /^a{1,2}$/').panel.metric).toEqual(['/^a{1,2}$/']);
+});
+
+test('ends of an axis are in order, and each may be missing', () => {
+  const check = (ends: Partial<Panel>): string => endsMistake({ ...NEW_PANEL, ...ends });
+  for (const ends of [{}, { from: 3 }, { to: 3 }, { from: 1, to: 3, low: -3, high: -1 }])
+    expect(check(ends)).toBe('');
+  expect(check({ from: 3, to: 1 })).toBe('The first x must be below the last x.');
+  expect(check({ low: 3, high: 3 })).toBe('The lowest y must be below the highest y.');
 });
 
 test('the words of a pattern are in every name that it finds', () => {

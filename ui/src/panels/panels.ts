@@ -337,6 +337,13 @@ const SHARED = [
   ...(['line', 'center', 'band'] as const),
 ];
 
+/** Why the axes of a chart cannot have the ends that were chosen; empty: they can. */
+export function endsMistake({ from, to, low, high }: Panel): string {
+  const isWrong = (first = -Infinity, last = Infinity): boolean => first >= last;
+  if (isWrong(from, to)) return 'The first x must be below the last x.';
+  return isWrong(low, high) ? 'The lowest y must be below the highest y.' : '';
+}
+
 /** The settings of a page of charts that shows the panel. */
 export function chartSettings(panel: Panel): ChartsState {
   const own = Object.fromEntries(SHARED.map(name => [name, panel[name]]));
