@@ -31,6 +31,16 @@ export class RowPages<T> {
     return this.#pages.get(Math.floor(index / PAGE_ROWS))?.rows?.[index % PAGE_ROWS];
   }
 
+  /** The index of a loaded row; -1: no such row is loaded. */
+  indexOf(isWanted: (row: T) => boolean): number {
+    void this.#version;
+    for (const [number, { rows = [] }] of this.#pages) {
+      const at = rows.findIndex(isWanted);
+      if (at >= 0) return number * PAGE_ROWS + at;
+    }
+    return -1;
+  }
+
   /** Loads the pages of the rows in view, and aborts the reads of pages that left the view. */
   show(first: number, end: number, count: number): void {
     const from = Math.floor(first / PAGE_ROWS);

@@ -50,6 +50,10 @@ export interface Place {
   index: number;
 }
 
+function headingKey({ token }: Section): string {
+  return `group ${token}`;
+}
+
 export class TableRows {
   readonly count: number;
   readonly #starts: number[] = [];
@@ -88,6 +92,25 @@ export class TableRows {
   run(row: number): RunRow | undefined {
     const place = this.at(row);
     return place && place.index >= 0 ? place.section.pages.row(place.index) : undefined;
+  }
+
+  /** Identifies what a row shows; undefined while its run is being loaded. */
+  keyAt(row: number): string | undefined {
+    const place = this.at(row);
+    return place?.index === -1 ? headingKey(place.section) : this.run(row)?.run.runId;
+  }
+
+  /** The row of a heading or of a loaded run; -1 if there is none. */
+  rowOf(key: string): number {
+    for (const [at, section] of this.sections.entries()) {
+      const start = this.#starts[at] as number;
+      if (section.group && headingKey(section) === key) return start;
+      const index = this.isOpen(section)
+        ? section.pages.indexOf(row => row?.run.runId === key)
+        : -1;
+      if (index >= 0 && index < section.count) return start + (section.group ? 1 : 0) + index;
+    }
+    return -1;
   }
 
   /** Loads the runs in view, and aborts the reads of runs that have left the view. */
