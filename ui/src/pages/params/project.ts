@@ -13,7 +13,7 @@ import {
   parseColumn,
 } from '../runs/columns.ts';
 
-export const MAX_RUNS = 1_000;
+const MAX_RUNS = 1_000;
 /** More axes are chosen by the reader. */
 const MAX_PARAMS = 7;
 
@@ -28,7 +28,7 @@ export async function readProject(
   wanted: string,
   names: string[],
   signal: AbortSignal,
-  known?: Pick<FoundRuns, 'runs' | 'warnings'> & { seriesNames: string[] },
+  known?: Pick<FoundRuns, 'runs' | 'warnings' | 'count'> & { seriesNames: string[] },
   changed: ReadonlySet<string> = new Set(),
 ) {
   const sample = await sampleRuns(query, signal);
@@ -42,15 +42,15 @@ export async function readProject(
   const parts: RunParts = { props: true, params: true };
   if (seriesNames.length > 0)
     Object.assign(parts, { seriesTypes: [SeriesType.METRIC], seriesNames });
-  const { runs, warnings } =
+  const { runs, warnings, count } =
     known && known.seriesNames.join('\n') === seriesNames.join('\n')
       ? await rereadRuns(known, changed, parts, signal)
-      : await findRuns(query, { parts, limit: MAX_RUNS }, signal);
+      : await findRuns(query, { parts, limit: MAX_RUNS, count: true }, signal);
   const rows = runs.map(run => ({ run, params: decodeMap(run.params) }));
   const all = [
     ...sample.flatMap(({ series }) => metricColumns(series)),
     ...(metric ? [metric] : []),
   ];
   const metrics = [...new Map(all.map(column => [columnText(column), column])).values()];
-  return { runs, warnings, rows, axes, metric, metrics, seriesNames };
+  return { query, runs, warnings, count, rows, axes, metric, metrics, seriesNames };
 }
