@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 
 import { StepSchema } from '../gen/matyan/objects/v1/objects_pb.ts';
 import type { MediaSequence } from '../api/media.ts';
-import { allSteps, mediaCards, mediaRows, walkFrom } from './media_groups.ts';
+import { allSteps, mediaCards, mediaRows, sliderStep, walkFrom } from './media_groups.ts';
 
 function sequence(runId: string, steps: number[]): MediaSequence {
   const objects = [{ index: 0 }, { index: 1 }];
@@ -20,6 +20,14 @@ test('a sequence shows its last step before the slider, and nothing before its f
   expect(at(15)).toEqual([10, 10, 10, 10]);
   expect(at(-1)).toEqual([]);
   expect(allSteps([a, b])).toEqual([0, 10, 20]);
+});
+
+test('a step before all steps is the first', () => {
+  const steps = allSteps([sequence('c', [5, 15])]);
+  expect([undefined, -1, 5, 7, 20].map(at => sliderStep(at, steps))).toEqual([
+    ...[undefined, 5, 5, 7, 20],
+  ]);
+  expect(sliderStep(7, [])).toBe(7);
 });
 
 test('cards are grouped in rows', () => {

@@ -23,6 +23,14 @@ export function allSteps(sequences: readonly MediaSequence[]): number[] {
   return [...steps].sort((a, b) => a - b);
 }
 
+/**
+ * The step of a slider, which has none before the first step; undefined: the last step of each
+ * sequence. A link may have a step of other runs.
+ */
+export function sliderStep(at: number | undefined, steps: readonly number[]): number | undefined {
+  return at === undefined ? undefined : Math.max(at, steps[0] ?? at);
+}
+
 /** Runs stay in their order; the series of a run are in the order of their names and contexts. */
 function inOrder(sequences: readonly MediaSequence[]): MediaSequence[] {
   const runs = groupBy(sequences, ({ runId }) => runId);
