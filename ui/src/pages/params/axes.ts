@@ -5,6 +5,7 @@ import { hasModifier } from '../../parts/local_keys.ts';
 import { Axis, padded, type Extent, type Tick } from '../../plot/axis.ts';
 import { columnText, columnTitle, valueIn, type DataColumn } from '../runs/columns.ts';
 import type { RunRow } from '../runs/search.ts';
+import { ranks } from './statistics.ts';
 
 export interface ParamAxis {
   column: DataColumn;
@@ -213,4 +214,16 @@ export function rampColor(place: number): string {
   if (Number.isNaN(place)) return 'var(--ramp-middle)';
   const end = place < 0.5 ? 'var(--ramp-low)' : 'var(--ramp-high)';
   return `color-mix(in oklab, ${end} ${Math.round(200 * Math.abs(place - 0.5))}%, var(--ramp-middle))`;
+}
+
+/**
+ * The colors of runs by the ranks of their values: by the values, a single one far away would leave
+ * one color to all others. If all values are equal, none is low or high.
+ */
+export function rankColors(values: Float64Array): string[] {
+  const places = ranks(values);
+  const known = places.filter(place => !Number.isNaN(place));
+  const low = Math.min(...known);
+  const high = Math.max(...known);
+  return Array.from(places, place => rampColor((place - low) / (high - low)));
 }

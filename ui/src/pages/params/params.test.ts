@@ -11,6 +11,7 @@ import {
   placeOf,
   pressKey,
   rampColor,
+  rankColors,
 } from './axes.ts';
 import { brushText, insideOf, limitsOf, logsOf, logTexts, parseBrush } from './brushes.ts';
 import { candidatesOf, influencesOf } from './influences.ts';
@@ -20,6 +21,16 @@ import { groupCorrelation, rankCorrelation, ranks } from './statistics.ts';
 const rows = (values: readonly object[]): RunRow[] =>
   values.map(params => ({ run: { series: [] }, params }) as unknown as RunRow);
 const param = (name: string) => ({ kind: 'param' as const, segments: [name] });
+
+test('colors reach from the lowest to the highest value, unless all are equal', () => {
+  const check = (values: number[], places: number[]): void =>
+    expect(rankColors(Float64Array.from(values))).toEqual(places.map(rampColor));
+  check([5, 1, NaN, 1e9], [0.5, 0, NaN, 1]);
+  check([1, 1, 2], [0, 0, 1]);
+  check([1, 2, 2], [0, 1, 1]);
+  check([3, 3, NaN], [NaN, NaN, NaN]);
+  check([3], [NaN]);
+});
 
 test('equal values share a rank', () => {
   expect([...ranks(Float64Array.of(10, 20, NaN, 20, 5))]).toEqual([1, 2.5, NaN, 2.5, 0]);
