@@ -124,6 +124,20 @@ test('groups by status have the words of the server, so they have the colors of 
   expect(titleOf(create(RunSchema, { props: {} }))).toBe('');
 });
 
+test('only runs with equal tags are a group of tags', () => {
+  const titleOf = (...names: string[]): string => {
+    const tags = names.map(name => ({ id: name, name }));
+    return groupText(create(RunSchema, { props: { tags } }), { kind: 'prop', name: 'tags' });
+  };
+  expect(titleOf('a b')).toBe('a b');
+  expect(titleOf('a', 'b')).toBe('a, b');
+  // The order in which a run got its tags makes no difference.
+  expect(titleOf('b', 'a')).toBe('a, b');
+  expect(titleOf('a, b')).toBe('"a, b"');
+  expect(titleOf('a', ' b', '"c"')).toBe('" b", "\\"c\\"", a');
+  expect([titleOf(), titleOf('')]).toEqual(['', '""']);
+});
+
 test('default columns are those that most runs have', () => {
   const usual = {
     params: { seed: 1, hparams: { lr: 1 } },

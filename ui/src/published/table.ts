@@ -60,7 +60,7 @@ function valueOf({ run, params }: CopiedRow, { by, metricValue }: Source, nowUs:
 
 function propertyOf({ runId, props }: Run, field: SortField, nowUs: bigint): Scalar {
   const created = props?.createdUs ?? 0n;
-  const names = props?.tags.map(({ name }) => name).join(', ');
+  const tags = props?.tags.map(({ name }) => name).sort();
   switch (field) {
     case SortField.CREATED:
       return created;
@@ -79,7 +79,7 @@ function propertyOf({ runId, props }: Run, field: SortField, nowUs: bigint): Sca
     case SortField.OUTCOME:
       return props && statusText(props);
     case SortField.TAGS:
-      return names || undefined;
+      return tags?.join(', ') || undefined;
     default:
       return undefined;
   }

@@ -23,12 +23,23 @@ const PROPS = {
     116,
     ({ durationUs: us }) => (us === undefined ? us : milliseconds(us) / 1000),
   ],
-  tags: ['Tags', 180, ({ tags }) => tags.map(({ name }) => name).join(' ')],
+  tags: ['Tags', 180, ({ tags }) => tagsText(tags.map(({ name }) => name))],
 } satisfies Record<
   string,
   [title: string, width: number, value: (props: Props) => CborValue | undefined]
 >;
 type PropName = keyof typeof PROPS;
+
+/**
+ * Tags in the order of their names, as the server has them. Names that would look like others next
+ * to them are in quotes, so that only equal tags have equal texts.
+ */
+function tagsText(names: readonly string[]): string | undefined {
+  const isPlain = (name: string): boolean => /^[^\s,"]([^,"]*[^\s,"])?$/.test(name);
+  const texts = names.toSorted().map(name => (isPlain(name) ? name : JSON.stringify(name)));
+  return texts.join(', ') || undefined;
+}
+
 /** Properties that come after the results. */
 const LATE: readonly PropName[] = ['duration', 'tags'];
 const DATA_PX = 108;
