@@ -220,6 +220,7 @@ def test_a_chart_has_the_limits_of_its_panel():
 
 @pytest.mark.parametrize("case", PANELS["reports"], ids=lambda case: case["about"])
 def test_notebooks_read_reports_as_the_web_ui_does(case):
+    # Notebooks name other panels without their runs, and show neither pictures nor dashboards.
     def shown(kind, query, runs):
         return (kind, query, runs) if kind == "chart" else (kind,)
 
@@ -264,6 +265,10 @@ def test_a_chart_has_the_ends_of_its_panel():
     # Times are no steps.
     shown_chart(runs, *ends, "x: time")
     assert runs.ranges == ["1:11", f":{-(2**63)}", ""]
+    # As in the web UI, an unknown axis is the usual one, and no axis ends before it begins.
+    assert Chart("to: 10\nx: step\n  of time").step_range == ":11"
+    wrong = Chart("from: 10\nto: 5\nlow: 1\nhigh: 1")
+    assert (wrong.step_range, wrong.values) == ("", (None, None))
 
 
 def test_a_run_says_what_cannot_be_read():

@@ -15,9 +15,9 @@ _USUAL_RUNS = 50
 _MOST_RUNS = 1000
 
 _NUMBERS = ("runs", "low", "high", "from", "to")
-_AXES = ("auto", "step", "relative", "time", "epoch", "metric")
-# On other x axes, the ends are not steps.
-_STEP_AXES = ("", "auto", "step")
+# X axes whose ends are not steps.
+_OTHER_AXES = ("relative", "time", "epoch", "metric")
+_AXES = ("auto", "step", *_OTHER_AXES)
 
 _SETTING = re.compile(r"(\w[\w ]*?)\s*:\s*(.*?)\s*", re.DOTALL)
 # Numbers of JavaScript.
@@ -59,6 +59,12 @@ class PanelSettings:
     def number(self, name: str) -> float | None:
         return _number(self.get(name))
 
+    def ends(self, first: str, last: str) -> Ends:
+        """Returns the ends of an axis; without them if no axis has both."""
+        low, high = self.number(first), self.number(last)
+        is_wrong = low is not None and high is not None and low >= high
+        return Ends() if is_wrong else Ends(low, high)
+
     def _read_line(self, line: str) -> str:
         """Returns the name of the setting in a line; empty: the line has a mistake."""
         setting = _SETTING.fullmatch(line)
@@ -92,10 +98,10 @@ class Chart:
         runs = settings.number("runs")
         count = _USUAL_RUNS if runs is None else math.floor(runs + 0.5)
         self.limit = min(max(count, 1), _MOST_RUNS)
-        self.values = Ends(settings.number("low"), settings.number("high"))
-        has_steps = settings.get("x") in _STEP_AXES
-        ends = Ends(settings.number("from"), settings.number("to"))
-        self.steps = ends if has_steps else Ends()
+        self.values = settings.ends("low", "high")
+        # An unknown axis may begin on the line below its name, where settings are not checked.
+        has_steps = settings.get("x") not in _OTHER_AXES
+        self.steps = settings.ends("from", "to") if has_steps else Ends()
 
     def shows(self, name: str) -> bool:
         """Reports whether the chart has a metric, by its names or its pattern."""
