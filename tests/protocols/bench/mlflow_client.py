@@ -3,37 +3,60 @@
 PostgreSQL is left out unless its programs are in the path, the package psycopg2 is there, and the user is not root, as whom
 it does not run.
 
-Usage: mlflow_client.py [RUNS], the number of runs that are searched.
+Usage: mlflow_client.py [RUNS], the number of runs that are searched. The client creates the first thousand; the others are
+written in ways that take less time, into the database of MLflow's own server and with requests of many threads into this one.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import functools
+import http.client
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[2] / "peers" / "python"))
 
 import mlflow  # noqa: E402
 from figures import per_second, print_table, seconds  # noqa: E402
+import sqlalchemy  # noqa: E402
 from mlflow.entities import Metric, Param  # noqa: E402
+from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag  # noqa: E402
 from server import Server, eventually, free_port  # noqa: E402
 
 CALLS = 200
 BATCHES = 40
 BATCH = 1_000
-SEARCHES = 20
+SEARCHES = 5
+# The number of runs that the client creates.
+CREATED = 1_000
+THREADS = 16
+ROWS = 5_000
+# Milliseconds.
+STARTED = 1_750_000_000_000
+
+# Writes the runs of a range of numbers into an experiment.
+Filler = Callable[[str, range], None]
 
 
-def figures(uri: str, runs: int) -> dict[str, float]:
+def accuracy(number: int, runs: int) -> float:
+    """The metric of a run. Half of the runs have one that the search finds."""
+    return number * 7_919 % runs / runs
+
+
+def figures(uri: str, runs: int, fill: Filler) -> dict[str, float]:
     """Everything that is measured on one server."""
     client = mlflow.MlflowClient(tracking_uri=uri)
     experiment = client.create_experiment(f"bench {time.time_ns()}")
@@ -51,23 +74,70 @@ def figures(uri: str, runs: int) -> dict[str, float]:
         # All points are readable.
         assert len(client.get_metric_history(run, "batch")) % (BATCHES * BATCH) == 0
 
+    created = min(runs, CREATED)
+
     def create_runs() -> None:
-        for number in range(runs):
-            created = client.create_run(experiment).info.run_id
-            metrics = [Metric("acc", number / runs, 1_000, 0)]
-            client.log_batch(created, metrics=metrics, params=[Param("number", str(number))])
+        for number in range(created):
+            run = client.create_run(experiment).info.run_id
+            metrics = [Metric("acc", accuracy(number, runs), 1_000, 0)]
+            client.log_batch(run, metrics=metrics, params=[Param("number", str(number))])
 
     def search() -> None:
         for _ in range(SEARCHES):
             found = client.search_runs([experiment], "metrics.acc >= 0.5 and params.number != '7'", max_results=100)
             assert found
 
-    return {
+    measured = {
         "log_metric, calls/s": per_second(CALLS, log_metrics),
         f"log_batch of {BATCH:,}, points/s until readable": per_second(BATCHES * BATCH, log_batches),
-        f"create_run and log_batch, runs/s of {runs:,}": runs / seconds(create_runs),
-        f"search_runs among {runs:,} runs, calls/s": per_second(SEARCHES, search),
+        f"create_run and log_batch, runs/s of {created:,}": created / seconds(create_runs),
     }
+    fill(experiment, range(created, runs))
+    measured[f"search_runs among {runs:,} runs, calls/s"] = per_second(SEARCHES, search)
+    return measured
+
+
+def fill_by_requests(uri: str, runs: int, experiment: str, numbers: range) -> None:
+    """Creates runs with the requests of MLflow's client, from many threads."""
+
+    def create(numbers: range) -> None:
+        server = http.client.HTTPConnection(urllib.parse.urlsplit(uri).netloc)
+
+        def post(path: str, body: dict) -> dict:
+            server.request("POST", f"/api/2.0/mlflow/{path}", json.dumps(body), {"content-type": "application/json"})
+            answer = server.getresponse()
+            text = answer.read()
+            assert answer.status == 200, text
+            return json.loads(text)
+
+        for number in numbers:
+            run = post("runs/create", {"experiment_id": experiment, "start_time": STARTED + number})["run"]["info"]["run_id"]
+            metrics = [{"key": "acc", "value": accuracy(number, runs), "timestamp": 1_000, "step": 0}]
+            post("runs/log-batch", {"run_id": run, "metrics": metrics, "params": [{"key": "number", "value": str(number)}]})
+        server.close()
+
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(create, (numbers[thread::THREADS] for thread in range(THREADS))))
+
+
+def fill_by_sql(store: str, runs: int, experiment: str, numbers: range) -> None:
+    """Writes runs into the database of MLflow's server, with the rows that its own creation of a run writes."""
+    engine = sqlalchemy.create_engine(store)
+    for start in range(0, len(numbers), ROWS):
+        part = [(uuid.uuid4().hex, number) for number in numbers[start : start + ROWS]]
+        info = {"status": "RUNNING", "lifecycle_stage": "active", "experiment_id": int(experiment), "user_id": "bench"}
+        point = {"key": "acc", "timestamp": 1_000, "step": 0, "is_nan": False}
+        points = [{**point, "run_uuid": run, "value": accuracy(number, runs)} for run, number in part]
+        with engine.begin() as transaction:
+            rows = [{**info, "run_uuid": run, "name": run, "start_time": STARTED + number} for run, number in part]
+            transaction.execute(sqlalchemy.insert(SqlRun), rows)
+            transaction.execute(sqlalchemy.insert(SqlMetric), points)
+            transaction.execute(sqlalchemy.insert(SqlLatestMetric), points)
+            params = [{"run_uuid": run, "key": "number", "value": str(number)} for run, number in part]
+            transaction.execute(sqlalchemy.insert(SqlParam), params)
+            tags = [{"run_uuid": run, "key": "mlflow.runName", "value": run} for run, _ in part]
+            transaction.execute(sqlalchemy.insert(SqlTag), tags)
+    engine.dispose()
 
 
 @contextlib.contextmanager
@@ -81,12 +151,18 @@ def this_server() -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def sqlite() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield f"sqlite:///{directory}/mlflow.db"
+
+
+@contextlib.contextmanager
 def own_server(store: str) -> Iterator[str]:
     """MLflow's server with a database."""
     with tempfile.TemporaryDirectory() as directory:
         port = free_port()
         uri = f"http://127.0.0.1:{port}"
-        options = ["--backend-store-uri", store.format(directory=directory), "--port", str(port)]
+        options = ["--backend-store-uri", store, "--port", str(port)]
         options += ["--artifacts-destination", f"{directory}/artifacts"]
         log = Path(directory, "log").open("wb")
         process = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *options], stdout=log, stderr=log)
@@ -125,12 +201,12 @@ def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
     found = {}
     with this_server() as uri:
-        found["this server"] = figures(uri, runs)
-    with own_server("sqlite:///{directory}/mlflow.db") as uri:
-        found["MLflow, SQLite"] = figures(uri, runs)
+        found["this server"] = figures(uri, runs, functools.partial(fill_by_requests, uri, runs))
+    with sqlite() as store, own_server(store) as uri:
+        found["MLflow, SQLite"] = figures(uri, runs, functools.partial(fill_by_sql, store, runs))
     if has_postgres():
         with postgres() as store, own_server(store) as uri:
-            found["MLflow, PostgreSQL"] = figures(uri, runs)
+            found["MLflow, PostgreSQL"] = figures(uri, runs, functools.partial(fill_by_sql, store, runs))
     print_table(f"MLflow's client {mlflow.__version__}", found)
 
 
