@@ -1,15 +1,16 @@
-"""Bad input on every route of W&B's protocol."""
+"""Bad input on every route of W&B's protocol, and the memory of the server for a long history."""
 
 import base64
 import contextlib
 import http.client
 import json
 import re
+import sys
 import urllib.parse
 from pathlib import Path
 
 import pytest
-from test_wandb_clients import KEY, begin_run, rows, send
+from test_wandb_clients import KEY, Client, begin_run, rows, send
 
 pytest.importorskip("wandb")
 
@@ -540,3 +541,51 @@ def test_uploads_that_were_not_signed_are_refused(shared_server, artifacts):
     assert state(shared_server, artifacts) == before
     for url in urls:
         assert ask(shared_server, "PUT", url, b"content")[0] < 300, "the URL itself is valid"
+
+
+# The memory of a long history.
+
+SCAN = """
+import wandb
+rows = wandb.Api(timeout=600).run("matyan/{project}/r").scan_history()
+steps = [row["_step"] for row in rows]
+print(len(steps), steps == list(range(len(steps))))
+"""
+
+# Rows of one request.
+CHUNK = 20_000
+
+
+def memory(process, name):
+    """Returns a size from the status of a process in bytes."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def write_history(server, project, count):
+    begin_run(server, project, "r")
+    path = f"files/me/{project}/r/file_stream"
+    for start in range(0, count, CHUNK):
+        steps = range(start, min(start + CHUNK, count))
+        lines = [json.dumps({"_step": i, "_timestamp": 1e9 + i, "loss": i / 2}) for i in steps]
+        assert send(server, path, rows(start, lines))[0] == 200
+    assert send(server, path, {"complete": True, "exitcode": 0})[0] == 200
+
+
+def test_memory_of_the_server_does_not_grow_with_a_history_that_is_scanned(own_server, tmp_path):
+    client = Client(sys.executable, tmp_path)
+    counts = (20_000, 200_000)
+    for count in counts:
+        write_history(own_server, f"rows-{count}", count)
+    # What the first scan allocates stays for all later scans.
+    client.run(SCAN.format(project=f"rows-{counts[0]}"), own_server.url)
+    sizes = {}
+    for count in counts:
+        # Resets the highest value.
+        Path(f"/proc/{own_server.process.pid}/clear_refs").write_text("5")
+        before = memory(own_server.process, "VmRSS")
+        printed = client.run(SCAN.format(project=f"rows-{count}"), own_server.url)
+        assert printed.split() == [str(count), "True"]
+        sizes[count] = memory(own_server.process, "VmHWM") - before
+    # A history in memory would take more than 120 MB.
+    assert max(sizes.values()) < 48 << 20, sizes
