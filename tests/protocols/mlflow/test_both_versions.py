@@ -53,6 +53,71 @@ def test_runs_are_searched_and_deleted(mlflow):
     assert len(client.search_runs([experiment.experiment_id])) == 5
 
 
+def test_searches_are_paged(mlflow, request):
+    client = mlflow.MlflowClient()
+    experiment = mlflow.get_experiment_by_name(request.node.name).experiment_id
+    for number in range(7):
+        run = client.create_run(experiment, start_time=1_000 + number).info.run_id
+        client.log_param(run, "number", number)
+        client.log_metric(run, "acc", number % 4)
+
+    def pages(**search):
+        found, token = [], None
+        while True:
+            page = client.search_runs([experiment], max_results=3, page_token=token, **search)
+            found.append([run.data.params["number"] for run in page])
+            token = page.token
+            if not token:
+                return found
+
+    assert pages() == [["6", "5", "4"], ["3", "2", "1"], ["0"]], "newest first"
+    by_metric = pages(order_by=["metrics.acc DESC", "attributes.start_time ASC"])
+    assert by_metric == [["3", "2", "6"], ["1", "5", "0"], ["4"]]
+    filtered = pages(filter_string="metrics.acc > 0", order_by=["attributes.start_time ASC"])
+    assert filtered == [["1", "2", "3"], ["5", "6"]]
+    assert len(mlflow.search_runs([experiment], output_format="list")) == 7
+    names = [f"{request.node.name} {number}" for number in range(5)]
+    for name in names:
+        client.create_experiment(name)
+    found, token = [], None
+    while True:
+        page = client.search_experiments(
+            max_results=2, filter_string=f"name LIKE '{request.node.name} %'", order_by=["name DESC"], page_token=token
+        )
+        found.append([it.name for it in page])
+        token = page.token
+        if not token:
+            break
+    assert found == [names[:2:-1], names[2:0:-1], names[:1]]
+
+
+def test_data_sets_of_a_run_are_stored_once(mlflow, request):
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    client = mlflow.MlflowClient()
+    experiment = mlflow.get_experiment_by_name(request.node.name).experiment_id
+    train = Dataset("numbers", "digest 1", "local", '{"uri": "data/numbers"}', '{"columns": 2}', '{"rows": 6}')
+    test = Dataset("others", "digest 2", "http", '{"url": "https://example.com/data"}')
+    first, second = (client.create_run(experiment).info.run_id for _ in range(2))
+    for _ in range(2):
+        client.log_inputs(first, [DatasetInput(train, [InputTag("mlflow.data.context", "training")])])
+    client.log_inputs(second, [DatasetInput(train, []), DatasetInput(test, [InputTag("mlflow.data.context", "eval")])])
+
+    def inputs(run):
+        found = sorted(client.get_run(run).inputs.dataset_inputs, key=lambda it: it.dataset.name)
+        return [(dict(it.dataset), [(tag.key, tag.value) for tag in it.tags]) for it in found]
+
+    def runs(condition):
+        return {run.info.run_id for run in client.search_runs([experiment], condition)}
+
+    assert inputs(first) == [(dict(train), [("mlflow.data.context", "training")])]
+    assert inputs(second) == [(dict(train), []), (dict(test), [("mlflow.data.context", "eval")])]
+    assert runs("dataset.name = 'numbers'") == {first, second}
+    assert runs("dataset.name = 'others'") == runs("dataset.context = 'eval'") == {second}
+    assert runs("dataset.digest = 'digest 1' AND dataset.context = 'training'") == {first}
+    assert runs("dataset.name = 'nothing'") == set()
+
+
 def test_artifacts_are_read_back(mlflow, tmp_path):
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "a b.txt").write_text("plotted")
@@ -99,6 +164,43 @@ def test_models_and_versions_are_managed(mlflow, request):
     with pytest.raises(MlflowException) as missing:
         client.get_registered_model(name)
     assert missing.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+def test_versions_of_a_model_move_through_stages(mlflow, request):
+    from mlflow.exceptions import MlflowException
+
+    client = mlflow.MlflowClient()
+    name = request.node.name
+    client.create_registered_model(name)
+    for number in range(3):
+        client.create_model_version(name, f"s3://bucket/{number}")
+
+    def stages():
+        return [client.get_model_version(name, version).current_stage for version in "123"]
+
+    def latest(*wanted):
+        return {it.current_stage: str(it.version) for it in client.get_latest_versions(name, list(wanted) or None)}
+
+    assert (stages(), latest()) == (["None"] * 3, {"None": "3"})
+    moved = client.transition_model_version_stage(name, "1", "Staging")
+    assert (str(moved.version), moved.current_stage) == ("1", "Staging")
+    client.transition_model_version_stage(name, "1", "Production")
+    client.transition_model_version_stage(name, "2", "Production")
+    assert stages() == ["Production", "Production", "None"]
+    assert latest("Production") == {"Production": "2"}
+    client.transition_model_version_stage(name, "3", "production", archive_existing_versions=True)
+    assert stages() == ["Archived", "Archived", "Production"]
+    assert latest() == {"Archived": "2", "Production": "3"} and latest("Staging") == {}
+    assert {it.current_stage for it in client.get_registered_model(name).latest_versions} == {"Archived", "Production"}
+    for stage, archives in (("Retired", False), ("Archived", True)):
+        with pytest.raises(MlflowException) as refused:
+            client.transition_model_version_stage(name, "3", stage, archive_existing_versions=archives)
+        assert refused.value.error_code == "INVALID_PARAMETER_VALUE"
+    with pytest.raises(MlflowException) as missing:
+        client.transition_model_version_stage(name, "4", "Staging")
+    assert missing.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    assert stages() == ["Archived", "Archived", "Production"]
+    client.delete_registered_model(name)
 
 
 def test_an_error_is_of_mlflow_and_comes_at_once(mlflow):
