@@ -120,19 +120,34 @@ def test_an_unknown_operation_is_not_implemented(storage):
     assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("method", [name for name in dir(api_pb2_grpc.StorageServiceServicer) if name[0] != "_"])
-@pytest.mark.parametrize("body", [b"\xff", b"\x08", b"\x0a\xff\xff\xff\xff\x0f", b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f"])
+METHODS = [name for name in dir(api_pb2_grpc.StorageServiceServicer) if name[0] != "_"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("body", [b"\xff", b"\x08", b"\x0a\xff\xff\xff\xff\x0f"])
 def test_broken_bodies_are_refused(storage, method, body):
     call = storage._channel.unary_unary(f"/optuna.StorageService/{method}")
     before = storage.get_all_studies()
-    try:
+    with pytest.raises(grpc.RpcError) as refused:
         call(body)
-    except grpc.RpcError as error:
-        # A body that cannot be decoded is what `tonic` reports as internal; it is the fault of the client.
-        assert error.code() not in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE)
-    else:
-        # The last one is valid where no field has the number.
-        assert method == "GetAllStudies"
+    # The code that gRPC defines for requests that cannot be decoded. Optuna's own server answers with it too.
+    assert refused.value.code() == grpc.StatusCode.INTERNAL
+    assert storage.get_all_studies() == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_numbers_out_of_range_are_refused(storage, method):
+    call = storage._channel.unary_unary(f"/optuna.StorageService/{method}")
+    before = storage.get_all_studies()
+    codes = {
+        # No field has this number.
+        "GetAllStudies": grpc.StatusCode.OK,
+        "CreateNewStudy": grpc.StatusCode.INVALID_ARGUMENT,
+        # The field is a text, so the request cannot be decoded.
+        "GetStudyIdFromName": grpc.StatusCode.INTERNAL,
+    }
+    answered = call.future(b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f")
+    assert answered.code() == codes.get(method, grpc.StatusCode.NOT_FOUND)
     assert storage.get_all_studies() == before
 
 
