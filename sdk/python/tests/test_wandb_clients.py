@@ -21,6 +21,9 @@ pytest.importorskip("wandb")
 KEY = "a" * 40
 PROJECT = "first-steps"
 
+# The client then sends every second what was logged, and not every 15 seconds.
+SENDS_SOON = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"}
+
 # Interpreters with a version of the package each. `make importers` names the older one.
 PYTHONS = {"current": sys.executable, "old": os.environ.get("MATYAN_OLD_WANDB_PYTHON")}
 
@@ -57,6 +60,7 @@ class Client:
             [self.python, "-c", script],
             cwd=self.directory,
             env=self.environment(url, **variables),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -369,6 +373,40 @@ print(api.run("matyan/{project}/r").file("model.txt").download(replace=True).rea
     assert run.get_text_sequence("words") is not None
 
 
+LOAD = """
+import json, sys, wandb
+settings = wandb.Settings(x_stats_sampling_interval=0.1)
+run = wandb.init(project="{project}", id="r", settings=settings)
+run.log({{"loss": 1}})
+sys.stdin.readline()
+run.finish()
+rows = wandb.Api().run("matyan/{project}/r").history(stream="system", samples=100_000, pandas=False)
+print(json.dumps(rows))
+"""
+
+
+def test_the_load_of_the_machine_is_stored_as_metrics(client, shared_server):
+    project = f"load-{client.directory.name}"
+    name = "__system__memory_percent"
+    process = client.begin(LOAD.format(project=project), shared_server.url, **SENDS_SOON)
+    wait_for_metric(shared_server, process, "r", project, name)
+    printed, errors = process.communicate("\n")
+    assert process.returncode == 0, errors
+    run = stored(shared_server, "r", project)
+    system = [metric["name"] for metric in run.metrics() if metric["name"].startswith("__system__")]
+    # W&B's own prefix is left out.
+    assert not [one for one in system if one.startswith("__system__system.")]
+    percents = points(run, name)
+    assert all(0 < percent < 100 for percent in percents.values())
+    # The step is the tenth of a second since the start.
+    columns = run.series(name, {})
+    steps, times = list(columns.steps), [time / 1e6 for time in columns.times_us]
+    assert steps == pytest.approx([steps[0] + 10 * (time - times[0]) for time in times], abs=1.5)
+    shown = "system.memory_percent"
+    rows = {row["_step"]: row[shown] for row in json.loads(printed) if shown in row}
+    assert rows == percents
+
+
 API = """
 import json, wandb
 for i in range(5):
@@ -555,6 +593,31 @@ def test_a_repeated_request_stores_nothing_twice(shared_server):
         == 200
     )
     assert points(stored(shared_server, "r", "repeated"), "a") == {i: float(i) for i in range(10)}
+
+
+def test_a_repeated_sample_of_the_load_is_stored_once(shared_server):
+    begin_run(shared_server, "samples", "r")
+    samples = [
+        {
+            "_runtime": i + 0.04,
+            "_timestamp": 1e9 + i,
+            "system.cpu": i,
+            "gpu": {"0": {"temp": i / 2}},
+        }
+        for i in range(10)
+    ]
+    for offset in (0, 0, 500):
+        chunk = {"offset": offset, "content": [json.dumps(sample) for sample in samples]}
+        body = {"files": {"wandb-events.jsonl": chunk}}
+        assert send(shared_server, "files/me/samples/r/file_stream", body)[0] == 200
+    end = {"complete": True, "exitcode": 0}
+    assert send(shared_server, "files/me/samples/r/file_stream", end)[0] == 200
+    run = stored(shared_server, "r", "samples")
+    assert {metric["name"] for metric in run.metrics()} == {"__system__cpu", "__system__gpu.0.temp"}
+    assert points(run, "__system__cpu") == {10 * i: float(i) for i in range(10)}
+    assert points(run, "__system__gpu.0.temp") == {10 * i: i / 2 for i in range(10)}
+    times = run.series("__system__cpu", {}).times_us
+    assert [time / 1e6 for time in times] == [1e9 + i for i in range(10)]
 
 
 BROKEN = {
