@@ -27,6 +27,8 @@ pub enum Route {
     },
     /// Reads a file of an artifact by a path that names no version.
     FileOfUnknownVersion,
+    /// Names something by bytes that are not UTF-8, so nothing has this name.
+    NameNotUtf8,
     /// Figures that the client sends about itself, which are dropped.
     ClientTelemetry,
     /// The page of a run, to which the client points people.
@@ -46,36 +48,43 @@ pub struct CollectionName {
 impl Route {
     /// Finds the route of a request; `None` if its path does not belong to W&B.
     pub fn find(method: &Method, path: &str) -> Option<Self> {
+        let route = Self::find_lossy(method, path)?;
+        let is_utf8 = percent_decode_str(path).decode_utf8().is_ok();
+        Some(if is_utf8 { route } else { Self::NameNotUtf8 })
+    }
+
+    /// Finds the route of a path in which bytes that are not UTF-8 are replaced.
+    fn find_lossy(method: &Method, path: &str) -> Option<Self> {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         match (method, segments.as_slice()) {
             (&Method::POST, ["graphql"]) => Some(Self::Graphql),
             (&Method::POST, ["sdk", "otel", "v1", "metrics" | "logs"]) => Some(Self::ClientTelemetry),
             (&Method::POST, ["files", _, project, run, "file_stream"]) => {
-                Some(Self::FileStream { project: decoded(project)?, run: decoded(run)? })
+                Some(Self::FileStream { project: decoded(project), run: decoded(run) })
             }
             (&Method::GET, ["files", _, project, run, rest @ ..]) if !rest.is_empty() => Some(Self::File {
-                project: decoded(project)?,
-                run: decoded(run)?,
-                path: decoded(&rest.join("/"))?,
+                project: decoded(project),
+                run: decoded(run),
+                path: decoded(&rest.join("/")),
             }),
             // An older client sends no names; a newer one sends the names of the project, the collection and the file.
             (&Method::GET, ["artifactsV2", _, _, version, digest]) => Some(Self::FileByDigest {
                 collection: None,
-                version: decoded(version)?,
-                digest: decoded(digest)?,
+                version: decoded(version),
+                digest: decoded(digest),
             }),
             (&Method::GET, ["artifactsV2", _, _, project, name, version, digest, _]) => {
-                let collection = CollectionName { project: decoded(project)?, name: decoded(name)? };
+                let collection = CollectionName { project: decoded(project), name: decoded(name) };
                 Some(Self::FileByDigest {
                     collection: Some(collection),
-                    version: decoded(version)?,
-                    digest: decoded(digest)?,
+                    version: decoded(version),
+                    digest: decoded(digest),
                 })
             }
             // Without this route, the client would get a page of the web UI, and take it for the file.
             (&Method::GET, ["artifactsV2", ..]) => Some(Self::FileOfUnknownVersion),
             (&Method::GET, [_, project, "runs", run]) => {
-                Some(Self::RunPage { project: decoded(project)?, run: decoded(run)? })
+                Some(Self::RunPage { project: decoded(project), run: decoded(run) })
             }
             _ => None,
         }
@@ -88,6 +97,7 @@ impl Route {
             Self::FileStream { .. } => "/files/{id}/{id}/{id}/file_stream/",
             Self::File { .. } => "/files/{id}/{id}/{id}/{id}/",
             Self::FileByDigest { .. } | Self::FileOfUnknownVersion => "/artifactsV2/{id}/",
+            Self::NameNotUtf8 => "/{id}/",
             Self::ClientTelemetry => "/sdk/otel/v1/{id}/",
             Self::RunPage { .. } => "/{id}/{id}/runs/{id}/",
         }
@@ -97,7 +107,8 @@ impl Route {
     pub fn body_bytes(&self) -> usize {
         match self {
             Self::Graphql => GRAPHQL_BYTES,
-            Self::FileStream { .. } => FILE_STREAM_BYTES,
+            // An append without a valid name is refused for its name, however large it is.
+            Self::FileStream { .. } | Self::NameNotUtf8 => FILE_STREAM_BYTES,
             Self::ClientTelemetry => TELEMETRY_BYTES,
             Self::File { .. }
             | Self::FileByDigest { .. }
@@ -115,9 +126,8 @@ const FILE_STREAM_BYTES: usize = matyan_proto::limits::BATCH_BYTES;
 
 const TELEMETRY_BYTES: usize = 4 << 20;
 
-/// A segment that is not UTF-8 names nothing.
-fn decoded(segment: &str) -> Option<String> {
-    percent_decode_str(segment).decode_utf8().ok().map(|text| text.into_owned())
+fn decoded(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -145,9 +155,17 @@ mod tests {
         let without_version = Route::find(&Method::GET, "/artifactsV2/default/me/p/data/0a/a.txt");
         assert_eq!(without_version, Some(Route::FileOfUnknownVersion));
         for (method, path) in [
+            (Method::POST, "/files/me/p/%FF/file_stream"),
+            (Method::GET, "/files/me/p/r/%FF"),
+            (Method::GET, "/artifactsV2/default/me/%FF/0a"),
+            (Method::GET, "/me/p/runs/%FF"),
+        ] {
+            assert_eq!(Route::find(&method, path), Some(Route::NameNotUtf8), "{method} {path}");
+        }
+        for (method, path) in [
             (Method::GET, "/graphql"),
             (Method::GET, "/files/me/p/r"),
-            (Method::POST, "/files/me/p/%FF/file_stream"),
+            (Method::GET, "/static/%FF"),
             (Method::GET, "/api/v1/rest/runs"),
             (Method::GET, "/"),
         ] {

@@ -162,6 +162,9 @@ impl Wandb {
             Route::FileOfUnknownVersion => {
                 Err(WandbError::missing("the path names no version of an artifact"))
             }
+            Route::NameNotUtf8 => Err(WandbError::missing(
+                "a name in the path is not UTF-8: encode it with percent signs as UTF-8",
+            )),
             Route::ClientTelemetry => Ok(Answer::Empty),
             Route::RunPage { project, run } => {
                 let name = RunName::new(&project, &run)?;

@@ -194,9 +194,9 @@ fn of_route(method: &Method, path: &str) -> ForeignOperation {
     let (needs, body) = match Route::find(method, path) {
         Some(Route::FileStream { .. }) => (READ_INGEST, stream),
         Some(Route::File { .. } | Route::FileByDigest { .. }) => (READ, String::new()),
-        Some(Route::FileOfUnknownVersion | Route::ClientTelemetry | Route::RunPage { .. }) => {
-            (PUBLIC, String::new())
-        }
+        Some(
+            Route::FileOfUnknownVersion | Route::NameNotUtf8 | Route::ClientTelemetry | Route::RunPage { .. },
+        ) => (PUBLIC, String::new()),
         Some(Route::Graphql) | None => panic!("{method} {path} is another route"),
     };
     ForeignOperation {
