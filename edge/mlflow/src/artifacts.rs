@@ -51,16 +51,16 @@ pub(crate) async fn locate(channels: &Channels, artifact: ArtifactPath) -> Resul
 /// Artifacts that are read at a time.
 const ARTIFACTS_PER_CALL: usize = 1_000;
 
-/// Entries of a folder in one answer, which clients of MLflow do not ask for in pages.
+/// The most entries of a folder in an answer. Clients of MLflow do not ask for a folder in pages.
 const MAX_ENTRIES: usize = 200_000;
 
-/// Enough artifacts of a run to know the entries of a folder, read page by page: all files directly in the folder, and at
-/// least one artifact of each of its folders.
+/// Reads the artifacts of a run page by page, as far as the entries of a folder need them: all files directly in the
+/// folder, and at least one artifact of each of its folders.
 struct FolderPages<'c> {
     channels: &'c Channels,
     run_id: &'c str,
     folder: &'c str,
-    /// The text after which the next page begins; `None` after the last page.
+    /// The path after which the next page starts; `None` once the last page has been read.
     after: Option<String>,
 }
 

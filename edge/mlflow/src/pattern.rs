@@ -54,7 +54,7 @@ fn fits(letter: char, wanted: Option<char>) -> bool {
     wanted.is_none_or(|wanted| wanted == letter)
 }
 
-/// The text after a piece at its beginning; `None` if the text begins with something else.
+/// Strips a piece from the beginning of a text; `None` if the text begins with something else.
 fn after_beginning<'t>(text: &'t str, piece: &[Option<char>]) -> Option<&'t str> {
     let mut letters = text.chars();
     for wanted in piece {
@@ -63,7 +63,7 @@ fn after_beginning<'t>(text: &'t str, piece: &[Option<char>]) -> Option<&'t str>
     Some(letters.as_str())
 }
 
-/// The text before a piece at its end; `None` if the text ends with something else.
+/// Strips a piece from the end of a text; `None` if the text ends with something else.
 fn before_end<'t>(text: &'t str, piece: &[Option<char>]) -> Option<&'t str> {
     let mut letters = text.chars();
     for wanted in piece.iter().rev() {
@@ -72,8 +72,8 @@ fn before_end<'t>(text: &'t str, piece: &[Option<char>]) -> Option<&'t str> {
     Some(letters.as_str())
 }
 
-/// The text after the first place of a piece; `None` if the piece has no place in the text. Repetitions in both do not
-/// multiply the time: the standard library finds a text in linear time.
+/// Returns the text after the first match of a piece; `None` if nothing in the text matches. A text and a piece that are
+/// both repetitive take no longer: the standard library finds a text in linear time.
 fn after_first<'t>(text: &'t str, piece: &[Option<char>]) -> Option<&'t str> {
     // Each character has at least one byte. The bits of a long piece take longer to set than a short text to read.
     if text.len() < piece.len() {
@@ -85,8 +85,8 @@ fn after_first<'t>(text: &'t str, piece: &[Option<char>]) -> Option<&'t str> {
     }
 }
 
-/// A piece with wildcards, for the shift-and algorithm: a letter of a text costs a step for each 64 characters of the
-/// piece.
+/// A piece with wildcards, for the shift-and algorithm: each letter of a text takes one step for every 64 characters of the
+/// piece. A regular expression would take one for each character of the piece.
 struct PieceBits {
     /// The last character of the piece: its word, and its bit.
     last: (usize, u64),
@@ -114,7 +114,7 @@ impl PieceBits {
         Self { last: bit(piece.len().saturating_sub(1)), wildcards, places }
     }
 
-    /// The text after the first place of the piece.
+    /// Returns the text after the first match of the piece.
     fn after_first<'t>(&self, text: &'t str) -> Option<&'t str> {
         // A bit is set if the letters so far end with the piece up to its place.
         let mut begun = vec![0_u64; self.wildcards.len()];

@@ -481,7 +481,7 @@ async fn a_draft_of_a_version_has_the_files_of_the_version() {
     assert_eq!(answer["data"]["project"]["artifact"]["files"]["edges"], expected, "{answer}");
 }
 
-/// A version may have so many files that all of their paths would take much memory.
+/// The paths of all files of a version would take too much memory.
 #[tokio::test]
 async fn sizes_of_the_files_of_a_version_are_asked_for_as_the_list_arrives() {
     let port = Port::with_run("r:p");

@@ -311,10 +311,11 @@ pub async fn index_rows_cleared_put(transaction: &mut Transaction, project: Proj
     Ok(())
 }
 
-/// Tells when a list should be renewed. A caller that keeps it counts the rows of a long list less often.
+/// Tells when a list should be renewed. If the caller keeps it between its looks, the rows of a long list are counted less
+/// often.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListWear {
-    /// Runs that had left the list when its rows were last counted, and were more.
+    /// How many runs had left the list at its last count, if the count found more rows than that.
     counted_at: u64,
 }
 

@@ -233,7 +233,7 @@ async fn a_cohort_begins_while_its_runs_change() {
     }
 }
 
-/// Nothing would clear its row in the list again.
+/// Otherwise the run would stay in the list forever.
 #[tokio::test]
 async fn a_cohort_does_not_begin_with_a_run_that_is_deleted_and_swept_meanwhile() {
     let store = TestStore::open().await;

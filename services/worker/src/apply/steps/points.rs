@@ -165,7 +165,7 @@ fn select(
     (end, unresolved)
 }
 
-/// The same for rows. If all of their series were looked up, whole rows are taken.
+/// Selects points of rows in the same way. If all of their series were looked up, whole rows are taken.
 fn select_rows(
     transaction: &mut RunTransaction<'_>,
     dictionary: &mut Dictionary,
@@ -190,9 +190,9 @@ fn select_rows(
     (end, Vec::new())
 }
 
-/// Returns the end of the points to be taken from `start` on, of which `fitting` have room. Only whole rows are stored
-/// without looking at each point, so the rest of a row that was begun is taken alone. The last row may exceed the size of
-/// a transaction a little, unless it is wide.
+/// Returns where the points that a transaction takes from `start` on end, if it has room for `fitting` points. Only whole
+/// rows are stored without looking at each point, so the rest of a row that was begun is taken alone. The last row may
+/// exceed the size of a transaction a little, unless it is wide.
 fn rows_end(start: usize, width: usize, fitting: usize) -> usize {
     let end = start + fitting;
     if !start.is_multiple_of(width) {
