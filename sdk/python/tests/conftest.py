@@ -133,6 +133,16 @@ def own_server(tmp_path):
         server.stop(signal.SIGKILL)
 
 
+@pytest.fixture
+def closed_server(own_server, monkeypatch):
+    """A server with access control, and the token of its operator."""
+    own_server.stop()
+    monkeypatch.setenv("MATYAN_ACCESS", "on")
+    own_server.start()
+    monkeypatch.delenv("MATYAN_ACCESS")
+    return own_server, (own_server.directory / "data" / "operator-token").read_text().strip()
+
+
 def is_of_tests(owner):
     """Reports whether the owner of a spool is this process, a child, or unknown."""
     if not owner.exists():

@@ -17,16 +17,6 @@ from matyan_client.errors import ServerError
 UNKNOWN_TOKEN = "mtk_unknown"
 
 
-@pytest.fixture
-def closed_server(own_server, monkeypatch):
-    """A server with access control, and the token of its operator."""
-    own_server.stop()
-    monkeypatch.setenv("MATYAN_ACCESS", "on")
-    own_server.start()
-    monkeypatch.delenv("MATYAN_ACCESS")
-    return own_server, (own_server.directory / "data" / "operator-token").read_text().strip()
-
-
 def test_a_run_is_recorded_and_read_with_a_token(closed_server):
     server, token = closed_server
     with pytest.raises(ServerError, match="MATYAN_TOKEN"):

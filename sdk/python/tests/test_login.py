@@ -10,7 +10,6 @@ import sys
 from urllib.parse import urlencode, urlsplit
 
 import pytest
-from test_access import closed_server  # noqa: F401 - a fixture
 
 from matyan_client import Repo, cli
 from matyan_client.errors import ServerError
@@ -62,7 +61,7 @@ def _is_readable(server):
     return done.returncode == 0
 
 
-def test_a_token_by_a_code_is_kept_and_ends_with_logout(closed_server, home):  # noqa: F811
+def test_a_token_by_a_code_is_kept_and_ends_with_logout(closed_server, home):
     server, operator = closed_server
     cookie = _session(server, operator)
     words = [*_COMMAND, "login", "--code", "--json", "--limit", "viewer"]
@@ -96,7 +95,7 @@ def test_a_token_by_a_code_is_kept_and_ends_with_logout(closed_server, home):  #
             list(Repo(server.url, token=token).iter_runs())
 
 
-def test_a_refused_code_keeps_nothing(closed_server, home):  # noqa: F811
+def test_a_refused_code_keeps_nothing(closed_server, home):
     server, operator = closed_server
     cookie = _session(server, operator)
     words = [*_COMMAND, "login", "--code", "--backend-url", server.url]
@@ -110,7 +109,7 @@ def test_a_refused_code_keeps_nothing(closed_server, home):  # noqa: F811
     assert not home.exists()
 
 
-def test_a_pasted_token_is_only_forgotten(closed_server, home, monkeypatch, capsys):  # noqa: F811
+def test_a_pasted_token_is_only_forgotten(closed_server, home, monkeypatch, capsys):
     server, operator = closed_server
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"export MATYAN_TOKEN={operator}\n"))
     assert cli.main(["login", "--backend-url", server.url]) == 0
@@ -134,7 +133,7 @@ def test_what_is_no_token_is_not_kept(text, home, monkeypatch, capsys):
     assert not home.exists()
 
 
-def test_a_refused_token_is_not_kept(closed_server, home, monkeypatch, capsys):  # noqa: F811
+def test_a_refused_token_is_not_kept(closed_server, home, monkeypatch, capsys):
     server, _ = closed_server
     monkeypatch.setattr(sys, "stdin", io.StringIO("mtk_unknown"))
     assert cli.main(["login", "--backend-url", server.url]) == 1

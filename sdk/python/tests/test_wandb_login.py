@@ -47,16 +47,6 @@ def kept_credentials(client):  # noqa: F811
     return netrc.read_text() if netrc.exists() else ""
 
 
-@pytest.fixture
-def closed_server(own_server, monkeypatch):
-    """A server with access control, and the token of its operator."""
-    own_server.stop()
-    monkeypatch.setenv("MATYAN_ACCESS", "on")
-    own_server.start()
-    monkeypatch.delenv("MATYAN_ACCESS")
-    return own_server, (own_server.directory / "data" / "operator-token").read_text().strip()
-
-
 def test_an_open_server_accepts_any_key(client, shared_server):  # noqa: F811
     done = login(client, shared_server.url, KEY)
     assert done.returncode == 0, done.stdout + done.stderr
