@@ -11,7 +11,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 
 import pandas
 import polars
@@ -20,6 +19,7 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+from conftest import peers_module
 
 from matyan_client import Distribution, Run, Text
 
@@ -275,12 +275,6 @@ def test_files_are_replaced_only_on_demand_and_never_left_partial(shared_server,
 POINTS = int(os.environ.get("MATYAN_EXPORT_POINTS", "200000"))
 
 
-def memory(process, name):
-    """Returns a size from the status of a process in bytes."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-
-
 def test_memory_of_the_server_does_not_grow_with_the_file(own_server, tmp_path):
     with Run(repo=own_server.url, capture_terminal_logs=False) as run:
         for step in range(POINTS // 4):
@@ -288,14 +282,14 @@ def test_memory_of_the_server_does_not_grow_with_the_file(own_server, tmp_path):
                 run.track(step * 0.1, name=name, step=step)
     # Unlike the program that exports, this one sees what it has stored.
     assert len(run.series("d").values) == POINTS // 4
+    memory = peers_module("memory")
     sizes = {}
     for file_format in READERS:
-        # Resets the highest value.
-        Path(f"/proc/{own_server.process.pid}/clear_refs").write_text("5")
-        before = memory(own_server.process, "VmRSS")
+        memory.reset_peak(own_server.process)
+        before = memory.current(own_server.process)
         path = tmp_path / f"points.{file_format}"
         done = export(own_server, "metrics", "--runs", run.hash, "--output", str(path), "--json")
         assert json.loads(done.stdout)["rows"] == POINTS // 4 * 4
-        sizes[file_format] = memory(own_server.process, "VmHWM") - before
+        sizes[file_format] = memory.peak(own_server.process) - before
     assert max(sizes.values()) < 96 << 20, sizes
     assert pyarrow.parquet.read_metadata(tmp_path / "points.parquet").num_rows == POINTS // 4 * 4

@@ -10,6 +10,7 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
+from conftest import peers_module
 from test_wandb_clients import KEY, Client, begin_run, rows, send
 
 pytest.importorskip("wandb")
@@ -557,12 +558,6 @@ print(len(steps), steps == list(range(len(steps))))
 CHUNK = 20_000
 
 
-def memory(process, name):
-    """Returns a size from the status of a process in bytes."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-
-
 def write_history(server, project, count):
     begin_run(server, project, "r")
     path = f"files/me/{project}/r/file_stream"
@@ -580,13 +575,13 @@ def test_memory_of_the_server_does_not_grow_with_a_history_that_is_scanned(own_s
         write_history(own_server, f"rows-{count}", count)
     # What the first scan allocates stays for all later scans.
     client.run(SCAN.format(project=f"rows-{counts[0]}"), own_server.url)
+    memory = peers_module("memory")
     sizes = {}
     for count in counts:
-        # Resets the highest value.
-        Path(f"/proc/{own_server.process.pid}/clear_refs").write_text("5")
-        before = memory(own_server.process, "VmRSS")
+        memory.reset_peak(own_server.process)
+        before = memory.current(own_server.process)
         printed = client.run(SCAN.format(project=f"rows-{count}"), own_server.url)
         assert printed.split() == [str(count), "True"]
-        sizes[count] = memory(own_server.process, "VmHWM") - before
+        sizes[count] = memory.peak(own_server.process) - before
     # A history in memory would take more than 120 MB.
     assert max(sizes.values()) < 48 << 20, sizes

@@ -10,10 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "peers" / "python"))
 
+import memory  # noqa: E402
 from network import Network  # noqa: E402
 from server import Server, eventually, free_port  # noqa: E402
 
-__all__ = ["Network", "Server", "eventually", "free_port"]
+__all__ = ["Network", "Server", "eventually", "free_port", "memory"]
 
 # A test that waits for the client's own pauses would take minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
