@@ -14,13 +14,24 @@ import memory  # noqa: E402
 from network import Network  # noqa: E402
 from server import Server, eventually, free_port  # noqa: E402
 
-__all__ = ["Network", "Server", "eventually", "free_port", "memory"]
+__all__ = ["Network", "Server", "eventually", "free_port", "memory", "pages"]
 
 # A test that waits for the client's own pauses would take minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_TRUNCATE_LONG_VALUES", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def pages(search, **arguments):
+    """All pages of a search."""
+    token = None
+    for _ in range(100):
+        page = search(page_token=token, **arguments)
+        yield list(page)
+        if not (token := page.token):
+            return
+    raise AssertionError("the search has no last page")
 
 
 @pytest.fixture(scope="session")

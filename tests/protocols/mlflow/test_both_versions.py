@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from conftest import pages
 
 
 def test_a_run_is_read_back(mlflow):
@@ -61,33 +62,21 @@ def test_searches_are_paged(mlflow, request):
         client.log_param(run, "number", number)
         client.log_metric(run, "acc", number % 4)
 
-    def pages(**search):
-        found, token = [], None
-        while True:
-            page = client.search_runs([experiment], max_results=3, page_token=token, **search)
-            found.append([run.data.params["number"] for run in page])
-            token = page.token
-            if not token:
-                return found
+    def numbers(**search):
+        found = pages(client.search_runs, experiment_ids=[experiment], max_results=3, **search)
+        return [[run.data.params["number"] for run in page] for page in found]
 
-    assert pages() == [["6", "5", "4"], ["3", "2", "1"], ["0"]], "newest first"
-    by_metric = pages(order_by=["metrics.acc DESC", "attributes.start_time ASC"])
+    assert numbers() == [["6", "5", "4"], ["3", "2", "1"], ["0"]], "newest first"
+    by_metric = numbers(order_by=["metrics.acc DESC", "attributes.start_time ASC"])
     assert by_metric == [["3", "2", "6"], ["1", "5", "0"], ["4"]]
-    filtered = pages(filter_string="metrics.acc > 0", order_by=["attributes.start_time ASC"])
+    filtered = numbers(filter_string="metrics.acc > 0", order_by=["attributes.start_time ASC"])
     assert filtered == [["1", "2", "3"], ["5", "6"]]
     assert len(mlflow.search_runs([experiment], output_format="list")) == 7
     names = [f"{request.node.name} {number}" for number in range(5)]
     for name in names:
         client.create_experiment(name)
-    found, token = [], None
-    while True:
-        page = client.search_experiments(
-            max_results=2, filter_string=f"name LIKE '{request.node.name} %'", order_by=["name DESC"], page_token=token
-        )
-        found.append([it.name for it in page])
-        token = page.token
-        if not token:
-            break
+    search = {"filter_string": f"name LIKE '{request.node.name} %'", "order_by": ["name DESC"]}
+    found = [[it.name for it in page] for page in pages(client.search_experiments, max_results=2, **search)]
     assert found == [names[:2:-1], names[2:0:-1], names[:1]]
 
 

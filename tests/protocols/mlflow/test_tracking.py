@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Network, Server, free_port
+from conftest import Network, Server, free_port, pages
 
 
 def values(client, run, key):
@@ -185,13 +185,8 @@ def test_runs_are_sorted_and_paged(mlflow, grid):
     assert order("metrics.loss DESC") == list(range(10))
     assert order("params.optimizer DESC", "attributes.start_time ASC") == [5, 6, 7, 8, 9, 0, 1, 2, 3, 4]
     assert order("metrics.rare")[0] == order("metrics.rare DESC")[0] == 3
-    pages, token = [], None
-    while True:
-        page = client.search_runs([experiment], max_results=4, order_by=["metrics.loss"], page_token=token)
-        pages.append([grid.index(run.info.run_id) for run in page])
-        if not (token := page.token):
-            break
-    assert pages == [[9, 8, 7, 6], [5, 4, 3, 2], [1, 0]]
+    by_loss = pages(client.search_runs, experiment_ids=[experiment], max_results=4, order_by=["metrics.loss"])
+    assert [[grid.index(run.info.run_id) for run in page] for page in by_loss] == [[9, 8, 7, 6], [5, 4, 3, 2], [1, 0]]
     ids = ", ".join(f"'{run}'" for run in grid[2:4])
     found = client.search_runs([experiment], f"attributes.run_id IN ({ids})")
     assert {run.info.run_id for run in found} == set(grid[2:4])
