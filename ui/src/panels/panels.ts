@@ -337,7 +337,7 @@ const SHARED = [
   ...(['line', 'center', 'band'] as const),
 ];
 
-/** Why the axes of a chart cannot have the ends that were chosen; empty: they can. */
+/** What is wrong with the chosen ends of the axes of a chart; empty: nothing. */
 export function endsMistake({ from, to, low, high }: Panel): string {
   const isWrong = (first = -Infinity, last = Infinity): boolean => first >= last;
   if (isWrong(from, to)) return 'The first x must be below the last x.';

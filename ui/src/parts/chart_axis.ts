@@ -68,7 +68,7 @@ function valueAt({ steps, values }: StepValues, step: number): number {
 
 /**
  * A part of the steps that is zoomed to, and the next points on both sides, so that lines reach
- * the frame. The detail of the part stays the same. A part without an end follows the lines.
+ * the frame. The detail of the part stays the same. Without an end, the part grows with the lines.
  */
 export function stepsAround(
   { low, high }: Partial<Extent>,
@@ -92,7 +92,7 @@ export function stepsAround(
 
 /**
  * Steps of a part that is zoomed to, for more detail, from `lines` without a zoom; undefined if an
- * axis goes back. A part without an end follows the lines.
+ * axis goes back. Without an end, the part grows with the lines.
  */
 export function stepsIn(
   { low, high }: Partial<Extent>,

@@ -15,8 +15,8 @@ export interface Extent {
 }
 
 /**
- * The part of an axis between two ends. An absent end is the end of the values. Undefined: no end
- * was chosen, or no axis has both.
+ * The part of an axis between two ends. Where an end is absent, the part ends with the values.
+ * Undefined: no end was chosen, or the ends are in the wrong order.
  */
 export function partOf(low?: number, high?: number): Partial<Extent> | undefined {
   if (low === undefined && high === undefined) return undefined;
@@ -110,7 +110,7 @@ function timeTicks(low: number, high: number, count: number): Tick[] {
 
 /**
  * The extent with the ends that the reader chose. A logarithmic axis has no end at zero or below,
- * and no axis ends before it begins. A single end holds even if all values are beyond it.
+ * and two ends in the wrong order are ignored. A single end holds even if all values are beyond it.
  */
 export function withEnds(all: Extent, chosen: Partial<Extent>, isLog: boolean): Extent {
   const [low, high] = [chosen.low, chosen.high].map(end =>
