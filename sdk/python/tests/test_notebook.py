@@ -265,7 +265,7 @@ def test_a_chart_has_the_ends_of_its_panel():
     # Times are no steps.
     shown_chart(runs, *ends, "x: time")
     assert runs.ranges == ["1:11", f":{-(2**63)}", ""]
-    # As in the web UI, an unknown axis is the usual one, and no axis ends before it begins.
+    # As in the web UI, an unknown axis counts as steps, and ends in the wrong order are ignored.
     assert Chart("to: 10\nx: step\n  of time").step_range == ":11"
     wrong = Chart("from: 10\nto: 5\nlow: 1\nhigh: 1")
     assert (wrong.step_range, wrong.values) == ("", (None, None))

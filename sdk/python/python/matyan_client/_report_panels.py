@@ -60,7 +60,7 @@ class PanelSettings:
         return _number(self.get(name))
 
     def ends(self, first: str, last: str) -> Ends:
-        """Returns the ends of an axis; without them if no axis has both."""
+        """Returns the ends of an axis, or no ends if they are in the wrong order."""
         low, high = self.number(first), self.number(last)
         is_wrong = low is not None and high is not None and low >= high
         return Ends() if is_wrong else Ends(low, high)
@@ -99,7 +99,7 @@ class Chart:
         count = _USUAL_RUNS if runs is None else math.floor(runs + 0.5)
         self.limit = min(max(count, 1), _MOST_RUNS)
         self.values = settings.ends("low", "high")
-        # An unknown axis may begin on the line below its name, where settings are not checked.
+        # The axis may be unknown: lines below the first one of a setting are not checked.
         has_steps = settings.get("x") not in _OTHER_AXES
         self.steps = settings.ends("from", "to") if has_steps else Ends()
 
