@@ -25,7 +25,7 @@ HOSTILE = [
     '"', "{{7*7}}", "\u202e", "\ufffe", "\U0010ffff", "e\u0301", "\u00e9", "x" * NAME_BYTES, "ü" * (NAME_BYTES // 2),
 ]
 
-# The last one is how `tonic` reports a message over the limit.
+# `tonic` reports a message over the limit as out of range.
 REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE)
 
 
