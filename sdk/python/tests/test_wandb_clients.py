@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 
@@ -23,6 +24,9 @@ PROJECT = "first-steps"
 
 # The client then sends every second what was logged, and not every 15 seconds.
 SENDS_SOON = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"}
+
+# Only keeps a script that hangs from blocking its test forever.
+GUARD_SECONDS = 300
 
 # Interpreters with a version of the package each. `make importers` names the older one.
 PYTHONS = {"current": sys.executable, "old": os.environ.get("MATYAN_OLD_WANDB_PYTHON")}
@@ -56,7 +60,7 @@ class Client:
         }
 
     def begin(self, script, url, **variables):
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [self.python, "-c", script],
             cwd=self.directory,
             env=self.environment(url, **variables),
@@ -65,6 +69,10 @@ class Client:
             stderr=subprocess.PIPE,
             text=True,
         )
+        guard = threading.Timer(GUARD_SECONDS, process.kill)
+        guard.daemon = True
+        guard.start()
+        return process
 
     def run(self, script, url, **variables):
         """Returns what a script prints, once it has ended well."""
@@ -78,7 +86,12 @@ class Client:
         assert directories
         command = [self.python, "-m", "wandb", "sync", "--include-synced", *directories]
         done = subprocess.run(
-            command, cwd=self.directory, env=self.environment(url), capture_output=True, text=True
+            command,
+            cwd=self.directory,
+            env=self.environment(url),
+            capture_output=True,
+            text=True,
+            timeout=GUARD_SECONDS,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -234,14 +247,7 @@ for i in range(1000):
         sys.stdin.readline()
 wandb.finish()
 """
-    process = subprocess.Popen(
-        [client.python, "-c", script],
-        cwd=client.directory,
-        env=client.environment(own_server.url),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = client.begin(script, own_server.url)
     assert process.stdout.readline() == "half\n"
     # Until then, nothing was acknowledged that could be lost.
     wait_for_metric(own_server, process, "r", "killed", "loss")
@@ -249,8 +255,8 @@ wandb.finish()
     process.stdin.write("\n")
     process.stdin.flush()
     own_server.start()
-    process.communicate()
-    assert process.returncode == 0
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     assert points(stored(own_server, "r", "killed"), "loss") == {i: float(i) for i in range(1000)}
 
 
@@ -265,14 +271,7 @@ for i in range(1000):
         sys.stdin.readline()
 wandb.finish()
 """
-    process = subprocess.Popen(
-        [client.python, "-c", script],
-        cwd=client.directory,
-        env=client.environment(network.url),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = client.begin(script, network.url)
     assert process.stdout.readline() == "half\n"
     wait_for_metric(shared_server, process, "r", "cut", "loss")
     # What is sent next is stored, and the client does not learn that.
@@ -283,8 +282,8 @@ wandb.finish()
     network.cut()
     wait_for(lambda: network.refused, process)
     network.restore()
-    process.communicate()
-    assert process.returncode == 0
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     assert points(stored(shared_server, "r", "cut"), "loss") == {i: float(i) for i in range(1000)}
 
 
@@ -557,7 +556,8 @@ def send(server, path, body):
     """Returns status and answer, which may come before the end of the body."""
     authorization = base64.b64encode(f"api:{KEY}".encode()).decode()
     headers = {"Authorization": f"Basic {authorization}", "Content-Type": "application/json"}
-    connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.url).netloc)
+    address = urllib.parse.urlsplit(server.url).netloc
+    connection = http.client.HTTPConnection(address, timeout=60)
     with contextlib.closing(connection), contextlib.suppress(BrokenPipeError, ConnectionResetError):
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         with contextlib.suppress(BrokenPipeError):

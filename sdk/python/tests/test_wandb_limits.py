@@ -27,7 +27,8 @@ def ask(server, method, path, body=None):
     """Returns status and content. The path is sent as it is, and not normalized as by clients."""
     authorization = base64.b64encode(f"api:{KEY}".encode()).decode()
     for _ in range(5):
-        connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.url).netloc)
+        address = urllib.parse.urlsplit(server.url).netloc
+        connection = http.client.HTTPConnection(address, timeout=60)
         with contextlib.closing(connection):
             try:
                 # The answer may come before the end of the body.

@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from test_wandb_clients import KEY, PYTHONS, Client, client, points, stored  # noqa: F401 - a fixture
+from test_wandb_clients import GUARD_SECONDS, KEY, PYTHONS, Client, client, points  # noqa: F401 - a fixture
 
 from matyan_client import Run
 
@@ -35,6 +35,7 @@ def execute(client, url, *arguments):  # noqa: F811
         capture_output=True,
         text=True,
         check=False,
+        timeout=GUARD_SECONDS,
     )
 
 
