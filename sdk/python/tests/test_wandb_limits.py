@@ -1,8 +1,5 @@
 """Bad input on every route of W&B's protocol, and the memory of the server for a long history."""
 
-import base64
-import contextlib
-import http.client
 import json
 import re
 import sys
@@ -11,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import peers_module
-from test_wandb_clients import KEY, Client, begin_run, rows, send
+from test_wandb_clients import Client, ask, begin_run, rows, send
 
 pytest.importorskip("wandb")
 
@@ -21,27 +18,6 @@ STREAM = f"files/me/{PROJECT}/r/file_stream"
 
 # The limits of bodies are 16 MiB at most.
 HUGE = b" " * (17 << 20)
-
-
-def ask(server, method, path, body=None):
-    """Returns status and content. The path is sent as it is, and not normalized as by clients."""
-    authorization = base64.b64encode(f"api:{KEY}".encode()).decode()
-    for _ in range(5):
-        address = urllib.parse.urlsplit(server.url).netloc
-        connection = http.client.HTTPConnection(address, timeout=60)
-        with contextlib.closing(connection):
-            try:
-                # The answer may come before the end of the body.
-                with contextlib.suppress(BrokenPipeError):
-                    connection.request(
-                        method, path, body, {"Authorization": f"Basic {authorization}"}
-                    )
-                response = connection.getresponse()
-                return response.status, response.read()
-            except ConnectionResetError:
-                # The answer was lost with the connection.
-                continue
-    raise AssertionError("the server has ended the connection without an answer")
 
 
 def check_refused(status, content):
