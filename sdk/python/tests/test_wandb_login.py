@@ -67,7 +67,7 @@ def test_a_closed_server_accepts_its_tokens_only(client, closed_server):  # noqa
     assert token in kept_credentials(client)
 
 
-# The older client does not find what it has kept for a server with a port in its URL.
+# With the current client only: the older one does not find the key of a URL with a port.
 def test_a_script_needs_no_settings_after_a_login(closed_server, tmp_path):
     current = Client(PYTHONS["current"], tmp_path)
     server, token = closed_server
