@@ -30,8 +30,8 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[2] / "peers" / "python"))
 
 import mlflow  # noqa: E402
-from figures import per_second, print_table, seconds  # noqa: E402
 import sqlalchemy  # noqa: E402
+from figures import per_second, print_table, seconds  # noqa: E402
 from mlflow.entities import Metric, Param  # noqa: E402
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag  # noqa: E402
 from server import Server, eventually, free_port  # noqa: E402
