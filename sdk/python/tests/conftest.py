@@ -1,19 +1,18 @@
 """A real server for tests, the binary `MATYAN_BIN`, and a spool of their own."""
 
 import contextlib
-import importlib
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from peers import peers_module
 
 from matyan_client.config import SETTINGS
 
@@ -92,15 +91,6 @@ def shared_server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("server")).start()
     yield server
     server.stop()
-
-
-def peers_module(name):
-    """Imports a module of the tests with clients of other projects."""
-    sys.path.append(str(Path(__file__).parents[3] / "tests" / "peers" / "python"))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.pop()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
-from conftest import peers_module
+from peers import peers_module
 
 from matyan_client import Distribution, Run, Text
 

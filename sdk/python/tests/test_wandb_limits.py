@@ -7,7 +7,7 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
-from conftest import peers_module
+from peers import peers_module
 from test_wandb_clients import Client, ask, begin_run, rows, send
 
 pytest.importorskip("wandb")

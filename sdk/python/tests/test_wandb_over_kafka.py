@@ -4,7 +4,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from conftest import peers_module
+from peers import peers_module
 from test_wandb_clients import (
     LOG,
     PROJECT,
