@@ -459,6 +459,8 @@ test('values of a run are reached by keyboard, and find the runs with them', asy
     await page.waitForURL(
       url => url.searchParams.get('q') === `"sweep" in run.name and ${found.at(-1)}`,
     );
+    // Runs that the new search does not find would leave with the focus.
+    await page.waitForSelector('.table[aria-busy=false]');
     for (const key of ['j', 'l', 'j', 'Enter']) await page.keyboard.press(key);
     await page.waitForURL(/\/runs\/\w+(\?|$)/);
   });
