@@ -28,6 +28,15 @@ SENDS_SOON = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"}
 # Only keeps a script that hangs from blocking its test forever.
 GUARD_SECONDS = 300
 
+# Readers of the package begin a process of the package, and wait for its end when the script ends.
+# Now and then the request to end is lost, as the connection is closed right behind it. The process
+# also ends with its script.
+LEAVE = """
+import os, sys
+sys.stdout.flush()
+os._exit(0)
+"""
+
 # Interpreters with a version of the package each. `make importers` names the older one.
 PYTHONS = {"current": sys.executable, "old": os.environ.get("MATYAN_OLD_WANDB_PYTHON")}
 
@@ -60,8 +69,10 @@ class Client:
         }
 
     def begin(self, script, url, **variables):
+        """Starts a script. What it logs is sent once it finishes its runs."""
+        end = LEAVE if "wandb.Api()" in script else ""
         process = subprocess.Popen(
-            [self.python, "-c", script],
+            [self.python, "-c", script + end],
             cwd=self.directory,
             env=self.environment(url, **variables),
             stdin=subprocess.PIPE,
