@@ -379,13 +379,13 @@ brokers: build kafka clouds
 # The client's own logger is disabled, as it would continue to write after pytest has closed the
 # output.
 system: build kafka clouds $(PEERS_STAMP)
-	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(PEERS))
+	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rfEsR --reruns 1 --rerun-show-tracebacks -p no:cacheprovider $(or $(ONLY),$(PEERS))
 
 # Optuna's own client against the binary, in an environment of its own. Times of trials are local times without a zone.
 .PHONY: optuna
 optuna: build kafka $(OPTUNA_ENV) ## Test the storage service with Optuna itself
 	TZ=UTC PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) \
-		$(OPTUNA_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(OPTUNA_TESTS))
+		$(OPTUNA_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 --rerun-show-tracebacks -p no:cacheprovider $(or $(ONLY),$(OPTUNA_TESTS))
 
 $(OPTUNA_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
@@ -488,7 +488,7 @@ importers: build kafka $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, 
 .PHONY: wandb
 wandb: build kafka $(WANDB_ENV) $(OLD_WANDB_ENV) ## Test the protocol of W&B with its own package, the current one and an older one
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) MATYAN_OLD_WANDB_PYTHON=$(OLD_WANDB_ENV)/bin/python \
-		$(WANDB_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(WANDB_TESTS))
+		$(WANDB_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 --rerun-show-tracebacks -p no:cacheprovider $(or $(ONLY),$(WANDB_TESTS))
 
 $(WANDB_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
@@ -508,8 +508,8 @@ $(IMPORTERS_ENV):
 # MLflow's own package, unmodified, against the protocol of MLflow.
 
 mlflow: build kafka $(MLFLOW_ENV) $(OLD_MLFLOW_ENV) ## Test the protocol of MLflow with its own package
-	$(if $(ONLY),,MATYAN_BIN=$(DEBUG_BIN) $(OLD_MLFLOW_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(MLFLOW_TESTS)/test_both_versions.py)
-	MATYAN_BIN=$(DEBUG_BIN) $(MLFLOW_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(MLFLOW_TESTS))
+	$(if $(ONLY),,MATYAN_BIN=$(DEBUG_BIN) $(OLD_MLFLOW_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 --rerun-show-tracebacks -p no:cacheprovider $(MLFLOW_TESTS)/test_both_versions.py)
+	MATYAN_BIN=$(DEBUG_BIN) $(MLFLOW_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 --rerun-show-tracebacks -p no:cacheprovider $(or $(ONLY),$(MLFLOW_TESTS))
 
 $(MLFLOW_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
@@ -528,7 +528,7 @@ RUST_EXAMPLES := $(CARGO_TARGET_DIR)/debug/examples
 
 examples: build chromium $(BUF) $(PEERS_STAMP) ## Run the example clients of the languages that are installed
 	PATH=$(dir $(BUF)):$$PATH PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_RUST_EXAMPLES=$(RUST_EXAMPLES) \
-		$(VENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),sdk/examples)
+		$(VENV)/bin/python -m pytest -q -rfEsR --reruns 1 --rerun-show-tracebacks -p no:cacheprovider $(or $(ONLY),sdk/examples)
 
 # The web UI of ui/, which builds of the program embed.
 UI_STAMP := ui/node_modules/installed-$(call sum,ui/package-lock.json)
@@ -574,7 +574,7 @@ picture: build chromium ui-build $(SDK_STAMP) ## Renew the picture of the README
 # and failed requests fail immediately.
 browser: build chromium $(PEERS_STAMP) $(UI_DIR) $(PYODIDE) ## Test the UI of Aim
 	LOGURU_AUTOINIT=0 PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_PYODIDE=$(PYODIDE) \
-		MATYAN_SCREENSHOTS=$(CACHE)/screenshots $(VENV)/bin/python -m pytest -q -rfEsR --reruns 2 --only-rerun '^TimeoutError: ' \
+		MATYAN_SCREENSHOTS=$(CACHE)/screenshots $(VENV)/bin/python -m pytest -q -rfEsR --reruns 2 --rerun-show-tracebacks --only-rerun '^TimeoutError: ' \
 		--only-rerun '^AssertionError: Locator expected' \
 		-p no:cacheprovider $(or $(ONLY),tests/browser)
 
