@@ -1,9 +1,9 @@
 //! The positions up to which the files of a run are read. They are kept as a named document of the server, so
 //! that a restarted follower continues there, on any machine.
 //!
-//! The document is written once the points before the positions are durable. If the process is killed before
-//! that, some points are sent again, which changes nothing: every point and object has the step that it has
-//! in its file.
+//! The document is written before its run begins, so that the run is found again, and then once the points before the
+//! positions are durable. If the process is killed before that, some points are sent again, which changes nothing: every
+//! point and object has the step that it has in its file.
 
 use std::collections::BTreeMap;
 
@@ -59,17 +59,15 @@ impl FilePosition {
     }
 }
 
-/// Reads the position of a run; the start if there is no position, or an unreadable one.
-pub(crate) async fn load(channels: &Channels, run_id: &str) -> Result<RunPosition, Status> {
+/// Reads the position of a run, the start if it is unreadable; `None` if there is no position.
+pub(crate) async fn load(channels: &Channels, run_id: &str) -> Result<Option<RunPosition>, Status> {
     let request = GetRequest { kind: KIND.to_owned(), name: run_id.to_owned() };
     match channels.documents().get(request).await {
         Ok(response) => {
             let document = response.into_inner().document.unwrap_or_default();
-            Ok(serde_json::from_slice(&document.content).unwrap_or_default())
+            Ok(Some(serde_json::from_slice(&document.content).unwrap_or_default()))
         }
-        Err(status) if status.code() == Code::NotFound && !is_about_project(&status) => {
-            Ok(RunPosition::default())
-        }
+        Err(status) if status.code() == Code::NotFound && !is_about_project(&status) => Ok(None),
         Err(status) => Err(status),
     }
 }
@@ -81,8 +79,26 @@ fn is_about_project(status: &Status) -> bool {
     details.error_info().is_some_and(|info| info.metadata.get("resource").is_some_and(|it| it == "project"))
 }
 
+/// Writes the start as the position of a run, unless there is a position.
+pub(crate) async fn begin(channels: &Channels, run_id: &str) -> Result<(), Status> {
+    match write(channels, run_id, &RunPosition::default(), Some(0)).await {
+        // Another follower of the directory has begun.
+        Err(status) if status.code() == Code::Aborted => Ok(()),
+        written => written,
+    }
+}
+
 /// Writes the position of a run. A position that is too large is not written: then a restart reads the run again.
 pub(crate) async fn save(channels: &Channels, run_id: &str, position: &RunPosition) -> Result<(), Status> {
+    write(channels, run_id, position, None).await
+}
+
+async fn write(
+    channels: &Channels,
+    run_id: &str,
+    position: &RunPosition,
+    if_updated_us: Option<i64>,
+) -> Result<(), Status> {
     let content = serde_json::to_vec(position).map_err(|error| Status::internal(error.to_string()))?;
     if content.len() > NAMED_DOCUMENT_BYTES {
         return Ok(());
@@ -91,7 +107,7 @@ pub(crate) async fn save(channels: &Channels, run_id: &str, position: &RunPositi
         kind: KIND.to_owned(),
         name: run_id.to_owned(),
         content: content.into(),
-        if_updated_us: None,
+        if_updated_us,
         deletes: false,
     };
     channels.documents().write(request).await.map(|_| ())

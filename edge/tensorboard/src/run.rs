@@ -135,7 +135,7 @@ impl RunState {
     ) -> Result<Advance, Status> {
         let mut advance = Advance::default();
         if !self.is_loaded {
-            self.position = position::load(channels, &self.run_id).await?;
+            self.load(channels, files).await?;
             self.is_loaded = true;
             self.pass_read_files(&settings.root.join(folder), files).await;
         }
@@ -171,6 +171,20 @@ impl RunState {
         Ok(advance)
     }
 
+    /// Finds out which run the folder has, and reads its position. The run may have begun with any of the files: a file
+    /// that another writer adds later may come before the others in the order of names.
+    async fn load(&mut self, channels: &Channels, files: &FolderFiles) -> Result<(), Status> {
+        for name in files.keys() {
+            let run_id = run_id(&self.label, name);
+            if let Some(position) = position::load(channels, &run_id).await? {
+                self.run_id = run_id;
+                self.position = position;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// Marks files that are read to their end. A file that was written again can have the same size, so its first bytes
     /// are compared.
     async fn pass_read_files(&mut self, folder: &Path, files: &FolderFiles) {
@@ -200,6 +214,10 @@ impl RunState {
         let mut next = RunPosition { plugins, ..self.position.clone() };
         next.files.insert(name.to_owned(), position);
         if records > 0 {
+            if !self.position.is_begun {
+                // A restarted follower finds the run by its position, even if this process is killed here.
+                position::begin(channels, &self.run_id).await?;
+            }
             let mut batch = self.beginning(settings, &reading);
             let has_outcome = reading.outcome.is_some();
             self.fill(channels, &mut batch, reading, advance).await?;

@@ -208,6 +208,25 @@ async fn rule_125_no_point_is_lost_or_doubled_when_a_follower_or_a_server_is_kil
     until_stored(&server, &run_id, written + 1).await;
 }
 
+/// The names of event files begin with a time in seconds, so the file of a writer that starts later in the same second
+/// may come first.
+#[tokio::test]
+async fn a_file_that_comes_before_the_others_continues_their_run() {
+    let server = Server::up().await;
+    let root = TempDir::new().expect("the temporary directory is writable");
+    append_steps(&event_file(root.path(), "a", 2_000), 0..10);
+    assert_eq!(follow_once(&server, root.path())["points"], 10);
+    let run_id = run_named(&server, "a").await;
+    append_steps(&event_file(root.path(), "a", 1_000), 10..20);
+    let continued = follow_once(&server, root.path());
+    assert_eq!(
+        (&continued["points"], continued["runs_begun"].as_array().map(Vec::len)),
+        (&10.into(), Some(0))
+    );
+    assert_eq!(run_named(&server, "a").await, run_id);
+    until_stored(&server, &run_id, 20).await;
+}
+
 /// The number of folders is far above the number of files that the follower may open.
 #[tokio::test]
 async fn many_files_need_few_descriptors() {
