@@ -208,6 +208,30 @@ async fn rule_125_no_point_is_lost_or_doubled_when_a_follower_or_a_server_is_kil
     until_stored(&server, &run_id, written + 1).await;
 }
 
+#[tokio::test]
+async fn two_followers_of_two_writers_store_each_point_once() {
+    let server = Server::up().await;
+    let root = TempDir::new().expect("the temporary directory is writable");
+    let files = [1_000, 1_001].map(|begun| event_file(root.path(), "a", begun));
+    let first = Following::begin(&server, root.path());
+    let second = Following::begin(&server, root.path());
+    let mut written = 0;
+    for _ in 0..10 {
+        for file in &files {
+            append_steps(file, written..written + 1_000);
+            written += 1_000;
+        }
+    }
+    let run_id = run_named(&server, "a").await;
+    drop(first);
+    append_steps(&files[0], written..written + 1_000);
+    until_stored(&server, &run_id, written + 1_000).await;
+    drop(second);
+    let last = follow_once(&server, root.path());
+    assert_eq!(last["runs_begun"].as_array().map(Vec::len), Some(0));
+    until_stored(&server, &run_id, written + 1_000).await;
+}
+
 /// The names of event files begin with a time in seconds, so the file of a writer that starts later in the same second
 /// may come first.
 #[tokio::test]

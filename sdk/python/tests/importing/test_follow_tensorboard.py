@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import time
 
@@ -61,6 +62,14 @@ def stored_run(server, run_hash):
     return Run(run_hash, repo=server.url, read_only=True)
 
 
+def runs_of(server, logs):
+    """The ids of all runs of a directory."""
+    query = f"run.experiment == {logs.name!r}"
+    words = [os.environ["MATYAN_BIN"], "runs", "search", query, "--json", "--server", server.url]
+    found = subprocess.run(words, check=True, capture_output=True, text=True)
+    return [json.loads(line)["run_id"] for line in found.stdout.splitlines()]
+
+
 @pytest.fixture(params=["shared_server", "kafka_server"])
 def server(request):
     """A server with its own log, and one over Kafka."""
@@ -69,9 +78,13 @@ def server(request):
 
 def test_everything_is_stored_exactly(server, logs):
     result, problems = follow_once(server, logs)
-    runs = {stored_run(server, begun).name: begun for begun in result["runs_begun"]}
-    assert set(runs) == set(EXPECTED)
     assert "left out 1 tensors with several elements" in problems
+    check_stored(server, logs, result["runs_begun"])
+
+
+def check_stored(server, logs, begun):
+    runs = {stored_run(server, run_hash).name: run_hash for run_hash in begun}
+    assert set(runs) == set(EXPECTED)
     for label, expected in EXPECTED.items():
         run_hash = runs[label]
         run = stored_run(server, run_hash)
@@ -95,6 +108,15 @@ def test_everything_is_stored_exactly(server, logs):
         "model": {"name": "net"},
         "sizes": [1, 2],
     }
+
+
+def test_two_followers_at_once_store_everything_once(server, logs):
+    followers = [command(server, str(logs), "--once", "--json") for _ in range(2)]
+    answers = [follower.communicate() for follower in followers]
+    assert [follower.returncode for follower in followers] == [0, 0], answers
+    begun = {run_hash for said, _ in answers for run_hash in json.loads(said)["runs_begun"]}
+    assert set(runs_of(server, logs)) == begun
+    check_stored(server, logs, begun)
 
 
 def test_nothing_is_sent_again(shared_server, logs):
@@ -169,11 +191,11 @@ def test_rule_125_a_cut_network_loses_and_doubles_nothing(shared_server, network
         process.wait()
 
 
-def test_a_live_writer_is_followed(shared_server, tmp_path):
+def test_a_live_writer_is_followed(server, tmp_path):
     tensorboard_x = pytest.importorskip("tensorboardX")
     logs = tmp_path / f"logs-{os.urandom(4).hex()}"
     logs.mkdir()
-    process = command(shared_server, str(logs))
+    process = command(server, str(logs))
     try:
         writer = tensorboard_x.SummaryWriter(str(logs / "first"), flush_secs=1)
         for step in range(1_000):
@@ -188,6 +210,53 @@ def test_a_live_writer_is_followed(shared_server, tmp_path):
     finally:
         process.kill()
         process.wait()
-    follow_once(shared_server, logs)
-    [series] = points(stored_run(shared_server, told.split()[-1])).values()
+    follow_once(server, logs)
+    [series] = points(stored_run(server, told.split()[-1])).values()
     assert [step for step, *_ in series] == list(range(1_000))
+
+
+def in_32_bits(number):
+    """A number as most writers store it, as text."""
+    [stored] = struct.unpack("<f", struct.pack("<f", number))
+    return repr(stored)
+
+
+def losses(server, run_hash):
+    series = points(stored_run(server, run_hash)).get(("loss", "{}"), [])
+    return [[step, value] for step, value, _ in series]
+
+
+def test_two_followers_of_two_live_writers_store_each_point_once(server, tmp_path):
+    tensorboard_x = pytest.importorskip("tensorboardX")
+    logs = tmp_path / f"logs-{os.urandom(4).hex()}"
+    logs.mkdir()
+    folder = logs / "first"
+    followers = [command(server, str(logs), "--json") for _ in range(2)]
+    try:
+        writers = [
+            tensorboard_x.SummaryWriter(str(folder), flush_secs=1, filename_suffix=suffix)
+            for suffix in (".a", ".b")
+        ]
+        for step in range(2_000):
+            writers[step % 2].add_scalar("loss", 1 / (step + 1), step)
+            if step % 200 < 2:
+                # Files that grow in several parts.
+                writers[step % 2].flush()
+        wait_for(lambda: runs_of(server, logs), followers[0])
+        for writer in writers:
+            writer.close()
+        [run_hash] = runs_of(server, logs)
+        expected = [[step, in_32_bits(1 / (step + 1))] for step in range(2_000)]
+        for follower in followers:
+            wait_for(lambda: losses(server, run_hash) == expected, follower)
+        for follower in followers:
+            follower.send_signal(signal.SIGINT)
+            _, problems = follower.communicate()
+            assert follower.returncode == 0, problems
+    finally:
+        for follower in followers:
+            follower.kill()
+            follower.wait()
+    follow_once(server, logs)
+    assert runs_of(server, logs) == [run_hash]
+    assert losses(server, run_hash) == expected
