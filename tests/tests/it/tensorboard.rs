@@ -251,28 +251,6 @@ async fn a_file_that_comes_before_the_others_continues_their_run() {
     until_stored(&server, &run_id, 20).await;
 }
 
-/// The number of folders is far above the number of files that the follower may open.
-#[tokio::test]
-async fn many_files_need_few_descriptors() {
-    const FOLDERS: u32 = 1_000;
-    let server = Server::up().await;
-    let root = TempDir::new().expect("the temporary directory is writable");
-    for number in 0..FOLDERS {
-        append_steps(&event_file(root.path(), &format!("run{number}"), 1_000 + number), 0..3);
-    }
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]).arg(binary()).arg("follow").arg(root.path());
-    command.args(["--once", "--json", "--server", &server.query]).stdin(Stdio::null());
-    let Output { status, stdout, stderr } = command.output().expect("a shell is installed");
-    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
-    let stored: Value = serde_json::from_slice(&stdout).expect("the result is JSON");
-    assert_eq!(stored["points"], 3 * FOLDERS);
-    let first = run_named(&server, "run0").await;
-    until_stored(&server, &first, 3).await;
-    let last = run_named(&server, &format!("run{}", FOLDERS - 1)).await;
-    until_stored(&server, &last, 3).await;
-}
-
 #[tokio::test]
 async fn a_server_follows_its_own_directory() {
     let root = TempDir::new().expect("the temporary directory is writable");
