@@ -112,6 +112,19 @@ def kafka_server(tmp_path_factory):
 
 
 @pytest.fixture
+def own_kafka_server(tmp_path):
+    """`matyan up` over a real broker, which a test may kill and restart."""
+    kafka = peers_module("kafka")
+    if reason := kafka.lacking():
+        pytest.skip(reason)
+    directory = tmp_path / "system"
+    directory.mkdir()
+    system = kafka.RestartedSystem(directory)
+    yield system
+    assert system.stop() == 0, system.said()
+
+
+@pytest.fixture
 def own_server(tmp_path):
     if "MATYAN_BIN" not in os.environ:
         pytest.skip("MATYAN_BIN does not name the server")

@@ -30,18 +30,6 @@ def test_a_run_over_kafka_is_stored_exactly(kafka_server, tmp_path):
     assert run.active is False
 
 
-@pytest.fixture
-def system(tmp_path):
-    kafka = peers_module("kafka")
-    if reason := kafka.lacking():
-        pytest.skip(reason)
-    directory = tmp_path / "system"
-    directory.mkdir()
-    running = kafka.RestartedSystem(directory)
-    yield running
-    assert running.stop() == 0, running.said()
-
-
 STAGES = """
 import sys, wandb
 run = wandb.init(project="killed", id="r", config={"lr": 0.1})
@@ -54,10 +42,10 @@ run.finish()
 """
 
 
-def test_a_killed_server_over_kafka_loses_and_doubles_nothing(system, tmp_path):
+def test_a_killed_server_over_kafka_loses_and_doubles_nothing(own_kafka_server, tmp_path):
     client = Client(sys.executable, tmp_path)
-    server = SimpleNamespace(url=system.query)
-    network = peers_module("network").Network(system.query)
+    server = SimpleNamespace(url=own_kafka_server.query)
+    network = peers_module("network").Network(own_kafka_server.query)
     with network, client.begin(STAGES, network.url, **SENDS_SOON) as process:
         for stage in range(3):
             assert process.stdout.readline() == "logged\n"
@@ -68,7 +56,7 @@ def test_a_killed_server_over_kafka_loses_and_doubles_nothing(system, tmp_path):
             process.stdin.flush()
             wait_for(lambda lost=stage + 1: network.lost_answers == lost, process)
             network.cut()
-            system.restart()
+            own_kafka_server.restart()
             network.restore()
         process.stdin.write("\n")
         _, errors = process.communicate()
