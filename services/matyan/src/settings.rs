@@ -56,6 +56,7 @@ use project_limit::ProjectLimits;
 use reader::Reader;
 use setting::Setting;
 
+const NO_LOGDIR: &str = "set without a directory to follow; set --logdir (MATYAN_LOGDIR) as well, or neither";
 const NO_PAIR: &str = "missing; set both a certificate and its key, or neither";
 
 /// Settings of a server, grouped by subject.
@@ -81,6 +82,12 @@ pub(crate) struct Settings {
         expect(dead_code, reason = "only used by builds that follow them")
     )]
     pub(crate) logdir: Option<PathBuf>,
+    /// Project of the runs of this directory; empty for the default one.
+    #[cfg_attr(
+        not(feature = "tensorboard"),
+        expect(dead_code, reason = "only used by builds that follow them")
+    )]
+    pub(crate) logdir_project: String,
     /// File to which the addresses are written.
     pub(crate) ready_file: Option<PathBuf>,
     /// Time limit at shutdown, first for connections to end, and then for brokers to
@@ -264,6 +271,7 @@ impl Settings {
                 ..IngestSettings::default()
             },
             logdir: read_logdir(reader),
+            logdir_project: read_logdir_project(reader),
             ready_file: reader.optional(&table::READY_FILE),
             shutdown_timeout: reader.read(&table::SHUTDOWN_FLUSH_TIMEOUT),
             unused: reader.unused(),
@@ -354,6 +362,14 @@ fn read_logdir(reader: &mut Reader) -> Option<PathBuf> {
         reader.require(&table::LOGDIR, &clients::TENSORBOARD);
     }
     logdir
+}
+
+fn read_logdir_project(reader: &mut Reader) -> String {
+    let project = reader.optional(&table::LOGDIR_PROJECT);
+    if project.is_some() && !reader.is_set(&table::LOGDIR) {
+        reader.refuse(&table::LOGDIR_PROJECT, NO_LOGDIR);
+    }
+    project.unwrap_or_default()
 }
 
 /// The protocols to answer. Only a protocol that someone asks for must be in this build.

@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 from imported import last_of_each_step, objects, points
@@ -117,6 +118,36 @@ def test_two_followers_at_once_store_everything_once(server, logs):
     begun = {run_hash for said, _ in answers for run_hash in json.loads(said)["runs_begun"]}
     assert set(runs_of(server, logs)) == begun
     check_stored(server, logs, begun)
+
+
+@pytest.fixture
+def project(own_server):
+    """A project of a server."""
+    words = [os.environ["MATYAN_BIN"], "projects", "create", "team", "--server", own_server.url]
+    subprocess.run(words, check=True, capture_output=True)
+    return SimpleNamespace(url=f"{own_server.url}/p/team")
+
+
+def test_the_url_of_a_server_names_a_project(own_server, project, logs):
+    result, _ = follow_once(project, logs)
+    check_stored(project, logs, result["runs_begun"])
+    assert runs_of(own_server, logs) == []
+
+
+def test_a_server_follows_a_directory_into_a_project(own_server, project, logs, monkeypatch):
+    own_server.stop()
+    monkeypatch.setenv("MATYAN_LOGDIR", str(logs))
+    monkeypatch.setenv("MATYAN_LOGDIR_PROJECT", "team")
+    own_server.start()
+    found = []
+
+    def are_found():
+        found[:] = runs_of(project, logs) + runs_of(own_server, logs)
+        return len(found) == len(EXPECTED)
+
+    wait_for(are_found, own_server.process)
+    check_stored(project, logs, found)
+    assert runs_of(own_server, logs) == []
 
 
 def test_nothing_is_sent_again(shared_server, logs):

@@ -10,6 +10,7 @@ use std::{
 
 use tracing_subscriber::filter::Targets;
 
+use matyan_access::{NAME_OF_DEFAULT, is_project_name};
 use matyan_backend::MAX_TABLE_BYTES;
 use matyan_edge::Protocol;
 use matyan_log::kafka_settings::Compression;
@@ -238,6 +239,15 @@ pub(super) fn hours_or_never(text: &str) -> Result<Option<Duration>, String> {
         Some(Duration::ZERO) => Ok(None),
         Some(time) => Ok(Some(time)),
         None => Err("is not a duration; use a number of hours, such as 24 or 0.5, or 0 for never".into()),
+    }
+}
+
+/// Parses the name of a project. The default project has no name.
+pub(super) fn project(text: &str) -> Result<String, String> {
+    match text {
+        NAME_OF_DEFAULT => Ok(String::new()),
+        name if is_project_name(name) => Ok(name.to_owned()),
+        _ => Err("is not the name of a project; use a name that `matyan projects list` shows".into()),
     }
 }
 

@@ -239,9 +239,11 @@ settings! {
     /// `optuna` and `wandb`; with `mlflow` or `wandb`, the query port also accepts data
     PROTOCOLS: Vec<Protocol> = Setting::new("protocols", &["MATYAN_PROTOCOLS"], parse::protocols)
         .default("mlflow,optuna,wandb").flag("protocols", "NAMES", &[UP, BACKEND]);
-    /// Directory of TensorBoard event files to follow, including new ones: each folder with such files is a
-    /// run of the default project
+    /// Directory of TensorBoard event files to follow, including new ones: each folder with such files is a run
     LOGDIR: PathBuf = Setting::new("logdir", &["MATYAN_LOGDIR"], parse::path).flag("logdir", "DIR", &[UP]);
+    /// Existing project that gets the runs of `--logdir`; by default, the default project
+    LOGDIR_PROJECT: String = Setting::new("logdir_project", &["MATYAN_LOGDIR_PROJECT"], parse::project)
+        .flag("logdir-project", "NAME", &[UP]);
     /// Address of the backend, which a frontier in a process of its own asks whether a project
     /// exists and, with access control, who its callers are; without it, such a frontier accepts data for the
     /// default project only

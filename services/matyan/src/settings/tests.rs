@@ -195,6 +195,29 @@ fn event_files_are_followed_only_on_request() {
 }
 
 #[test]
+fn event_files_are_followed_into_one_project() {
+    let project = |name| {
+        let variables = [("MATYAN_LOGDIR", "logs"), ("MATYAN_LOGDIR_PROJECT", name)];
+        resolve(Role::Up, &[], &variables).unwrap().logdir_project
+    };
+    assert_eq!(project("speech"), "speech");
+    assert_eq!(project("default"), "");
+    assert_eq!(resolve(Role::Up, &[("logdir", "/runs")], &[]).unwrap().logdir_project, "");
+    check_refused(
+        Role::Up,
+        &[("logdir", "/runs"), ("logdir-project", "a/b")],
+        &[],
+        &["MATYAN_LOGDIR_PROJECT: `a/b` (from --logdir-project) is not the name of a project"],
+    );
+    check_refused(
+        Role::Up,
+        &[("logdir-project", "speech")],
+        &[],
+        &["MATYAN_LOGDIR_PROJECT: set without a directory to follow"],
+    );
+}
+
+#[test]
 fn protocols_are_chosen_by_name() {
     let resolved = |value| resolve(Role::Up, &[], &[("MATYAN_PROTOCOLS", value)]).unwrap().edge.protocols;
     assert_eq!(resolve(Role::Up, &[], &[]).unwrap().edge.protocols, Protocol::ALL);

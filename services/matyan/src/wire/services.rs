@@ -233,7 +233,11 @@ fn start_port(
 fn start_followers(settings: &Settings, frontier: Option<&Frontier>, backend: Option<&Backend>) -> Tasks {
     let mut followers = Tasks::default();
     if let (Some(root), Some(frontier), Some(backend)) = (&settings.logdir, frontier, backend) {
-        let channels = logdir::channels(frontier_routes(frontier), backend.clone().into_routes());
+        let channels = logdir::channels(
+            frontier_routes(frontier),
+            backend.clone().into_routes(),
+            &settings.logdir_project,
+        );
         let settings = FollowSettings::new(root.clone(), None);
         followers.spawn("the follower of event files", |stop| async move {
             logdir::follow(channels, settings, stop).await;
