@@ -15,7 +15,8 @@ def _table_entry(byte):
 _TABLE = [_table_entry(byte) for byte in range(256)]
 
 
-def _checksum(content):
+def checksum(content):
+    """Returns the checksum of a part of a record, masked as in files."""
     crc = 0xFFFF_FFFF
     for byte in content:
         crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
@@ -26,7 +27,7 @@ def _checksum(content):
 def framed(content):
     """Returns a record with this content."""
     length = struct.pack("<Q", len(content))
-    return length + _checksum(length) + content + _checksum(content)
+    return length + checksum(length) + content + checksum(content)
 
 
 def records_of(file):
