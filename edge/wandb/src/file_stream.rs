@@ -17,6 +17,7 @@ use serde::Deserialize;
 use crate::batch::{RunBatch, publish, wait_applied};
 use crate::call::CallContext;
 use crate::error::{Result, WandbError};
+use crate::json_object::JsonObject;
 use crate::json_text::check_values;
 use crate::lines::{LineSource, add_history, add_system, add_terminal, row};
 use crate::names::{RunName, STATE, WANDB, file_path};
@@ -39,7 +40,7 @@ type AddRow = fn(&mut RunBatch, &LineSource<'_>, i64, &Map);
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct StreamBody {
-    files: Option<HashMap<String, Chunk>>,
+    files: Option<HashMap<String, JsonObject<Chunk>>>,
     uploaded: Option<Vec<String>>,
     complete: Option<bool>,
     exitcode: Option<i64>,
@@ -65,7 +66,7 @@ impl Chunk {
 
 impl StreamBody {
     fn chunk(&self, file: &str) -> Option<&Chunk> {
-        self.files.as_ref()?.get(file)
+        self.files.as_ref()?.get(file).map(|JsonObject(chunk)| chunk)
     }
 
     /// The last summary of the request, which replaces earlier summaries.
@@ -117,7 +118,7 @@ pub(crate) async fn append(
 /// The parts of a request, and its summary.
 fn parsed_body(body: &[u8]) -> Result<(StreamBody, Option<Map>)> {
     check_values("the body", body)?;
-    let body: StreamBody = serde_json::from_slice(body).map_err(|error| {
+    let JsonObject(body): JsonObject<StreamBody> = serde_json::from_slice(body).map_err(|error| {
         WandbError::invalid(format!("the body does not have the form of a file stream: {error}"))
     })?;
     let summary = body.summary()?;

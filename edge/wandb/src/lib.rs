@@ -23,6 +23,7 @@ mod files;
 mod filter;
 mod fitting;
 mod history;
+mod json_object;
 mod json_text;
 mod lines;
 mod links;

@@ -10,6 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Result, WandbError};
+use crate::json_object::JsonObject;
 
 /// The member of a manifest with its entries.
 const CONTENTS: &str = "contents";
@@ -45,7 +46,7 @@ pub(crate) struct Manifest {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ManifestText {
-    contents: BTreeMap<String, Entry>,
+    contents: BTreeMap<String, JsonObject<Entry>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -90,7 +91,8 @@ fn entry_memory(name: &str, entry: &Entry) -> usize {
 impl Manifest {
     pub(crate) fn parse(text: &[u8]) -> Result<Self> {
         let ManifestText { contents } = parsed(text)?;
-        let contents: Vec<(String, Entry)> = contents.into_iter().collect();
+        let contents: Vec<(String, Entry)> =
+            contents.into_iter().map(|(name, JsonObject(entry))| (name, entry)).collect();
         let memory = contents.iter().map(|(name, entry)| entry_memory(name, entry)).sum();
         let mut by_digest: Vec<u32> = (0..)
             .zip(&contents)
@@ -180,9 +182,10 @@ pub(crate) fn check_length(bytes: usize) -> Result<()> {
 }
 
 fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
-    serde_json::from_slice(text).map_err(|error| {
+    let JsonObject(value) = serde_json::from_slice(text).map_err(|error| {
         WandbError::invalid(format!("the manifest of the artifact cannot be read: {error}; log it again"))
-    })
+    })?;
+    Ok(value)
 }
 
 type RawMembers = BTreeMap<String, Box<RawValue>>;
@@ -333,7 +336,15 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_manifest_is_refused() {
-        for wrong in ["", "7", "{", r#"{"contents": []}"#, r#"{"contents": {"a": {"digest": 1}}}"#] {
+        for wrong in [
+            "",
+            "7",
+            "{",
+            "[]",
+            r#"{"contents": []}"#,
+            r#"{"contents": {"a": []}}"#,
+            r#"{"contents": {"a": {"digest": 1}}}"#,
+        ] {
             let error = Manifest::parse(wrong.as_bytes()).unwrap_err();
             assert!(error.message.contains("log it again"), "{wrong}: {error}");
         }

@@ -20,6 +20,7 @@ use crate::document::{self, FieldTypes, check_text, default_variables};
 use crate::error::{Result, WandbError};
 use crate::file_by_digest::{self, FileDigest};
 use crate::file_stream;
+use crate::json_object::JsonObject;
 use crate::json_text::check_request;
 use crate::manifest::manifest_at;
 use crate::manifest_cache::ManifestCache;
@@ -221,11 +222,12 @@ impl Wandb {
 
 fn parsed_request(body: &[u8]) -> Result<async_graphql::Request> {
     check_request(body)?;
-    serde_json::from_slice(body).map_err(|error| {
+    let JsonObject(request) = serde_json::from_slice(body).map_err(|error| {
         WandbError::invalid(format!(
             "the body is not a request of GraphQL: {error}; send an object with `query` and `variables`"
         ))
-    })
+    })?;
+    Ok(request)
 }
 
 fn written(response: &async_graphql::Response) -> Result<String> {

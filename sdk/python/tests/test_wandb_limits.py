@@ -137,6 +137,10 @@ BROKEN = [
     b"7",
     b"null",
     b'"x"',
+    b"[]",
+    # The members of an object without their names.
+    b'["{ viewer { id } }"]',
+    b"[null, null, true, 0]",
     b"\0",
     b"\xff\xfe",
     b'{"a": ',
@@ -164,7 +168,10 @@ def test_huge_bodies_are_refused(path, shared_server, unchanged):
     "body",
     [
         {"files": 7},
+        {"files": []},
         {"files": {"wandb-history.jsonl": 7}},
+        {"files": {"wandb-history.jsonl": []}},
+        {"files": {"wandb-history.jsonl": [0, ['{"a": 1}']]}},
         rows("0", ['{"a": 1}']),
         rows(2**63, ['{"a": 1}']),
         rows(0.5, ['{"a": 1}']),
