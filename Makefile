@@ -475,7 +475,7 @@ IMPORTERS_ENV := $(CACHE)/importers-$(call sum,$(IMPORTERS_LIST) $(LOCKS)/import
 IMPORTERS_EXCLUDES := aim-ui
 
 # The clients of W&B, of now and of a year ago, whose dependencies differ.
-WANDB_TESTS := $(addprefix tests/test_wandb_,$(addsuffix .py,clients artifacts limits login media over_kafka))
+WANDB_TESTS := $(addprefix tests/test_wandb_,$(addsuffix .py,clients artifacts limits live login media over_kafka))
 WANDB_LIST := $(SDK)/tests/wandb_clients/current.txt
 WANDB_ENV := $(CACHE)/wandb-$(call sum,$(WANDB_LIST) $(LOCKS)/wandb.txt)
 OLD_WANDB_LIST := $(SDK)/tests/wandb_clients/requirements.txt
