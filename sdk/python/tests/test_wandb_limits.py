@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from peers import peers_module
-from test_wandb_clients import Client, ask, begin_run, rows, send
+from test_wandb_clients import Client, ask, begin_run, rows, send, stored
 
 pytest.importorskip("wandb")
 
@@ -541,15 +541,37 @@ print(len(steps), steps == list(range(len(steps))))
 # Rows of one request.
 CHUNK = 20_000
 
+# Rows of the history that arrives, after those of another one.
+FIRST = 100_000
+ARRIVING = 600_000
+
 
 def write_history(server, project, count):
+    """Returns the bytes of the rows."""
     begin_run(server, project, "r")
     path = f"files/me/{project}/r/file_stream"
+    written = 0
     for start in range(0, count, CHUNK):
         steps = range(start, min(start + CHUNK, count))
         lines = [json.dumps({"_step": i, "_timestamp": 1e9 + i, "loss": i / 2}) for i in steps]
+        written += sum(map(len, lines))
         assert send(server, path, rows(start, lines))[0] == 200
     assert send(server, path, {"complete": True, "exitcode": 0})[0] == 200
+    return written
+
+
+def test_memory_of_the_server_does_not_grow_with_a_history_that_arrives(own_server):
+    # What the first rows allocate stays for all later ones.
+    write_history(own_server, "first", FIRST)
+    memory = peers_module("memory")
+    memory.reset_peak(own_server.process)
+    before = memory.current(own_server.process)
+    written = write_history(own_server, "rows", ARRIVING)
+    growth = memory.peak(own_server.process) - before
+    # The rows have 37 MB.
+    assert growth < written / 2, (growth, written)
+    points = stored(own_server, "r", "rows").series("loss", {})
+    assert (len(points.steps), points.values[-1]) == (ARRIVING, (ARRIVING - 1) / 2)
 
 
 def test_memory_of_the_server_does_not_grow_with_a_history_that_is_scanned(own_server, tmp_path):
