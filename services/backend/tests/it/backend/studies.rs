@@ -387,6 +387,25 @@ async fn rule_100_a_list_has_exactly_what_was_set() {
     harness.end().await;
 }
 
+#[tokio::test]
+async fn rule_100_a_list_of_new_trials_reads_no_rows_of_others() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let study_id = create_study(&mut client, "s").await.study_id;
+    for _ in 0..6 {
+        create_trial(&mut client, study_id, Some(waiting())).await;
+    }
+    let others = [0, 1, 3].map(|number| keys::trial_rows(Project::default(), study_id, number));
+    harness.fence.forbid(others.into());
+    let request = ListTrialsRequest { study_id, after: Some(3), numbers: vec![2], ..Default::default() };
+    let found = list(&mut client, request.clone()).await;
+    assert_eq!(found.iter().map(|trial| trial.number).collect::<Vec<_>>(), [2, 4, 5]);
+    let earlier = ListTrialsRequest { after: Some(2), ..request };
+    client.list_trials(earlier).await.unwrap().into_inner().message().await.unwrap_err();
+    harness.fence.forbid(Vec::new());
+    harness.end().await;
+}
+
 /// The rows of the study are cleared while the client is slow.
 #[tokio::test]
 async fn rule_100_a_list_of_a_study_that_is_deleted_is_not_taken_for_whole() {
