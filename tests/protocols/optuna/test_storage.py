@@ -182,19 +182,44 @@ def test_exact_values_of_a_trial(storage):
         assert found.intermediate_values[7] == 1e-320
 
 
-def test_a_study_of_thousands_of_trials_is_read_by_a_new_client(server, storage):
+def recorded_reads(reader):
+    """Each time that a reader reads trials from now on: the ids in its request, and the trials in the answer."""
+    reads = []
+    get_trials = reader._stub.GetTrials
+
+    def recorded(request):
+        answer = get_trials(request)
+        reads.append((len(request.included_trial_ids), len(answer.trials)))
+        return answer
+
+    reader._stub.GetTrials = recorded
+    return reads
+
+
+@pytest.mark.parametrize("count", [10, 2_000])
+def test_rule_100_reading_again_costs_what_is_new_in_a_study_of_any_size(storage, count):
     study_id = storage.create_new_study(MINIMIZE, "large")
     template = create_trial(
         value=1.0,
         params={f"x{number}": 0.5 for number in range(5)},
         distributions={f"x{number}": FloatDistribution(0, 1) for number in range(5)},
     )
-    for _ in range(2_000):
+    for _ in range(count):
         storage.create_new_trial(study_id, template)
-    host, port = storage._host, storage._port
-    reader = optuna.storages.GrpcStorageProxy(host=host, port=port)
+    reader = optuna.storages.GrpcStorageProxy(host=storage._host, port=storage._port)
+    reads = recorded_reads(reader)
     trials = reader.get_all_trials(study_id)
-    assert [trial.number for trial in trials] == list(range(2_000))
+    assert [trial.number for trial in trials] == list(range(count))
     assert all(trial.params == template.params for trial in trials)
-    assert new_numbers(reader, study_id, trials[-1]._trial_id) == []
+    assert reader.get_all_trials(study_id) == trials
+    assert reads == [(0, count), (0, 0)]
+    reads.clear()
+    running = [storage.create_new_trial(study_id) for _ in range(3)]
+    reader.get_all_trials(study_id)
+    storage.set_trial_state_values(running[1], TrialState.COMPLETE, [2.0])
+    for _ in range(2):
+        states = [trial.state for trial in reader.get_all_trials(study_id)]
+    assert states[count:] == [TrialState.RUNNING, TrialState.COMPLETE, TrialState.RUNNING]
+    # The new trials, all that had not ended at the read before, and those that are left.
+    assert reads == [(0, 3), (3, 3), (2, 2)]
     reader.close()
