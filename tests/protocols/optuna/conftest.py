@@ -59,6 +59,14 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
+def own_server(tmp_path):
+    """A server that has done nothing before, and that a test may kill."""
+    running = Server(tmp_path).start()
+    yield running
+    assert running.stop() == 0, running.said()
+
+
+@pytest.fixture
 def storage(server):
     """A storage without studies."""
     proxy = storage_of(server)
