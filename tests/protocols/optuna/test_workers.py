@@ -10,6 +10,8 @@ import optuna
 import pytest
 import workers
 from conftest import Network, Server, address, address_of, command, eventually, found_runs, storage_of
+from optuna.distributions import FloatDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
@@ -130,15 +132,13 @@ def check_acknowledged(server, study, study_id, seen):
     storage.close()
 
 
-def test_rule_101_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path):
-    server = Server(tmp_path).start()
-    storage = storage_of(server)
+def test_rule_101_a_killed_server_loses_nothing_that_it_acknowledged(own_server):
+    storage = storage_of(own_server)
     study_id = storage.create_new_study([StudyDirection.MINIMIZE], "killed")
-    seen = report_until(server.kill, address(server), study_id)
+    seen = report_until(own_server.kill, address(own_server), study_id)
     storage.close()
-    server.start()
-    check_acknowledged(server, "killed", study_id, seen)
-    assert server.stop() == 0, server.said()
+    own_server.start()
+    check_acknowledged(own_server, "killed", study_id, seen)
 
 
 def test_rule_101_a_cut_network_loses_nothing_that_was_acknowledged(server, storage):
@@ -148,6 +148,29 @@ def test_rule_101_a_cut_network_loses_nothing_that_was_acknowledged(server, stor
     check_acknowledged(server, "cut off", study_id, seen)
 
 
+def test_a_worker_that_repeats_its_requests_changes_nothing(server, storage):
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE], "repeated")
+    trial_id = storage.create_new_trial(study_id)
+    # The second time as a worker does that has seen no answer.
+    for _ in range(2):
+        storage.set_study_user_attr(study_id, "a", [1])
+        storage.set_trial_param(trial_id, "x", 0.5, FloatDistribution(0, 1))
+        storage.set_trial_user_attr(trial_id, "b", {"c": 2})
+        storage.set_trial_system_attr(trial_id, "d", 3)
+        for step in range(5):
+            storage.set_trial_intermediate_value(trial_id, step, step / 7)
+    assert storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.25])
+    ended = storage.get_trial(trial_id)
+    with pytest.raises(UpdateFinishedTrialError):
+        storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.25])
+    assert storage.get_all_trials(study_id) == [ended]
+    assert (ended.params, ended.user_attrs, ended.system_attrs) == ({"x": 0.5}, {"b": {"c": 2}}, {"d": 3})
+    assert (ended.intermediate_values, ended.value) == ({step: step / 7 for step in range(5)}, 0.25)
+    assert storage.get_study_user_attrs(study_id) == {"a": [1]}
+    expected = [(0, "intermediate_value", step, step / 7) for step in range(5)] + [(0, "value", 0, 0.25)]
+    eventually(lambda: sorted(charted_values(server, "repeated")) == expected, "each value is a point, once")
+
+
 def point_of(kind, detail):
     """The series and the step of a value that was acknowledged."""
     return ("intermediate_value", detail) if kind == "value" else ("value", 0)
@@ -155,8 +178,17 @@ def point_of(kind, detail):
 
 def charted_points(server, study):
     """The points of the runs of a study, each by the number of its trial, its series and its step."""
+    return {point[:3] for point in charted_values(server, study)}
+
+
+def charted_values(server, study):
+    """The points of the runs of a study: the number of the trial, the series, the step and the value of each."""
     runs = found_runs(server, f"run.experiment == '{study}'")
     numbers = {run["run_id"]: int(run["name"].removeprefix("trial-")) for run in runs}
     table = command(server, "export", "metrics", "--query", f"run.experiment == '{study}'", "--format", "csv")
     rows = csv.DictReader(io.StringIO(table))
-    return {(numbers[row["run"]], row["name"], int(row["step"])) for row in rows if row["run"] in numbers}
+    return [
+        (numbers[row["run"]], row["name"], int(row["step"]), float(row["value"]))
+        for row in rows
+        if row["run"] in numbers
+    ]
