@@ -47,8 +47,11 @@ class RestartedSystem:
     def start(self) -> None:
         self.query = self.server.start("--log", self.log, query_port=self.port).query
 
-    def restart(self) -> None:
+    def kill(self) -> None:
         self.server.kill()
+
+    def restart(self) -> None:
+        self.kill()
         self.start()
 
     def stop(self) -> int:
