@@ -1,37 +1,33 @@
-"""Projects and tokens. The client has no setting for metadata, so a subclass adds them, as the documentation shows."""
+"""Projects and tokens. The client has no setting for metadata, so a subclass adds them, which the documentation has."""
 
 from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
 
 import grpc
 import optuna
 import pytest
 from conftest import Server, address, command, found_runs
-from optuna.storages import GrpcStorageProxy
 from optuna.study import StudyDirection
 
 MINIMIZE = [StudyDirection.MINIMIZE]
 
 
-class WithMetadata(grpc.UnaryUnaryClientInterceptor):
-    def __init__(self, metadata):
-        self.metadata = metadata
-
-    def intercept_unary_unary(self, continuation, details, request):
-        return continuation(details._replace(metadata=[*(details.metadata or []), *self.metadata]), request)
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "concepts" / "optuna.md"
 
 
-class MatyanStorage(GrpcStorageProxy):
-    """A storage in a project, as the owner of a token."""
+def documented_storage():
+    """The storage of the documentation, which sends metadata with each call."""
+    blocks = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    [definitions] = [block.split("\nstorage = ")[0] for block in blocks if "class MatyanStorage" in block]
+    names = {"__name__": __name__}
+    exec(compile(definitions, str(DOCUMENT), "exec"), names)
+    return names["MatyanStorage"]
 
-    def __init__(self, *, metadata, **place):
-        self.metadata = metadata
-        super().__init__(**place)
 
-    def _setup(self):
-        super()._setup()
-        channel = grpc.intercept_channel(self._channel, WithMetadata(self.metadata))
-        self._stub = type(self._stub)(channel)
-        self._cache = type(self._cache)(self._stub)
+MatyanStorage = documented_storage()
 
 
 def storage_in(server, project=None, token=None):
@@ -63,6 +59,9 @@ def test_studies_of_projects_are_apart(server):
     query = "run.experiment == 'same'"
     assert len(found_runs(server, query, "--project", "optuna-a")) == 3
     assert found_runs(server, query, "--project", "optuna-b") == []
+    # As Optuna does that sends a storage to other processes.
+    copied = pickle.loads(pickle.dumps(one))
+    assert len(copied.get_all_trials(study._study_id)) == 3
     assert code_of(storage_in(server, "no-such-project").create_new_study, MINIMIZE) == grpc.StatusCode.NOT_FOUND
 
 
