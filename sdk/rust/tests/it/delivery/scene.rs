@@ -55,13 +55,16 @@ impl SpoolRoot {
         entries.map(|entry| entry.expect("the directory can be read").path()).collect()
     }
 
-    /// Waits until no spool is left: everything is stored.
+    /// Waits until no spool is left: everything is stored. However many spools there are, one goes after the other.
     pub(crate) async fn wait_until_empty(&self) {
-        eventually("every spool is sent and removed", async || {
-            let spools = self.spools();
-            if spools.is_empty() { Ok(()) } else { Err(spools) }
-        })
-        .await;
+        let mut left = self.spools().len();
+        while left > 0 {
+            left = eventually("the next spool is sent and removed", async || {
+                let spools = self.spools();
+                if spools.len() < left { Ok(spools.len()) } else { Err(spools) }
+            })
+            .await;
+        }
     }
 }
 
