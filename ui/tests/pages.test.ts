@@ -482,3 +482,15 @@ test('addresses of media in Aim lead to the page of media', async () => {
     });
   }
 });
+
+test('addresses that clients of W&B and MLflow print lead to pages', async () => {
+  for (const [from, title, to] of [
+    ['/matyan/no%20such', 'Runs', '/runs?q=run.experiment+%3D%3D+%22no+such%22'],
+    ['/#/experiments/0', 'Experiments', '/experiments'],
+  ]) {
+    await site.visit(from as string, async ({ page, base }) => {
+      await page.waitForSelector(`h1:text-is("${title}")`);
+      expect(page.url()).toBe(base + to);
+    });
+  }
+});

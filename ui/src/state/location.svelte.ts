@@ -6,6 +6,7 @@
 import { documentPath, published, type PublishedCopy } from '../api/published.ts';
 import { readText, saveView } from '../api/texts.ts';
 import { rootPath } from '../api/transport.ts';
+import { pageOfFragment, printedPage, type PrintedPage } from './printed_pages.ts';
 import { toaster } from './toasts.svelte.ts';
 import { withSavedState } from './published_state.ts';
 import { MOVED, routes, schemas, scope, type Route, type Scope } from './routes.ts';
@@ -202,10 +203,19 @@ function read(): OpenPage | undefined {
     history.replaceState(null, '', pathTo('media') + encode(schemas.media, { kind }));
     return read();
   }
+  const fragment = path === '/' ? pageOfFragment(location.hash) : undefined;
+  if (fragment) return moveTo(fragment);
   for (const route of routes) {
     const params = matchPath(route.path, path === '/' ? HOME : path);
     const query = history.state?.query ?? location.search;
     if (params) return { route, params, query: route.name === 'runs' ? withGroups(query) : query };
   }
-  return undefined;
+  const printed = printedPage(path);
+  return printed && moveTo(printed);
+}
+
+/** Puts the address of a page in place of the address that a client has printed for it. */
+function moveTo({ name, params, query }: PrintedPage): OpenPage | undefined {
+  history.replaceState(null, '', pathTo(name, params) + encode(scope, { q: query }));
+  return read();
 }
