@@ -12,6 +12,8 @@ const IDS =
   /(^|_)(ids?|uid|uuid|guid|hash|sha(_\d+)?|commit|checksum|seeds?|random_state|pid|port|timestamp|datetime)(_|$)/;
 /** First words of the names of what a machine does during training. */
 const MACHINE = /^_*(system|sys|machine|hardware|gpu|cpu|nvidia|disk|network|memory)(_|$)/;
+/** Groups of params in which clients of other trackers keep results, and what only they read. */
+const KEPT_BY_CLIENTS = ['summary', 'wandb', 'mlflow', 'optuna', 'tensorboard'];
 const HELD_OUT = /(^|_)(val|valid|validation|test|eval|evaluation|dev)(_|$)/;
 
 /** `valLoss` and `val/loss@5` as `val_loss` and `val_loss_5`. */
@@ -41,6 +43,11 @@ export function isHeldOut(name: string, context: string): boolean {
 /** Whether a param is an id, a hash or a seed, by its name. */
 export function isId(name: string): boolean {
   return IDS.test(wordsOf(name));
+}
+
+/** Whether a param was not chosen before the run but kept by a client, so that it explains no result. */
+export function isKeptByClient(segments: readonly string[]): boolean {
+  return segments.length > 1 && KEPT_BY_CLIENTS.includes(segments[0] ?? '');
 }
 
 /** Whether a metric is about the machine instead of the training. */

@@ -345,6 +345,18 @@ test('the columns that are chosen first are results, and params that differ', ()
   ]);
 });
 
+test('the columns that are chosen first are no results that a client keeps in params', () => {
+  const runs = [1, 2].map(lr => ({
+    params: { hparams: { lr, epochs: 9 }, summary: { loss: lr }, optuna: { value: lr } },
+    series: [info('loss')],
+  }));
+  expect(defaultColumns(runs).map(columnText)).toEqual([
+    'metric:loss',
+    'param:hparams.lr',
+    'param:hparams.epochs',
+  ]);
+});
+
 test('params with the same last segment have headings that differ', () => {
   const columns = ['param:data.name', 'param:model.name', 'param:lr', 'metric:name'].map(
     text => parseColumn(text) as DataColumn,

@@ -1,7 +1,7 @@
 /** The params that a metric depends on: which may explain it, how much, and in which direction. */
 import { groupBy } from '../../collections.ts';
 import { isLowerBetter } from '../../format/goals.svelte.ts';
-import { isId } from '../../format/importance.ts';
+import { isId, isKeptByClient } from '../../format/importance.ts';
 import { readable } from '../../format/number.ts';
 import { valueText, type ParamAxis } from './axes.ts';
 import { MIN_RUNS, type Importances } from './forest.ts';
@@ -37,7 +37,8 @@ const MAX_VERTEX = 0.85;
 const CLEAR = 2;
 
 /**
- * Leaves out ids, hashes, seeds, constants, and texts that nearly every run has one of. Only runs
+ * Leaves out ids, hashes, seeds, constants, what clients keep, and texts that nearly every run has
+ * one of. Only runs
  * inside of the ranges that have the metric count.
  */
 export function candidatesOf(
@@ -48,6 +49,7 @@ export function candidatesOf(
   const isKnown = (value: number, at: number): boolean =>
     inside[at] === true && Number.isFinite(value) && Number.isFinite(metric?.values[at]);
   const varied = params
+    .filter(({ column }) => column.kind !== 'param' || !isKeptByClient(column.segments))
     .map(axis => ({ axis, known: axis.values.filter(isKnown) }))
     .map(({ axis, known }) => ({ axis, count: known.length, different: new Set(known).size }))
     .filter(({ different }) => different > 1);

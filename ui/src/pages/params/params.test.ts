@@ -108,6 +108,16 @@ test('without a forest, dependences are sorted by the size of their correlation'
   ]);
 });
 
+test('results that a client keeps in params are no dependences', () => {
+  const all = rows([0, 1, 2].map(n => ({ y: n, hparams: { lr: n }, summary: { acc: n } })));
+  const axes = [
+    ['hparams', 'lr'],
+    ['summary', 'acc'],
+  ].map(segments => paramAxis({ kind: 'param', segments }, all));
+  const { kept, leftOut } = candidatesOf(axes, paramAxis(param('y'), all), [true, true, true]);
+  expect([kept.map(({ title }) => title), leftOut]).toEqual([['lr'], []]);
+});
+
 test('the trend is that of scipy, over logarithms on logarithmic axes', () => {
   const all = rows([1, 10, 100, 1000, NaN].map((x, at) => ({ x, y: [2, 3, 5, 6, 9][at] })));
   const x = paramAxis(param('x'), all);

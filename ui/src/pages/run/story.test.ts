@@ -17,6 +17,17 @@ test('hyperparameters come first, and some params are left out', () => {
   expect(mainParams({})).toEqual({ rows: [], rest: 0 });
 });
 
+test('params that a client keeps are in their own tab only', () => {
+  const { rows, rest } = mainParams({
+    hparams: { lr: 0.1 },
+    summary: { loss: 0.5, table: { path: 'media/table.json' } },
+    wandb: { project: 'demo' },
+    optuna: 3,
+  });
+  expect(rows.map(({ title }) => title)).toEqual(['lr', 'optuna']);
+  expect(rest).toBe(3);
+});
+
 test('a run says how it was started, as far as that is known', () => {
   expect(
     originOf({

@@ -3,6 +3,7 @@ import { isMap, type CborValue } from '../../api/cbor.ts';
 import { findRuns } from '../../api/runs.ts';
 import { plainContext } from '../../format/context.ts';
 import { summaryPart } from '../../format/goals.svelte.ts';
+import { isKeptByClient } from '../../format/importance.ts';
 import { plainText } from '../../format/value.ts';
 import type { SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
 import { experimentCondition, metricText } from '../../query/conditions.ts';
@@ -20,18 +21,23 @@ const HYPERPARAMS = 'hparams';
 const MAX_PARAMS = 12;
 const SHORT_HASH = 12;
 
-/** The params that readers tune come first. `rest` is the number of those that are left out. */
+/**
+ * The params that readers tune come first, and those that clients keep are left out. `rest` is the
+ * number of all that are left out.
+ */
 export function mainParams(params: Params): { rows: StoryRow[]; rest: number } {
   const all = paramRows(params).filter(({ isGroup, value }) => !isGroup && value !== undefined);
   const isTuned = ({ segments }: { segments: readonly string[] }): boolean =>
     segments[0] === HYPERPARAMS && segments.length > 1;
   const rows = all
+    .filter(({ segments }) => !isKeptByClient(segments))
     .toSorted((a, b) => Number(isTuned(b)) - Number(isTuned(a)))
     .map(row => ({
       title: (isTuned(row) ? row.segments.slice(1) : row.segments).join('.'),
       value: row.value as CborValue,
     }));
-  return { rows: rows.slice(0, MAX_PARAMS), rest: Math.max(0, rows.length - MAX_PARAMS) };
+  const shown = rows.slice(0, MAX_PARAMS);
+  return { rows: shown, rest: all.length - shown.length };
 }
 
 /** The command and the revision of the code, as far as they are known. */

@@ -7,7 +7,7 @@ import { groupBy } from '../../collections.ts';
 import { csvNumber, csvText } from '../../format/csv.ts';
 import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
 import { importance, summaryPart } from '../../format/goals.svelte.ts';
-import { isId } from '../../format/importance.ts';
+import { isId, isKeptByClient } from '../../format/importance.ts';
 import { statusText } from '../../format/status.ts';
 import { milliseconds } from '../../format/time.ts';
 import { comparable, plainText } from '../../format/value.ts';
@@ -269,7 +269,9 @@ export function defaultColumns(
   for (const { params, series } of runs) {
     const columns: DataColumn[] = [
       ...metricColumns(series),
-      ...scalarPaths(params).map(segments => ({ kind: 'param' as const, segments })),
+      ...scalarPaths(params)
+        .filter(segments => !isKeptByClient(segments))
+        .map(segments => ({ kind: 'param' as const, segments })),
     ];
     for (const text of columns.map(columnText)) counts.set(text, (counts.get(text) ?? 0) + 1);
   }
