@@ -171,7 +171,8 @@ const UNKNOWN_PAGE: &str = "a request with the cookie of a browser does more tha
                             a browser sends `Origin`, which a proxy must pass on; programs send a token instead";
 const MALFORMED_TOKEN: &str =
     "the credential is not a token of this server: a token begins with mtk_, and must be copied completely";
-const NO_TOKEN: &str = "this server is not open to everyone: send a token, by MATYAN_TOKEN or in the header `Authorization: Bearer`";
+const NO_TOKEN: &str = "this server is not open to everyone: send a token, by MATYAN_TOKEN, WANDB_API_KEY or \
+                        MLFLOW_TRACKING_TOKEN, or in the header `Authorization: Bearer`";
 const LOOKUP_UNAVAILABLE: &str = "access rights cannot be looked up at the moment: try again";
 
 /// The token in the headers of a request. Schemes other than Bearer and Basic are ignored, because pages
