@@ -145,10 +145,14 @@ async fn errors_are_those_of_graphql() {
         let message = answer["errors"][0]["message"].as_str().unwrap();
         assert!(message.contains(named), "{document}: {message}");
     }
-    let sweep = "mutation { upsertSweep(input: {config: \"{}\"}) { sweep { name } } }";
-    let (status, answer) = port.execute("/graphql", sweep, json!({})).await;
-    assert_eq!(status, 200);
-    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("Optuna"), "{answer}");
+    for sweep in [
+        "mutation { upsertSweep(input: {config: \"{}\"}) { sweep { name } } }",
+        "{ project(name: \"p\", entityName: \"me\") { sweep(sweepName: \"s\") { id } } }",
+    ] {
+        let (status, answer) = port.execute("/graphql", sweep, json!({})).await;
+        assert_eq!(status, 200);
+        assert!(answer["errors"][0]["message"].as_str().unwrap().contains("Optuna"), "{answer}");
+    }
     for body in ["", "{", "[]", "{}"] {
         assert_eq!(port.send("/graphql", body).await.0, 400, "{body}");
     }

@@ -162,7 +162,7 @@ async fn rule_109_a_run_goes_on_after_the_objects_that_it_logged_last() {
         ..runs::SeriesInfo::default()
     };
     let listed = vec![
-        info("loss", SeriesType::Metric, "float", 9),
+        runs::SeriesInfo { last: Some(0.5), ..info("loss", SeriesType::Metric, "float", 9) },
         info("__system__cpu", SeriesType::Metric, "float", 700),
         info("sample", SeriesType::Images, "image", 10),
     ];
@@ -180,6 +180,8 @@ async fn rule_109_a_run_goes_on_after_the_objects_that_it_logged_last() {
     assert_eq!(keys["lastStep"], 10);
     assert_eq!(keys["keys"]["sample"]["typeCounts"], json!([{"type": "image-file", "count": 1}]));
     assert_eq!(keys["keys"]["loss"]["typeCounts"], json!([{"type": "number", "count": 1}]));
+    assert_eq!(keys["keys"]["loss"]["previousValue"], json!(0.5));
+    assert_eq!(keys["keys"]["sample"].get("previousValue"), None);
 }
 
 /// A document that is a committed version, and the collection with this version.

@@ -522,7 +522,8 @@ fn file_node(context: &CallContext, run: &Node, file: &Artifact, size: u64) -> R
         "mimetype": content_types::of_name(&file.path),
         "md5": null,
         "digest": null,
-        "updatedAt": time_text(file.logged_us),
+        // A client takes a file without this time for missing.
+        "updatedAt": (file.logged_us != 0).then(|| time_text(file.logged_us)),
     }))
 }
 

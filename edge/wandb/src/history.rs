@@ -490,22 +490,59 @@ pub(crate) async fn parquet_history(
     Ok(answer)
 }
 
-/// The keys of the history, and how often each was logged.
+/// A key of the history, whose values several series may have.
+#[derive(Clone, Copy)]
+struct LoggedKey<'s> {
+    wandb_type: &'s str,
+    count: u64,
+    last_step: i64,
+    /// The number at the last step.
+    last: Option<f64>,
+}
+
+impl<'s> LoggedKey<'s> {
+    fn of(series: &'s LoggedSeries) -> Self {
+        Self {
+            wandb_type: series.wandb_type(),
+            count: series.count,
+            last_step: series.last_step,
+            last: series.last,
+        }
+    }
+
+    /// This key with the values of another series.
+    fn and(self, other: Self) -> Self {
+        let latest = if other.last_step > self.last_step { other } else { self };
+        Self { wandb_type: self.wandb_type, count: self.count + other.count, ..latest }
+    }
+
+    fn json(self, is_monotonic: bool) -> Value {
+        let mut key = json!({
+            "typeCounts": [{"type": self.wandb_type, "count": self.count}],
+            "monotonic": is_monotonic,
+        });
+        if let Some(last) = self.last {
+            key["previousValue"] = json!(last);
+        }
+        key
+    }
+}
+
+/// The keys of the history, how often each was logged, and the last number of each.
 pub(crate) async fn history_keys(context: &CallContext, run: &Node) -> Result<Value> {
     let reader = HistoryReader::open(context, run, false).await?;
     let Some(last_step) = reader.last_step() else {
         return Ok(json!({"sets": [], "keys": {}, "lastStep": -1}));
     };
-    let mut counts: BTreeMap<String, (u64, &str)> = BTreeMap::new();
+    let mut logged: BTreeMap<&str, LoggedKey<'_>> = BTreeMap::new();
     for series in reader.series.iter().chain(&reader.objects) {
-        counts.entry(series.shown_name().to_owned()).or_insert((0, series.wandb_type())).0 += series.count;
+        let key = LoggedKey::of(series);
+        logged.entry(series.shown_name()).and_modify(|known| *known = known.and(key)).or_insert(key);
     }
-    let rows = counts.values().map(|(count, _)| *count).max().unwrap_or_default();
-    counts.extend(OWN_COLUMNS.map(|name| (name.to_owned(), (rows, "number"))));
-    let keys = counts.into_iter().map(|(name, (count, wandb_type))| {
-        let is_monotonic = OWN_COLUMNS.contains(&name.as_str());
-        (name, json!({"typeCounts": [{"type": wandb_type, "count": count}], "monotonic": is_monotonic}))
-    });
+    let count = logged.values().map(|key| key.count).max().unwrap_or_default();
+    let own = LoggedKey { wandb_type: "number", count, last_step, last: None };
+    logged.extend(OWN_COLUMNS.map(|name| (name, own)));
+    let keys = logged.into_iter().map(|(name, key)| (name.to_owned(), key.json(OWN_COLUMNS.contains(&name))));
     let keys: Map<String, Value> = keys.collect();
     Ok(json!({"sets": [], "keys": keys, "lastStep": last_step}))
 }

@@ -189,7 +189,8 @@ async fn project(context: &CallContext, node: &Node, field: &str, arguments: &Ar
         ("runs" | "buckets", _) => search::runs(context, node, arguments).await,
         ("runCount", _) => search::run_count(context, node, arguments).await,
         ("sweeps", _) => Ok(files::connection(Vec::new(), 0, 0)),
-        ("sweep", _) => Ok(Value::Null),
+        // An agent would say only that it has not found its sweep.
+        ("sweep", _) => Err(WandbError::invalid(runs::NO_SWEEPS)),
         ("artifact", Some(wanted)) => artifact_view::by_name(context, entity, name, wanted).await,
         ("artifactCollectionMembership", Some(wanted)) => {
             artifact_view::membership(context, entity, name, wanted).await

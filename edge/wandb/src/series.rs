@@ -24,6 +24,8 @@ pub(crate) struct LoggedSeries {
     pub(crate) count: u64,
     pub(crate) first_step: i64,
     pub(crate) last_step: i64,
+    /// The value of a metric at the last step.
+    pub(crate) last: Option<f64>,
     /// The writer of the series, if its run has several.
     writer: Option<String>,
     shown_name: String,
@@ -32,10 +34,22 @@ pub(crate) struct LoggedSeries {
 impl LoggedSeries {
     pub(crate) fn new(info: SeriesInfo) -> Self {
         let is_metric = info.r#type() == SeriesType::Metric;
-        let SeriesInfo { number, name, context, dtype, count, first_step, last_step, .. } = info;
+        let SeriesInfo { number, name, context, dtype, count, first_step, last_step, last, .. } = info;
         let writer = writer_of(&context);
         let shown_name = shown_name(&name, &context, writer.is_some());
-        Self { is_metric, number, name, context, dtype, count, first_step, last_step, writer, shown_name }
+        Self {
+            is_metric,
+            number,
+            name,
+            context,
+            dtype,
+            count,
+            first_step,
+            last_step,
+            last,
+            writer,
+            shown_name,
+        }
     }
 
     /// Whether the metric is about the machine, and not about the training.

@@ -373,10 +373,14 @@ api = wandb.Api()
 names = [file.name for file in api.run("matyan/{project}/r").files()]
 print(*names)
 print(api.run("matyan/{project}/r").file("model.txt").download(replace=True).read())
+# `wandb restore` reads only files with a time.
+asked = api.run("matyan/{project}/r").files(names=["model.txt", "none.patch"])
+print(*[bool(file.updated_at) for file in asked])
 """.format(project=project)
-    names, content = client.run(script, shared_server.url).splitlines()
+    names, content, times = client.run(script, shared_server.url).splitlines()
     assert {"model.txt", "config.yaml", "wandb-summary.json"} <= set(names.split())
     assert content == "weights"
+    assert times == "True False"
     run = stored(shared_server, "r", project)
     assert run.get_image_sequence("picture") is not None
     assert run.get_distribution_sequence("weights") is not None
@@ -555,9 +559,14 @@ import wandb
 try:
     wandb.sweep({"method": "random", "parameters": {"a": {"min": 0, "max": 1}}}, project="p")
 except Exception as error:
-    print(error)
+    print("Optuna" in str(error))
+try:
+    # `wandb agent` asks for its sweep first, too.
+    wandb.Api().sweep("me/p/s")
+except Exception as error:
+    print("Optuna" in str(error))
 """
-    assert "Optuna" in client.run(script, shared_server.url)
+    assert client.run(script, shared_server.url).split() == ["True", "True"]
 
 
 # Requests that no client sends.
