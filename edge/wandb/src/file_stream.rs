@@ -20,6 +20,7 @@ use crate::error::{Result, WandbError};
 use crate::json_object::JsonObject;
 use crate::json_text::check_values;
 use crate::lines::{LineSource, add_history, add_system, add_terminal, row};
+use crate::metric_goals::set_goals_of_summary;
 use crate::names::{RunName, STATE, WANDB, file_path};
 use crate::param_changes::ParamChanges;
 use crate::run_view::{RunSnapshot, parts_to_change, parts_without_params};
@@ -149,6 +150,7 @@ fn stored_batch(
         }
     }
     if let Some(summary) = summary {
+        set_goals_of_summary(&mut params, &mut batch, &summary);
         set_fitting_summary(&mut params, &mut batch, summary, source.writer.is_some());
     }
     let uploaded = body.uploaded.as_deref().unwrap_or_default();
@@ -235,6 +237,28 @@ mod tests {
         assert_eq!(one, [r#"{"summary":{}}"#, r#"{"summary":{"acc":Infinity}}"#, cleared, step]);
         assert_eq!(sent(r#"{"_step": 3}"#), [r#"{"summary":{}}"#, cleared, step]);
         assert_eq!(sent(r#"{"a": 1, "b": 2}"#), [r#"{"summary":{"a":1,"b":2}}"#]);
+    }
+
+    #[test]
+    fn a_metric_of_a_pattern_has_its_goal_when_it_is_logged() {
+        let body = serde_json::json!({
+            "files": {SUMMARY_FILE: {"offset": 0, "content": [r#"{"val/acc": 1}"#]}},
+        });
+        let definitions = r#"{"config": {"m": [{"1": "epoch"}, {"2": "val/*", "5": 1}]}}"#;
+        let goal = r#"{"__metrics__":{"val/acc":{"x_axis":"epoch"}}}"#;
+        let has_goal = |params: &str| {
+            let parts = stored(&body.to_string(), params).unwrap().into_parts();
+            let mut events = parts.flat_map(|part| IngestionBatch::decode(part).unwrap().events);
+            events.any(|event| match event.kind {
+                Some(Kind::LogParams(params)) => {
+                    json::cbor_text(&params.value, JsonStyle::BARE).unwrap() == goal
+                }
+                other => panic!("{other:?}"),
+            })
+        };
+        assert!(has_goal(&format!(r#"{{"wandb": {definitions}}}"#)));
+        let known = &goal[1..goal.len() - 1];
+        assert!(!has_goal(&format!(r#"{{"wandb": {definitions}, {known}}}"#)), "it is there");
     }
 
     #[tokio::test]

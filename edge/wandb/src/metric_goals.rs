@@ -4,7 +4,14 @@
 //! Clients keep the definitions in their internal config, as a list of messages whose members have the numbers of
 //! fields of their protocol.
 
+use std::collections::HashSet;
+
+use matyan_proto::limits::METRIC_GOALS;
 use matyan_value::{Map, Value};
+
+use crate::batch::RunBatch;
+use crate::names::{self, INTERNAL_CONFIG, WANDB};
+use crate::param_changes::ParamChanges;
 
 /// The member of the internal config with all definitions.
 const DEFINITIONS: &str = "m";
@@ -12,14 +19,21 @@ const DEFINITIONS: &str = "m";
 /// The params in which the server looks for goals.
 pub(crate) const GOALS: &str = "__metrics__";
 
-/// Fields of a definition. A definition for several metrics has a pattern instead of a name; clients add a definition
-/// for each metric that the pattern matches.
+/// Fields of a definition. A definition for several metrics has a pattern instead of a name. Older clients add a
+/// definition for each metric that the pattern matches.
 const NAME: &str = "1";
+const PATTERN: &str = "2";
 /// The name of the metric that is the x axis, or its place in the list of definitions, which starts at 1.
 const STEP_METRIC: &str = "4";
 const STEP_METRIC_PLACE: &str = "5";
 const SUMMARY: &str = "7";
 const GOAL: &str = "8";
+
+/// Members that a summary has in place of the last value of a metric, if its definition says so.
+const AGGREGATES: [&str; 6] = ["min", "max", "mean", "best", "last", "first"];
+
+/// More definitions for several metrics are ignored.
+const MAX_PATTERNS: usize = 100;
 
 /// Members of the list of aggregates in the summary.
 const MIN: i64 = 1;
@@ -31,14 +45,93 @@ const LAST: i64 = 5;
 const MINIMIZE: i64 = 1;
 const MAXIMIZE: i64 = 2;
 
-/// The goals that an internal config defines, by the name of the metric.
-pub(crate) fn goals(internal: &Map) -> Map {
-    let Some(Value::List(definitions)) = internal.get(DEFINITIONS) else { return Map::new() };
-    definitions.iter().filter_map(|definition| goal(definitions, definition.as_map()?)).collect()
+/// The goals that an internal config defines, by the name of the metric. Definitions for several metrics hold for the
+/// metrics in a summary that have no definition of their own.
+fn goals(internal: &Map, summary: &Map) -> Map {
+    let definitions = definitions(internal);
+    let named = |definition: &Map| metric_name(definition, NAME);
+    let own: HashSet<String> = definitions.iter().filter_map(Value::as_map).filter_map(named).collect();
+    let mut goals = Map::new();
+    for definition in definitions.iter().filter_map(Value::as_map) {
+        if let Some(name) = metric_name(definition, NAME) {
+            goals.extend(goal(definitions, definition, name));
+        }
+    }
+    let patterns = patterns(definitions);
+    let mut logged = Vec::new();
+    if !patterns.is_empty() {
+        add_metric_names(&mut logged, "", summary);
+    }
+    for name in logged.into_iter().filter(|name| !own.contains(name)).take(METRIC_GOALS) {
+        if let Some(definition) = closest(&patterns, &name) {
+            goals.extend(goal(definitions, definition, name));
+        }
+    }
+    goals
 }
 
-fn goal(definitions: &[Value], definition: &Map) -> Option<(String, Value)> {
-    let name = metric_name(definition, NAME)?;
+fn definitions(internal: &Map) -> &[Value] {
+    match internal.get(DEFINITIONS) {
+        Some(Value::List(definitions)) => definitions,
+        _ => &[],
+    }
+}
+
+/// Sets the goals of the metrics in a new summary that have become known with it.
+pub(crate) fn set_goals_of_summary(params: &mut ParamChanges, batch: &mut RunBatch, summary: &Map) {
+    let Some(internal) = params.map_at(&[WANDB, INTERNAL_CONFIG]) else { return };
+    if patterns(definitions(internal)).is_empty() {
+        return;
+    }
+    let goals = goals(internal, summary);
+    if !goals.is_empty() && params.map_at(&[GOALS]) != Some(&goals) {
+        params.set_fitting(batch, "goals of metrics", &[GOALS], goals);
+    }
+}
+
+/// The goals that a new config defines, with the metrics that the summary of the run has by now.
+pub(crate) fn goals_of_config(params: &ParamChanges, internal: &Map) -> Map {
+    goals(internal, params.map_at(&[names::SUMMARY]).unwrap_or(&Map::new()))
+}
+
+/// The definitions for several metrics, with the start of the names for which each holds.
+fn patterns(definitions: &[Value]) -> Vec<(String, &Map)> {
+    let starts = definitions.iter().filter_map(|definition| {
+        let definition = definition.as_map()?;
+        // Clients accept a `*` at the end only.
+        let start = metric_name(definition, PATTERN)?.strip_suffix('*')?.to_owned();
+        Some((start, definition))
+    });
+    starts.take(MAX_PATTERNS).collect()
+}
+
+/// The definition with the longest start that a name has.
+fn closest<'d>(patterns: &[(String, &'d Map)], name: &str) -> Option<&'d Map> {
+    let matching = patterns.iter().filter(|(start, _)| name.starts_with(start.as_str()));
+    matching.max_by_key(|(start, _)| start.len()).map(|(_, definition)| *definition)
+}
+
+/// Adds the names of the metrics in a summary, or in a member of it whose name `start` ends with a dot.
+fn add_metric_names(names: &mut Vec<String>, start: &str, summary: &Map) {
+    for (member, value) in summary {
+        let name = format!("{start}{member}");
+        match value {
+            Value::Integer(_) | Value::Big(_) | Value::Float(_) => names.push(name),
+            Value::Map(inner) if is_aggregated(inner) => names.push(name),
+            // Images, tables and other media have a type.
+            Value::Map(inner) if !inner.contains_key("_type") => {
+                add_metric_names(names, &format!("{name}."), inner);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_aggregated(member: &Map) -> bool {
+    !member.is_empty() && member.keys().all(|key| AGGREGATES.contains(&key.as_str()))
+}
+
+fn goal(definitions: &[Value], definition: &Map, name: String) -> Option<(String, Value)> {
     let summary = match definition.get(SUMMARY) {
         Some(Value::List(aggregates)) => aggregates.iter().filter_map(integer).collect(),
         _ => Vec::new(),
@@ -103,10 +196,27 @@ mod tests {
     use super::*;
 
     fn goals_of(definitions: &str) -> String {
-        let Ok(Value::Map(internal)) = json::parse(&format!(r#"{{"m": {definitions}}}"#)) else {
-            panic!("no object: {definitions}")
-        };
-        json::map_text(&goals(&internal), JsonStyle::BARE)
+        goals_with(definitions, "{}")
+    }
+
+    fn goals_with(definitions: &str, summary: &str) -> String {
+        let [internal, summary] = [&*format!(r#"{{"m": {definitions}}}"#), summary]
+            .map(|text| json::parse(text).unwrap().as_map().unwrap().clone());
+        json::map_text(&goals(&internal, &summary), JsonStyle::BARE)
+    }
+
+    #[test]
+    fn a_pattern_is_for_metrics_without_a_definition_of_their_own() {
+        let definitions = r#"[{"1": "epoch"}, {"2": "*", "5": 1}, {"2": "val\\.*", "4": "batch", "7": [2]},
+            {"1": "lr", "7": [5]}]"#;
+        let summary = r#"{"epoch": 3, "loss": 0.5, "lr": 0.1, "val": {"acc": 0.5, "f1": {"max": 1}},
+            "note": "text", "image": {"_type": "image-file", "size": 3}}"#;
+        let batch = r#"{"direction":"higher","summary":"best","x_axis":"batch"}"#;
+        let expected = format!(
+            r#"{{"loss":{{"x_axis":"epoch"}},"lr":{{"summary":"last"}},"val.acc":{batch},"val.f1":{batch}}}"#
+        );
+        assert_eq!(goals_with(definitions, summary), expected);
+        assert_eq!(goals_of(definitions), r#"{"lr":{"summary":"last"}}"#);
     }
 
     #[test]

@@ -85,10 +85,12 @@ impl ParamChanges {
 
     /// Whether there is a map with members at a path.
     pub(crate) fn has_members(&self, path: &[&str]) -> bool {
-        let Some((last, parents)) = path.split_last() else { return false };
-        let parent = parents.iter().try_fold(&self.tree, |map, name| map.get(*name)?.as_map());
-        let found = parent.and_then(|map| map.get(*last)?.as_map());
-        found.is_some_and(|map| !map.is_empty())
+        self.map_at(path).is_some_and(|map| !map.is_empty())
+    }
+
+    /// The map at a path; `None` if there is none.
+    pub(crate) fn map_at(&self, path: &[&str]) -> Option<&Map> {
+        path.iter().try_fold(&self.tree, |map, name| map.get(*name)?.as_map())
     }
 }
 

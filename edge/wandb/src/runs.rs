@@ -296,7 +296,7 @@ impl Config {
         if !self.shown.is_empty() || (!is_script && params.has_members(&[CONFIG])) {
             params.set(batch, "config", &[CONFIG], Value::Map(self.shown))?;
         }
-        let goals = metric_goals::goals(&self.internal);
+        let goals = metric_goals::goals_of_config(params, &self.internal);
         if !goals.is_empty() {
             params.set(batch, "config", &[GOALS], Value::Map(goals))?;
         }

@@ -142,8 +142,9 @@ LOG = """
 import math, wandb
 run = wandb.init(project="first-steps", id="r1", name="a name", notes="some notes", group="g",
                  job_type="train", tags=["x", "y"], config={"lr": 0.1, "model": {"depth": 3}})
+wandb.define_metric("test/*", step_metric="loss")
 for i in range(100):
-    wandb.log({"loss": 1 / (i + 1), "val": {"acc": i}, "ok": True})
+    wandb.log({"loss": 1 / (i + 1), "val": {"acc": i}, "test/acc": i, "ok": True})
 wandb.log({"odd": float("nan")})
 wandb.log({"odd": float("inf")})
 wandb.log({"odd": float("-inf")})
@@ -165,8 +166,8 @@ def test_a_run_is_stored_exactly(client, shared_server):
     assert set(run.tags) == {"x", "y"}
     assert run["wandb"]["group"] == "g"
     goals = run._http.get("/api/v1/rest/projects/metric-goals/")
-    (goal,) = (goal for goal in goals if goal["name"] == "val.acc")
-    assert goal["x_axis"] == "loss"
+    axes = {goal["name"]: goal["x_axis"] for goal in goals}
+    assert (axes["val.acc"], axes["test/acc"]) == ("loss", "loss")
     version = run["wandb"]["config"]["cli_version"]
     assert (
         run._http.get(f"/api/v1/rest/runs/r1:{project}/info/")["props"]["client"]
