@@ -483,6 +483,42 @@ async fn a_draft_of_a_version_has_the_files_of_the_version() {
     assert_eq!(answer["data"]["project"]["artifact"]["files"]["edges"], expected, "{answer}");
 }
 
+/// A file of the version itself, and two references. The name of a reference need not be that of a file.
+const REFERENCES: &str = r#"{"contents": {
+    "../odd": {"digest": "e", "ref": "http://localhost:2/x"},
+    "added.txt": {"digest": "Cg==", "size": 3, "birthArtifactID": "x"},
+    "data.bin": {"digest": "f", "size": 5, "ref": "s3://bucket/data.bin", "birthArtifactID": "old"}
+}}"#;
+
+/// Clients download what is in the list of the files, references included.
+#[tokio::test]
+async fn the_files_of_a_version_include_its_references() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "PENDING"}))]);
+    port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
+    port.backend.answers(GET_FILE, file_with(REFERENCES));
+    port.backend.answers(LIST_FILES, [stored_files()]);
+    let answer = port.execute(COMMIT).await;
+    assert_eq!(answer["data"]["commitArtifact"]["artifact"]["id"], "x", "{answer}");
+    let written: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
+    let written: Value = serde_json::from_slice(&written.content).unwrap();
+    assert_eq!((&written["owners"], &written["state"]), (&json!({}), &json!("COMMITTED")));
+    assert_eq!((&written["file_count"], &written["size"]), (&json!(3), &json!(9)));
+
+    port.backend.answers(GET_DOCUMENT, [version_with(json!({"state": "COMMITTED", "owners": {}}))]);
+    let files = r#"{ project(name: "p") { artifact(name: "data:v0") { files {
+        edges { node { name directUrl sizeBytes } }
+    } } } }"#;
+    let answer = port.execute(files).await;
+    let stored = "http://localhost:1/files/matyan/p/r/wandb-artifacts/x/added.txt";
+    let expected = json!([
+        {"node": {"name": "../odd", "directUrl": "", "sizeBytes": 0}},
+        {"node": {"name": "added.txt", "directUrl": stored, "sizeBytes": 3}},
+        {"node": {"name": "data.bin", "directUrl": "", "sizeBytes": 5}},
+    ]);
+    assert_eq!(answer["data"]["project"]["artifact"]["files"]["edges"], expected, "{answer}");
+}
+
 /// The paths of all files of a version would take too much memory.
 #[tokio::test]
 async fn sizes_of_the_files_of_a_version_are_asked_for_as_the_list_arrives() {

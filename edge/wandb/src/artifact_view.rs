@@ -508,8 +508,8 @@ pub(crate) async fn manifest(context: &CallContext, artifact: &Node) -> Result<V
     )
 }
 
-/// The selected files of a version without its manifest. A version that has files of others is listed by its manifest;
-/// any other version by its folder, whose length has no limit.
+/// The selected files of a version without its manifest. A version that has references or files of others is listed by its
+/// manifest; any other version by its folder, whose length has no limit.
 async fn selected_files(
     context: &CallContext,
     artifact: &Node,
@@ -529,7 +529,8 @@ async fn selected_files(
         selection.add(&mut selected, files, |(name, _)| name.as_str());
     }
     let owner = Arc::new(owner);
-    Ok(selected.map(|(name, size)| VersionFile { name, size, owner: Arc::clone(&owner) }))
+    let file = |(name, size)| VersionFile { name, size, owner: Arc::clone(&owner), is_reference: false };
+    Ok(selected.map(file))
 }
 
 /// The files of a version: the named files, or a page of all.
@@ -549,15 +550,16 @@ pub(crate) async fn files(
     let SelectedFiles { files, total } = selected_files(context, artifact, &selection).await?;
     let id = artifact.known("id")?;
     let mut listed = Vec::with_capacity(files.len());
-    for VersionFile { name, size, owner } in &files {
-        listed.push(ListedFile { run_id: &owner.run_id, path: owner.path(name)?, size: *size });
+    for file in &files {
+        listed.push(ListedFile { run_id: &file.owner.run_id, path: file.path()?, size: file.size });
     }
     let sizes = known_sizes(context, &listed).await?;
     let mut nodes = Vec::new();
-    for ((VersionFile { name, owner, .. }, ListedFile { path, .. }), bytes) in
+    for ((VersionFile { name, owner, is_reference, .. }, ListedFile { path, .. }), bytes) in
         files.iter().zip(listed).zip(sizes)
     {
-        let url = file_url(context, artifact, owner, &path)?;
+        // Clients take the address of a reference from the manifest. They would send their key to a URL from here.
+        let url = if *is_reference { String::new() } else { file_url(context, artifact, owner, &path)? };
         nodes.push(json!({
             "id": format!("{id}/{name}"),
             "name": name,

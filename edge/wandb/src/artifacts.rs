@@ -384,7 +384,7 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
     let complete = manifest::complete(context, &artifact).await?;
     let (own_count, own_bytes) = totals(context, text(&artifact, "run_id"), &id).await?;
     // The sizes of files of other versions are not looked up: there may be 100,000 such files.
-    let (other_count, other_bytes) = complete.totals_of_others;
+    let (other_count, other_bytes) = complete.totals_elsewhere;
     let name = own_collection(&artifact)?;
     let add = |members: &mut Members| add_version(members, &artifact);
     let version = documents::change(&context.channels, COLLECTIONS, &name, Effect::Adds, add).await?;

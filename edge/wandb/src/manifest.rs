@@ -24,7 +24,8 @@ use crate::manifest_cache::{ManifestKey, SharedManifest};
 use crate::manifest_content::{Manifest, check_digest, check_length, memory_of, merged, text_digest};
 use crate::names::{RunName, file_path};
 
-/// The member of a version's document with the other owners of its files, by their ids.
+/// The member of a version's document with the other owners of its files, by their ids. A version with references has it even
+/// if there are none. A version without it has only the files in its folder.
 const OWNERS: &str = "owners";
 
 /// The member of a version's document with the id of the version that its client started from.
@@ -93,6 +94,15 @@ pub(crate) struct VersionFile {
     pub(crate) name: String,
     pub(crate) size: Option<u64>,
     pub(crate) owner: Arc<Owner>,
+    /// Whether it stands for something that is not uploaded.
+    pub(crate) is_reference: bool,
+}
+
+impl VersionFile {
+    /// The path of the file in the run of its owner; empty for a reference, whose name need not be that of a file.
+    pub(crate) fn path(&self) -> Result<String> {
+        if self.is_reference { Ok(String::new()) } else { self.owner.path(&self.name) }
+    }
 }
 
 /// The other owners of the files of a version. Null if there are none.
@@ -195,10 +205,15 @@ pub(crate) async fn files(
     let others: BTreeMap<&str, Arc<Owner>> =
         others.map(|(id, members)| (id.as_str(), Arc::new(Owner::new(id, members)))).collect();
     let mut selected = SelectedFiles::new();
-    selection.add(&mut selected, manifest.files(), |(name, _)| name.as_str());
+    selection.add(&mut selected, manifest.entries(), |(name, _)| name.as_str());
     Ok(selected.map(|(name, entry)| {
         let owner = others.get(entry.owner(&version.id)).unwrap_or(&version);
-        VersionFile { name: name.clone(), size: entry.size, owner: Arc::clone(owner) }
+        VersionFile {
+            name: name.clone(),
+            size: entry.listed_size(),
+            owner: Arc::clone(owner),
+            is_reference: entry.is_reference(),
+        }
     }))
 }
 
@@ -216,18 +231,19 @@ fn is_incremental(version: &Members) -> bool {
 
 /// A version whose files are uploaded, with everything that its commit stores about them.
 pub(crate) struct CompleteVersion {
-    /// The number of files of other versions, and their size as the client has sent it.
-    pub(crate) totals_of_others: (u64, u64),
+    /// The number of references and of files of other versions, and their size as the client has sent it.
+    pub(crate) totals_elsewhere: (u64, u64),
     manifest_digest: String,
     /// The owners of files besides this version.
     other_owners: Map<String, Value>,
+    has_references: bool,
 }
 
 impl CompleteVersion {
     /// Adds what this module stores to the document of the version.
     pub(crate) fn describe(&self, version: &mut Members) {
         version.insert(MANIFEST_DIGEST.to_owned(), self.manifest_digest.as_str().into());
-        if !self.other_owners.is_empty() {
+        if self.has_references || !self.other_owners.is_empty() {
             version.insert(OWNERS.to_owned(), self.other_owners.clone().into());
         }
     }
@@ -236,9 +252,10 @@ impl CompleteVersion {
 /// The parts of a manifest that a commit stores.
 struct ManifestSummary {
     digest: String,
-    totals_of_others: (u64, u64),
+    totals_elsewhere: (u64, u64),
     /// The owners of files besides the version itself.
     owners: BTreeSet<String>,
+    has_references: bool,
 }
 
 impl ManifestSummary {
@@ -250,8 +267,9 @@ impl ManifestSummary {
         }
         Ok(Self {
             digest: text_digest(text),
-            totals_of_others: manifest.totals_of_others(version),
+            totals_elsewhere: manifest.totals_elsewhere(version),
             owners: manifest.owners_besides(version).into_iter().map(str::to_owned).collect(),
+            has_references: manifest.has_references(),
         })
     }
 }
@@ -286,10 +304,10 @@ pub(crate) async fn complete(context: &CallContext, version: &Members) -> Result
     }
     let bytes = manifest_text.len();
     let summarize = move || ManifestSummary::new(&manifest_text, &own.id);
-    let ManifestSummary { digest, totals_of_others, owners } =
+    let ManifestSummary { digest, totals_elsewhere, owners, has_references } =
         context.large_work.run(bytes, summarize).await?;
     let other_owners = found_owners(context, &owners, base.as_ref()).await?;
-    Ok(CompleteVersion { totals_of_others, manifest_digest: digest, other_owners })
+    Ok(CompleteVersion { totals_elsewhere, manifest_digest: digest, other_owners, has_references })
 }
 
 /// The base of a version; `None` if it has no base, or if the base was deleted.
@@ -494,7 +512,8 @@ mod tests {
             "e": {"size": 11, "birthArtifactID": "v9", "ref": "s3://bucket/x"}
         }}"#;
         let summary = ManifestSummary::new(text.as_bytes(), "v1").unwrap();
-        assert_eq!(summary.totals_of_others, (2, 5));
+        assert_eq!(summary.totals_elsewhere, (3, 16));
+        assert!(summary.has_references);
         assert_eq!(summary.owners, BTreeSet::from(["v0".to_owned()]));
         assert_eq!(summary.digest, text_digest(text.as_bytes()));
         assert!(ManifestSummary::new(br#"{"contents": {"../a": {}}}"#, "v1").is_err());

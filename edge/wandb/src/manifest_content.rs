@@ -68,6 +68,16 @@ impl Entry {
         self.owner.as_deref().filter(|owner| !owner.is_empty())
     }
 
+    /// Whether the entry stands for something that is not uploaded.
+    pub(crate) fn is_reference(&self) -> bool {
+        self.reference.is_some()
+    }
+
+    /// The size that a list of files shows; `None` if only the store knows it.
+    pub(crate) fn listed_size(&self) -> Option<u64> {
+        if self.is_reference() { Some(self.size.unwrap_or_default()) } else { self.size }
+    }
+
     /// The id of the owner, which is this version if the entry names none.
     pub(crate) fn owner<'a>(&'a self, version: &'a str) -> &'a str {
         self.named_owner().unwrap_or(version)
@@ -96,17 +106,25 @@ impl Manifest {
         let memory = contents.iter().map(|(name, entry)| entry_memory(name, entry)).sum();
         let mut by_digest: Vec<u32> = (0..)
             .zip(&contents)
-            .filter(|(_, (_, entry))| entry.reference.is_none())
+            .filter(|(_, (_, entry))| !entry.is_reference())
             .map(|(index, _)| index)
             .collect();
         by_digest.sort_unstable_by_key(|index| (digest_key(&contents, *index), *index));
         Ok(Self { contents, by_digest, memory })
     }
 
+    /// The uploaded files and the references by their names.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&String, &Entry)> {
+        self.contents.iter().map(|entry| (&entry.0, &entry.1))
+    }
+
     /// The uploaded files by their names.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&String, &Entry)> {
-        let files = self.contents.iter().filter(|(_, entry)| entry.reference.is_none());
-        files.map(|file| (&file.0, &file.1))
+        self.entries().filter(|(_, entry)| !entry.is_reference())
+    }
+
+    pub(crate) fn has_references(&self) -> bool {
+        self.by_digest.len() < self.contents.len()
     }
 
     /// The approximate memory of the parsed manifest.
@@ -114,10 +132,11 @@ impl Manifest {
         self.memory
     }
 
-    /// The number of files of other versions than this one, and their size as the client has sent it.
-    pub(crate) fn totals_of_others(&self, version: &str) -> (u64, u64) {
-        let others = self.files().filter(|(_, entry)| entry.owner(version) != version);
-        others.fold((0, 0), |(count, bytes): (u64, u64), (_, entry)| {
+    /// The number of references and of files of other versions than this one, and their size as the client has sent it.
+    pub(crate) fn totals_elsewhere(&self, version: &str) -> (u64, u64) {
+        let is_elsewhere = |entry: &Entry| entry.is_reference() || entry.owner(version) != version;
+        let elsewhere = self.entries().filter(|(_, entry)| is_elsewhere(entry));
+        elsewhere.fold((0, 0), |(count, bytes): (u64, u64), (_, entry)| {
             (count + 1, bytes.saturating_add(entry.size.unwrap_or_default()))
         })
     }
@@ -255,7 +274,10 @@ mod tests {
         let owners: Vec<_> =
             manifest.files().map(|(name, entry)| (name.as_str(), entry.owner("v1"))).collect();
         assert_eq!(owners, [("a", "v0"), ("b", "v1"), ("c", "v1"), ("own", "v0")]);
-        assert_eq!(manifest.totals_of_others("v1"), (2, 11));
+        let names: Vec<_> = manifest.entries().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c", "elsewhere", "elsewhere in base", "own"]);
+        assert!(manifest.has_references());
+        assert_eq!(manifest.totals_elsewhere("v1"), (4, 111));
         assert_eq!(manifest.owners_besides("v1"), BTreeSet::from(["v0"]));
         let text = String::from_utf8(text).unwrap();
         for kept in [
@@ -348,7 +370,8 @@ mod tests {
             let error = Manifest::parse(wrong.as_bytes()).unwrap_err();
             assert!(error.message.contains("log it again"), "{wrong}: {error}");
         }
-        assert_eq!(Manifest::parse(b"{}").unwrap().files().count(), 0);
+        let empty = Manifest::parse(b"{}").unwrap();
+        assert_eq!((empty.entries().count(), empty.has_references()), (0, false));
     }
 
     #[test]

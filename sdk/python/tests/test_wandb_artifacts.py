@@ -124,6 +124,34 @@ def test_artifacts_have_files_of_earlier_versions(client, shared_server):  # noq
         assert read(READ_AFTER_DELETION, "third") == ["aaa"]
 
 
+REFERENCES = """
+import wandb
+from pathlib import Path
+Path("data.txt").write_text("elsewhere")
+Path("own.txt").write_text("uploaded")
+run = wandb.init(project="{project}")
+first = wandb.Artifact("first", type="dataset")
+first.add_file("own.txt")
+run.log_artifact(first).wait()
+second = wandb.Artifact("second", type="dataset")
+second.add_reference(Path("data.txt").absolute().as_uri())
+second.add_reference(run.use_artifact("first:latest").get_entry("own.txt"), "copy.txt")
+second.add_file("own.txt")
+run.log_artifact(second).wait()
+run.finish()
+version = wandb.Api().artifact("matyan/{project}/second:latest")
+root = Path(version.download(root="all"))
+files = [f"{{path.name}}={{path.read_text()}}" for path in sorted(root.iterdir())]
+print(version.file_count, *files)
+"""
+
+
+def test_references_are_downloaded(client, shared_server):  # noqa: F811
+    project = f"references-{client.directory.name}"
+    printed = client.run(REFERENCES.format(project=project), shared_server.url)
+    assert printed == "3 copy.txt=uploaded data.txt=elsewhere own.txt=uploaded\n"
+
+
 LINKS = """
 import wandb
 from pathlib import Path
