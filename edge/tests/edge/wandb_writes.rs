@@ -310,6 +310,8 @@ async fn rule_111_a_version_is_reused_only_with_its_files() {
     let answer = port.execute(LOG_ARTIFACT).await;
     assert_eq!(answer["data"]["createArtifact"], json!({"artifact": {"state": "COMMITTED"}}));
     assert_eq!(port.backend.call_count(WRITE_DOCUMENT), 0, "the version stays as it is");
+    let runs: Vec<String> = port.frontier.published().into_iter().map(|(run_id, _)| run_id).collect();
+    assert_eq!(runs, ["r:p"], "it is among the artifacts of the run");
     let by_name = r#"{ project(name: "p") { artifact(name: "data:v0") { state } } }"#;
     assert_eq!(port.execute(by_name).await["data"]["project"]["artifact"], json!({"state": "COMMITTED"}));
     port.backend.fails(GET_FILE, Vec::<artifacts::GetResponse>::new(), Status::not_found("no run"));

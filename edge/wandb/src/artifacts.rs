@@ -71,13 +71,6 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     let known = documents::read(&context.channels, COLLECTIONS, &collection).await?.unwrap_or_default();
     // Before the client uploads anything. The commit checks it again.
     check_no_links(&known)?;
-    if input.flag("enableDigestDeduplication")
-        && let Some(artifact) = version_of_digest(context, &known, digest_text).await?
-    {
-        add_aliases_of(context, &input, &artifact).await?;
-        let artifact = add_tags(context, artifact, &tags).await?;
-        return Ok(json!({"artifact": node(context, &entity, &artifact).await?}));
-    }
     // A version that no run has made belongs to the run that uses it, which the request for its manifest names.
     let run_name = input.text("runName")?;
     let maker = match run_name {
@@ -87,6 +80,16 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
         }
         None => None,
     };
+    if input.flag("enableDigestDeduplication")
+        && let Some(artifact) = version_of_digest(context, &known, digest_text).await?
+    {
+        add_aliases_of(context, &input, &artifact).await?;
+        let artifact = add_tags(context, artifact, &tags).await?;
+        if let Some(maker) = maker {
+            link(context, maker, MADE_ARTIFACTS, text(&artifact, "id")).await?;
+        }
+        return Ok(json!({"artifact": node(context, &entity, &artifact).await?}));
+    }
     let run_name = run_name.unwrap_or_default();
     let id = match input.text("clientID")? {
         Some(client_id) => artifact_id(client_id),
@@ -143,7 +146,7 @@ async fn begin(context: &CallContext, id: &str, artifact: &Members) -> Result<Me
     .await
 }
 
-/// Records in a run that it has made or used an artifact.
+/// Records in a run that it has logged or used an artifact.
 async fn link(context: &CallContext, run: RunSnapshot, member: &str, id: &str) -> Result<()> {
     let mut batch = RunBatch::default();
     let mut params = ParamChanges::new(run.params);

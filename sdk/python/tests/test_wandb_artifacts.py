@@ -152,6 +152,27 @@ def test_references_are_downloaded(client, shared_server):  # noqa: F811
     assert printed == "3 copy.txt=uploaded data.txt=elsewhere own.txt=uploaded\n"
 
 
+LOGGED_AGAIN = """
+import wandb
+from pathlib import Path
+Path("data.txt").write_text("one")
+for _ in range(2):
+    run = wandb.init(project="{project}")
+    artifact = wandb.Artifact("data", type="dataset")
+    artifact.add_file("data.txt")
+    run.log_artifact(artifact).wait()
+    run.finish()
+for run in wandb.Api().runs("matyan/{project}"):
+    print(*[version.name for version in run.logged_artifacts() if version.type == "dataset"])
+"""
+
+
+def test_a_version_that_is_logged_again_is_in_both_runs(client, shared_server):  # noqa: F811
+    project = f"again-{client.directory.name}"
+    printed = client.run(LOGGED_AGAIN.format(project=project), shared_server.url)
+    assert printed.splitlines() == ["data:v0", "data:v0"]
+
+
 LINKS = """
 import wandb
 from pathlib import Path
