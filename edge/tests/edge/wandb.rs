@@ -70,7 +70,7 @@ async fn documents_are_executed() {
             __type(name: "ArtifactAlias") { fields { name } }
             settings: __type(name: "ServerSettings") { fields { name } }
             serverInfo { cliVersionInfo features { name } }
-            entity(name: "me") { organization { coreWeaveOrganizationId } }
+            entity(name: "me") { organization { id coreWeaveOrganizationId } }
         }
         fragment F on User { __typename entity }
     "#;
