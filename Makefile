@@ -500,6 +500,23 @@ $(OLD_WANDB_ENV):
 	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,wandb-old,$(OLD_WANDB_LIST))
 	mv $@.part $@
 
+# System tests in W&B's own repository, which is not a part of this one. Its client is that of the tag.
+UPSTREAM_TESTS := tests/upstream
+UPSTREAM_WANDB_LIST := $(UPSTREAM_TESTS)/wandb_requirements.txt
+UPSTREAM_WANDB_ENV := $(CACHE)/upstream-wandb-$(call sum,$(UPSTREAM_WANDB_LIST) $(LOCKS)/upstream-wandb.txt)
+UPSTREAM_WANDB_TAG = v$(shell sed -n 's/^wandb==//p' $(UPSTREAM_WANDB_LIST))
+
+.PHONY: upstream-wandb
+upstream-wandb: ## Run the system tests of W&B's own repository, a checkout of which is SOURCE=… (ARGS=… for pytest)
+	@test -n '$(SOURCE)' || { echo 'make upstream-wandb: SOURCE=… must be a checkout of W&B: git clone --depth 1 --branch $(UPSTREAM_WANDB_TAG) https://github.com/wandb/wandb' >&2; exit 1; }
+	@$(MAKE) --no-print-directory build $(UPSTREAM_WANDB_ENV)
+	MATYAN_BIN=$(DEBUG_BIN) $(UPSTREAM_WANDB_ENV)/bin/python $(UPSTREAM_TESTS)/wandb_system_tests.py $(SOURCE) $(ARGS)
+
+$(UPSTREAM_WANDB_ENV):
+	rm -rf $@.part && python3 -m venv $@.part
+	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,upstream-wandb,$(UPSTREAM_WANDB_LIST))
+	mv $@.part $@
+
 $(IMPORTERS_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
 	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,importers,$(IMPORTERS_LIST))
@@ -620,6 +637,7 @@ locks: $(UV) ## Renew the hashes of the packages that tests download
 	$(call pip-relist,mlflow-old,$(OLD_MLFLOW_LIST))
 	$(call pip-relist,wandb,$(WANDB_LIST))
 	$(call pip-relist,wandb-old,$(OLD_WANDB_LIST))
+	$(call pip-relist,upstream-wandb,$(UPSTREAM_WANDB_LIST))
 	$(call pip-relist,adapters-boosting,$(call ADAPTER_LIST,boosting),$(ADAPTER_EXCLUDES_boosting))
 	$(call pip-relist,adapters-tensorflow,$(call ADAPTER_LIST,tensorflow))
 	$(call pip-relist,adapters-torch,$(call ADAPTER_LIST,torch),$(ADAPTER_EXCLUDES_torch))
