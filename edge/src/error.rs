@@ -85,6 +85,7 @@ impl ApiError {
     }
 
     /// Time in seconds after which clients should try again.
+    #[cfg(feature = "mlflow")]
     pub(crate) fn retry_after_s(&self) -> Option<u64> {
         self.extra.as_ref()?.retry_after_s
     }
