@@ -70,9 +70,10 @@ fn take_prefix(request: &mut Request<Body>) -> ApiResult<RequestProject> {
 /// version created keeps its name. A name has only one spelling in paths and headers, and no proxy resolves it as a
 /// path.
 fn is_name(name: &[u8]) -> bool {
-    let is_letter = |byte: &u8| byte.is_ascii_graphic() && *byte != b'/';
     let is_path = matches!(name, b"." | b"..");
-    (1..=PROJECT_BYTES).contains(&name.len()) && name.iter().all(is_letter) && !is_path
+    !is_path
+        && (1..=PROJECT_BYTES).contains(&name.len())
+        && name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'/')
 }
 
 fn contradiction(problem: &str) -> ApiError {

@@ -12,8 +12,8 @@ pub fn client_name(name: &str, version: Option<&str>) -> String {
 }
 
 fn is_version(text: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".+-_".contains(&byte);
-    (1..=VERSION_BYTES).contains(&text.len()) && text.bytes().all(is_allowed)
+    (1..=VERSION_BYTES).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-_".contains(&byte))
 }
 
 #[cfg(test)]

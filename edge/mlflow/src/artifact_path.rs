@@ -69,8 +69,8 @@ impl ArtifactPath {
 
 /// Checks that a path cannot lead anywhere else.
 pub(crate) fn check(path: &str) -> Result<()> {
-    let is_bad = |segment: &str| matches!(segment, "." | "..");
-    if path.contains(['\\', '?', '#']) || path.chars().any(char::is_control) || path.split('/').any(is_bad) {
+    let has_dots = path.split('/').any(|segment| matches!(segment, "." | ".."));
+    if has_dots || path.contains(['\\', '?', '#']) || path.chars().any(char::is_control) {
         return Err(MlflowError::invalid(format!("Invalid path: {}", path.escape_debug())));
     }
     Ok(())

@@ -332,8 +332,9 @@ fn word(text: &str) -> Option<(Token, &str)> {
                 (WordPart { text, is_quoted: true }, after)
             }
             _ => {
-                let is_end = |letter: char| !(letter.is_alphanumeric() || "_-/:@".contains(letter));
-                let end = rest.find(is_end).unwrap_or(rest.len());
+                let end = rest
+                    .find(|letter: char| !(letter.is_alphanumeric() || "_-/:@".contains(letter)))
+                    .unwrap_or(rest.len());
                 if end == 0 {
                     return None;
                 }

@@ -23,8 +23,7 @@ const MODEL_CHARS: usize = 256;
 
 /// Checks the key of a param, a metric or a tag.
 pub(crate) fn check_key(what: &str, key: &str) -> Result<()> {
-    let is_allowed = |letter: char| letter.is_alphanumeric() || "/_.- :".contains(letter);
-    if key.is_empty() || !key.chars().all(is_allowed) {
+    if key.is_empty() || !key.chars().all(|letter| letter.is_alphanumeric() || "/_.- :".contains(letter)) {
         return Err(MlflowError::invalid(format!(
             "Invalid value {} for parameter '{what}' supplied: Names may only contain alphanumerics, underscores \
              (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes (/).",
@@ -73,8 +72,10 @@ pub(crate) fn check_run_name(name: &str) -> Result<()> {
 
 /// Checks the id of a run, which becomes a part of paths. Runs of other clients have ids such as `k3x:project`.
 pub(crate) fn check_run_id(id: &str) -> Result<()> {
-    let is_bad = |letter: char| letter == '/' || letter.is_control();
-    if matches!(id, "" | "." | "..") || id.len() > matyan_proto::limits::RUN_ID_BYTES || id.contains(is_bad) {
+    if matches!(id, "" | "." | "..")
+        || id.len() > matyan_proto::limits::RUN_ID_BYTES
+        || id.contains(|letter: char| letter == '/' || letter.is_control())
+    {
         return Err(MlflowError::invalid(format!(
             "Invalid value {} for parameter 'run_id' supplied: it must have 1 to {} bytes, without '/' and control \
              characters",
@@ -109,8 +110,10 @@ pub(crate) fn check_experiment_name(name: &str) -> Result<()> {
 
 /// Checks the name of a registered model, which is a part of URIs.
 pub(crate) fn check_model_name(name: &str) -> Result<()> {
-    let is_bad = |letter: char| matches!(letter, '/' | ':') || letter.is_control();
-    if name.trim().is_empty() || matches!(name, "." | "..") || name.contains(is_bad) {
+    if name.trim().is_empty()
+        || matches!(name, "." | "..")
+        || name.contains(|letter: char| matches!(letter, '/' | ':') || letter.is_control())
+    {
         return Err(MlflowError::invalid(format!(
             "Invalid model name: {}. It must not be empty, and must not contain '/', ':' or control characters.",
             quoted(name)
@@ -121,8 +124,7 @@ pub(crate) fn check_model_name(name: &str) -> Result<()> {
 
 /// Checks an alias, which must not look like a version.
 pub(crate) fn check_alias(alias: &str) -> Result<()> {
-    let is_letter = |letter: char| letter.is_alphanumeric() || "_-".contains(letter);
-    if alias.is_empty() || !alias.chars().all(is_letter) {
+    if alias.is_empty() || !alias.chars().all(|letter| letter.is_alphanumeric() || "_-".contains(letter)) {
         let message = "Invalid alias name: it may only contain alphanumerics, underscores and dashes";
         return Err(MlflowError::invalid(message));
     }

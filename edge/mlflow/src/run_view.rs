@@ -134,11 +134,10 @@ impl RunSnapshot {
     /// The tags by key, including tags that are properties of the run.
     pub(crate) fn tags(&self) -> Vec<(String, String)> {
         let stored = find(&self.params, &[MLFLOW, TAGS]).and_then(Value::as_map);
-        let is_property = |key: &str| key == NAME_TAG || key == NOTE_TAG;
         let mut tags: Vec<(String, String)> = stored
             .into_iter()
             .flatten()
-            .filter(|(key, _)| !is_property(key))
+            .filter(|(key, _)| key.as_str() != NAME_TAG && key.as_str() != NOTE_TAG)
             .map(|(key, value)| (key.clone(), param_text(value)))
             .collect();
         tags.push((NAME_TAG.to_owned(), self.props.name.clone()));

@@ -149,24 +149,8 @@ pub(crate) struct CheckedDocument {
 
 impl FieldTypes {
     pub(crate) fn new(definitions: &[TypeDefinition]) -> Self {
-        let of_type = |definition: &TypeDefinition| {
-            let fields = match &definition.kind {
-                TypeKind::Object(object) => &object.fields,
-                TypeKind::Interface(interface) => &interface.fields,
-                TypeKind::Scalar | TypeKind::Union(_) | TypeKind::Enum(_) | TypeKind::InputObject(_) => {
-                    return None;
-                }
-            };
-            let types = fields.iter().map(|field| {
-                let written = field.node.ty.node.to_string();
-                let name = written.trim_matches(['[', ']', '!']).to_owned();
-                let has_arguments = !field.node.arguments.is_empty();
-                (field.node.name.node.to_string(), FieldType { name, has_arguments })
-            });
-            Some((definition.name.node.to_string(), types.collect()))
-        };
         let mut types: HashMap<String, HashMap<String, FieldType>> =
-            definitions.iter().filter_map(of_type).collect();
+            definitions.iter().filter_map(field_types).collect();
         for (name, fields) in INTROSPECTION {
             let fields = fields.iter().map(|(field, ty)| ((*field).to_owned(), FieldType::new(ty)));
             types.insert(name.to_owned(), fields.collect());
@@ -187,6 +171,22 @@ impl FieldTypes {
         let problem = check.check(document).err();
         CheckedDocument { problem, unanswered: check.unanswered }
     }
+}
+
+/// The name of an object or an interface, and the types of its fields; `None` for other types, which have no fields.
+fn field_types(definition: &TypeDefinition) -> Option<(String, HashMap<String, FieldType>)> {
+    let fields = match &definition.kind {
+        TypeKind::Object(object) => &object.fields,
+        TypeKind::Interface(interface) => &interface.fields,
+        TypeKind::Scalar | TypeKind::Union(_) | TypeKind::Enum(_) | TypeKind::InputObject(_) => return None,
+    };
+    let types = fields.iter().map(|field| {
+        let written = field.node.ty.node.to_string();
+        let name = written.trim_matches(['[', ']', '!']).to_owned();
+        let has_arguments = !field.node.arguments.is_empty();
+        (field.node.name.node.to_string(), FieldType { name, has_arguments })
+    });
+    Some((definition.name.node.to_string(), types.collect()))
 }
 
 /// Stands for the types that this schema does not have. No object has such a type, so its fields are counted only.

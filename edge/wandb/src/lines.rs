@@ -202,8 +202,11 @@ impl<'a> TerminalLine<'a> {
 /// The time of a row, or the current time if the row has no time.
 fn time_us(row: &Map) -> i64 {
     let seconds = row.get(TIMESTAMP).and_then(float).filter(|seconds| seconds.is_finite());
-    let now_s = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     sendable((seconds.unwrap_or_else(now_s) * SECOND_US) as i64)
+}
+
+fn now_s() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// Calls a function for each value of nested maps, with its name: `val.acc` for `{"val": {"acc": …}}`.

@@ -277,7 +277,6 @@ impl ManifestSummary {
 /// Completes a version whose files are uploaded: the manifest of an incremental version gets the entries of its base.
 pub(crate) async fn complete(context: &CallContext, version: &Members) -> Result<CompleteVersion> {
     let own = Owner::of_version(version);
-    let no_manifest = || WandbError::invalid("the manifest of the artifact was not uploaded: log it again");
     let mut manifest_text = Bytes::from(read_text(context, &own).await?.ok_or_else(no_manifest)?);
     let base = base_of(context, version).await?;
     if let Some(base) = base.as_ref().filter(|_| is_incremental(version))
@@ -308,6 +307,10 @@ pub(crate) async fn complete(context: &CallContext, version: &Members) -> Result
         context.large_work.run(bytes, summarize).await?;
     let other_owners = found_owners(context, &owners, base.as_ref()).await?;
     Ok(CompleteVersion { totals_elsewhere, manifest_digest: digest, other_owners, has_references })
+}
+
+fn no_manifest() -> WandbError {
+    WandbError::invalid("the manifest of the artifact was not uploaded: log it again")
 }
 
 /// The base of a version; `None` if it has no base, or if the base was deleted.

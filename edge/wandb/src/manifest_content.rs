@@ -183,12 +183,13 @@ pub(crate) fn check_digest(text: &[u8], digest: &str) -> Result<()> {
 
 /// The memory that a part of a manifest takes up at most. Short entries need much more than their texts.
 pub(crate) fn memory_of(text: &[u8]) -> usize {
-    let cost = |byte: &u8| match byte {
-        b'{' => ENTRY_BYTES,
-        b':' => MEMBER_BYTES,
-        _ => COPIES,
-    };
-    text.iter().map(cost).sum()
+    text.iter()
+        .map(|byte| match byte {
+            b'{' => ENTRY_BYTES,
+            b':' => MEMBER_BYTES,
+            _ => COPIES,
+        })
+        .sum()
 }
 
 pub(crate) fn check_length(bytes: usize) -> Result<()> {

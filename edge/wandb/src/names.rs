@@ -124,8 +124,8 @@ pub(crate) fn digest(parts: &[&str]) -> [u8; 32] {
 pub(crate) fn file_path(name: &str) -> Result<String> {
     let path = name.replace('\\', "/");
     let path = path.trim_start_matches("./");
-    let is_bad = |segment: &str| segment.is_empty() || segment == "." || segment == "..";
-    if path.split('/').any(is_bad) || path.chars().any(char::is_control) {
+    if path.split('/').any(|segment| matches!(segment, "" | "." | "..")) || path.chars().any(char::is_control)
+    {
         let message = format!(
             "`{}` is not the name of a file of a run: it has an empty, `.` or `..` part, or a control character",
             name.escape_debug()

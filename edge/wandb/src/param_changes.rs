@@ -127,8 +127,9 @@ fn advice(value: &Value) -> String {
 /// A message that sets the value at a path.
 fn nested(path: &[&str], value: Value) -> Map {
     let (first, rest) = path.split_first().expect("a path has a name");
-    let inner = |value, name: &&str| Value::Map(Map::from([((*name).to_owned(), value)]));
-    Map::from([((*first).to_owned(), rest.iter().rev().fold(value, inner))])
+    let inner =
+        rest.iter().rev().fold(value, |value, name| Value::Map(Map::from([((*name).to_owned(), value)])));
+    Map::from([((*first).to_owned(), inner)])
 }
 
 /// Puts a value at a path, as the server does.

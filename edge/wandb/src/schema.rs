@@ -86,11 +86,12 @@ fn register(builder: SchemaBuilder, definition: &TypeDefinition, scalars: &HashS
             builder.register(object.fields.iter().fold(empty, of))
         }
         TypeKind::Interface(interface) => {
-            let of = |interface: Interface, definition: &Positioned<FieldDefinition>| {
+            let empty = Interface::new(name);
+            let interface = interface.fields.iter().fold(empty, |interface, definition| {
                 let FieldDefinition { name, ty, .. } = &definition.node;
                 interface.field(InterfaceField::new(name.node.as_str(), type_ref(&ty.node)))
-            };
-            builder.register(interface.fields.iter().fold(Interface::new(name), of))
+            });
+            builder.register(interface)
         }
         TypeKind::InputObject(input) => {
             let empty = InputObject::new(name);

@@ -69,11 +69,12 @@ pub(crate) async fn page(context: &CallContext, run: &Node, arguments: &Argument
     // A client that follows the terminal continues at the same place after a page without lines.
     let end = found.last().map_or(start, |(step, _)| step.saturating_add(1));
     let has_more = last_step.is_some_and(|last| end <= last) && !found.is_empty();
-    let line_edge = |(step, text): (i64, String)| {
-        let node = json!({"number": step, "line": text, "level": null, "label": null, "timestamp": null});
-        edge(node, step.saturating_add(1).to_string())
-    };
     let mut connection = json!({"pageInfo": {"endCursor": end.to_string(), "hasNextPage": has_more}});
-    connection[EDGES] = found.into_iter().map(line_edge).collect();
+    connection[EDGES] = found.into_iter().map(|(step, text)| line_edge(step, &text)).collect();
     Ok(connection)
+}
+
+fn line_edge(step: i64, text: &str) -> Value {
+    let node = json!({"number": step, "line": text, "level": null, "label": null, "timestamp": null});
+    edge(node, step.saturating_add(1).to_string())
 }

@@ -21,8 +21,11 @@ impl LoginCode {
     pub fn of(token: &TokenDigest) -> Self {
         let bytes = blake3::derive_key(PURPOSE, &token.0);
         let (numbers, _) = bytes.as_chunks::<4>();
-        let letter = |number: &[u8; 4]| LETTERS[u32::from_le_bytes(*number) as usize % LETTERS.len()];
-        Self(numbers.iter().take(CODE_LETTERS).map(letter).map(char::from).collect())
+        let letters = numbers
+            .iter()
+            .take(CODE_LETTERS)
+            .map(|number| LETTERS[u32::from_le_bytes(*number) as usize % LETTERS.len()]);
+        Self(letters.map(char::from).collect())
     }
 
     /// The code that someone has typed, in any case, with any spaces and hyphens; `None` if it is none.

@@ -67,11 +67,12 @@ pub struct BackupOrigin {
 impl BackupOrigin {
     /// Whether the log is still the log of this cut, and its positions have not moved back.
     fn follows(&self, cut: &pb::Cut) -> bool {
-        let is_behind = |before: &pb::Applied, now: &pb::Applied| {
-            now.partition == before.partition && (now.log, now.next) >= (before.log, before.next)
-        };
         (&self.cut.identity, self.cut.partitions) == (&cut.identity, cut.partitions)
-            && cut.applied.iter().all(|before| self.cut.applied.iter().any(|now| is_behind(before, now)))
+            && cut.applied.iter().all(|before| {
+                self.cut.applied.iter().any(|now| {
+                    now.partition == before.partition && (now.log, now.next) >= (before.log, before.next)
+                })
+            })
     }
 }
 

@@ -60,12 +60,14 @@ pub async fn sweep_credentials(store: &dyn Store, now_us: i64) -> Result<(), Err
     if !batch.mutations.is_empty() {
         store.commit(batch).await?;
     }
-    let forget_page = async |mut transaction: Transaction| {
-        let has_more = principals_sweep(&mut transaction).await?;
-        Ok::<_, Error>((transaction, !has_more))
-    };
     let mut sweep = PagedSweep::default();
-    sweep.pages(async || Ok::<_, Error>(transact(store, forget_page).await?.0)).await.map(drop)
+    sweep.pages(async || Ok::<_, Error>(transact(store, forget_principals).await?.0)).await.map(drop)
+}
+
+/// Forgets one page of principals that are left with neither a role nor a token. Returns whether it was the last page.
+async fn forget_principals(mut transaction: Transaction) -> Result<(Transaction, bool), Error> {
+    let has_more = principals_sweep(&mut transaction).await?;
+    Ok((transaction, !has_more))
 }
 
 /// Drops the staged rows of restores that were interrupted and never resumed.

@@ -30,17 +30,9 @@ impl StoreMigration {
             return Ok(());
         }
         tracing::info!(format = FORMAT, "migrating the rows of an older store format");
-        let retry = async |mut transaction: Transaction| {
-            format_retry(&mut transaction).await?;
-            Ok::<_, Error>((transaction, ()))
-        };
-        transact(deps.store, retry).await?;
+        transact(deps.store, retry_damaged_runs).await?;
         while !stop.is_cancelled() {
-            let step = async |mut transaction: Transaction| {
-                let state = format_migrate(&mut transaction).await?;
-                Ok::<_, Error>((transaction, state))
-            };
-            match transact(deps.store, step).await?.0 {
+            match transact(deps.store, migrate_step).await?.0 {
                 MigrationState::Running => tokio::time::sleep(PAUSE).await,
                 MigrationState::Done => {
                     tracing::info!(format = FORMAT, "migrated the store");
@@ -60,4 +52,14 @@ impl StoreMigration {
         self.is_done.store(!stop.is_cancelled(), Ordering::Relaxed);
         Ok(())
     }
+}
+
+async fn retry_damaged_runs(mut transaction: Transaction) -> Result<(Transaction, ()), Error> {
+    format_retry(&mut transaction).await?;
+    Ok((transaction, ()))
+}
+
+async fn migrate_step(mut transaction: Transaction) -> Result<(Transaction, MigrationState), Error> {
+    let state = format_migrate(&mut transaction).await?;
+    Ok((transaction, state))
 }

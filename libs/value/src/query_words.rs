@@ -34,8 +34,11 @@ pub fn expression_of(query: &str) -> String {
 }
 
 fn joined(conditions: &[String]) -> String {
-    let expression = |one: &String| if is_words(one) { words_expression(one) } else { closed(one) };
-    conditions.iter().map(expression).collect::<Vec<_>>().join(" and ")
+    let expressions: Vec<String> = conditions
+        .iter()
+        .map(|one| if is_words(one) { words_expression(one) } else { closed(one) })
+        .collect();
+    expressions.join(" and ")
 }
 
 /// A condition that other conditions may follow.
@@ -188,12 +191,11 @@ fn has_object(code: &[char]) -> bool {
 fn has_operator(code: &[char]) -> bool {
     let text: String = code.iter().collect();
     let text = text.trim();
-    let is_comparison = |two: &[char]| matches!(two, ['=' | '!', '=']);
     let is_membership = |at: usize| matches!(code[at], '"' | '\'' | ')' | ']') && is_in(&code[at + 1..]);
     VALUES.contains(&text)
         || starts_with_word(without_spaces(code), "not")
         || code.iter().any(|char| matches!(char, '<' | '>'))
-        || code.windows(2).any(is_comparison)
+        || code.windows(2).any(|two| matches!(two, ['=' | '!', '=']))
         || (0..code.len()).any(is_membership)
 }
 

@@ -106,8 +106,10 @@ pub fn extend_values(out: &mut Vec<f64>, rows: &Rows, range: Range<usize>) {
 pub fn encode(first_series: u32, series_count: u32, values: &[f64]) -> Rows {
     let rows = Rows { first_series, series_count, ..Rows::default() };
     // The inner loop has no branches, and the outer one ends early.
-    let is_narrow = |values: &[f64]| values.iter().fold(true, |all, value| all & fits_narrow(*value));
-    if values.chunks(UNBRANCHED).all(is_narrow) {
+    let is_narrow = values
+        .chunks(UNBRANCHED)
+        .all(|values| values.iter().fold(true, |all, value| all & fits_narrow(*value)));
+    if is_narrow {
         let narrow_values = little_endian(values, |value| narrowed(value).to_le_bytes());
         Rows { narrow_values, ..rows }
     } else {

@@ -80,10 +80,9 @@ impl Default for Config {
 }
 
 /// The file with the tokens that `matyan login` keeps; `None` if the environment of this process names no folder of the user.
+#[expect(clippy::disallowed_methods, reason = "the environment names the folder")]
 pub fn kept_tokens_path() -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "the environment names the folder")]
-    let get = |name: &str| std::env::var(name).ok();
-    file_path(get)
+    file_path(|name| std::env::var(name).ok())
 }
 
 impl Config {

@@ -527,8 +527,10 @@ fn kinds(input: &mut Input<'_>, mask: u8, count: usize) -> Result<Vec<Kind>, For
         return Ok(vec![Kind::ALL[mask.trailing_zeros() as usize]; count]);
     }
     let numbers = integer_column(input, count)?;
-    let known = |number: i64| usize::try_from(number).ok().and_then(|number| Kind::ALL.get(number)).copied();
-    let kinds: Option<Vec<Kind>> = numbers.into_iter().map(known).collect();
+    let kinds: Option<Vec<Kind>> = numbers
+        .into_iter()
+        .map(|number| usize::try_from(number).ok().and_then(|number| Kind::ALL.get(number)).copied())
+        .collect();
     let kinds = kinds.ok_or(FormatError("unknown kind of param"))?;
     if kinds_mask(&kinds) == mask { Ok(kinds) } else { Err(FormatError("column with wrong kinds")) }
 }

@@ -108,11 +108,9 @@ pub async fn bin_due_page(
     }
     let numbers: Vec<RunNumber> = listed.iter().map(|row| row.number).collect();
     let documents = documents_get(snapshot, project, &numbers).await?;
-    let agrees = |row: &BinRow, document: Option<&Document>| {
-        document.is_some_and(|document| document.props.binned_us == Some(row.binned_us))
-    };
     let due = listed.into_iter().zip(&documents).filter_map(|(row, document)| {
-        (row.binned_us < before_us || !agrees(&row, document.as_ref())).then_some(row)
+        let binned_us = document.as_ref().and_then(|document| document.props.binned_us);
+        (row.binned_us < before_us || binned_us != Some(row.binned_us)).then_some(row)
     });
     Ok((due.collect(), rest))
 }

@@ -21,10 +21,7 @@ const SAME: &str = " (the same in item";
 /// named once.
 pub fn error(frame: Option<&str>, rejections: &Rejections) -> String {
     let mut text = frame.map(truncated).unwrap_or_default().to_owned();
-    let is_same = |one: &Rejection, next: &Rejection| {
-        one.item.checked_add(1) == Some(next.item) && one.field == next.field && one.reason == next.reason
-    };
-    for same in rejections.reasons.chunk_by(is_same) {
+    for same in rejections.reasons.chunk_by(is_same_problem) {
         let [Rejection { item, field, reason }, others @ ..] = same else { continue };
         let separator = if text.is_empty() { "" } else { "; " };
         let colon = if field.is_empty() { "" } else { ": " };
@@ -43,6 +40,11 @@ pub fn error(frame: Option<&str>, rejections: &Rejections) -> String {
         let _ = write!(text, "; and {more} more");
     }
     serde_json::json!({"status": "error", "error": text}).to_string()
+}
+
+/// Whether the next item is adjacent, and has the same problem.
+fn is_same_problem(one: &Rejection, next: &Rejection) -> bool {
+    one.item.checked_add(1) == Some(next.item) && one.field == next.field && one.reason == next.reason
 }
 
 fn truncated(text: &str) -> &str {
@@ -110,8 +112,9 @@ pub fn refused_items(error: &str) -> Option<Vec<RefusedItem<'_>>> {
         let (text, last) = split_range(text).unwrap_or((text, index));
         let count = u32::try_from(last.checked_sub(index)?).ok()?.checked_add(1)?;
         // The rule about the whole item has no field.
-        let is_field = |field: &&str| field.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase());
-        let named = text.split_once(": ").filter(|(field, _)| is_field(field));
+        let named = text
+            .split_once(": ")
+            .filter(|(field, _)| field.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()));
         let (field, reason) = named.unwrap_or(("", text));
         items.push(RefusedItem { index: Some(index), count, field, reason });
         if let Some(count) = more.and_then(|count| count.parse().ok()) {

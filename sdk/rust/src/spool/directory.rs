@@ -240,10 +240,12 @@ pub(crate) fn list(root: &Path) -> Vec<PathBuf> {
         return Vec::new();
     }
     let entries = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
-    let is_spool = |path: &PathBuf| {
-        path.file_name().and_then(|name| name.to_str()).and_then(ProducerId::parse).is_some()
-    };
     entries.map(|entry| entry.path()).filter(|path| is_spool(path) && is_private(path)).collect()
+}
+
+/// Whether the path has the form of the path of a spool.
+fn is_spool(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).and_then(ProducerId::parse).is_some()
 }
 
 /// Marks all files as used, so that programs that delete old files leave them, and writes `owner`

@@ -269,8 +269,9 @@ pub(super) fn modified_us(metadata: &Metadata) -> Option<i64> {
 /// Numbers of the uploads that exist, in the order of the calls.
 pub(super) fn pending(directory: &Path) -> Vec<u64> {
     let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
-    let number = |name: &str| name.strip_suffix(MANIFEST_SUFFIX)?.parse().ok();
-    let mut numbers: Vec<u64> = entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+    let mut numbers: Vec<u64> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(MANIFEST_SUFFIX)?.parse().ok())
+        .collect();
     numbers.sort_unstable();
     numbers
 }

@@ -303,8 +303,10 @@ fn group_entry(deps: &Deps, change: GroupRoleChange, credential: &str, request_i
 
 /// The providers of the server, with the names on their buttons.
 fn providers(deps: &Deps) -> Vec<pb::SignInProvider> {
-    let view = |(id, title): (&str, &str)| pb::SignInProvider { id: id.to_owned(), title: title.to_owned() };
-    deps.providers.titles().map(view).collect()
+    deps.providers
+        .titles()
+        .map(|(id, title)| pb::SignInProvider { id: id.to_owned(), title: title.to_owned() })
+        .collect()
 }
 
 /// Says that nobody can sign in under this name, although it looks like the name of a provider's user. `None`

@@ -345,8 +345,9 @@ pub(crate) async fn chart(
 
 /// Whether the columns include any that is read from epochs and times.
 fn stamps_of(columns: &[BucketColumn]) -> Stamps {
-    let is_stamp = |column: &BucketColumn| matches!(column, BucketColumn::FirstTime | BucketColumn::LastTime);
-    if columns.iter().any(is_stamp) { Stamps::Read } else { Stamps::Skipped }
+    let has_stamps =
+        columns.iter().any(|column| matches!(column, BucketColumn::FirstTime | BucketColumn::LastTime));
+    if has_stamps { Stamps::Read } else { Stamps::Skipped }
 }
 
 /// Without a grid, the first bucket has number 0.

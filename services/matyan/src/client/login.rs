@@ -153,13 +153,17 @@ pub(super) async fn run_login(flags: LoginFlags) -> Result<(), Error> {
 /// The principal of a token, according to the server.
 async fn caller(connection: &ConnectionFlags, token: &AccessToken) -> Result<GetCallerResponse, Error> {
     let mut access = client!(AccessServiceClient, connection.connect_with(token).await?);
-    let refused = |status: Status| match status.code() {
+    Ok(access.get_caller(GetCallerRequest {}).await.map_err(refused)?.into_inner())
+}
+
+/// The error for a token that the server does not accept, or for a call that fails.
+fn refused(status: Status) -> Error {
+    match status.code() {
         Code::Unauthenticated | Code::FailedPrecondition | Code::InvalidArgument => {
             Error::Message(format!("nothing was kept: {}", status.message()))
         }
         _ => status.into(),
-    };
-    Ok(access.get_caller(GetCallerRequest {}).await.map_err(refused)?.into_inner())
+    }
 }
 
 /// The token to keep, from the file after --token-file, the keyboard or a pipe. It may be a part of a text, such

@@ -41,8 +41,9 @@ const KINDS_OF_TRANSLATORS: [&str; 2] = ["mlflow-", "wandb-"];
 
 /// Checks a kind.
 fn check_kind(kind: &str) -> Result<()> {
-    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
-    if (1..=MAX_KIND_BYTES).contains(&kind.len()) && kind.bytes().all(is_letter) {
+    let has_valid_bytes =
+        kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
+    if has_valid_bytes && (1..=MAX_KIND_BYTES).contains(&kind.len()) {
         return Ok(());
     }
     Err(Error::field("kind", "must have 1 to 64 letters in lower case, digits, `-` and `_`"))

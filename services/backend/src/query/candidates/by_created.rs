@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use matyan_model::{
-    ids::{Project, RunId, RunNumber},
+    ids::{Project, RunNumber},
     keys,
     run::run_ids_get,
 };
@@ -71,8 +71,7 @@ impl RunsByCreated {
                 ids.extend(run_ids_get(snapshot.as_ref(), self.project, numbers).await?);
             }
             let mut runs: Vec<_> = ids.into_iter().zip(numbers).collect();
-            let text = |id: &Option<RunId>| id.as_ref().map(|id| id.as_str().to_owned());
-            runs.sort_by_cached_key(|(id, number)| (text(id), *number));
+            runs.sort_by_cached_key(|(id, number)| (id.as_ref().map(|id| id.as_str().to_owned()), *number));
             ordered.extend(runs.into_iter().map(|(_, number)| number));
         }
         Ok(ordered)

@@ -148,8 +148,9 @@ impl SequenceSearch {
         if let Some(last) = last {
             scanner.seek_after(last);
         }
-        let status_message = |status| K::message(Vec::new(), status);
-        let stream = RowStream::start(keep_alive, scanner, &self.compiled, status_message).await?;
+        let stream =
+            RowStream::start(keep_alive, scanner, &self.compiled, |status| K::message(Vec::new(), status))
+                .await?;
         let sequences = SequenceSender {
             stream,
             names: EntityNames::new(&self.call),

@@ -24,8 +24,7 @@ pub(super) async fn write(copy: &mut RunCopy<'_>, published: &mut PublishedRun) 
     let run_id = copy.run_id.to_owned();
     let request = LinesRequest { run_id: run_id.clone(), steps: Some(ALL_STEPS), ..LinesRequest::default() };
     let mut messages = service.lines(request).await?.into_inner();
-    let page = |lines| LinesResponse { lines, last_step: None };
-    let mut log = LogFile::create(copy, "lines.bin", page)?;
+    let mut log = LogFile::create(copy, "lines.bin", |lines| LinesResponse { lines, last_step: None })?;
     while let Some(message) = messages.message().await? {
         for line in message.lines {
             log.add(copy, line.step, line)?;
@@ -34,8 +33,7 @@ pub(super) async fn write(copy: &mut RunCopy<'_>, published: &mut PublishedRun) 
     published.lines = Some(log.finish(copy)?);
     let request = RecordsRequest { run_id, steps: Some(ALL_STEPS), ..RecordsRequest::default() };
     let mut messages = service.records(request).await?.into_inner();
-    let page = |records| RecordsResponse { records, count: 0 };
-    let mut log = LogFile::create(copy, "records.bin", page)?;
+    let mut log = LogFile::create(copy, "records.bin", |records| RecordsResponse { records, count: 0 })?;
     while let Some(message) = messages.message().await? {
         published.record_count = message.count;
         for record in message.records {

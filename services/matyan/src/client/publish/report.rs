@@ -147,12 +147,16 @@ fn is_word_char(char: char) -> bool {
 /// The picture with an address.
 fn picture_of(address: &str) -> Option<Picture> {
     let (run_id, path) = address.strip_prefix("artifact:")?.split_once('/')?;
-    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
-    if run_id.is_empty() || path.is_empty() || !path.split('%').skip(1).all(is_escape) {
+    if run_id.is_empty() || path.is_empty() || !path.split('%').skip(1).all(starts_with_two_digits) {
         return None;
     }
     let path = percent_decode_str(path).decode_utf8().ok()?.into_owned();
     Some(Picture { run_id: run_id.to_owned(), path })
+}
+
+/// Whether a text starts with two hexadecimal digits, as after the `%` of an escaped byte.
+fn starts_with_two_digits(text: &str) -> bool {
+    text.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2
 }
 
 /// The cells of a row of a table. A `|` after a backslash is part of its cell.

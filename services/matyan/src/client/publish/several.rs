@@ -201,8 +201,8 @@ impl SeveralCopy<'_> {
         parts: &mut Parts,
     ) -> Result<Vec<PublishedSearch>, Error> {
         let mut found: BTreeMap<&str, PublishedSearch> = BTreeMap::new();
-        let is_newest = |search: &&PanelSearch| search.sort.is_empty() && search.having.is_none();
-        let (newest, ordered): (Vec<_>, Vec<_>) = searches.iter().partition(is_newest);
+        let (newest, ordered): (Vec<_>, Vec<_>) =
+            searches.iter().partition(|search| search.sort.is_empty() && search.having.is_none());
         for search in newest.into_iter().chain(ordered) {
             let run_ids = self.find(search).await?;
             let query = search.query.as_str();
@@ -331,8 +331,8 @@ impl SeveralCopy<'_> {
 
 /// The name of the folder of a run: its hash, unless that cannot be the name of a folder.
 fn folder_of(run_id: &str, place: usize) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let is_name = !run_id.is_empty() && run_id.len() <= MAX_FOLDER_CHARS && run_id.bytes().all(is_plain);
+    let is_name = (1..=MAX_FOLDER_CHARS).contains(&run_id.len())
+        && run_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if is_name { run_id.to_owned() } else { format!("~{place}") }
 }
 

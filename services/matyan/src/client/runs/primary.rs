@@ -6,7 +6,7 @@ use matyan_proto::{
         Goal, GoalDirection, GoalSummary, ListGoalsRequest, NumberFormat,
         metric_service_client::MetricServiceClient,
     },
-    runs::v1::{Run, RunParts, SeriesInfo},
+    runs::v1::{Run, RunParts},
 };
 use tonic::Code;
 
@@ -47,10 +47,10 @@ impl PrimaryMetric {
 
     /// The value that stands for a run: of the series with held-out data, or else of the first.
     pub(super) fn value(&self, run: &Run) -> Option<f64> {
-        let is_held_out = |info: &&SeriesInfo| HELD_OUT.iter().any(|word| info.context.contains(word));
         let mut own = run.series.iter().filter(|info| info.name == self.0.name);
         let first = own.clone().next();
-        let info = own.find(is_held_out).or(first)?;
+        let held_out = own.find(|info| HELD_OUT.iter().any(|word| info.context.contains(word)));
+        let info = held_out.or(first)?;
         match (self.0.summary(), self.0.direction()) {
             (GoalSummary::Best, GoalDirection::Lower) => info.min,
             (GoalSummary::Best, GoalDirection::Higher) => info.max,
@@ -75,6 +75,8 @@ impl PrimaryMetric {
 
 #[cfg(test)]
 mod tests {
+    use matyan_proto::runs::v1::SeriesInfo;
+
     use super::*;
 
     fn goal(
