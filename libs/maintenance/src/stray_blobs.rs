@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     BlobEvent, BlobObserver, Deps, Error,
     orphaned_blobs::{KEPT_US, kept_since_us},
-    pace::Pace,
+    paged_sweep::PagedSweep,
 };
 
 /// Job whose first sweep of a store is noted.
@@ -43,8 +43,8 @@ pub async fn sweep_stray_blobs(
     let projects = deps.projects().await?.into_iter().map(|project| (project.name, project.number));
     let projects: HashMap<String, Project> = projects.collect();
     let mut after = None;
-    let mut pace = Pace::default();
-    while !stop.is_cancelled() {
+    let mut sweep = PagedSweep::new(stop);
+    while !sweep.is_stopped() {
         let listing = deps.blobs.list("", after.as_ref()).await?;
         after = listing.next;
         for blobs in listing.blobs.chunk_by(|(key, _), (next, _)| owner(key) == owner(next)) {
@@ -67,7 +67,7 @@ pub async fn sweep_stray_blobs(
         if after.is_none() {
             return Ok(());
         }
-        pace.rest().await;
+        sweep.rest().await;
     }
     Ok(())
 }
