@@ -45,7 +45,9 @@ from pathlib import Path
 
 PREPARATION = [["build"], ["check", "downloads"]]
 # Slow suites first, so that no slow suite runs alone at the end. Clippy locks the directory of the build:
-# the suites that do not need the directory run at the same time.
+# the suites that do not need the directory run at the same time. `browser`, which clicks through Aim's UI,
+# starts early, although load disturbs it, because it is one of the two longest: the bundle then re-renders
+# during more clicks, which its `--reruns 2` covers.
 SUITES = [
     "clippy",
     "ui-test",
