@@ -141,6 +141,8 @@ async fn rule_93_a_server_that_is_away_for_a_minute_gets_everything_once() {
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
     server.kill();
+    // In real time: the pauses of the client grow to 15 s, and it reports an outage after 30 s. Neither has a setting, and
+    // the client keeps its own time.
     tokio::time::sleep(Duration::from_secs(60)).await;
     server.start().await;
     proxy.set_target(&server.ingest);
