@@ -8,11 +8,10 @@ use matyan_proto::{
     ingest::v1::{Event, IngestionBatch, LogParams, Points, PublishRequest, SeriesDef, event::Kind},
     limits,
 };
+use matyan_tfrecord::Point;
 use matyan_value::{Map, cbor};
 use prost::Message;
 use tonic::Status;
-
-use crate::values::Point;
 
 /// Approximate maximum size of a part, unless a single event is larger.
 const FULL_BYTES: usize = 4 << 20;

@@ -6,12 +6,9 @@ use std::{
     path::Path,
 };
 
-use crate::{
-    plugins::Plugins,
-    position::{FilePosition, HEAD_BYTES},
-    records::{ChunkEnd, read_chunk},
-    values::EventContent,
-};
+use matyan_tfrecord::{ChunkEnd, EventContent, Plugins, read_chunk};
+
+use crate::position::{FilePosition, HEAD_BYTES};
 
 /// Bytes of a file that are read at a time, unless a single record is larger.
 const CHUNK_BYTES: u64 = 4 << 20;
@@ -76,11 +73,13 @@ fn read_head(file: &mut File) -> io::Result<String> {
 mod tests {
     use std::fs;
 
-    use matyan_tfrecord::framed;
+    use matyan_tfrecord::{
+        framed,
+        messages::{Event, Summary, SummaryValue},
+    };
     use prost::Message as _;
 
     use super::*;
-    use crate::messages::{Event, Summary, SummaryValue};
 
     fn file(wall_time: f64, steps: std::ops::Range<i64>) -> Vec<u8> {
         let record = |step| {

@@ -11,20 +11,12 @@ mod batch;
 mod error;
 mod file_part;
 mod follower;
-mod hparams;
-mod messages;
 mod names;
 mod object_files;
-mod plugins;
 mod position;
-mod records;
 mod run;
 mod scan;
 mod settings;
-mod values;
-
-#[cfg(feature = "fuzzing")]
-pub mod fuzzing;
 
 pub use error::FollowError;
 pub use follower::{FollowNotice, FollowProgress, Follower};

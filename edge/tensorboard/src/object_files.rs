@@ -2,13 +2,11 @@
 
 use matyan_channels::{Channels, store_file};
 use matyan_proto::ingest::v1::{LogObject, event::Kind};
+use matyan_tfrecord::{Object, fitting_name};
 use matyan_value::{Value, cbor};
 use tonic::Status;
 
-use crate::{
-    names::{fitting_name, object_path},
-    values::Object,
-};
+use crate::names::object_path;
 
 /// Stores the files of an object. Returns the event that logs it.
 pub(crate) async fn store_files(channels: &Channels, run_id: &str, object: Object) -> Result<Kind, Status> {

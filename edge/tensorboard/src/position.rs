@@ -12,10 +12,9 @@ use matyan_proto::{
     documents::v1::{GetRequest, WriteRequest},
     limits::NAMED_DOCUMENT_BYTES,
 };
+use matyan_tfrecord::Plugins;
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
-
-use crate::plugins::Plugins;
 
 /// The kind of the documents.
 const KIND: &str = "tensorboard-position";

@@ -13,6 +13,7 @@ use matyan_proto::{
     ingest::v1::{CreateRun, FinishRun, SetRunProperty, event::Kind},
     limits::PARAMS_BYTES,
 };
+use matyan_tfrecord::{ChunkEnd, EventContent, SessionOutcome, fitting_name};
 use matyan_value::{Map, Value, cbor};
 use tokio::task::spawn_blocking;
 use tonic::{Code, Status};
@@ -21,14 +22,11 @@ use crate::{
     batch::{RunBatch, publish},
     error::FollowError,
     file_part::{FilePart, is_same_file, read_part},
-    hparams::SessionOutcome,
-    names::{fitting_name, folder_label, run_id},
+    names::{folder_label, run_id},
     object_files::store_files,
     position::{self, RunPosition},
-    records::ChunkEnd,
     scan::{FileStat, FolderFiles},
     settings::FollowSettings,
-    values::EventContent,
 };
 
 /// A run whose files have not grown for this time has ended. It continues when they grow again.

@@ -1,6 +1,5 @@
 //! The framing of TFRecord, the format of TensorBoard's event files: the length of a content and the content, each with
-//! its checksum. The reader of a file decides what damage means: an import reads a file once, and a follower returns to
-//! a file that grows.
+//! its checksum. An import reads a file once, and a follower returns to a file that grows.
 //!
 //! | bytes | |
 //! |---|---|
@@ -9,14 +8,25 @@
 //! | n | content |
 //! | 4 | checksum of the content |
 //!
-//! Records of TensorBoard are events. The crate decodes two kinds of their values: tensors, and histograms as
-//! distributions.
+//! Records of TensorBoard are events. [`EventContent`] says what they mean, for the follower and for the importer alike:
+//! scalars are points, media and histograms are objects, hyperparameters are params.
 
 mod histogram;
+mod hparams;
+pub mod messages;
+mod names;
+mod plugins;
+mod records;
 mod tensor;
+mod values;
 
 pub use histogram::{Bin, Distribution, Histogram};
+pub use hparams::SessionOutcome;
+pub use names::{fitting_name, text_digest};
+pub use plugins::Plugins;
+pub use records::{ChunkEnd, RecordChunk, read_chunk};
 pub use tensor::{Dimension, Elements, Shape, TensorProblem, TensorProto};
+pub use values::{EventContent, Object, ObjectFile, ObjectPart, Point};
 
 /// Bytes of a checksum.
 pub const CHECKSUM_BYTES: usize = 4;
@@ -49,13 +59,15 @@ pub const fn framed_bytes(length: u64) -> u64 {
 /// Returns the record of a content.
 ///
 /// ```
-/// use matyan_tfrecord::{CHECKSUM_BYTES, HEADER_BYTES, content_bytes, framed, is_intact};
+/// use std::io::Cursor;
+///
+/// use matyan_tfrecord::{framed, read_chunk};
 ///
 /// let record = framed(b"event");
-/// let (header, rest) = record.split_first_chunk::<HEADER_BYTES>().unwrap();
-/// let (content, checksum) = rest.split_last_chunk::<CHECKSUM_BYTES>().unwrap();
-/// assert_eq!((content_bytes(header), content), (Some(5), &b"event"[..]));
-/// assert!(is_intact(content, checksum) && !is_intact(b"other", checksum));
+/// let size = record.len() as u64;
+/// let chunk = read_chunk(Cursor::new(record), 0, size, u64::MAX)?;
+/// assert_eq!((chunk.records, chunk.next), (vec![b"event".to_vec()], size));
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn framed(content: &[u8]) -> Vec<u8> {
     let length = (content.len() as u64).to_le_bytes();

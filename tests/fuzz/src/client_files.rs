@@ -1,12 +1,16 @@
 //! Files on the side of clients: spools of the SDK, which a power failure may have damaged, and files of other trackers
 //! that are imported.
 
+use std::io::Cursor;
+
 use bytes::{BufMut, Bytes};
 use flate2::Crc;
 use matyan_leveldb::{LogItem, LogReader};
 use matyan_proto::log::v1::LogEntry;
 use matyan_protobuf::FieldsByNumber;
 use matyan_sdk::fuzzing::{encoded_records, read_manifest, read_records, read_sealed_record};
+use matyan_tfrecord::{EventContent, Plugins, read_chunk};
+use matyan_value::Value;
 use prost::Message as _;
 
 /// Numbers of fields of an entry of the log.
@@ -69,6 +73,34 @@ fn put_piece(file: &mut Vec<u8>, piece_type: u8, content: &[u8]) {
     file.put_u16_le(u16::try_from(content.len()).expect("a short piece"));
     file.put_u8(piece_type);
     file.put_slice(content);
+}
+
+/// An event file of TensorBoard. Its events are read twice, because the plugins of tags are known the second time.
+pub(crate) fn event_file(bytes: &[u8]) {
+    let chunk = read_chunk(Cursor::new(bytes), 0, bytes.len() as u64, u64::MAX).expect("memory can be read");
+    let mut plugins = Plugins::default();
+    for record in chunk.records.iter().chain(&chunk.records) {
+        read_event(record, &mut plugins);
+    }
+}
+
+/// An event of TensorBoard.
+pub(crate) fn event_record(bytes: &[u8]) {
+    let mut plugins = Plugins::default();
+    read_event(bytes, &mut plugins);
+    read_event(bytes, &mut plugins);
+}
+
+fn read_event(record: &[u8], plugins: &mut Plugins) {
+    let mut content = EventContent::default();
+    content.add(record, plugins);
+    for part in content.objects.iter().flat_map(|object| &object.parts) {
+        if let (Some(Value::Integer(count)), Some(Value::List(weights))) =
+            (part.value.get("bin_count"), part.value.get("data"))
+        {
+            assert_eq!(usize::try_from(*count).ok(), Some(weights.len()), "bins of a distribution");
+        }
+    }
 }
 
 /// Maximum depth of nested messages that are read.

@@ -23,7 +23,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-model", &["matyan-proto", "matyan-value", "matyan-store"]),
     ("matyan-export", &["matyan-value"]),
     ("matyan-archive", &["matyan-proto", "matyan-value", "matyan-wire"]),
-    ("matyan-tfrecord", &[]),
+    ("matyan-tfrecord", &["matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-leveldb", &[]),
     ("matyan-protobuf", &[]),
     ("matyan-maintenance", &["matyan-value", "matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
@@ -66,10 +66,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-wandb", &["matyan-channels", "matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-mlflow", &["matyan-channels", "matyan-proto", "matyan-value"]),
     ("matyan-optuna", &["matyan-channels", "matyan-proto"]),
-    (
-        "matyan-tensorboard",
-        &["matyan-channels", "matyan-proto", "matyan-tfrecord", "matyan-value", "matyan-wire"],
-    ),
+    ("matyan-tensorboard", &["matyan-channels", "matyan-proto", "matyan-tfrecord", "matyan-value"]),
     (
         "matyan-edge",
         &[
@@ -135,8 +132,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-ql",
             "matyan-sdk",
             "matyan-store",
-            "matyan-tensorboard",
             "matyan-tests",
+            "matyan-tfrecord",
             "matyan-wire",
         ],
     ),

@@ -7,7 +7,7 @@ use prost_types::value::Kind;
 
 /// The status with which the writer of hyperparameters ends its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SessionOutcome {
+pub enum SessionOutcome {
     Finished,
     Failed,
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use matyan_proto::{ABSENT, limits};
-use matyan_tfrecord::{Bin, Distribution, Elements, TensorProto};
 use matyan_value::{Map, Value};
 use matyan_wire::content_types;
 use prost::Message;
 
 use crate::{
+    Bin, Distribution, Elements, TensorProto,
     hparams::{SessionOutcome, nested_params, session_outcome},
     messages::{self, Event, Hparams, SummaryValue},
     plugins::{Plugin, Plugins},
@@ -25,51 +25,51 @@ const IMAGE_PREFIX: &str = "image/";
 
 /// A number of a series.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Point {
-    pub(crate) tag: String,
-    pub(crate) value: f64,
-    pub(crate) step: i64,
-    pub(crate) time_us: i64,
+pub struct Point {
+    pub tag: String,
+    pub value: f64,
+    pub step: i64,
+    pub time_us: i64,
 }
 
 /// The objects of one step of a sequence.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Object {
-    pub(crate) tag: String,
-    pub(crate) dtype: &'static str,
-    pub(crate) step: i64,
-    pub(crate) time_us: Option<i64>,
-    pub(crate) parts: Vec<ObjectPart>,
+pub struct Object {
+    pub tag: String,
+    pub dtype: &'static str,
+    pub step: i64,
+    pub time_us: Option<i64>,
+    pub parts: Vec<ObjectPart>,
 }
 
 /// One of the objects of a step.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ObjectPart {
-    pub(crate) value: Map,
+pub struct ObjectPart {
+    pub value: Map,
     /// A file that belongs to the object.
-    pub(crate) file: Option<ObjectFile>,
+    pub file: Option<ObjectFile>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ObjectFile {
-    pub(crate) content: Vec<u8>,
+pub struct ObjectFile {
+    pub content: Vec<u8>,
     /// Extension of its name.
-    pub(crate) format: &'static str,
-    pub(crate) content_type: &'static str,
+    pub format: &'static str,
+    pub content_type: &'static str,
 }
 
 /// The content of some events.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct EventContent {
-    pub(crate) points: Vec<Point>,
-    pub(crate) objects: Vec<Object>,
-    pub(crate) hparams: Map,
-    pub(crate) outcome: Option<SessionOutcome>,
+pub struct EventContent {
+    pub points: Vec<Point>,
+    pub objects: Vec<Object>,
+    pub hparams: Map,
+    pub outcome: Option<SessionOutcome>,
     /// The earliest and the latest time of an event, in microseconds since the Unix epoch.
-    pub(crate) first_us: Option<i64>,
-    pub(crate) last_us: Option<i64>,
+    pub first_us: Option<i64>,
+    pub last_us: Option<i64>,
     /// Numbers of values that were left out, by the reason.
-    pub(crate) left_out: BTreeMap<String, u64>,
+    pub left_out: BTreeMap<String, u64>,
 }
 
 /// The place of a value in its series.
@@ -81,7 +81,7 @@ struct Place<'a> {
 
 impl EventContent {
     /// Adds a record of an event file.
-    pub(crate) fn add(&mut self, record: &[u8], plugins: &mut Plugins) {
+    pub fn add(&mut self, record: &[u8], plugins: &mut Plugins) {
         let Ok(event) = Event::decode(record) else {
             self.leave_out("events that cannot be read");
             return;

@@ -1,7 +1,8 @@
-use matyan_tfrecord::{Dimension, Histogram, Shape};
-
 use super::*;
-use crate::messages::{Image, Metadata, PluginData, SessionEnd, SessionStart, Summary};
+use crate::{
+    Dimension, Histogram, Shape,
+    messages::{Image, Metadata, PluginData, SessionEnd, SessionStart, Summary},
+};
 
 const STRING: i32 = 7;
 const FLOAT: i32 = 1;

@@ -40,7 +40,7 @@ impl Plugin {
 /// The plugins of the tags of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Plugins(BTreeMap<String, Plugin>);
+pub struct Plugins(BTreeMap<String, Plugin>);
 
 impl Plugins {
     /// The plugin of a tag. `name` is the plugin in the current value, if any. The first name counts.

@@ -3,25 +3,25 @@
 
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 
-use matyan_tfrecord::{CHECKSUM_BYTES, HEADER_BYTES, content_bytes, framed_bytes, is_intact};
+use crate::{CHECKSUM_BYTES, HEADER_BYTES, content_bytes, framed_bytes, is_intact};
 
 /// Maximum length of a record. A longer record is left out, because it would have to be in memory as a whole.
 const MAX_RECORD_BYTES: u64 = 256 << 20;
 
 /// Some consecutive records of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct RecordChunk {
-    pub(crate) records: Vec<Vec<u8>>,
+pub struct RecordChunk {
+    pub records: Vec<Vec<u8>>,
     /// The start of the next chunk.
-    pub(crate) next: u64,
-    pub(crate) end: ChunkEnd,
+    pub next: u64,
+    pub end: ChunkEnd,
     /// Positions of records that were left out.
-    pub(crate) damaged: Vec<u64>,
+    pub damaged: Vec<u64>,
 }
 
 /// The reason why a chunk ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ChunkEnd {
+pub enum ChunkEnd {
     /// There may be more records.
     Full,
     /// No other record is complete yet.
@@ -32,12 +32,7 @@ pub(crate) enum ChunkEnd {
 
 /// Reads records from a position on, of the first `size` bytes of a file. The chunk has about `budget` bytes, but at
 /// least one record.
-pub(crate) fn read_chunk(
-    file: impl Read + Seek,
-    position: u64,
-    size: u64,
-    budget: u64,
-) -> io::Result<RecordChunk> {
+pub fn read_chunk(file: impl Read + Seek, position: u64, size: u64, budget: u64) -> io::Result<RecordChunk> {
     let mut file = BufReader::new(file);
     file.seek(SeekFrom::Start(position))?;
     let mut chunk =
@@ -112,10 +107,10 @@ fn read_record(file: &mut impl Read, position: u64, size: u64) -> io::Result<Fil
 mod tests {
     use std::io::Cursor;
 
-    use matyan_tfrecord::framed;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::framed;
 
     fn read(file: &[u8], position: u64, budget: u64) -> RecordChunk {
         read_chunk(Cursor::new(file), position, file.len() as u64, budget).unwrap()
