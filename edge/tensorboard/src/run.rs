@@ -245,7 +245,7 @@ impl RunState {
         let mut batch = RunBatch::default();
         let RunPosition { is_begun, is_finished, .. } = self.position;
         if !is_begun || is_finished {
-            let created_us = reading.first_us;
+            let created_us = reading.created_us();
             let create = CreateRun {
                 force_resume: is_finished,
                 created_us,

@@ -21,17 +21,16 @@ pub(crate) fn session_outcome(status: i32) -> Option<SessionOutcome> {
     }
 }
 
-/// Params of values whose names are paths. A name that has both a value and members keeps its value below an empty name.
-pub(crate) fn nested_params(hparams: HashMap<String, prost_types::Value>) -> Map {
+/// Adds values whose names are paths to nested params. A name that has both a value and members keeps its value below an
+/// empty name.
+pub(crate) fn add_params(params: &mut Map, hparams: HashMap<String, prost_types::Value>) {
     let mut hparams: Vec<_> = hparams.into_iter().collect();
     // The order of a map is random, and the order of the result must not be.
     hparams.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let mut params = Map::new();
     for (name, value) in hparams {
         let segments: Vec<&str> = name.split('/').take(matyan_value::MAX_DEPTH / 2).collect();
-        set_nested(&mut params, &segments, parsed(value_of(value)));
+        set_nested(params, &segments, parsed(value_of(value)));
     }
-    params
 }
 
 fn set_nested(params: &mut Map, path: &[&str], value: Value) {
@@ -57,11 +56,11 @@ fn set_nested(params: &mut Map, path: &[&str], value: Value) {
 }
 
 fn value_of(value: prost_types::Value) -> Value {
-    /// Above this number, a float does not stand for a single integer.
+    /// The last of the integers from 0 on that all are floats. A larger float stands for several integers.
     const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
     match value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::NumberValue(number)) if number.fract() == 0.0 && number.abs() < LARGEST_EXACT => {
+        Some(Kind::NumberValue(number)) if number.fract() == 0.0 && number.abs() <= LARGEST_EXACT => {
             Value::Integer(number as i64)
         }
         Some(Kind::NumberValue(number)) => Value::Float(number),
@@ -91,7 +90,9 @@ mod tests {
     fn params(members: &[(&str, Kind)]) -> String {
         let value = |kind: &Kind| prost_types::Value { kind: Some(kind.clone()) };
         let hparams = members.iter().map(|(name, kind)| ((*name).to_owned(), value(kind))).collect();
-        json::map_text(&nested_params(hparams), json::JsonStyle::BARE)
+        let mut params = Map::new();
+        add_params(&mut params, hparams);
+        json::map_text(&params, json::JsonStyle::BARE)
     }
 
     #[test]
@@ -103,6 +104,16 @@ mod tests {
             ("model", Kind::BoolValue(true)),
         ]);
         assert_eq!(found, r#"{"lr":0.5,"model":{"":true,"layers":3,"name":"gpt"}}"#);
+    }
+
+    #[test]
+    fn only_floats_that_stand_for_one_integer_are_integers() {
+        let found = params(&[
+            ("a", Kind::NumberValue(-3.0)),
+            ("b", Kind::NumberValue(9_007_199_254_740_992.0)),
+            ("c", Kind::NumberValue(1e18)),
+        ]);
+        assert_eq!(found, r#"{"a":-3,"b":9007199254740992,"c":1e+18}"#);
     }
 
     #[test]

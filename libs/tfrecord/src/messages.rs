@@ -89,6 +89,9 @@ pub struct Hparams {
 pub struct SessionStart {
     #[prost(map = "string, message", tag = "1")]
     pub hparams: HashMap<String, prost_types::Value>,
+    /// Seconds since the Unix epoch.
+    #[prost(double, tag = "5")]
+    pub start_time: f64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

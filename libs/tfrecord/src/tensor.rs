@@ -202,6 +202,9 @@ mod tests {
         let halves = vec![0x3c00, 0x0001, 0xfc00];
         let expected = [1.0, 2_f64.powi(-24), f64::NEG_INFINITY];
         check(TensorProto { element_type: HALF, half_bits: halves, ..list.clone() }, &expected);
+        // Only the lowest 16 bits count.
+        let halves = vec![0x1_3c00, -0xc400];
+        check(TensorProto { element_type: HALF, half_bits: halves, ..list.clone() }, &[1.0, 1.0]);
         check(TensorProto { element_type: BFLOAT_16, half_bits: vec![0xbf80], ..list }, &[-1.0]);
         assert!(from_half(0x7e00).is_nan());
     }

@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::{
     Bin, Distribution, Elements, TensorProto,
-    hparams::{SessionOutcome, nested_params, session_outcome},
+    hparams::{SessionOutcome, add_params, session_outcome},
     messages::{self, Event, Hparams, SummaryValue},
     plugins::{Plugin, Plugins},
 };
@@ -65,11 +65,15 @@ pub struct EventContent {
     pub objects: Vec<Object>,
     pub hparams: Map,
     pub outcome: Option<SessionOutcome>,
+    /// The start of a session of hyperparameters, in microseconds since the Unix epoch.
+    pub session_start_us: Option<i64>,
     /// The earliest and the latest time of an event, in microseconds since the Unix epoch.
     pub first_us: Option<i64>,
     pub last_us: Option<i64>,
     /// Numbers of values that were left out, by the reason.
     pub left_out: BTreeMap<String, u64>,
+    /// Number of values that describe the display, or a graph of operations.
+    pub hidden: u64,
 }
 
 /// The place of a value in its series.
@@ -100,6 +104,11 @@ impl EventContent {
         }
     }
 
+    /// The time when the run began: as its writer says, or the time of the first event.
+    pub fn created_us(&self) -> Option<i64> {
+        self.session_start_us.or(self.first_us)
+    }
+
     fn leave_out(&mut self, reason: impl Into<String>) {
         *self.left_out.entry(reason.into()).or_default() += 1;
     }
@@ -120,7 +129,9 @@ impl EventContent {
             self.add_tensor(place, plugin, tensor);
         } else if data.name == b"hparams" {
             self.add_hparams(&data.content);
-        } else if plugin != Some(Plugin::Hidden) {
+        } else if plugin == Some(Plugin::Hidden) {
+            self.hidden += 1;
+        } else {
             let name = String::from_utf8_lossy(&data.name);
             let name = if name.is_empty() { "an unknown kind".into() } else { name };
             self.leave_out(format!("values of {name}"));
@@ -153,6 +164,7 @@ impl EventContent {
 
     fn add_tensor(&mut self, place: &Place<'_>, plugin: Option<Plugin>, tensor: TensorProto) {
         if plugin == Some(Plugin::Hidden) {
+            self.hidden += 1;
             return;
         }
         let sizes = tensor.sizes();
@@ -208,7 +220,8 @@ impl EventContent {
             return;
         };
         if let Some(start) = hparams.session_start {
-            self.hparams.extend(nested_params(start.hparams));
+            add_params(&mut self.hparams, start.hparams);
+            self.session_start_us = time_us(start.start_time).or(self.session_start_us);
         }
         if let Some(end) = hparams.session_end {
             self.outcome = session_outcome(end.status);

@@ -115,14 +115,32 @@ fn the_plugin_of_a_tag_is_known_from_its_first_value() {
 #[test]
 fn hyperparameters_are_params_and_the_session_has_an_outcome() {
     let number = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(0.5)) };
-    let start = SessionStart { hparams: [("opt/lr".to_owned(), number)].into() };
+    let start = SessionStart { hparams: [("opt/lr".to_owned(), number)].into(), start_time: 9e8 };
     let hparams = Hparams { session_start: Some(start), session_end: Some(SessionEnd { status: 2 }) };
-    let plugin = PluginData { name: b"hparams".to_vec(), content: hparams.encode_to_vec() };
-    let metadata = Some(Metadata { plugin: Some(plugin) });
-    let reading = reading(vec![SummaryValue { metadata, ..value("_hparams_/session_start_info", "") }]);
+    let reading = reading(vec![hparams_value(&hparams)]);
     let opt = Value::Map(Map::from([("lr".to_owned(), Value::Float(0.5))]));
     assert_eq!(reading.hparams, Map::from([("opt".to_owned(), opt)]));
     assert_eq!(reading.outcome, Some(SessionOutcome::Failed));
+    assert_eq!(reading.created_us(), Some(900_000_000_000_000));
+}
+
+#[test]
+fn hyperparameters_of_several_events_are_joined() {
+    let values = ["model/layers", "model/width"].map(|name| {
+        let number = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(3.0)) };
+        let start = SessionStart { hparams: [(name.to_owned(), number)].into(), start_time: 0.0 };
+        hparams_value(&Hparams { session_start: Some(start), session_end: None })
+    });
+    let reading = reading(values.into());
+    let model = Map::from(["layers", "width"].map(|name| (name.to_owned(), Value::Integer(3))));
+    assert_eq!(reading.hparams, Map::from([("model".to_owned(), Value::Map(model))]));
+    assert_eq!(reading.created_us(), reading.first_us);
+}
+
+fn hparams_value(hparams: &Hparams) -> SummaryValue {
+    let plugin = PluginData { name: b"hparams".to_vec(), content: hparams.encode_to_vec() };
+    let metadata = Some(Metadata { plugin: Some(plugin) });
+    SummaryValue { metadata, ..value("_hparams_/session_start_info", "") }
 }
 
 #[test]
@@ -144,6 +162,7 @@ fn values_that_cannot_be_shown_are_counted() {
         "values of mesh",
     ];
     assert_eq!(reasons, expected);
+    assert_eq!(reading.hidden, 1);
     assert!(reading.points.is_empty() && reading.objects.is_empty());
 }
 
