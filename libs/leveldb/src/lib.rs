@@ -23,7 +23,7 @@ pub enum LogItem {
 
 impl LogItem {
     /// The problem of a file that ends within the record at this position.
-    pub fn ends_within(position: u64) -> Self {
+    fn ends_within(position: u64) -> Self {
         Self::Problem(format!("ends within a record at byte {position}"))
     }
 }
@@ -172,7 +172,7 @@ impl<R: Read> LogReader<R> {
 }
 
 /// Reads bytes up to a length, and fewer only at the end of the file.
-pub fn read_up_to(file: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
+fn read_up_to(file: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(length).read_to_end(&mut bytes)?;
     Ok(bytes)

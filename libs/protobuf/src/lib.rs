@@ -26,7 +26,7 @@ pub struct FieldsByNumber(HashMap<u64, Vec<FieldValue>>);
 #[derive(Clone, Debug)]
 enum FieldValue {
     Varint(u64),
-    /// Contents, and numbers of fixed size until they are used.
+    /// Contents, and numbers of fixed size, which nothing reads.
     Bytes(Bytes),
 }
 
@@ -65,18 +65,6 @@ impl FieldsByNumber {
             Some(FieldValue::Varint(varint)) => varint.cast_signed(),
             _ => 0,
         }
-    }
-
-    /// Returns a double; 0 if absent.
-    pub fn double(&self, number: u64) -> f64 {
-        let bytes = self.last_bytes(number).and_then(|bytes| bytes.as_ref().try_into().ok());
-        bytes.map_or(0.0, f64::from_le_bytes)
-    }
-
-    /// Returns a float of 32 bits; 0 if absent.
-    pub fn single(&self, number: u64) -> f64 {
-        let bytes = self.last_bytes(number).and_then(|bytes| bytes.as_ref().try_into().ok());
-        bytes.map_or(0.0, |bytes| f64::from(f32::from_le_bytes(bytes)))
     }
 
     /// Returns bytes; empty if absent.

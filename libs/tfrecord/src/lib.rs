@@ -29,10 +29,10 @@ pub use tensor::{Dimension, Elements, Shape, TensorProblem, TensorProto};
 pub use values::{EventContent, Object, ObjectFile, ObjectPart, Point};
 
 /// Bytes of a checksum.
-pub const CHECKSUM_BYTES: usize = 4;
+const CHECKSUM_BYTES: usize = 4;
 
 /// Bytes before a content: its length, and the checksum of the length.
-pub const HEADER_BYTES: usize = LENGTH_BYTES + CHECKSUM_BYTES;
+const HEADER_BYTES: usize = LENGTH_BYTES + CHECKSUM_BYTES;
 
 const LENGTH_BYTES: usize = 8;
 
@@ -40,19 +40,19 @@ const LENGTH_BYTES: usize = 8;
 const MAX_LENGTH: u64 = u64::MAX >> 1;
 
 /// Returns the length of the content after a header, or `None` if the header is damaged.
-pub fn content_bytes(header: &[u8; HEADER_BYTES]) -> Option<u64> {
+fn content_bytes(header: &[u8; HEADER_BYTES]) -> Option<u64> {
     let (length, checksum) = header.split_first_chunk::<LENGTH_BYTES>()?;
     let is_right = is_intact(length, checksum);
     Some(u64::from_le_bytes(*length)).filter(|length| is_right && *length <= MAX_LENGTH)
 }
 
 /// Whether a content has this checksum.
-pub fn is_intact(content: &[u8], checksum: &[u8]) -> bool {
+fn is_intact(content: &[u8], checksum: &[u8]) -> bool {
     checksum == masked_crc32c(content)
 }
 
 /// Bytes of a record with a content of this length.
-pub const fn framed_bytes(length: u64) -> u64 {
+const fn framed_bytes(length: u64) -> u64 {
     HEADER_BYTES as u64 + length + CHECKSUM_BYTES as u64
 }
 

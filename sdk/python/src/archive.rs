@@ -165,7 +165,8 @@ fn item<'py>(py: Python<'py>, piece: pb::Piece) -> PyResult<Option<Bound<'py, Py
     Ok(Some(item))
 }
 
-fn column<T>(py: Python<'_>, numbers: Vec<T>, to_bytes: fn(T) -> [u8; 8]) -> Bound<'_, PyBytes> {
+/// Returns numbers as bytes in the order of the machine.
+pub(crate) fn column<T>(py: Python<'_>, numbers: Vec<T>, to_bytes: fn(T) -> [u8; 8]) -> Bound<'_, PyBytes> {
     let bytes: Vec<u8> = numbers.into_iter().flat_map(to_bytes).collect();
     PyBytes::new(py, &bytes)
 }

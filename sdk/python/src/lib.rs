@@ -14,10 +14,11 @@ mod convert;
 #[cfg(unix)]
 mod descriptors;
 mod errors;
-mod event_values;
-mod framed_records;
+mod event_reader;
 mod health;
+mod histograms;
 mod interruption;
+mod leveldb_records;
 mod line_cutter;
 mod logins;
 mod number;
@@ -54,14 +55,13 @@ fn prepare_for_forks(py: Python<'_>) -> PyResult<()> {
 mod _core {
     use pyo3::prelude::*;
 
-    use crate::{event_values::TensorError, protobuf_message::ProtobufError};
+    use crate::protobuf_message::ProtobufError;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         module.add("ABSENT", matyan_proto::ABSENT)?;
         module.add("ProtobufError", py.get_type::<ProtobufError>())?;
-        module.add("TensorError", py.get_type::<TensorError>())?;
         module.add("OUTAGE_NOTICE", matyan_sdk::OUTAGE_NOTICE)?;
         crate::prepare_for_forks(py)
     }
@@ -72,9 +72,10 @@ mod _core {
         archive_files::{ArchiveFiles, RunFiles, pack_archive},
         backend::{Backend, SearchResults},
         columns::{Column, Series},
-        event_values::{Tensor, equal_bins, histogram_bins},
-        framed_records::{FramedRecords, leveldb_records, tensorflow_records},
+        event_reader::EventReader,
         health::Health,
+        histograms::equal_bins,
+        leveldb_records::{LevelDbRecords, leveldb_records},
         line_cutter::LineCutter,
         logins::{begin_login, end_logins, is_login_allowed, keep_login},
         payload::encode_media,

@@ -26,16 +26,6 @@ impl ProtobufMessage {
         self.0.integer(number)
     }
 
-    /// Returns a double; 0 if absent.
-    fn double(&self, number: u64) -> f64 {
-        self.0.double(number)
-    }
-
-    /// Returns a float of 32 bits; 0 if absent.
-    fn single(&self, number: u64) -> f64 {
-        self.0.single(number)
-    }
-
     /// Returns bytes; empty if absent.
     fn content<'py>(&self, py: Python<'py>, number: u64) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.0.content(number))

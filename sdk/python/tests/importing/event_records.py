@@ -5,6 +5,9 @@ import struct
 # What a record has besides its content: a length, and two checksums.
 FRAME_BYTES = 16
 
+# The content of a record, between the checksum of its length and its own checksum.
+CONTENT = slice(12, -4)
+
 
 def _table_entry(byte):
     for _ in range(8):
@@ -28,6 +31,16 @@ def framed(content):
     """Returns a record with this content."""
     length = struct.pack("<Q", len(content))
     return length + checksum(length) + content + checksum(content)
+
+
+def field(number, content):
+    """Returns a field of a message."""
+    length = len(content)
+    varint = bytearray()
+    while length > 0x7F:
+        varint.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([number << 3 | 2, *varint, length]) + content
 
 
 def records_of(file):

@@ -52,10 +52,10 @@ def last_of_each_step(found):
     return sorted({point[0]: point for point in found}.values())
 
 
-def objects(server, run_hash, kind):
+def objects(server, run_hash, kind, *, with_attributes=False):
     """Returns the objects of a run by name of the series, as pairs of step and object.
 
-    Files are returned as their content in hexadecimal digits.
+    Files are returned as their content in hexadecimal digits, or with their attributes as well.
     """
     http = Repo(server.url).http
     found = http.search_sequence(
@@ -68,5 +68,7 @@ def objects(server, run_hash, kind):
             for member in members:
                 uri = member.get("blob_uri")
                 content = member if uri is None else http.get_blob_batch(kind, [uri])[uri].hex()
+                if with_attributes and uri is not None:
+                    content = {**member, "blob_uri": content}
                 stored.setdefault(trace["name"], []).append([trace["iters"][at], content])
     return {name: sorted(pairs, key=repr) for name, pairs in stored.items()}

@@ -10,7 +10,8 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from imported import last_of_each_step, objects, points
+from event_records import field, framed
+from imported import import_source, last_of_each_step, objects, points
 from test_import_tensorboard import EXPECTED, LOGS, check_histograms
 
 from matyan_client import Run
@@ -109,6 +110,79 @@ def check_stored(server, logs, begun):
         "model": {"name": "net"},
         "sizes": [1, 2],
     }
+
+
+def test_an_import_stores_the_same_as_a_follower(shared_server, own_server, logs, capsys):
+    file = logs / "unusual" / f"events.out.tfevents.1.{os.urandom(4).hex()}"
+    file.parent.mkdir()
+    file.write_bytes(unusual_events())
+    begun = follow_once(own_server, logs)[0]["runs_begun"]
+    imported = import_source(capsys, "tensorboard", logs, shared_server)
+    assert sorted(run["run"] for run in imported.values()) == sorted(begun)
+    for run_hash in begun:
+        assert stored(shared_server, run_hash) == stored(own_server, run_hash)
+    run_hash = imported["unusual"]["run"]
+    assert stored_run(shared_server, run_hash)["hparams"] == {
+        "large": 1e18,
+        "layers": 3,
+        "pair": "(1, 2)",
+        "sizes": {"in": [1, None]},
+        "text": "3",
+    }
+    assert len(points(stored_run(shared_server, run_hash))) == 2
+    assert objects(shared_server, run_hash, "texts")["answers"][0][1]["data"] == "yes"
+    assert imported["unusual"]["notes"] == [
+        "left out: values of mesh (1)",
+        "left out: graphs and layouts (1)",
+    ]
+
+
+def stored(server, run_hash):
+    """Everything of a run that its event files contain."""
+    run = stored_run(server, run_hash)
+    params = {key: run[key] for key in ("hparams", "tensorboard") if key in run[...]}
+    kinds = ("images", "audios", "texts", "distributions")
+    return (
+        run.name,
+        params,
+        points(run),
+        {kind: objects(server, run_hash, kind) for kind in kinds},
+    )
+
+
+def unusual_events():
+    """An event file with values that few writers write."""
+
+    def number(number):
+        return b"\x11" + struct.pack("<d", number)
+
+    def plugin_value(tag, plugin, content=b"", tensor=None):
+        value = b"" if tensor is None else field(8, tensor)
+        plugin_data = field(1, field(1, plugin) + field(2, content))
+        return field(1, tag) + value + field(9, plugin_data)
+
+    def scalar(tag):
+        return field(1, tag) + b"\x15" + struct.pack("<f", 0.5)
+
+    hparams = {
+        b"large": number(1e18),
+        b"layers": number(3.0),
+        b"pair": field(3, b"(1, 2)"),
+        b"sizes": field(3, b'{"in": [1, null]}'),
+        b"text": field(3, b"3"),
+    }
+    entries = [field(1, field(1, name) + field(2, value)) for name, value in hparams.items()]
+    text = b"\x08\x07" + field(8, b"yes")
+    values = [
+        scalar("é".encode() * 1_000),
+        scalar(b"loss"),
+        plugin_value(b"_hparams_/session_start_info", b"hparams", field(3, b"".join(entries))),
+        plugin_value(b"answers", b"chat", tensor=text),
+        plugin_value(b"graph", b"graph_run_metadata_graph", tensor=text),
+        plugin_value(b"mesh", b"mesh"),
+    ]
+    time = b"\x09" + struct.pack("<d", 1_700_000_000.0)
+    return framed(time + field(5, b"".join(field(1, value) for value in values)))
 
 
 def test_two_followers_at_once_store_everything_once(server, logs):

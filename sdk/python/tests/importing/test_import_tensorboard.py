@@ -9,19 +9,12 @@ import subprocess
 import sys
 
 import pytest
+from event_records import field, framed
 from imported import FIXTURES, import_source, last_of_each_step, objects, points, run_import
 
 from matyan_client import Repo, Run, cli
-from matyan_client._core import (
-    ProtobufError,
-    ProtobufMessage,
-    Tensor,
-    TensorError,
-    histogram_bins,
-    tensorflow_records,
-)
-from matyan_client.importing import SourceFiles, histograms, tensorboard
-from matyan_client.importing.model import RunFacts
+from matyan_client._core import EventReader
+from matyan_client.importing import histograms
 
 LOGS = FIXTURES / "tensorboard" / "logs"
 EXPECTED = json.loads((FIXTURES / "tensorboard" / "expected.json").read_text())
@@ -58,7 +51,7 @@ def test_everything_is_imported_exactly(shared_server, capsys):
         } == expected["texts"]
         check_histograms(objects(shared_server, run_hash, "distributions"), expected["histograms"])
     assert runs["x"]["replaced"] == 1
-    assert runs["nested/tensors"]["notes"] == ["left out: 1 value of pr_curves"]
+    assert runs["nested/tensors"]["notes"] == ["left out: tensors with several elements (1)"]
     assert Run(runs["x"]["run"], repo=shared_server.url, read_only=True)["hparams"] == {
         "bias": True,
         "layers": 3,
@@ -174,6 +167,24 @@ def test_what_is_not_an_event_file_is_refused(shared_server, tmp_path, capsys):
         assert cli.main(["convert", "tensorboard", str(file), str(tmp_path / "out")]) == 2
 
 
+def read_file(file, descriptor=None):
+    """Reads an event file. Returns its reader and the damage that was reported."""
+    notes = []
+    reader = EventReader(notes.append)
+    reader.open(file, descriptor)
+    while reader.read() is not None:
+        pass
+    return reader, notes
+
+
+def series_of(reader):
+    """Returns the points of each series that were not handed over yet: steps and values."""
+    return {
+        name: list(zip(memoryview(steps).cast("q"), memoryview(values).cast("d"), strict=True))
+        for name, values, steps, _ in reader.rest()
+    }
+
+
 def test_damage_costs_only_what_is_damaged(tmp_path):
     (original,) = (LOGS / "x").iterdir()
     content = bytearray(original.read_bytes())
@@ -181,8 +192,8 @@ def test_damage_costs_only_what_is_damaged(tmp_path):
 
     def read(damaged):
         file.write_bytes(damaged)
-        notes = []
-        return len(list(tensorflow_records(file, notes.append))), notes
+        reader, notes = read_file(file)
+        return reader.record_count, notes
 
     whole, notes = read(content)
     assert notes == []
@@ -208,25 +219,23 @@ def test_checksums(tmp_path):
     # From RFC 3720, B.4.
     for content, crc in ((bytes(32), 0x8A91_36AA), (bytes(range(32)), 0x46DD_794E)):
         file.write_bytes(header + content + masked(crc))
-        notes = []
-        assert list(tensorflow_records(file, notes.append)) == [content]
-        assert notes == []
+        reader, notes = read_file(file)
+        assert (reader.record_count, notes) == (1, [])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be removed")
 def test_an_open_file_is_read_from_its_start_wherever_its_path_leads(tmp_path):
     file = tmp_path / "events"
     shutil.copy(next(found for found in sorted(LOGS.rglob("*")) if found.is_file()), file)
-    notes = []
-    expected = list(tensorflow_records(file, notes.append))
+    expected = series_of(read_file(file)[0])
     with file.open("rb") as opened:
         opened.read()
         file.unlink()
-        records = tensorflow_records(file, notes.append, opened.fileno())
-    assert list(records) == expected != []
+        reader, _ = read_file(file, opened.fileno())
+    assert series_of(reader) == expected != {}
     for missing in (-1, 1 << 20):
         with pytest.raises(OSError):
-            tensorflow_records(file, notes.append, missing)
+            reader.open(file, missing)
 
 
 def test_bins_of_any_width_keep_their_weight():
@@ -262,12 +271,6 @@ def test_logs_of_the_real_packages(shared_server, tmp_path, capsys):
         }
 
 
-def field(number, content):
-    """Returns a field of a message whose content is short."""
-    assert len(content) < 128
-    return bytes([number << 3 | 2, len(content)]) + content
-
-
 def tensor(sides):
     """Returns a tensor of floats with one element, which stands for all of them."""
     shape = b"".join(field(2, b"\x08" + side) for side in sides)
@@ -278,32 +281,7 @@ def tensor(sides):
 LARGE = tensor([b"\x80\x80\x40", b"\x80\x80\x40"])
 
 
-def test_the_shape_of_a_tensor_is_not_trusted():
-    assert Tensor(tensor([b"\x02", b"\x03"])).numbers == [0.5] * 6
-    assert len(Tensor(tensor([b"\x80\x80\x40"])).numbers) == 1 << 20
-    with pytest.raises(TensorError, match="more than a million elements"):
-        Tensor(LARGE)
-
-
-def test_elements_are_numbers_or_texts():
-    texts = Tensor(b"\x08\x07" + field(8, b"a") + field(8, b"\xff"))
-    assert (texts.texts, texts.numbers, texts.bins()) == ([b"a", b"\xff"], [], [])
-    rows = struct.pack("<6d", 0, 1, 5, 1, 2, 6)
-    histogram = Tensor(
-        b"\x08\x02" + field(2, field(2, b"\x08\x02") + field(2, b"\x08\x03")) + field(4, rows)
-    )
-    assert histogram.texts is None
-    assert histogram.bins() == [(0.0, 1.0, 5.0), (1.0, 2.0, 6.0)]
-    assert Tensor(b"\x08\x02" + field(4, rows)).bins() is None
-    # The type of complex numbers.
-    with pytest.raises(TensorError, match="neither real numbers nor texts"):
-        Tensor(b"\x08\x08")
-    for reader in (Tensor, histogram_bins):
-        with pytest.raises(ProtobufError):
-            reader(b"\x0a")
-
-
-def test_a_value_that_cannot_be_stored_costs_only_itself():
+def test_a_value_that_cannot_be_stored_costs_only_itself(tmp_path):
     # The largest sample and the only bound of a bin.
     nan = struct.pack("<d", float("nan"))
     histogram = b"\x11" + nan + field(6, nan) + field(7, struct.pack("<d", 1.0))
@@ -312,19 +290,11 @@ def test_a_value_that_cannot_be_stored_costs_only_itself():
         field(1, b"nan") + field(5, histogram),
         field(1, b"loss") + b"\x15" + struct.pack("<f", 0.5),
     ]
-    event = ProtobufMessage(field(5, b"".join(field(1, value) for value in values)))
-    facts = RunFacts()
-    reader = tensorboard._RunReader([], facts, SourceFiles())
-    (points,) = [*reader._event(event), *reader.items()]
-    assert (points.name, list(points.values)) == ("loss", [0.5])
-    assert facts.notes == [
-        "left out: 1 value of histograms with numbers that are not finite",
-        "left out: 1 value of tensors of more than a million elements",
-    ]
-
-
-def test_numbers_of_16_bits_may_be_written_as_any_integers():
-    # 0x3c00, 0x13c00, and the negative number with the same lowest bits.
-    integers = b"\x80\x78" + b"\x80\xf8\x04" + b"\x80\xf8\xfc" + b"\xff" * 6 + b"\x01"
-    for kind, number in ((19, 1.0), (14, 0.0078125)):
-        assert Tensor(b"\x08" + bytes([kind]) + field(13, integers)).numbers == [number] * 3
+    file = tmp_path / "events.out.tfevents.1.host"
+    file.write_bytes(framed(field(5, b"".join(field(1, value) for value in values))))
+    reader, notes = read_file(file)
+    assert (series_of(reader), notes) == ({"loss": [(0, 0.5)]}, [])
+    assert reader.left_out == {
+        "histograms with numbers that are not finite": 1,
+        "tensors of more than a million elements": 1,
+    }

@@ -20,6 +20,7 @@ from matyan_client.importing.model import (
     Points,
     RunFacts,
     SourceError,
+    StoredObject,
     TerminalLine,
     TrackedObject,
     attempted,
@@ -201,7 +202,7 @@ class _ObjectReader:
         self.files: dict[str, Path] = {}
         self._missing = 0
 
-    def members(self, value: Any) -> list[layout.StoredObject]:
+    def members(self, value: Any) -> list[StoredObject]:
         """Returns the objects of a step."""
         members = value if isinstance(value, list) else [value]
         stored = [self._stored(member) for member in members if isinstance(member, dict)]
@@ -213,17 +214,17 @@ class _ObjectReader:
         if missing:
             self._facts.notes.append(f"left out: {counted(missing, 'object')} without files")
 
-    def _stored(self, value: dict[str, Any]) -> layout.StoredObject | None:
+    def _stored(self, value: dict[str, Any]) -> StoredObject | None:
         key = value.pop("s3_key", None)
         if not isinstance(key, str):
-            return layout.StoredObject(value)
+            return StoredObject(value)
         # Keys begin with the hash of the run.
         file = self.files.get(key.partition("/")[2])
         if file is None:
             self._missing += 1
             return None
         content = self._source.read_bytes(file)
-        return layout.StoredObject(value, Encoded(content, value.get("format") or ""))
+        return StoredObject(value, Encoded(content, value.get("format") or ""))
 
 
 def _lines(file: Path, files: SourceFiles) -> Iterator[dict[str, Any]]:

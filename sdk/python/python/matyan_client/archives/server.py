@@ -23,12 +23,11 @@ from matyan_client.importing.model import (
     LoggingRecord,
     Points,
     RunFacts,
+    StoredObject,
     TerminalLine,
     TrackedObject,
 )
 from matyan_client.transport.http import HttpTransport
-
-from . import layout
 
 # Types of objects without files, and with files.
 _INLINE = ("texts", "distributions", "figures")
@@ -122,8 +121,7 @@ def _objects(http: HttpTransport, run_hash: str, kind: str, name: str) -> Iterat
     dtype = singular_dtype(kind)
     for found in stored_steps(http, run_hash, kind, name):
         objects = [
-            layout.StoredObject({"type": dtype, **described}, file)
-            for described, file in found.members
+            StoredObject({"type": dtype, **described}, file) for described, file in found.members
         ]
         yield TrackedObject(objects, name, found.step, found.context, found.time, found.epoch)
 

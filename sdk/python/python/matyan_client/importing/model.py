@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from matyan_client import _core, errors
 from matyan_client._console import counted
@@ -51,6 +51,20 @@ class TrackedObject:
     # In seconds since the Unix epoch, if the source knows it.
     time: float | None = None
     epoch: int | None = None
+
+
+class StoredObject(NamedTuple):
+    """An object as a server stores it, with the payload that is a file."""
+
+    value: dict[str, Any]
+    payload: Any = None
+
+    def json(self) -> dict[str, Any]:
+        """Returns what is stored with the series."""
+        return self.value
+
+    def _payload(self) -> tuple[dict[str, Any], Any]:
+        return self.value, self.payload
 
 
 @dataclass(frozen=True, slots=True)
