@@ -538,6 +538,23 @@ $(OLD_MLFLOW_ENV):
 	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,mlflow-old,$(OLD_MLFLOW_LIST))
 	mv $@.part $@
 
+# Tests in MLflow's own repository, which is not a part of this one. CLIENT=old runs them with the last 2.x version.
+UPSTREAM_MLFLOW := upstream-mlflow$(if $(CLIENT),-$(CLIENT))
+UPSTREAM_MLFLOW_LIST := tests/upstream/mlflow$(if $(CLIENT),-$(CLIENT)).txt
+UPSTREAM_MLFLOW_ENV := $(CACHE)/$(UPSTREAM_MLFLOW)-$(call sum,$(UPSTREAM_MLFLOW_LIST) $(LOCKS)/$(UPSTREAM_MLFLOW).txt)
+UPSTREAM_MLFLOW_TAG = v$(shell sed -n 's/^mlflow==//p' $(UPSTREAM_MLFLOW_LIST))
+
+.PHONY: upstream-mlflow
+upstream-mlflow: ## Run tests of MLflow's own repository, a checkout of which is SOURCE=… (CLIENT=old, ARGS=… for pytest)
+	@test -n '$(SOURCE)' || { echo 'make upstream-mlflow: SOURCE=… must be a checkout of MLflow: git clone --depth 1 --branch $(UPSTREAM_MLFLOW_TAG) https://github.com/mlflow/mlflow' >&2; exit 1; }
+	@$(MAKE) --no-print-directory build $(UPSTREAM_MLFLOW_ENV)
+	MATYAN_BIN=$(DEBUG_BIN) $(UPSTREAM_MLFLOW_ENV)/bin/python tests/upstream/mlflow_tests.py $(SOURCE) $(ARGS)
+
+$(UPSTREAM_MLFLOW_ENV):
+	rm -rf $@.part && python3 -m venv $@.part
+	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,$(UPSTREAM_MLFLOW),$(UPSTREAM_MLFLOW_LIST))
+	mv $@.part $@
+
 # The clients in other languages: the commands of docs/concepts/clients.md are executed, in a copy of the
 # examples. A language without its tools is skipped, with the reason; REQUIRE=examples makes that a
 # failure.
@@ -635,6 +652,8 @@ locks: $(UV) ## Renew the hashes of the packages that tests download
 	$(call pip-relist,importers,$(IMPORTERS_LIST),$(IMPORTERS_EXCLUDES))
 	$(call pip-relist,mlflow,$(MLFLOW_LIST))
 	$(call pip-relist,mlflow-old,$(OLD_MLFLOW_LIST))
+	$(call pip-relist,upstream-mlflow,tests/upstream/mlflow.txt)
+	$(call pip-relist,upstream-mlflow-old,tests/upstream/mlflow-old.txt)
 	$(call pip-relist,wandb,$(WANDB_LIST))
 	$(call pip-relist,wandb-old,$(OLD_WANDB_LIST))
 	$(call pip-relist,upstream-wandb,$(UPSTREAM_WANDB_LIST))

@@ -1,0 +1,185 @@
+"""Runs tests of MLflow's own repository against a server of Matyan, and prints a table by file.
+
+The tests run in a copy of their folder, because they write files next to it. They are not changed: `mlflow_on_matyan.py`, a plugin
+of pytest, gives them their server. Tests that fail for a known reason are listed in `mlflow_causes.py`; the program fails if
+others do, or if one of the listed tests passes.
+
+Usage: mlflow_tests.py CHECKOUT [ARGUMENTS OF PYTEST], with MATYAN_BIN, in an environment with MLflow and what its tests need.
+Arguments may name files of the checkout; otherwise the selected ones run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "peers" / "python"))
+
+from mlflow_causes import CAUSES  # noqa: E402
+from server import Server  # noqa: E402
+
+# Files with tests that send requests to a server, or call a store that can be one which does.
+SELECTED = [
+    "tests/tracking/test_rest_tracking.py",
+    "tests/tracking/test_tracking.py",
+    "tests/tracking/test_model_registry.py",
+    "tests/tracking/test_mlflow_artifacts.py",
+    "tests/tracking/test_client.py",
+    "tests/tracking/test_artifact_utils.py",
+    "tests/tracking/test_log_figure.py",
+    "tests/tracking/test_log_image.py",
+    "tests/tracking/fluent/test_fluent.py",
+    "tests/tracking/_model_registry/test_model_registry_fluent.py",
+    "tests/store/tracking/test_sqlalchemy_store.py",
+    "tests/store/model_registry/test_sqlalchemy_store.py",
+    "tests/artifacts/test_artifacts.py",
+]
+
+# Seconds after which a test hangs.
+LIMIT = 300
+
+# What the tests need of the checkout. Not everything is in every version.
+COPIED = ["tests", "requirements", "pyproject.toml", "conftest.py"]
+
+COLUMNS = ["passed", "failed", "not answered", "skipped", "no request", "not collected"]
+
+
+def copy(checkout: Path, work: Path) -> None:
+    for name in COPIED:
+        source = checkout / name
+        if source.is_dir():
+            shutil.copytree(source, work / name, symlinks=True)
+        elif source.is_file():
+            shutil.copy(source, work / name)
+
+
+def environment(work: Path, server: Server, folder: Path) -> dict[str, str]:
+    """The variables of the tests, with a home of their own: no setting of the user is read or changed."""
+    own = ("MLFLOW_", "MATYAN_", "PYTEST_", "XDG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    home = folder / "home"
+    home.mkdir()
+    return kept | {
+        "HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}",
+        "PYTHONPATH": str(HERE),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MATYAN_UPSTREAM_SERVER": server.query,
+        "MATYAN_UPSTREAM_OUTCOMES": str(folder / "outcomes.json"),
+        "MATYAN_UPSTREAM_TESTS": str(work),
+    }
+
+
+def selected(work: Path, arguments: list[str]) -> list[str]:
+    """The arguments, and all selected files that this version has if they name none."""
+    if any((work / word.partition("::")[0]).is_file() for word in arguments):
+        return arguments
+    return [*(name for name in SELECTED if (work / name).is_file()), *arguments]
+
+
+def pytest_command(work: Path, folder: Path, arguments: list[str]) -> list[str]:
+    return [
+        sys.executable, "-m", "pytest", "-p", "mlflow_on_matyan", "-p", "no:cacheprovider", "--import-mode=append",
+        "-c", "pyproject.toml", "--rootdir", str(work), "-o", "addopts=", f"--timeout={LIMIT}",
+        "--continue-on-collection-errors", "--basetemp", str(folder / "tests"), "-q", "--tb=short",
+        *selected(work, arguments),
+    ]  # fmt: skip
+
+
+def run(checkout: Path, arguments: list[str]) -> dict[str, dict]:
+    """The outcomes of the tests, and what was not collected."""
+    with tempfile.TemporaryDirectory(prefix="matyan-upstream-") as name:
+        folder = Path(name)
+        work = folder / "work"
+        work.mkdir()
+        copy(checkout, work)
+        server = Server(folder).start()
+        try:
+            command = pytest_command(work, folder, arguments)
+            subprocess.run(command, cwd=work, env=environment(work, server, folder), check=False)
+        finally:
+            code = server.stop()
+        assert code == 0, server.said()
+        return json.loads((folder / "outcomes.json").read_text())
+
+
+def file_of(test: str) -> str:
+    return test.partition("::")[0]
+
+
+def print_table(outcomes: dict[str, dict]) -> None:
+    files: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for test, result in outcomes["tests"].items():
+        files[file_of(test)][result["outcome"]] += 1
+    for test in outcomes["uncollected"]:
+        files[file_of(test)]["not collected"] += 1
+    print(f"\n{'file':62}" + "".join(f"{column:>15}" for column in COLUMNS))
+    for file, counts in [
+        *sorted(files.items()),
+        ("all", sum(files.values(), Counter())),
+    ]:
+        print(f"{file:62}" + "".join(f"{counts[column]:15}" for column in COLUMNS))
+
+
+def print_counted(title: str, counts: Counter[str]) -> None:
+    print(f"\n{title}: {counts.total()}")
+    for name, count in counts.most_common():
+        print(f"{count:6}  {name}")
+
+
+def print_tests(title: str, tests: list[str]) -> None:
+    print(f"\n{title}: {len(tests)}")
+    print(*(f"  {test}" for test in tests), sep="\n")
+
+
+def function_of(test: str) -> str:
+    """The name of a test without the values of its parameters."""
+    return test.partition("[")[0]
+
+
+def report(outcomes: dict[str, dict]) -> bool:
+    """Prints the outcomes; returns whether they are the known ones."""
+    tests = outcomes["tests"]
+    causes = {test: cause for cause, listed in CAUSES.items() for test in listed}
+    failed = [test for test, result in tests.items() if result["outcome"] == "failed"]
+    unknown = sorted({test for test in failed if function_of(test) not in causes} | outcomes["uncollected"].keys())
+    failed_functions = {function_of(test) for test in failed}
+    healed = sorted({function_of(test) for test in tests if function_of(test) in causes} - failed_functions)
+    print_table(outcomes)
+    print_counted("Left out, by what the server does not answer", Counter(outcomes["left_out"]))
+    not_answered = [result["reason"] for result in tests.values() if result["outcome"] == "not answered"]
+    print_counted("Not answered, by the first such request", Counter(not_answered))
+    print_counted(
+        "Failed, by cause",
+        Counter(causes[function_of(test)] for test in failed if test not in unknown),
+    )
+    if unknown:
+        print_tests("Failed or not collected without a known cause", unknown)
+    if healed:
+        print_tests("Did not fail, but listed in mlflow_causes.py", healed)
+    return not unknown and not healed
+
+
+def main() -> int:
+    checkout, arguments = Path(sys.argv[1]).resolve(), sys.argv[2:]
+    if not (checkout / "tests" / "tracking" / "integration_test_utils.py").is_file():
+        print(f"{checkout} is no checkout of MLflow's repository", file=sys.stderr)
+        return 2
+    are_known = report(run(checkout, arguments))
+    print(f"\nMLflow {version('mlflow')}, tests of {checkout}")
+    return 0 if are_known else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
