@@ -195,12 +195,13 @@ fn run_ids(fields: &Fields) -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// All points of a metric in several runs.
+/// All points of a metric in several runs, by the ids of the runs as from MLflow's own server.
 pub(crate) async fn get_history_bulk(channels: &Channels, fields: &Fields) -> Result<Value> {
     let key = fields.required("metric_key")?;
     let limit = fields.max_results(MAX_BULK_POINTS, MAX_BULK_POINTS)? as usize;
     let mut metrics = Vec::new();
-    let ids = run_ids(fields)?;
+    let mut ids = run_ids(fields)?;
+    ids.sort_unstable();
     check_runs(channels, &ids).await?;
     let most = MAX_BULK_POINTS as usize;
     let reads = ids.iter().map(|run_id| read_page(channels, run_id, key, Start::BEGINNING, most));

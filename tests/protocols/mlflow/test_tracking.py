@@ -84,6 +84,19 @@ def test_long_histories_are_paged(mlflow):
     assert values(client, run.info.run_id, "loss") == [(step, step / 7) for step in range(30_000)]
 
 
+def test_points_of_several_runs_are_ordered_by_run(mlflow, server):
+    import requests
+
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("points of several runs")
+    runs = sorted(client.create_run(experiment).info.run_id for _ in range(3))
+    for run in runs:
+        client.log_metric(run, "loss", 1.0, step=0)
+    question = {"run_id": runs[::-1], "metric_key": "loss", "max_results": 2}
+    found = requests.get(f"{server.query}/ajax-api/2.0/mlflow/metrics/get-history-bulk", params=question).json()
+    assert [point["run_id"] for point in found["metrics"]] == runs[:2]
+
+
 def test_a_param_never_changes(mlflow):
     from mlflow.exceptions import MlflowException
 
