@@ -10,9 +10,11 @@ Arguments may name files of the checkout; otherwise the selected ones run.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,8 +97,19 @@ def run_group(work: Path, folder: Path, arguments: list[str], server: Server) ->
         "-c", "pyproject.toml", "--rootdir", str(work), "-o", "addopts=", f"--timeout={LIMIT}",
         "--continue-on-collection-errors", "--basetemp", str(folder / "tests"), "-q", "--tb=short", *arguments,
     ]  # fmt: skip
-    subprocess.run(command, cwd=work, env=environment(work, server, folder), check=False)
+    run_alone(command, work, environment(work, server, folder))
     return json.loads((folder / "outcomes.json").read_text())
+
+
+def run_alone(command: list[str], work: Path, variables: dict[str, str]) -> None:
+    """Runs a command, and then ends what it has left: some tests start MLflow's server, and do not end its workers."""
+    process = subprocess.Popen(command, cwd=work, env=variables, start_new_session=True)
+    try:
+        process.wait()
+    finally:
+        # The group is gone if nothing is left of it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def run(checkout: Path, arguments: list[str]) -> dict[str, dict]:
