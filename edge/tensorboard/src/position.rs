@@ -26,6 +26,10 @@ pub(crate) const HEAD_BYTES: usize = 32;
 /// The positions of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunPosition {
+    /// The id of the run that has the positions. It is in documents under the ids of further files of the run, so that
+    /// the run is found when its first file is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) run_id: Option<String>,
     /// The positions by the names of the files.
     pub(crate) files: BTreeMap<String, FilePosition>,
     #[serde(default)]
@@ -85,6 +89,12 @@ pub(crate) async fn begin(channels: &Channels, run_id: &str) -> Result<(), Statu
         Err(status) if status.code() == Code::Aborted => Ok(()),
         written => written,
     }
+}
+
+/// Writes under the id of a further file which run the file belongs to.
+pub(crate) async fn point_to(channels: &Channels, id_of_file: &str, run_id: &str) -> Result<(), Status> {
+    let pointer = RunPosition { run_id: Some(run_id.to_owned()), ..RunPosition::default() };
+    write(channels, id_of_file, &pointer, None).await
 }
 
 /// Writes the position of a run. A position that is too large is not written: then a restart reads the run again.

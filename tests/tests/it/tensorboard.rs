@@ -252,6 +252,29 @@ async fn a_file_that_comes_before_the_others_continues_their_run() {
 }
 
 #[tokio::test]
+async fn a_run_whose_first_file_is_removed_goes_on() {
+    let server = Server::up().await;
+    let root = TempDir::new().expect("the temporary directory is writable");
+    let first = event_file(root.path(), "a", 1_000);
+    append_steps(&first, 0..10);
+    let second = event_file(root.path(), "a", 2_000);
+    append_steps(&second, 10..20);
+    assert_eq!(follow_once(&server, root.path())["points"], 20);
+    let run_id = run_named(&server, "a").await;
+    // The files are rotated while no follower runs.
+    fs::remove_file(first).expect("the file exists");
+    append_steps(&second, 20..30);
+    append_steps(&event_file(root.path(), "a", 3_000), 30..40);
+    let continued = follow_once(&server, root.path());
+    assert_eq!(
+        (&continued["points"], continued["runs_begun"].as_array().map(Vec::len)),
+        (&20.into(), Some(0))
+    );
+    assert_eq!(run_named(&server, "a").await, run_id);
+    until_stored(&server, &run_id, 40).await;
+}
+
+#[tokio::test]
 async fn a_server_follows_its_own_directory() {
     let root = TempDir::new().expect("the temporary directory is writable");
     let logdir = root.path().join("runs");
