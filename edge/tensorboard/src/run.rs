@@ -290,7 +290,7 @@ impl RunState {
     ) -> Result<(), Status> {
         let EventContent { points, objects, hparams, outcome, last_us, left_out, .. } = reading;
         for (reason, count) in left_out {
-            advance.problems.push(format!("{}: left out {count} {reason}", self.shown_label()));
+            advance.problems.push(format!("{}: left out: {reason} ({count})", self.shown_label()));
         }
         if !hparams.is_empty() {
             let params = Map::from([("hparams".to_owned(), Value::Map(hparams))]);

@@ -179,7 +179,7 @@ impl EventContent {
         let is_histogram = plugin == Some(Plugin::Histograms);
         match is_histogram.then(|| Bin::of_rows(&sizes, &numbers)).flatten() {
             Some(bins) => self.add_bins(place, &bins),
-            None => self.leave_out("tensors with several elements"),
+            None => self.leave_out("tensors with several elements, such as PR curves"),
         }
     }
 

@@ -158,7 +158,7 @@ fn values_that_cannot_be_shown_are_counted() {
     let expected = [
         "events that cannot be read",
         "tensors with elements that are neither real numbers nor texts",
-        "tensors with several elements",
+        "tensors with several elements, such as PR curves",
         "values of mesh",
     ];
     assert_eq!(reasons, expected);

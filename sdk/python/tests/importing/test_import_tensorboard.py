@@ -51,7 +51,9 @@ def test_everything_is_imported_exactly(shared_server, capsys):
         } == expected["texts"]
         check_histograms(objects(shared_server, run_hash, "distributions"), expected["histograms"])
     assert runs["x"]["replaced"] == 1
-    assert runs["nested/tensors"]["notes"] == ["left out: tensors with several elements (1)"]
+    assert runs["nested/tensors"]["notes"] == [
+        "left out: tensors with several elements, such as PR curves (1)"
+    ]
     assert Run(runs["x"]["run"], repo=shared_server.url, read_only=True)["hparams"] == {
         "bias": True,
         "layers": 3,

@@ -51,7 +51,7 @@ fn log(notice: FollowNotice) {
             }
             tracing::debug!(points = progress.points, objects = progress.objects, "published event files");
         }
-        FollowNotice::Problem(problem) => tracing::warn!(problem, "event files are incomplete"),
+        FollowNotice::Problem(problem) => tracing::warn!(problem, "could not follow all event files"),
         FollowNotice::Waiting(reason) => tracing::warn!(reason, "failed to publish event files; will retry"),
     }
 }
