@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use matyan_proto::limits::METRIC_GOALS;
+use matyan_proto::limits::{METRIC_GOALS, NAME_BYTES};
 use matyan_value::{Map, Value};
 
 use crate::batch::RunBatch;
@@ -49,23 +49,20 @@ const MAXIMIZE: i64 = 2;
 /// metrics in a summary that have no definition of their own.
 fn goals(internal: &Map, summary: &Map) -> Map {
     let definitions = definitions(internal);
-    let named = |definition: &Map| metric_name(definition, NAME);
-    let own: HashSet<String> = definitions.iter().filter_map(Value::as_map).filter_map(named).collect();
     let mut goals = Map::new();
+    let mut own = HashSet::new();
     for definition in definitions.iter().filter_map(Value::as_map) {
         if let Some(name) = metric_name(definition, NAME) {
-            goals.extend(goal(definitions, definition, name));
+            goals.extend(goal(definitions, definition, name.clone()));
+            own.insert(name);
         }
     }
-    let patterns = patterns(definitions);
-    let mut logged = Vec::new();
-    if !patterns.is_empty() {
-        add_metric_names(&mut logged, "", summary);
+    let mut matching = MatchingMetrics { patterns: patterns(definitions), own, found: Vec::new() };
+    if !matching.patterns.is_empty() {
+        matching.find("", summary);
     }
-    for name in logged.into_iter().filter(|name| !own.contains(name)).take(METRIC_GOALS) {
-        if let Some(definition) = closest(&patterns, &name) {
-            goals.extend(goal(definitions, definition, name));
-        }
+    for (name, definition) in matching.found {
+        goals.extend(goal(definitions, definition, name));
     }
     goals
 }
@@ -111,18 +108,40 @@ fn closest<'d>(patterns: &[(String, &'d Map)], name: &str) -> Option<&'d Map> {
     matching.max_by_key(|(start, _)| start.len()).map(|(_, definition)| *definition)
 }
 
-/// Adds the names of the metrics in a summary, or in a member of it whose name `start` ends with a dot.
-fn add_metric_names(names: &mut Vec<String>, start: &str, summary: &Map) {
-    for (member, value) in summary {
-        let name = format!("{start}{member}");
-        match value {
-            Value::Integer(_) | Value::Big(_) | Value::Float(_) => names.push(name),
-            Value::Map(inner) if is_aggregated(inner) => names.push(name),
-            // Images, tables and other media have a type.
-            Value::Map(inner) if !inner.contains_key("_type") => {
-                add_metric_names(names, &format!("{name}."), inner);
+/// The metrics in a summary for which definitions for several metrics hold.
+struct MatchingMetrics<'d> {
+    patterns: Vec<(String, &'d Map)>,
+    /// The names of metrics that have a definition of their own.
+    own: HashSet<String>,
+    /// At most as many metrics as may have goals, with their definitions.
+    found: Vec<(String, &'d Map)>,
+}
+
+impl MatchingMetrics<'_> {
+    /// Looks for metrics in a summary, or in a member of it whose name `start` ends with a dot.
+    fn find(&mut self, start: &str, summary: &Map) {
+        for (member, value) in summary {
+            // No goal has a longer name, and each member of this one would get a copy of it.
+            if start.len() + member.len() > NAME_BYTES {
+                continue;
             }
-            _ => {}
+            let name = format!("{start}{member}");
+            match value {
+                Value::Integer(_) | Value::Big(_) | Value::Float(_) => self.add(name),
+                Value::Map(inner) if is_aggregated(inner) => self.add(name),
+                // Images, tables and other media have a type.
+                Value::Map(inner) if !inner.contains_key("_type") => self.find(&format!("{name}."), inner),
+                _ => {}
+            }
+        }
+    }
+
+    fn add(&mut self, name: String) {
+        if self.found.len() >= METRIC_GOALS || self.own.contains(&name) {
+            return;
+        }
+        if let Some(definition) = closest(&self.patterns, &name) {
+            self.found.push((name, definition));
         }
     }
 }
@@ -217,6 +236,16 @@ mod tests {
         );
         assert_eq!(goals_with(definitions, summary), expected);
         assert_eq!(goals_of(definitions), r#"{"lr":{"summary":"last"}}"#);
+    }
+
+    #[test]
+    fn metrics_without_a_pattern_and_names_that_are_too_long_take_no_room() {
+        let others =
+            (0..METRIC_GOALS).map(|number| format!(r#""a{number}": 1"#)).collect::<Vec<_>>().join(", ");
+        let long = "n".repeat(NAME_BYTES);
+        let summary = format!(r#"{{{others}, "{long}": {{"loss": 1}}, "val/{long}": 1, "val/acc": 1}}"#);
+        let definitions = r#"[{"2": "val/*", "4": "epoch"}, {"2": "n*", "4": "batch"}]"#;
+        assert_eq!(goals_with(definitions, &summary), r#"{"val/acc":{"x_axis":"epoch"}}"#);
     }
 
     #[test]
