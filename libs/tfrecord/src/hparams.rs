@@ -56,7 +56,7 @@ fn set_nested(params: &mut Map, path: &[&str], value: Value) {
 }
 
 fn value_of(value: prost_types::Value) -> Value {
-    /// The last of the integers from 0 on that all are floats. A larger float stands for several integers.
+    /// Up to this number, each integer is a float. A larger float may stand for several integers.
     const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
     match value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,

@@ -65,7 +65,8 @@ pub struct EventContent {
     pub objects: Vec<Object>,
     pub hparams: Map,
     pub outcome: Option<SessionOutcome>,
-    /// The start of a session of hyperparameters, in microseconds since the Unix epoch.
+    /// The start of the first session of hyperparameters, in microseconds since the Unix epoch. A run that is continued has
+    /// several sessions.
     pub session_start_us: Option<i64>,
     /// The earliest and the latest time of an event, in microseconds since the Unix epoch.
     pub first_us: Option<i64>,
@@ -221,7 +222,7 @@ impl EventContent {
         };
         if let Some(start) = hparams.session_start {
             add_params(&mut self.hparams, start.hparams);
-            self.session_start_us = time_us(start.start_time).or(self.session_start_us);
+            self.session_start_us = self.session_start_us.into_iter().chain(time_us(start.start_time)).min();
         }
         if let Some(end) = hparams.session_end {
             self.outcome = session_outcome(end.status);

@@ -137,6 +137,15 @@ fn hyperparameters_of_several_events_are_joined() {
     assert_eq!(reading.created_us(), reading.first_us);
 }
 
+#[test]
+fn a_run_begins_with_its_first_session() {
+    let values = [0.0, 8e8, 9e8].map(|start_time| {
+        let start = SessionStart { start_time, ..SessionStart::default() };
+        hparams_value(&Hparams { session_start: Some(start), session_end: None })
+    });
+    assert_eq!(reading(values.into()).created_us(), Some(800_000_000_000_000));
+}
+
 fn hparams_value(hparams: &Hparams) -> SummaryValue {
     let plugin = PluginData { name: b"hparams".to_vec(), content: hparams.encode_to_vec() };
     let metadata = Some(Metadata { plugin: Some(plugin) });
