@@ -202,6 +202,7 @@ pub(crate) async fn get_history_bulk(channels: &Channels, fields: &Fields) -> Re
     let mut metrics = Vec::new();
     let mut ids = run_ids(fields)?;
     ids.sort_unstable();
+    ids.dedup();
     check_runs(channels, &ids).await?;
     let most = MAX_BULK_POINTS as usize;
     let reads = ids.iter().map(|run_id| read_page(channels, run_id, key, Start::BEGINNING, most));

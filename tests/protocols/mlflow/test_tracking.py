@@ -92,9 +92,10 @@ def test_points_of_several_runs_are_ordered_by_run(mlflow, server):
     runs = sorted(client.create_run(experiment).info.run_id for _ in range(3))
     for run in runs:
         client.log_metric(run, "loss", 1.0, step=0)
-    question = {"run_id": runs[::-1], "metric_key": "loss", "max_results": 2}
-    found = requests.get(f"{server.query}/ajax-api/2.0/mlflow/metrics/get-history-bulk", params=question).json()
-    assert [point["run_id"] for point in found["metrics"]] == runs[:2]
+    for asked, limit, expected in [(runs[::-1], 2, runs[:2]), ([*runs, runs[0]], 9, runs)]:
+        question = {"run_id": asked, "metric_key": "loss", "max_results": limit}
+        found = requests.get(f"{server.query}/ajax-api/2.0/mlflow/metrics/get-history-bulk", params=question).json()
+        assert [point["run_id"] for point in found["metrics"]] == expected
 
 
 def test_a_param_never_changes(mlflow):
