@@ -542,11 +542,10 @@ $(OLD_MLFLOW_ENV):
 UPSTREAM_MLFLOW := upstream-mlflow$(if $(CLIENT),-$(CLIENT))
 UPSTREAM_MLFLOW_LIST := tests/upstream/mlflow$(if $(CLIENT),-$(CLIENT)).txt
 UPSTREAM_MLFLOW_ENV := $(CACHE)/$(UPSTREAM_MLFLOW)-$(call sum,$(UPSTREAM_MLFLOW_LIST) $(LOCKS)/$(UPSTREAM_MLFLOW).txt)
-UPSTREAM_MLFLOW_TAG = v$(shell sed -n 's/^mlflow==//p' $(UPSTREAM_MLFLOW_LIST))
 
 .PHONY: upstream-mlflow
 upstream-mlflow: ## Run tests of MLflow's own repository, a checkout of which is SOURCE=… (CLIENT=old, ARGS=… for pytest)
-	@test -n '$(SOURCE)' || { echo 'make upstream-mlflow: SOURCE=… must be a checkout of MLflow: git clone --depth 1 --branch $(UPSTREAM_MLFLOW_TAG) https://github.com/mlflow/mlflow' >&2; exit 1; }
+	@test -n '$(SOURCE)' || { echo 'make upstream-mlflow: SOURCE=… must be a checkout of MLflow, at the commit that docs/concepts/mlflow.md names' >&2; exit 1; }
 	@$(MAKE) --no-print-directory build $(UPSTREAM_MLFLOW_ENV)
 	MATYAN_BIN=$(DEBUG_BIN) $(UPSTREAM_MLFLOW_ENV)/bin/python tests/upstream/mlflow_tests.py $(SOURCE) $(ARGS)
 

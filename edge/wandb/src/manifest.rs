@@ -25,7 +25,8 @@ use crate::manifest_content::{Manifest, check_digest, check_length, memory_of, m
 use crate::names::{RunName, file_path};
 
 /// The member of a version's document with the other owners of its files, by their ids. A version with references has it even
-/// if there are none. A version without it has only the files in its folder.
+/// if there are none. A version without it is listed by its folder, also if it has references: earlier versions of this
+/// server stored nothing about them.
 const OWNERS: &str = "owners";
 
 /// The member of a version's document with the id of the version that its client started from.

@@ -37,9 +37,8 @@ const MAX_VERTEX = 0.85;
 const CLEAR = 2;
 
 /**
- * Leaves out ids, hashes, seeds, constants, what clients keep, and texts that nearly every run has
- * one of. Only runs
- * inside of the ranges that have the metric count.
+ * Leaves out ids, hashes, seeds, constants, what clients keep, and texts that differ in nearly every
+ * run. Only runs inside of the ranges that have the metric count.
  */
 export function candidatesOf(
   params: readonly ParamAxis[],
