@@ -5,7 +5,7 @@ import struct
 import sys
 
 import pytest
-from event_records import checksum, framed
+from event_records import checksum, field, framed
 from imported import points
 from test_follow_tensorboard import follow_once, runs_of, stored_run
 
@@ -25,13 +25,6 @@ FOLDERS = (
     "é" * 100,
 )
 TAGS = (b"", b"a\nb", b"a\0b", b"..", b"/", b"a/../b", b"\xe2\x80\xae", b"\xff")
-
-
-def field(number, content):
-    """Returns a field of a message."""
-    length = len(content)
-    size = bytes([length]) if length < 128 else bytes([length & 127 | 128, length >> 7])
-    return bytes([number << 3 | 2]) + size + content
 
 
 def event(tag=b"loss"):
@@ -96,6 +89,7 @@ def test_hostile_names_of_folders_are_names_of_runs(shared_server, logs):
     write(logs / "/".join("d" * 70), event())
     _, problems = follow_once(shared_server, logs)
     assert names_of(shared_server, logs) == sorted([*FOLDERS, "good"])
+    assert "[2Jb" in problems
     assert "\x1b" not in problems
 
 
