@@ -28,8 +28,10 @@ def test_an_open_reader_gets_points_while_the_script_runs(client, shared_server)
     project = f"live-{client.directory.name}"
     url = shared_server.url
     reading = peers_module("grpc_reading")
-    with reading.followed_points(url, f"r:{project}", "loss", GUARD_SECONDS) as points:
-        process = client.begin(SCRIPT.format(project=project), url, **SENDS_SOON)
+    with (
+        reading.followed_points(url, f"r:{project}", "loss", GUARD_SECONDS) as points,
+        client.begin(SCRIPT.format(project=project), url, **SENDS_SOON) as process,
+    ):
         for step in range(3):
             assert next(points) == (step, step / 2)
             # Until then, the script neither logs more nor ends.

@@ -16,6 +16,9 @@ from test_import_tensorboard import EXPECTED, LOGS, check_histograms
 
 from matyan_client import Run
 
+# Only keeps a follower that never stores what a test waits for from blocking the test forever.
+GUARD_SECONDS = 300
+
 
 @pytest.fixture
 def logs(tmp_path):
@@ -54,8 +57,10 @@ def line_with(process, text):
 
 
 def wait_for(condition, process):
+    end = time.monotonic() + GUARD_SECONDS
     while not condition():
         assert process.poll() is None, "the follower has ended"
+        assert time.monotonic() < end, "the follower does not get there"
         time.sleep(0.1)
 
 
