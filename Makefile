@@ -542,10 +542,12 @@ $(OLD_MLFLOW_ENV):
 UPSTREAM_MLFLOW := upstream-mlflow$(if $(CLIENT),-$(CLIENT))
 UPSTREAM_MLFLOW_LIST := tests/upstream/mlflow$(if $(CLIENT),-$(CLIENT)).txt
 UPSTREAM_MLFLOW_ENV := $(CACHE)/$(UPSTREAM_MLFLOW)-$(call sum,$(UPSTREAM_MLFLOW_LIST) $(LOCKS)/$(UPSTREAM_MLFLOW).txt)
+# The tests whose failures tests/upstream/mlflow_causes.py lists.
+UPSTREAM_MLFLOW_COMMIT := $(if $(CLIENT),a68ee41,7e61730de)
 
 .PHONY: upstream-mlflow
 upstream-mlflow: ## Run tests of MLflow's own repository, a checkout of which is SOURCE=… (CLIENT=old, ARGS=… for pytest)
-	@test -n '$(SOURCE)' || { echo 'make upstream-mlflow: SOURCE=… must be a checkout of MLflow, at the commit that docs/concepts/mlflow.md names' >&2; exit 1; }
+	@test -n '$(SOURCE)' || { echo 'make upstream-mlflow: SOURCE=… must be a checkout of MLflow: git clone https://github.com/mlflow/mlflow && git -C mlflow checkout $(UPSTREAM_MLFLOW_COMMIT)' >&2; exit 1; }
 	@$(MAKE) --no-print-directory build $(UPSTREAM_MLFLOW_ENV)
 	MATYAN_BIN=$(DEBUG_BIN) $(UPSTREAM_MLFLOW_ENV)/bin/python tests/upstream/mlflow_tests.py $(SOURCE) $(ARGS)
 

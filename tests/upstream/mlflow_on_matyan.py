@@ -30,6 +30,9 @@ SECONDS = 60
 
 NOT_ANSWERED = ("NOT_IMPLEMENTED", "ENDPOINT_NOT_FOUND")
 
+# Outcomes of a test that has failed.
+FAILURES = ("failed", "not answered")
+
 # Requests of MLflow's own pages that the server answers as it does those of any page.
 OWN_PAGES = (
     "/graphql",
@@ -312,14 +315,10 @@ class Outcomes:
 
     def pytest_runtest_logreport(self, report):
         """A test fails with any of its phases, and one that is skipped has no phase that says anything else."""
-        if report.failed and self.requests.not_answered:
-            outcome = {
-                "outcome": "not answered",
-                "reason": self.requests.not_answered[0],
-            }
-            self.tests.setdefault(report.nodeid, outcome)
-        elif report.failed:
-            self.tests.setdefault(report.nodeid, {"outcome": "failed", "reason": report.longreprtext})
+        if report.failed:
+            has_failed = self.tests.get(report.nodeid, {}).get("outcome") in FAILURES
+            if not has_failed:
+                self.tests[report.nodeid] = self.failure(report)
         elif report.skipped:
             self.tests.setdefault(report.nodeid, {"outcome": "skipped", "reason": report.longreprtext})
         elif report.when == "call":
@@ -327,6 +326,11 @@ class Outcomes:
                 "outcome": "passed" if self.requests.sent else "no request",
                 "reason": "",
             }
+
+    def failure(self, report) -> dict[str, str]:
+        if self.requests.not_answered:
+            return {"outcome": "not answered", "reason": self.requests.not_answered[0]}
+        return {"outcome": "failed", "reason": report.longreprtext}
 
     def pytest_sessionfinish(self, session):
         left_out = session.config.stash[LEFT_OUT_COUNTS]

@@ -97,8 +97,12 @@ def run_group(work: Path, folder: Path, arguments: list[str], server: Server) ->
         "-c", "pyproject.toml", "--rootdir", str(work), "-o", "addopts=", f"--timeout={LIMIT}",
         "--continue-on-collection-errors", "--basetemp", str(folder / "tests"), "-q", "--tb=short", *arguments,
     ]  # fmt: skip
+    outcomes = folder / "outcomes.json"
+    # Those of the group before would hide that pytest has crashed.
+    outcomes.unlink(missing_ok=True)
     run_alone(command, work, environment(work, server, folder))
-    return json.loads((folder / "outcomes.json").read_text())
+    assert outcomes.exists(), f"pytest has run no tests of {arguments[0]}: see its message above"
+    return json.loads(outcomes.read_text())
 
 
 def run_alone(command: list[str], work: Path, variables: dict[str, str]) -> None:
