@@ -314,8 +314,9 @@ ifndef BUILT
 	@$(MAKE) --no-print-directory $(SDK_PACKAGES)/built
 endif
 
-# Downloads and installs the tools of the suites.
-downloads: kafka clouds chromium $(LIBCLANG) $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(MLFLOW_ENV) $(OPTUNA_ENV) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER)
+# Downloads and installs the tools of the suites. Make expands this line at once, so tools that are
+# defined further below are added there.
+downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(MLFLOW_ENV) $(OLD_MLFLOW_ENV) $(OPTUNA_ENV) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER)
 
 # Without Chromium the tests in the browser are skipped, with a message; REQUIRE=browser makes that a
 # failure.
@@ -480,6 +481,7 @@ WANDB_LIST := $(SDK)/tests/wandb_clients/current.txt
 WANDB_ENV := $(CACHE)/wandb-$(call sum,$(WANDB_LIST) $(LOCKS)/wandb.txt)
 OLD_WANDB_LIST := $(SDK)/tests/wandb_clients/requirements.txt
 OLD_WANDB_ENV := $(CACHE)/wandb-old-$(call sum,$(OLD_WANDB_LIST) $(LOCKS)/wandb-old.txt)
+downloads: $(WANDB_ENV) $(OLD_WANDB_ENV)
 
 importers: build kafka $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) \
@@ -695,6 +697,7 @@ FDB_FEATURES := matyan/fdb,matyan-model/fdb
 # compiler.
 LIBCLANG_VERSION := 18.1.1
 LIBCLANG := $(CACHE)/libclang-$(LIBCLANG_VERSION)
+downloads: $(LIBCLANG)
 FDB_BUILD = LIBCLANG_PATH=$(LIBCLANG)/clang/native BINDGEN_EXTRA_CLANG_ARGS=-I$(shell $(CC) -print-file-name=include) \
 	$(if $(FDB_LIB),LIBRARY_PATH=$(FDB_LIB))
 
