@@ -568,8 +568,8 @@ def test_memory_of_the_server_does_not_grow_with_a_history_that_arrives(own_serv
     before = memory.current(own_server.process)
     written = write_history(own_server, "rows", ARRIVING)
     growth = memory.peak(own_server.process) - before
-    # The rows have 37 MB.
-    assert growth < written / 2, (growth, written)
+    # The rows have 37 MB, and a server that kept them would take as much at least.
+    assert growth < written, (growth, written)
     points = stored(own_server, "r", "rows").series("loss", {})
     assert (len(points.steps), points.values[-1]) == (ARRIVING, (ARRIVING - 1) / 2)
 
