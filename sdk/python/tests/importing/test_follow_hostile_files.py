@@ -78,7 +78,7 @@ def test_broken_files_cost_only_themselves(shared_server, logs):
     for name in ("text", *lengths):
         assert f"{logs}/{name}/events" in problems
     assert "left out 1 damaged records, the first at byte 0" in problems
-    assert "unreadable: left out 1 events that cannot be read" in problems
+    assert "unreadable: left out: events that cannot be read (1)" in problems
 
 
 def test_hostile_names_of_folders_are_names_of_runs(shared_server, logs):
