@@ -74,7 +74,7 @@ def selected(root: Path, arguments: list[str]) -> list[str]:
     Folders are named one by one: pytest reads the `conftest.py` of every folder below the ones that it is given, and
     two of those that are left out exclude each other.
     """
-    named = [str(root / word) if (root / word.partition("::")[0]).exists() else word for word in arguments]
+    named = [str(root / word) if os.path.exists(root / word.partition("::")[0]) else word for word in arguments]
     if named != arguments:
         return named
     children = sorted(child for child in root.glob("test_*") if child.name not in LEFT_OUT)
