@@ -19,6 +19,6 @@ if sys.argv[1] == "wandb":
 else:
     import mlflow
 
-    mlflow.keras.autolog(log_models=False)
+    mlflow.keras.autolog()
     with mlflow.start_run(run_name="trained"):
         model.fit(features, labels, epochs=3, verbose=0)

@@ -16,6 +16,6 @@ if sys.argv[1] == "wandb":
 else:
     import mlflow
 
-    mlflow.sklearn.autolog(log_models=False, log_datasets=False)
+    mlflow.sklearn.autolog()
     with mlflow.start_run(run_name="trained"):
         model.fit(features, labels)

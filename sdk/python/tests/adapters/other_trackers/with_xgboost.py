@@ -18,6 +18,6 @@ if sys.argv[1] == "wandb":
 else:
     import mlflow
 
-    mlflow.xgboost.autolog(log_models=False, log_datasets=False)
+    mlflow.xgboost.autolog()
     with mlflow.start_run(run_name="trained"):
         xgboost.train(params, data, 5, evals=[(data, "train")], verbose_eval=False)
