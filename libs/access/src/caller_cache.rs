@@ -85,15 +85,8 @@ impl CallerCache {
 
     /// Asks the source, unless it is away. Every error means that it is.
     async fn ask(&self, token: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
-        let answered = self
-            .0
-            .outage
-            .ask(
-                self.0.source.find(token),
-                || Err("the source of access rights does not answer".into()),
-                Result::is_err,
-            )
-            .await;
+        let silent = || Err("the source of access rights does not answer".into());
+        let answered = self.0.outage.ask(self.0.source.find(token), silent, Result::is_err).await;
         let answered = answered.ok_or("the source of access rights was away a moment ago")?;
         if let Err(error) = &answered {
             tracing::warn!(%error, "failed to look up a caller; known callers may only send data and read metrics");

@@ -69,14 +69,10 @@ impl ExportService for ExportApi {
         let format = table_format(request.format())?;
         let (search, sequences) = metrics::search(&self.catalog, call, request).await?;
         let file = FileExport::new(self.server.deps.clone(), format, metrics::MetricRows::new())?;
+        let wrap = |piece| pb::MetricsResponse { piece: Some(piece) };
         Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             let _slot = slot;
-            file.send(
-                async move |messages| search.send(sequences, &messages).await,
-                &sender,
-                |piece| pb::MetricsResponse { piece: Some(piece) },
-            )
-            .await
+            file.send(async move |messages| search.send(sequences, &messages).await, &sender, wrap).await
         })))
     }
 
@@ -87,16 +83,12 @@ impl ExportService for ExportApi {
         let export = RunExport::new(&self.catalog, &call, request).await?;
         let search = export.search(call.again()).await?;
         let deps = self.server.deps.clone();
+        let wrap = |piece| pb::RunsResponse { piece: Some(piece) };
         Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             let _slot = slot;
             let rows = export.rows(call, &sender).await?;
             let file = FileExport::new(deps, format, rows)?;
-            file.send(
-                async move |messages| search.send(WholeRuns, &messages).await,
-                &sender,
-                |piece| pb::RunsResponse { piece: Some(piece) },
-            )
-            .await
+            file.send(async move |messages| search.send(WholeRuns, &messages).await, &sender, wrap).await
         })))
     }
 
@@ -107,14 +99,10 @@ impl ExportService for ExportApi {
         let rows = objects::ObjectRows::new(request.r#type());
         let (search, sequences) = objects::search(&self.catalog, call, request).await?;
         let file = FileExport::new(self.server.deps.clone(), format, rows)?;
+        let wrap = |piece| pb::ObjectsResponse { piece: Some(piece) };
         Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             let _slot = slot;
-            file.send(
-                async move |messages| search.send(sequences, &messages).await,
-                &sender,
-                |piece| pb::ObjectsResponse { piece: Some(piece) },
-            )
-            .await
+            file.send(async move |messages| search.send(sequences, &messages).await, &sender, wrap).await
         })))
     }
 }

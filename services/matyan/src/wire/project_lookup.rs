@@ -173,14 +173,9 @@ impl RemoteProjects {
 
     /// Asks the backend, unless it was just away.
     async fn ask(&self, name: &str, run_id: &str) -> Result<ResolveProjectResponse, Status> {
-        let answered = self
-            .outage
-            .ask(
-                self.source.find(name, run_id),
-                || Err(Status::deadline_exceeded("the backend does not answer")),
-                |answered: &Result<_, Status>| answered.as_ref().is_err_and(means_away),
-            )
-            .await;
+        let silent = || Err(Status::deadline_exceeded("the backend does not answer"));
+        let is_away = |answered: &Result<_, Status>| answered.as_ref().is_err_and(means_away);
+        let answered = self.outage.ask(self.source.find(name, run_id), silent, is_away).await;
         let answered = answered.ok_or_else(|| Status::unavailable("the backend was away a moment ago"))?;
         if let Err(error) = &answered {
             tracing::warn!(project = name, %error, "failed to ask the backend about a project; using older answers");
