@@ -26,10 +26,6 @@ pub(crate) const HEAD_BYTES: usize = 32;
 /// The positions of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunPosition {
-    /// The id of the run that has the positions. It is in documents under the ids of further files of the run, so that
-    /// the run is found when its first file is gone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) run_id: Option<String>,
     /// The positions by the names of the files.
     pub(crate) files: BTreeMap<String, FilePosition>,
     #[serde(default)]
@@ -43,6 +39,17 @@ pub(crate) struct RunPosition {
     /// True if the writer has said how the run ended.
     #[serde(default)]
     pub(crate) has_outcome: bool,
+}
+
+/// What is kept under the id that a run would have if it began with a file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum PositionDocument {
+    /// The file is a further one of another run, which is found by this file when its first file is gone.
+    Further {
+        run_id: String,
+    },
+    First(RunPosition),
 }
 
 /// The position in a file.
@@ -62,13 +69,32 @@ impl FilePosition {
     }
 }
 
-/// Reads the position of a run, the start if it is unreadable; `None` if there is no position.
-pub(crate) async fn load(channels: &Channels, run_id: &str) -> Result<Option<RunPosition>, Status> {
-    let request = GetRequest { kind: KIND.to_owned(), name: run_id.to_owned() };
+/// Finds the run that has a file, by the id of a run that begins with it. Returns the id of the run and its position, the
+/// start if it is unreadable; `None` if no run has the file.
+pub(crate) async fn find(
+    channels: &Channels,
+    id_of_file: String,
+) -> Result<Option<(String, RunPosition)>, Status> {
+    match load(channels, &id_of_file).await? {
+        None => Ok(None),
+        Some(PositionDocument::First(position)) => Ok(Some((id_of_file, position))),
+        Some(PositionDocument::Further { run_id }) => {
+            let position = match load(channels, &run_id).await? {
+                Some(PositionDocument::First(position)) => position,
+                _ => RunPosition::default(),
+            };
+            Ok(Some((run_id, position)))
+        }
+    }
+}
+
+async fn load(channels: &Channels, name: &str) -> Result<Option<PositionDocument>, Status> {
+    let request = GetRequest { kind: KIND.to_owned(), name: name.to_owned() };
     match channels.documents().get(request).await {
         Ok(response) => {
-            let document = response.into_inner().document.unwrap_or_default();
-            Ok(Some(serde_json::from_slice(&document.content).unwrap_or_default()))
+            let content = response.into_inner().document.unwrap_or_default().content;
+            let unreadable = PositionDocument::First(RunPosition::default());
+            Ok(Some(serde_json::from_slice(&content).unwrap_or(unreadable)))
         }
         Err(status) if status.code() == Code::NotFound && !is_about_project(&status) => Ok(None),
         Err(status) => Err(status),
@@ -84,37 +110,40 @@ fn is_about_project(status: &Status) -> bool {
 
 /// Writes the start as the position of a run, unless there is a position.
 pub(crate) async fn begin(channels: &Channels, run_id: &str) -> Result<(), Status> {
-    match write(channels, run_id, &RunPosition::default(), Some(0)).await {
-        // Another follower of the directory has begun.
+    write_first(channels, run_id, PositionDocument::First(RunPosition::default())).await
+}
+
+/// Writes that a file is a further one of a run, unless this is known, or a run has begun with the file.
+pub(crate) async fn add_file(channels: &Channels, id_of_file: &str, run_id: &str) -> Result<(), Status> {
+    write_first(channels, id_of_file, PositionDocument::Further { run_id: run_id.to_owned() }).await
+}
+
+/// Writes a document, unless another follower of the directory, or this one, has written it before.
+async fn write_first(channels: &Channels, name: &str, document: PositionDocument) -> Result<(), Status> {
+    match write(channels, name, &document, Some(0)).await {
         Err(status) if status.code() == Code::Aborted => Ok(()),
         written => written,
     }
 }
 
-/// Writes under the id of a further file which run the file belongs to.
-pub(crate) async fn point_to(channels: &Channels, id_of_file: &str, run_id: &str) -> Result<(), Status> {
-    let pointer = RunPosition { run_id: Some(run_id.to_owned()), ..RunPosition::default() };
-    write(channels, id_of_file, &pointer, None).await
-}
-
 /// Writes the position of a run. A position that is too large is not written: then a restart reads the run again.
 pub(crate) async fn save(channels: &Channels, run_id: &str, position: &RunPosition) -> Result<(), Status> {
-    write(channels, run_id, position, None).await
+    write(channels, run_id, &PositionDocument::First(position.clone()), None).await
 }
 
 async fn write(
     channels: &Channels,
-    run_id: &str,
-    position: &RunPosition,
+    name: &str,
+    document: &PositionDocument,
     if_updated_us: Option<i64>,
 ) -> Result<(), Status> {
-    let content = serde_json::to_vec(position).map_err(|error| Status::internal(error.to_string()))?;
+    let content = serde_json::to_vec(document).map_err(|error| Status::internal(error.to_string()))?;
     if content.len() > NAMED_DOCUMENT_BYTES {
         return Ok(());
     }
     let request = WriteRequest {
         kind: KIND.to_owned(),
-        name: run_id.to_owned(),
+        name: name.to_owned(),
         content: content.into(),
         if_updated_us,
         deletes: false,
@@ -137,8 +166,10 @@ mod tests {
 
     #[test]
     fn positions_of_other_versions_are_read() {
-        let position: RunPosition =
-            serde_json::from_str(r#"{"files": {"f": {"offset": 3}}, "new": 1}"#).unwrap();
+        let text = r#"{"files": {"f": {"offset": 3}}, "new": 1}"#;
+        let PositionDocument::First(position) = serde_json::from_str(text).unwrap() else {
+            panic!("the file is the first one");
+        };
         assert_eq!(position.files["f"], FilePosition { offset: 3, head: String::new() });
         assert!(!position.is_begun);
     }

@@ -173,14 +173,10 @@ impl RunState {
     /// a file that is gone: a file that another writer adds later may come before the others in the order of names.
     async fn load(&mut self, channels: &Channels, files: &FolderFiles) -> Result<(), Status> {
         for name in files.keys() {
-            let id_of_file = run_id(&self.label, name);
-            let Some(found) = position::load(channels, &id_of_file).await? else { continue };
-            self.run_id = found.run_id.clone().unwrap_or(id_of_file);
-            self.position = match found.run_id {
-                Some(run_id) => position::load(channels, &run_id).await?.unwrap_or_default(),
-                None => found,
-            };
-            return Ok(());
+            if let Some(found) = position::find(channels, run_id(&self.label, name)).await? {
+                (self.run_id, self.position) = found;
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -218,7 +214,7 @@ impl RunState {
                 // A restarted follower finds the run by its position, even if this process is killed here.
                 position::begin(channels, &self.run_id).await?;
             }
-            self.point_from(channels, name).await?;
+            self.add_file(channels, name).await?;
             let mut batch = self.beginning(settings, &reading);
             let has_outcome = reading.outcome.is_some();
             self.fill(channels, &mut batch, reading, advance).await?;
@@ -244,12 +240,12 @@ impl RunState {
     }
 
     /// Makes the run known under a file that is not its first one, before any of the file's points are published.
-    async fn point_from(&self, channels: &Channels, name: &str) -> Result<(), Status> {
+    async fn add_file(&self, channels: &Channels, name: &str) -> Result<(), Status> {
         let id_of_file = run_id(&self.label, name);
         if id_of_file == self.run_id || self.position.files.contains_key(name) {
             return Ok(());
         }
-        position::point_to(channels, &id_of_file, &self.run_id).await
+        position::add_file(channels, &id_of_file, &self.run_id).await
     }
 
     /// A batch that starts the run, or resumes it.

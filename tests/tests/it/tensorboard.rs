@@ -232,6 +232,15 @@ async fn two_followers_of_two_writers_store_each_point_once() {
     until_stored(&server, &run_id, written + 1_000).await;
 }
 
+/// Follows a directory once more. No run begins, and this number of points is sent.
+fn continue_run(server: &Server, root: &Path, points: u64) {
+    let continued = follow_once(server, root);
+    assert_eq!(
+        (&continued["points"], continued["runs_begun"].as_array().map(Vec::len)),
+        (&points.into(), Some(0))
+    );
+}
+
 /// The names of event files begin with a time in seconds, so the file of a writer that starts later in the same second
 /// may come first.
 #[tokio::test]
@@ -242,11 +251,7 @@ async fn a_file_that_comes_before_the_others_continues_their_run() {
     assert_eq!(follow_once(&server, root.path())["points"], 10);
     let run_id = run_named(&server, "a").await;
     append_steps(&event_file(root.path(), "a", 1_000), 10..20);
-    let continued = follow_once(&server, root.path());
-    assert_eq!(
-        (&continued["points"], continued["runs_begun"].as_array().map(Vec::len)),
-        (&10.into(), Some(0))
-    );
+    continue_run(&server, root.path(), 10);
     assert_eq!(run_named(&server, "a").await, run_id);
     until_stored(&server, &run_id, 20).await;
 }
@@ -265,11 +270,7 @@ async fn a_run_whose_first_file_is_removed_goes_on() {
     fs::remove_file(first).expect("the file exists");
     append_steps(&second, 20..30);
     append_steps(&event_file(root.path(), "a", 3_000), 30..40);
-    let continued = follow_once(&server, root.path());
-    assert_eq!(
-        (&continued["points"], continued["runs_begun"].as_array().map(Vec::len)),
-        (&20.into(), Some(0))
-    );
+    continue_run(&server, root.path(), 20);
     assert_eq!(run_named(&server, "a").await, run_id);
     until_stored(&server, &run_id, 40).await;
 }
