@@ -485,7 +485,7 @@ async fn a_draft_of_a_version_has_the_files_of_the_version() {
     assert_eq!(answer["data"]["project"]["artifact"]["files"]["edges"], expected, "{answer}");
 }
 
-/// A file of the version itself, and two references. The name of a reference need not be that of a file.
+/// A file of the version itself, and two references. A reference may have a name that no file can have.
 const REFERENCES: &str = r#"{"contents": {
     "../odd": {"digest": "e", "ref": "http://localhost:2/x"},
     "added.txt": {"digest": "Cg==", "size": 3, "birthArtifactID": "x"},

@@ -100,7 +100,7 @@ pub(crate) struct VersionFile {
 }
 
 impl VersionFile {
-    /// The path of the file in the run of its owner; empty for a reference, whose name need not be that of a file.
+    /// The path of the file in the run of its owner; empty for a reference, which may have a name that no file can have.
     pub(crate) fn path(&self) -> Result<String> {
         if self.is_reference { Ok(String::new()) } else { self.owner.path(&self.name) }
     }

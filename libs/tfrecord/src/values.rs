@@ -105,7 +105,7 @@ impl EventContent {
         }
     }
 
-    /// The time when the run began: as its writer says, or the time of the first event.
+    /// The time when the run began: the time that its writer states, or the time of the first event.
     pub fn created_us(&self) -> Option<i64> {
         self.session_start_us.or(self.first_us)
     }
