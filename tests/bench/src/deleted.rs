@@ -19,7 +19,7 @@ use crate::{
 
 const ROUNDS: u64 = 3;
 /// Room for data that does not come from deleted runs: an hour of rows about changes, and a table that no merge
-/// has taken yet (`docs/internals/decisions/042-space-of-deleted-rows.md`).
+/// has taken yet (`docs/internals/architecture.md`).
 const SLACK_MEGABYTES: f64 = 8.0;
 /// Runs of one call.
 const RUNS_A_CALL: usize = 1_000;
