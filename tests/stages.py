@@ -81,10 +81,10 @@ SUMMARIES = re.compile(
     re.MULTILINE,
 )
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|ignored)")
-# A test that failed at first, and passed at another try, as nextest, vitest and pytest report it.
+# A test that failed at first, and passed at another try, as nextest, ui/tests/flaky_tests.ts and pytest report it.
 FLAKY = re.compile(
     r"^ *FLAKY \d+/\d+ \[.*?\] +(?:\([^)]*\) +)?(.+)$"
-    r"|^ *✓ (.+?)(?: \d+ms)? \(retry x\d+\)"
+    r"|^ FLAKY +(\S.*)$"
     r"|^RERUN (.+)$",
     re.MULTILINE,
 )

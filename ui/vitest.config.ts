@@ -2,10 +2,15 @@ import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vitest/config';
 
 import { CHROMIUM } from './tests/chromium.ts';
+import FlakyTests from './tests/flaky_tests.ts';
+
+// Vitest adds the reporter for annotations only if no reporters are set.
+const ANNOTATIONS = process.env.GITHUB_ACTIONS === 'true' ? ['github-actions'] : [];
 
 export default defineConfig({
   plugins: [svelte()],
   test: {
+    reporters: ['default', ...ANNOTATIONS, new FlakyTests()],
     projects: [
       {
         extends: true,
