@@ -1,7 +1,7 @@
 //! Conformance suite for every store: one case per guarantee, named after it, and cases for
 //! interactions between them.
 //!
-//! A backend implements `Instance` and calls `run`. If its server is missing, its cases are
+//! A backend implements `Instance` and runs its `trials`. If its server is missing, its cases are
 //! reported as ignored, with the reason. Behavior that cannot be exercised through the trait is
 //! tested next to the backend: kill -9 and power loss (5), full disks and I/O errors (10).
 
@@ -17,14 +17,13 @@ mod scans;
 mod transactions;
 mod watches;
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 
 use crate::{Batch, Commit, Key, Range, Scan, Store, Value, Version};
 
@@ -96,10 +95,9 @@ const CASES: &[(&str, Case)] = cases![
     generated::generated_sequences_match_the_model,
 ];
 
-/// Runs every case on every suite, each under its own name.
-pub fn run(suites: Vec<Suite>) -> ExitCode {
-    let trials = suites.iter().flat_map(|suite| CASES.iter().map(|case| trial(suite, *case))).collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+/// Returns every case on every suite, each under its own name.
+pub fn trials(suites: &[Suite]) -> Vec<Trial> {
+    suites.iter().flat_map(|suite| CASES.iter().map(|case| trial(suite, *case))).collect()
 }
 
 fn trial(suite: &Suite, (name, case): (&'static str, Case)) -> Trial {

@@ -1,6 +1,8 @@
 //! Runs the suite on the embedded store and on a real FoundationDB, each with and without the
-//! fault layer.
+//! fault layer, and tests of the embedded store that start this program as a child process.
 
+#[path = "conformance/durability.rs"]
+mod durability;
 #[cfg(feature = "fdb")]
 #[path = "conformance/fdb.rs"]
 mod fdb;
@@ -14,19 +16,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use libtest_mimic::Arguments;
 use matyan_store::Store;
-use matyan_store::conformance::{Instance, OpenInstance, Suite, run};
+use matyan_store::conformance::{Instance, OpenInstance, Suite, trials};
 use matyan_store::embedded::{EmbeddedStore, Settings};
 use matyan_store::layers::{Faults, FaultyStore};
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if durability::run_child(&arguments) {
+        return ExitCode::SUCCESS;
+    }
     let server = fdb::FdbServer::default();
-    run(vec![
+    let mut trials = trials(&[
         Suite { name: "embedded", open: Ok(open(None)) },
         Suite { name: "embedded_slow", open: Ok(open(slow())) },
         Suite { name: "fdb", open: server.open(None) },
         Suite { name: "fdb_slow", open: server.open(slow()) },
-    ])
+    ]);
+    trials.extend(durability::trials());
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 fn slow() -> Option<Faults> {

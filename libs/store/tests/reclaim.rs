@@ -1,4 +1,6 @@
-//! Space of deleted rows, as the user of a store sees it: it becomes free after a quiet while.
+//! Space of deleted rows, as the user of a store sees it: it becomes free after a quiet while. The
+//! tests are a program of their own, because they wait for the thread that merges tables, and any
+//! store of the process may have such a thread.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 

@@ -1,7 +1,7 @@
 //! Guarantees 5 and 10 under real conditions: processes killed under load, and a full disk.
 //!
-//! The test starts itself as a child process, which is either killed or, where no file system
-//! can be mounted, limited in the size of its files. Power failures are simulated in a
+//! The tests start this program as a child process, which is either killed or, where no file
+//! system can be mounted, limited in the size of its files. Power failures are simulated in a
 //! unit test, which loses pages of the journal.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test, and a child that prints its answers")]
@@ -9,45 +9,50 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Trial;
 use matyan_store::embedded::{EmbeddedStore, Settings};
 use matyan_store::{Batch, Commit, Durability, Error, Key, Range, Scan, Stamp, Store, Value};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::runtime::Runtime;
 
 const WRITERS: u64 = 8;
 const KILLS: u64 = 20;
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    match &arguments[1..] {
+/// Runs the child process of a test if the arguments name one. Returns whether they do.
+pub(crate) fn run_child(arguments: &[String]) -> bool {
+    match arguments {
         [child, directory] if child == "child-writes" => {
-            runtime.block_on(write_forever(Path::new(directory)))
+            runtime().block_on(write_forever(Path::new(directory)))
         }
         [child, directory] if child == "child-fills" => {
-            runtime.block_on(fill_up_to_size_limit(Path::new(directory)))
+            runtime().block_on(fill_up_to_size_limit(Path::new(directory)))
         }
-        _ => {
-            let trials = vec![
-                trial("durable_when_killed", kill_many_times),
-                trial("recovers_when_space_is_available_again", move || fill_disk(&runtime)),
-            ];
-            return libtest_mimic::run(&Arguments::from_args(), trials).exit_code();
-        }
+        _ => return false,
     }
-    ExitCode::SUCCESS
+    true
 }
 
-fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
-    Trial::test(name, || {
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("embedded::durable_when_killed", kill_many_times),
+        trial("embedded::recovers_when_space_is_available_again", fill_disk),
+    ]
+}
+
+fn trial(name: &str, test: fn()) -> Trial {
+    Trial::test(name, move || {
         test();
         Ok(())
     })
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 // The process to be killed
@@ -212,13 +217,13 @@ async fn rows(store: &dyn Store, prefix: &'static str) -> Vec<(Key, Value)> {
 
 /// Fills a file system of 24 MB that grows later; where none can be mounted, a process with
 /// files limited to 4 MB.
-fn fill_disk(runtime: &tokio::runtime::Runtime) {
+fn fill_disk() {
     let directory = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(directory.path()) else {
         println!("cannot mount a file system here; limiting file sizes instead");
         return fill_in_limited_child(directory.path());
     };
-    runtime.block_on(fill(&disk.path.join("store"), || disk.remount("400m")));
+    runtime().block_on(fill(&disk.path.join("store"), || disk.remount("400m")));
     println!("the store recovered from a full tmpfs");
 }
 
