@@ -1,9 +1,12 @@
 //! The conformance suite on the local directory, both plain and with every call delayed so that
-//! calls overlap in other ways, and on real servers of the three clouds.
+//! calls overlap in other ways, and on real servers of the three clouds. Further trials are about a
+//! full disk, and about buckets and credentials.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "conformance/cloud.rs"]
 mod cloud;
+#[path = "conformance/full_disk.rs"]
+mod full_disk;
 
 use std::{
     process::ExitCode,
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
     backends.extend(cloud::backends());
     let mut trials = trials(&backends);
     trials.extend(cloud::own_trials());
+    trials.push(full_disk::trial());
     let outcome = libtest_mimic::run(&Arguments::from_args(), trials);
     cloud::stop();
     outcome.exit_code()

@@ -1,3 +1,6 @@
+mod rare_failures;
+mod scripted_server;
+
 use std::{
     sync::{
         Arc,

@@ -1,33 +1,26 @@
 //! Behavior of the S3 client on failures that a real server produces too rarely for a test.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
-#[path = "s3/scripted.rs"]
-mod scripted;
-
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::TryStreamExt;
-use matyan_blob::{
-    BlobKey, Blobs, Error, MultipartUpload, OpenBucket, Result,
-    s3::{Credentials, Settings, open},
+
+use super::{
+    clock,
+    scripted_server::{ScriptedResponse, ScriptedServer, answer},
+    settings,
 };
-use scripted::{ScriptedResponse, ScriptedServer, answer};
+use crate::{
+    BlobKey, Blobs, Error, MultipartUpload, OpenBucket, Result,
+    s3::{Settings, open},
+};
 
 async fn open_store(server: &ScriptedServer) -> Arc<dyn Blobs> {
     open_bucket(server).await.blobs
 }
 
 async fn open_bucket(server: &ScriptedServer) -> OpenBucket {
-    let settings = Settings {
-        endpoint: server.endpoint.clone(),
-        public_endpoint: None,
-        credentials: Credentials::Keys { access_key: "key".to_owned(), secret_key: "secret".to_owned() },
-        bucket: "blobs".to_owned(),
-        region: "eu-west-1".to_owned(),
-        virtual_host: false,
-        lifetime: Duration::from_secs(60),
-    };
-    open(&settings, Arc::new(|| 1_700_000_000_000_000)).await.unwrap()
+    let settings = Settings { endpoint: server.endpoint.clone(), public_endpoint: None, ..settings() };
+    open(&settings, clock()).await.unwrap()
 }
 
 fn key(key: &str) -> BlobKey {

@@ -1,12 +1,11 @@
-//! Behavior on a full disk: a small tmpfs, which takes root to mount. Without root the case is
-//! ignored, with the reason, unless `REQUIRE=mount` is set.
-#![expect(clippy::unwrap_used, reason = "a test")]
+//! The local directory on a full disk: a small tmpfs, which takes root to mount. Without root the
+//! case is ignored, with the reason, unless `REQUIRE=mount` is set.
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Trial;
 use matyan_blob::{BlobKey, Blobs, Clock, Error, UrlSigner, fs::FsBlobs};
 use matyan_servers::mount::SmallDisk;
 
@@ -43,16 +42,15 @@ async fn fills_refuses_and_recovers(disk: &Path) {
     put(&blobs, written).await.unwrap();
 }
 
-fn main() -> ExitCode {
+pub(crate) fn trial() -> Trial {
     let disk = SmallDisk::mount(DISK_BYTES);
     let unavailable = disk.as_ref().err().cloned();
-    let trial = Trial::test("fills_refuses_and_recovers", move || {
+    let trial = Trial::test("fs/full_disk/fills_refuses_and_recovers", move || {
         fills_refuses_and_recovers(disk.expect("it is ignored without a disk").path());
         Ok(())
     });
-    let trial = match unavailable {
+    match unavailable {
         Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
         None => trial,
-    };
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    }
 }
