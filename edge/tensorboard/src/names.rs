@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use matyan_tfrecord::text_digest;
+use sha2::{Digest as _, Sha256};
 
 /// Hexadecimal digits of a run's id.
 const RUN_ID_DIGITS: usize = 32;
@@ -20,6 +20,13 @@ pub(crate) fn folder_label(folder: &Path) -> String {
 /// moved. The importer gives the same id, so that an imported run is not stored twice.
 pub(crate) fn run_id(label: &str, first_file: &str) -> String {
     text_digest(&["tensorboard", label, first_file], RUN_ID_DIGITS)
+}
+
+/// The digest of texts that contain no NUL, in hexadecimal digits.
+fn text_digest(parts: &[&str], digits: usize) -> String {
+    let mut digest = hex::encode(Sha256::digest(parts.join("\0")));
+    digest.truncate(digits);
+    digest
 }
 
 /// The path in a run of a file that belongs to an object. The folder holds files that are not artifacts.

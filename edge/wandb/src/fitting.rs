@@ -4,13 +4,7 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
-use matyan_proto::limits;
 use matyan_value::{MAX_DEPTH, Map, Value, cbor};
-
-use crate::names::digest;
-
-/// Bytes of the digest in a shortened name.
-const DIGEST_BYTES: usize = 8;
 
 /// The only member of a map whose names alone do not fit.
 const LEFT_OUT: &str = "left_out";
@@ -31,15 +25,6 @@ pub(crate) fn fitting_text(text: &str, limit: usize) -> Cow<'_, str> {
     }
     let ending = format!(" … (cut: it had {} bytes; log long texts as files)", text.len());
     Cow::Owned(format!("{}{ending}", beginning(text, limit.saturating_sub(ending.len()))))
-}
-
-/// The name of a series. A name that is too long ends with its digest, so that no two names become equal.
-pub(crate) fn fitting_name(name: &str) -> Cow<'_, str> {
-    if name.len() <= limits::NAME_BYTES {
-        return Cow::Borrowed(name);
-    }
-    let ending = format!("~{}", hex::encode(&digest(&[name])[..DIGEST_BYTES]));
-    Cow::Owned(format!("{}{ending}", beginning(name, limits::NAME_BYTES - ending.len())))
 }
 
 /// Nesting of maps and lists.
@@ -123,18 +108,6 @@ mod tests {
 
     fn text(bytes: usize) -> Value {
         Value::Text("x".repeat(bytes))
-    }
-
-    #[test]
-    fn long_names_fit_and_stay_apart() {
-        let long = |last: char| format!("{}{last}", "ä".repeat(limits::NAME_BYTES));
-        let one = long('a');
-        let other = long('b');
-        assert!(fitting_name(&one).len() <= limits::NAME_BYTES);
-        assert_ne!(fitting_name(&one), fitting_name(&other));
-        assert_eq!(fitting_name(&one), fitting_name(&one));
-        let longest = "a".repeat(limits::NAME_BYTES);
-        assert_eq!(fitting_name(&longest), longest);
     }
 
     #[test]

@@ -12,10 +12,11 @@ use matyan_proto::ingest::v1::{LogObject, LogRecord, LogTerminalLine};
 use matyan_proto::limits::{BATCH_BYTES, LOG_BYTES};
 use matyan_value::json::JsonStyle;
 use matyan_value::{Map, Value, cbor, datetime, json};
+use matyan_wire::{SeriesName, fitting_name};
 
 use crate::batch::RunBatch;
 use crate::error::{Result, WandbError};
-use crate::fitting::{fitting_name, fitting_text};
+use crate::fitting::fitting_text;
 use crate::json_text::check_values;
 use crate::media::{self, MediaObject, float};
 use crate::names::{SYSTEM_PREFIX, WANDB_SYSTEM_PREFIX};
@@ -89,18 +90,18 @@ pub(crate) fn add_history(batch: &mut RunBatch, source: &LineSource<'_>, number:
     };
     let time_us = time_us(row);
     let context = source.context();
-    for_each_leaf(row, "", 0, &mut |name, value| {
+    for_each_leaf(row, &mut |name, value| {
         // The names of W&B's own columns start with an underscore.
         if name.starts_with('_') {
             return;
         }
         match float(value) {
-            Some(number) => batch.point(&fitting_name(name), &context, number, step, time_us),
+            Some(number) => batch.point(&name, &context, number, step, time_us),
             None if matches!(value, Value::Null) => {}
             None => {
                 let (dtype, encoded) = fitting_object(source.run_id, value);
                 let event = LogObject {
-                    name: fitting_name(name).into_owned(),
+                    name,
                     context: context.clone(),
                     dtype: dtype.to_owned(),
                     step: Some(step),
@@ -140,9 +141,9 @@ pub(crate) fn add_system(batch: &mut RunBatch, source: &LineSource<'_>, number: 
     let step = runtime.map_or(number, |runtime| sendable((runtime * 10.0).round() as i64));
     let time_us = time_us(row);
     let context = source.context();
-    for_each_leaf(row, "", 0, &mut |name, value| {
+    for_each_leaf(row, &mut |name, value| {
         if let (false, Some(number)) = (name.starts_with('_'), float(value)) {
-            let name = name.strip_prefix(WANDB_SYSTEM_PREFIX).unwrap_or(name);
+            let name = name.strip_prefix(WANDB_SYSTEM_PREFIX).unwrap_or(&name);
             let name = format!("{SYSTEM_PREFIX}{name}");
             batch.point(&fitting_name(&name), &context, number, step, time_us);
         }
@@ -209,15 +210,24 @@ fn now_s() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Calls a function for each value of nested maps, with its name: `val.acc` for `{"val": {"acc": …}}`.
-fn for_each_leaf(row: &Map, prefix: &str, depth: usize, on_leaf: &mut dyn FnMut(&str, &Value)) {
+/// Calls a function for each value of nested maps, with the name of its series: `val.acc` for `{"val": {"acc": …}}`.
+fn for_each_leaf(row: &Map, on_leaf: &mut dyn FnMut(String, &Value)) {
+    for_each_leaf_below(row, &SeriesName::new(String::new()), 0, on_leaf);
+}
+
+fn for_each_leaf_below(
+    row: &Map,
+    prefix: &SeriesName,
+    depth: usize,
+    on_leaf: &mut dyn FnMut(String, &Value),
+) {
     for (key, value) in row {
-        let name = format!("{prefix}{key}");
+        let name = prefix.followed_by(key);
         match value {
             Value::Map(nested) if !nested.is_empty() && !media::is_medium(nested) && depth < MAX_DEPTH => {
-                for_each_leaf(nested, &format!("{name}."), depth + 1, on_leaf);
+                for_each_leaf_below(nested, &name.followed_by("."), depth + 1, on_leaf);
             }
-            leaf => on_leaf(&name, leaf),
+            leaf => on_leaf(name.into_fitting(), leaf),
         }
     }
 }
@@ -285,8 +295,18 @@ mod tests {
         let row = row("h", 0, r#"{"a": {"b": {"c": 1}, "d": NaN}, "e": {}, "i": {"_type": "image-file"}}"#)
             .unwrap();
         let mut names = Vec::new();
-        for_each_leaf(&row, "", 0, &mut |name, _| names.push(name.to_owned()));
+        for_each_leaf(&row, &mut |name, _| names.push(name));
         assert_eq!(names, ["a.b.c", "a.d", "e", "i"]);
+    }
+
+    #[test]
+    fn long_names_of_nested_maps_fit_and_stay_apart() {
+        let long = "x".repeat(2 * NAME_BYTES);
+        let text = format!(r#"{{"a": {{"{long}": {{"b": 1, "c": {{"d": 2}}}}}}}}"#);
+        let mut names = Vec::new();
+        for_each_leaf(&row("h", 0, &text).unwrap(), &mut |name, _| names.push(name));
+        let whole = [format!("a.{long}.b"), format!("a.{long}.c.d")];
+        assert_eq!(names, whole.map(|name| fitting_name(&name).into_owned()));
     }
 
     #[test]

@@ -19,6 +19,30 @@ pub enum Error {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Reads the fields of a message in the order in which they were written, each with its number. An error is the last
+/// item.
+pub fn fields(message: &[u8]) -> impl Iterator<Item = Result<(u64, Field<'_>)>> {
+    let mut rest = message;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let field = field(&mut rest);
+        if field.is_err() {
+            rest = &[];
+        }
+        Some(field)
+    })
+}
+
+/// The value of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field<'a> {
+    Varint(u64),
+    /// A content, or a number of fixed size.
+    Bytes(&'a [u8]),
+}
+
 /// Fields of a message. The last value of a field counts unless the field is repeated.
 #[derive(Clone, Debug, Default)]
 pub struct FieldsByNumber(HashMap<u64, Vec<FieldValue>>);
@@ -31,23 +55,17 @@ enum FieldValue {
 }
 
 impl FieldsByNumber {
-    pub fn parse(mut rest: Bytes) -> Result<Self> {
-        let mut fields: HashMap<u64, Vec<FieldValue>> = HashMap::new();
-        while !rest.is_empty() {
-            let key = varint(&mut rest)?;
-            let value = match key & 7 {
-                0 => FieldValue::Varint(varint(&mut rest)?),
-                1 => FieldValue::Bytes(taken(&mut rest, 8)?),
-                2 => {
-                    let length = varint(&mut rest)?;
-                    FieldValue::Bytes(taken(&mut rest, length)?)
-                }
-                5 => FieldValue::Bytes(taken(&mut rest, 4)?),
-                unknown => return Err(Error::UnknownWireType(unknown)),
+    pub fn parse(message: Bytes) -> Result<Self> {
+        let mut by_number: HashMap<u64, Vec<FieldValue>> = HashMap::new();
+        for field in fields(&message) {
+            let (number, value) = field?;
+            let value = match value {
+                Field::Varint(varint) => FieldValue::Varint(varint),
+                Field::Bytes(bytes) => FieldValue::Bytes(message.slice_ref(bytes)),
             };
-            fields.entry(key >> 3).or_default().push(value);
+            by_number.entry(number).or_default().push(value);
         }
-        Ok(Self(fields))
+        Ok(Self(by_number))
     }
 
     pub fn contains(&self, number: u64) -> bool {
@@ -108,7 +126,22 @@ impl FieldsByNumber {
     }
 }
 
-fn varint(rest: &mut Bytes) -> Result<u64> {
+fn field<'a>(rest: &mut &'a [u8]) -> Result<(u64, Field<'a>)> {
+    let key = varint(rest)?;
+    let value = match key & 7 {
+        0 => Field::Varint(varint(rest)?),
+        1 => Field::Bytes(taken(rest, 8)?),
+        2 => {
+            let length = varint(rest)?;
+            Field::Bytes(taken(rest, length)?)
+        }
+        5 => Field::Bytes(taken(rest, 4)?),
+        unknown => return Err(Error::UnknownWireType(unknown)),
+    };
+    Ok((key >> 3, value))
+}
+
+fn varint(rest: &mut &[u8]) -> Result<u64> {
     /// Most bytes of a varint of 64 bits.
     const MOST_BYTES: usize = 10;
     let has_end = rest.iter().take(MOST_BYTES).any(|byte| *byte < 0x80);
@@ -118,11 +151,11 @@ fn varint(rest: &mut Bytes) -> Result<u64> {
     decode_varint(rest).map_err(|_| Error::LongNumber)
 }
 
-fn taken(rest: &mut Bytes, length: u64) -> Result<Bytes> {
-    match usize::try_from(length) {
-        Ok(length) if length <= rest.len() => Ok(rest.split_to(length)),
-        _ => Err(Error::Truncated),
-    }
+fn taken<'a>(rest: &mut &'a [u8], length: u64) -> Result<&'a [u8]> {
+    let length = usize::try_from(length).map_err(|_| Error::Truncated)?;
+    let (taken, left) = rest.split_at_checked(length).ok_or(Error::Truncated)?;
+    *rest = left;
+    Ok(taken)
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@
 //! Records of TensorBoard are events. [`EventContent`] says what they mean, for the follower and for the importer alike:
 //! scalars are points, media and histograms are objects, hyperparameters are params.
 
+mod decoded_size;
 mod histogram;
 mod hparams;
 pub mod messages;
-mod names;
 mod plugins;
 mod records;
 mod tensor;
@@ -22,7 +22,7 @@ mod values;
 
 pub use histogram::{Bin, Distribution, Histogram};
 pub use hparams::SessionOutcome;
-pub use names::{fitting_name, text_digest};
+pub use matyan_wire::fitting_name;
 pub use plugins::Plugins;
 pub use records::{ChunkEnd, RecordChunk, read_chunk};
 pub use tensor::{Dimension, Elements, Shape, TensorProblem, TensorProto};

@@ -9,6 +9,7 @@ use prost::Message;
 
 use crate::{
     Bin, Distribution, Elements, TensorProto,
+    decoded_size::is_bounded,
     hparams::{SessionOutcome, add_params, session_outcome},
     messages::{self, Event, Hparams, SummaryValue},
     plugins::{Plugin, Plugins},
@@ -87,6 +88,10 @@ struct Place<'a> {
 impl EventContent {
     /// Adds a record of an event file.
     pub fn add(&mut self, record: &[u8], plugins: &mut Plugins) {
+        if is_bounded(record) == Ok(false) {
+            self.leave_out("events with too many values");
+            return;
+        }
         let Ok(event) = Event::decode(record) else {
             self.leave_out("events that cannot be read");
             return;
@@ -216,6 +221,10 @@ impl EventContent {
     }
 
     fn add_hparams(&mut self, content: &[u8]) {
+        if content.len() > limits::RUN_PARAMS_BYTES {
+            self.leave_out("hyperparameters that take more room than a run has");
+            return;
+        }
         let Ok(hparams) = Hparams::decode(content) else {
             self.leave_out("hyperparameters that cannot be read");
             return;

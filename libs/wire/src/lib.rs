@@ -13,6 +13,7 @@ mod json_event;
 
 pub mod control;
 pub mod dead_letter;
+mod fitting_name;
 pub mod headers;
 pub mod ingestion;
 pub mod legacy_json;
@@ -26,6 +27,7 @@ pub mod server_version;
 pub mod trace;
 pub mod trial_points;
 
+pub use fitting_name::{SeriesName, fitting_name};
 pub use message_type::{MessageCounts, MessageType};
 
 /// Reason why a record cannot be read; stored with the parked record.

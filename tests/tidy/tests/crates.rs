@@ -23,7 +23,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-model", &["matyan-proto", "matyan-value", "matyan-store"]),
     ("matyan-export", &["matyan-value"]),
     ("matyan-archive", &["matyan-proto", "matyan-value", "matyan-wire"]),
-    ("matyan-tfrecord", &["matyan-proto", "matyan-value", "matyan-wire"]),
+    ("matyan-tfrecord", &["matyan-proto", "matyan-protobuf", "matyan-value", "matyan-wire"]),
     ("matyan-leveldb", &[]),
     ("matyan-protobuf", &[]),
     ("matyan-maintenance", &["matyan-value", "matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     Dimension, Histogram, Shape,
+    decoded_size::tests::event_of_values,
     messages::{Image, Metadata, PluginData, SessionEnd, SessionStart, Summary},
 };
 
@@ -163,9 +164,16 @@ fn values_that_cannot_be_shown_are_counted() {
         value("graph", "graphs"),
     ]);
     reading.add(b"\xff\xff", &mut Plugins::default());
+    reading.add(&event_of_values(1_000_000), &mut Plugins::default());
+    let hparams = PluginData { name: b"hparams".to_vec(), content: vec![0; limits::RUN_PARAMS_BYTES + 1] };
+    let metadata = Some(Metadata { plugin: Some(hparams) });
+    reading
+        .add(&event(3, vec![SummaryValue { metadata, ..SummaryValue::default() }]), &mut Plugins::default());
     let reasons: Vec<_> = reading.left_out.keys().map(String::as_str).collect();
     let expected = [
         "events that cannot be read",
+        "events with too many values",
+        "hyperparameters that take more room than a run has",
         "tensors with elements that are neither real numbers nor texts",
         "tensors with several elements, such as PR curves",
         "values of mesh",
