@@ -2,7 +2,6 @@ import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 
 import { encodeCbor } from '../api/cbor_writer.ts';
-import { csvNumber } from '../format/csv.ts';
 import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
 import {
   RunSchema,
@@ -368,17 +367,6 @@ test('losses are sorted from the lowest, other numbers from the highest', () => 
   expect(['metric:loss', 'metric:accuracy', 'name'].map(text => nextSort([], text, false))).toEqual(
     [['metric:loss'], ['-metric:accuracy'], ['name']],
   );
-});
-
-test('numbers in CSV read back as the same', () => {
-  expect([0.1, -0, NaN, Infinity, -Infinity, undefined].map(csvNumber)).toEqual([
-    '0.1',
-    '-0.0',
-    'nan',
-    'inf',
-    '-inf',
-    '',
-  ]);
 });
 
 test('pinned columns come first, and widths survive their text', () => {
