@@ -61,7 +61,7 @@ impl CallerCache {
         Self(Arc::new(SharedAnswers { source: Box::new(source), answers, outage: Outage::default() }))
     }
 
-    /// The caller with this token, as of at most `LIFETIME` ago; `None` if the token is not valid.
+    /// The caller with this token, as of a moment at most `LIFETIME` ago; `None` if the token is not valid.
     pub async fn find(&self, token: Option<&TokenDigest>) -> Result<Option<Arc<Caller>>, LookupError> {
         let key = token.copied();
         let known = self.0.answers.get(&key);

@@ -3,7 +3,7 @@
 //! during an outage.
 //!
 //! The maps of well-known cache crates do not fit: their `insert` replaces an entry by an older one, and the maps whose
-//! entries expire have clocks of their own, which tests cannot stop.
+//! entries expire have their own clocks, which tests cannot stop.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;

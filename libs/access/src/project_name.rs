@@ -1,4 +1,4 @@
-//! Names of projects, as far as roles and services accept them.
+//! Names of projects that roles and services accept.
 
 use matyan_proto::limits::NEW_PROJECT_BYTES;
 

@@ -123,7 +123,7 @@ impl FromIterator<Right> for RightSet {
 /// ignore it.
 const AWAY: &str = "AWAY";
 
-/// The rights of a caller, as one process sends them to another.
+/// The rights of a caller that one process sends to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownRights {
     pub held: RightSet,

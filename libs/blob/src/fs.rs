@@ -1,6 +1,6 @@
 //! Blobs in a local directory: one file per blob, visible completely or not at all, durable
-//! once acknowledged. Uploads arrive through a signed URL of our own edge, as a directory has
-//! no network address.
+//! once acknowledged. Uploads arrive through a signed URL of our own edge, because a directory
+//! has no network address.
 //!
 //! ```text
 //! {root}/format    version number of this layout

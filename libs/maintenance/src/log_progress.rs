@@ -38,8 +38,8 @@ pub async fn partition_progress(
     Ok(found.collect())
 }
 
-/// Where the log has lost its tail, as its leader epochs show, if no worker has noticed that yet. Not for
-/// use in a transaction: it may have to read many records.
+/// The offset at which the log has lost its tail according to its leader epochs, if no worker has noticed
+/// that yet. Not for use in a transaction: it may have to read many records.
 pub async fn lost_tail(
     store: &dyn Store,
     log: &dyn LogInspector,

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Error, pace::Pace};
 
-/// A sweep that is in progress. The default is one that nothing stops.
+/// A sweep that is in progress. Nothing stops the default sweep.
 #[derive(Default)]
 pub(crate) struct PagedSweep {
     stop: CancellationToken,

@@ -31,7 +31,8 @@ use crate::{
     paged_sweep::PagedSweep,
 };
 
-/// Runs of which a small cohort is made if they have waited. Reading the documents of fewer takes no time.
+/// Number of runs from which a small cohort is made if they have waited. Reading the documents of fewer runs
+/// takes no time.
 const FEW_RUNS: usize = 64;
 /// Time for which runs wait for a full cohort.
 const WAIT_US: i64 = 10_000_000;
@@ -71,7 +72,7 @@ enum IndexedRows {
     Unlisted,
 }
 
-/// What a round has found or done in a project.
+/// The outcome of a round in a project.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParamRound {
     /// Runs that wait for a cohort, if they are not enough for a full one.
@@ -294,7 +295,7 @@ impl DueParams {
 /// Pages of index rows that are cleared in one round of a project.
 const CLEARED_PAGES: usize = 64;
 
-/// What the job remembers of projects between its rounds.
+/// The projects that the job remembers between its rounds.
 #[derive(Default)]
 pub struct WaitingProjects(Mutex<HashMap<Project, WaitingProject>>);
 

@@ -26,7 +26,7 @@ const UPLOADS: usize = 8;
 /// Time limit of an upload, after which the blob store counts as unavailable.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Groups in a row of which every upload fails, after which a round ends.
+/// Number of consecutive groups whose uploads all fail, after which a round ends.
 const FAILED_GROUPS: usize = 2;
 /// Payloads of a round that may have been refused for good, or because of the bucket.
 const DOUBTFUL: usize = 1_000;

@@ -20,7 +20,7 @@ impl Random {
     }
 }
 
-/// What a test knows of its runs, and how it changes them.
+/// The runs of a test, and the way in which the test changes them.
 pub(crate) trait ChangingRuns: Send + Sized + 'static {
     fn random(&mut self) -> &mut Random;
 
@@ -48,7 +48,7 @@ impl<R: ChangingRuns> ChangingStore<R> {
         if self.known.lock().await.random().below(6) > 0 {
             return;
         }
-        // On a thread of its own, because the futures of changes stay on their thread.
+        // On its own thread, because the futures of changes stay on their thread.
         let change = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {

@@ -1,5 +1,5 @@
-//! Entities: experiments, tags, notes, dashboards, apps, reports, and documents. Each has a row of its
-//! own, separate from runs.
+//! Entities: experiments, tags, notes, dashboards, apps, reports, and documents. Each has its own row,
+//! separate from runs.
 //!
 //! Runs and indexes refer to entities by id, never by name, so that a rename changes one row
 //! only. Deleting an entity leaves the links to it in place; links to a deleted id are ignored

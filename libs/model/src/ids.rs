@@ -1,4 +1,4 @@
-//! Identifiers of projects, jobs, runs, and series, as newtypes, so that they cannot be mixed up. Ids
+//! Identifiers of projects, jobs, runs, and series: newtypes, so that they cannot be mixed up. Ids
 //! are deliberately not generated here; they are passed in.
 
 use std::fmt;
@@ -16,7 +16,7 @@ impl Project {
     pub const UNKNOWN: Self = Self(u32::MAX);
 }
 
-/// A project with its number, as used in rows, and its name, as used in messages and blob keys.
+/// A project with its number, which rows use, and its name, which messages and blob keys use.
 /// The name of the default project is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedProject {

@@ -139,7 +139,7 @@ const EMPTY: &[u8] = &[];
 /// texts are missing.
 const VALUES_MISSING: &[u8] = &[1];
 
-/// What indexes lack of the params of a run.
+/// The parts of the params of a run that indexes lack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IndexGaps {
     /// Some scalars are beyond the limits.
@@ -180,8 +180,8 @@ fn partial_row_of(project: Project, number: RunNumber, gaps: IndexGaps) -> Optio
     (gaps.rows || gaps.values).then(|| (keys::index_partial(project, number), value))
 }
 
-/// Index rows of the params, in the order of their paths, up to the limits, as stores of formats up to 6 have them. A text
-/// that is too long has a row without its value.
+/// Index rows of the params, in the order of their paths, up to the limits, as in stores of formats up to 6.
+/// A text that is too long has a row without its value.
 pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> IndexRows {
     let mut rows = IndexRows::new();
     let mut bytes = 0;

@@ -121,8 +121,8 @@ pub async fn terminal_lines_list(
     lines.collect()
 }
 
-/// The numbers of the lines that were written under these sequence numbers, as (sequence, line
-/// number).
+/// The sequence number and line number of each line that was written under one of these sequence
+/// numbers.
 pub async fn lines_written_list(
     snapshot: &dyn Snapshot,
     project: Project,

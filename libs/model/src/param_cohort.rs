@@ -6,13 +6,13 @@
 //! A new run is listed even without params, so each run is in the list, or in a cohort, or has index rows. See `uncollected` for
 //! the list, and `cohort` for how a cohort takes values without a lock for writers.
 //!
-//! A column has up to 64 KiB, and is never changed. Its key begins with the path of the param, so that the columns of a
-//! param are one range, in the order of their cohorts. The paths of a cohort are in rows of their own, by which its columns
-//! are found when it is cleared.
+//! A column has up to 64 KiB, and is never changed. Its key begins with the path of the param, so that the
+//! columns of a param are one range, in the order of their cohorts. The paths of a cohort are in their own
+//! rows, by which its columns are found when it is cleared.
 //!
 //! The params of runs in a store of format 6 or earlier have index rows instead. Such rows are valid as long as the run is
-//! not in the list of uncollected params: whoever changes the params of a run clears its rows. A run is moved from one form to
-//! the other by listing it; see [`indexed_params_move`].
+//! not in the list of uncollected params: each change of the params of a run clears its rows. A run is moved
+//! from one form to the other by listing it; see [`indexed_params_move`].
 
 mod collect;
 mod read;

@@ -3,7 +3,7 @@
 //! then in the blob store.
 //!
 //! A payload has a row with its size, and its content in pieces. The content is written first,
-//! in transactions of its own; without the row it has no effect.
+//! in its own transactions; without the row it has no effect.
 
 use bytes::Bytes;
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};

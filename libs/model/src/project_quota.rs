@@ -28,7 +28,7 @@ pub struct ProjectQuotas {
 /// A limit of all projects, with exceptions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
-    /// The limit of projects without a limit of their own; 0: no limit.
+    /// The limit of projects without their own limit; 0: no limit.
     pub limit: u64,
     /// Limits of projects by name, in place of `limit`; 0: no limit. The name of the default project is empty.
     pub project_limits: BTreeMap<String, u64>,
@@ -47,8 +47,8 @@ impl ProjectQuotas {
         self.limits(name).iter().all(|(.., limit)| *limit == 0)
     }
 
-    /// Returns a quota that a project has used up. If it has used up several, this is one that refuses all data. A damaged
-    /// counter uses up no quota.
+    /// Returns a quota that a project has used up. If it has used up several quotas, a quota that refuses all
+    /// data is returned. A damaged counter uses up no quota.
     pub async fn exceeded(
         &self,
         snapshot: &dyn Snapshot,

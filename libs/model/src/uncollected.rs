@@ -37,8 +37,8 @@ struct GenerationsRow {
     first: u64,
     #[n(1)]
     last: u64,
-    /// Of the list of uncollected params: whether the index rows that params had in earlier formats are all cleared. A reader would
-    /// pass over what is left of them.
+    /// In the list of uncollected params, whether the index rows that params had in earlier formats are all
+    /// cleared. A reader would pass over what is left of them.
     #[n(2)]
     #[cbor(default)]
     is_without_index_rows: bool,
@@ -207,8 +207,8 @@ enum ReaderPlace {
     End,
 }
 
-/// Reads a list, page by page. Each page may have a snapshot of its own. A run that has a row in two generations is read twice,
-/// and a run that leaves the list in the meantime may be missed.
+/// Reads a list, page by page. Each page may have its own snapshot. A run that has a row in two generations
+/// is read twice, and a run that leaves the list in the meantime may be missed.
 #[derive(Clone, Debug)]
 pub struct UncollectedReader {
     kind: CohortKind,

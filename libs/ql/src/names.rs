@@ -1,4 +1,4 @@
-//! All predefined names of the language, as enums: names are looked up when a query is
+//! Enums of all predefined names of the language: names are looked up when a query is
 //! compiled, never when it runs. Deliberately absent: names that reach beyond values (`type`,
 //! `getattr`, `open`, `compile`, …).
 

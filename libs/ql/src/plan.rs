@@ -1,6 +1,6 @@
-//! Plans: knowledge of indexes about a query before any document is read, as a tree of probes
-//! that is exact or a superset. An index proposes and the document decides: no plan ever leaves
-//! out a candidate that the query matches.
+//! Plans: knowledge of indexes about a query before any document is read, in the form of a tree
+//! of probes that is exact or a superset. An index proposes and the document decides: no plan
+//! ever leaves out a candidate that the query matches.
 
 mod choose;
 mod derive;

@@ -130,7 +130,7 @@ async fn read_answer(url: &str, request: RequestBuilder) -> Result<(StatusCode, 
     Ok((response.status(), body))
 }
 
-/// The name of an OAuth error, or the message of an API such as GitHub's, as a part of a sentence.
+/// The name of an OAuth error, or the message of an API such as GitHub's, to be used as a part of a sentence.
 fn reason(body: &[u8]) -> String {
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     match body["error"].as_str().or_else(|| body["message"].as_str()) {

@@ -14,7 +14,7 @@ use crate::{
 /// The name on the button of GitHub.
 pub const GITHUB_TITLE: &str = "GitHub";
 
-/// The providers with which people sign in, and the roles of their groups. Each provider has a table of its own,
+/// The providers with which people sign in, and the roles of their groups. Each provider has its own table,
 /// because anyone may create an organization at GitHub with the name of a group elsewhere.
 #[derive(Default)]
 pub struct Providers {

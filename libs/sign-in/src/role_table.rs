@@ -1,5 +1,5 @@
-//! The table that turns groups of a provider into roles, as text: `ml-team = editor@speech, ops = operator`. A row that
-//! could never give anyone a role is an error.
+//! The text of the table that turns groups of a provider into roles:
+//! `ml-team = editor@speech, ops = operator`. A row that could never give anyone a role is an error.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ pub struct RoleTable {
 }
 
 impl RoleTable {
-    /// Reads a table: `GROUP = ROLE@PROJECT` for a role in a project, `GROUP = ROLE` for a role in all projects,
-    /// separated by commas or on lines of their own. A group with several roles has several rows. `GROUP = ROLE@` is
-    /// for the default project. A group with commas is in quotes: `"cn=ml,dc=example" = viewer@speech`. The error
-    /// says what is wrong and how to correct it.
+    /// Reads a table: `GROUP = ROLE@PROJECT` for a role in a project, `GROUP = ROLE` for a role in all
+    /// projects, separated by commas or on their own lines. A group with several roles has several rows.
+    /// `GROUP = ROLE@` is for the default project. A group with commas is in quotes:
+    /// `"cn=ml,dc=example" = viewer@speech`. The error says what is wrong and how to correct it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut is_quoted = false;
         let separates = |letter: char| {
@@ -53,7 +53,7 @@ impl RoleTable {
         self.rows.iter().filter_map(|(_, (project, _))| project.as_deref())
     }
 
-    /// The rows that give a role in all projects, as `my-org/ml-team = editor`.
+    /// The rows that give a role in all projects, such as `my-org/ml-team = editor`.
     pub fn rows_for_all_projects(&self) -> Vec<String> {
         let rows = self.rows.iter().filter(|(_, (project, _))| project.is_none());
         rows.map(|(group, (_, role))| format!("{group} = {}", role.name())).collect()

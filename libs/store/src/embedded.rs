@@ -145,7 +145,7 @@ impl Store for EmbeddedStore {
         // Watches before reading, so that no write in between is missed.
         let mut watch = self.shared.watches.watch(key);
         loop {
-            // In a statement of its own: a snapshot that lived during the wait would keep every row that is
+            // In its own statement: a snapshot that lived during the wait would keep every row that is
             // replaced.
             let found = EmbeddedSnapshot::take(&self.shared)?.get(key).await;
             match found {

@@ -20,7 +20,7 @@ thread_local! {
 }
 
 /// Runs `work`. Reads that it starts may wait for the disk on `threads`, instead of blocking threads of the current
-/// runtime: `threads` may have a priority of their own.
+/// runtime: `threads` may have their own priority.
 pub fn with_reads_on<T>(threads: &Arc<dyn ReadThreads>, work: impl FnOnce() -> T) -> T {
     let _previous = PreviousThreads(THREADS.replace(Some(threads.clone())));
     work()

@@ -61,7 +61,7 @@ async fn open(directory: &Path) -> EmbeddedStore {
     EmbeddedStore::open(directory, Settings::default()).await.unwrap()
 }
 
-/// A store of which all rows are in tables.
+/// A store whose rows are all in tables.
 async fn filled(directory: &Path) -> EmbeddedStore {
     let store = open(directory).await;
     for first in (0..ROWS).step_by(ROWS_A_BATCH as usize) {

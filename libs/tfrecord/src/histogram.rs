@@ -1,4 +1,5 @@
-//! Histograms, whose bins may differ in width, as distributions, whose bins have the same width.
+//! Conversion of histograms, whose bins may differ in width, to distributions, whose bins have the same
+//! width.
 
 /// Bins of a distribution that is made from bins of several widths.
 const LEAST_BINS: usize = 64;
@@ -7,7 +8,7 @@ const MOST_BINS: usize = 512;
 /// Bins of a histogram that are kept unchanged.
 const MAX_EQUAL_BINS: usize = 4_096;
 
-/// Difference of the widths of two bins that count as equal, as a part of the width.
+/// Relative difference of the widths of two bins that count as equal.
 const TOLERANCE: f64 = 1e-6;
 
 #[derive(Clone, PartialEq, prost::Message)]

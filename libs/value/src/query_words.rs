@@ -51,7 +51,7 @@ fn closed(condition: &str) -> String {
     }
 }
 
-/// Whether one pair of brackets is around a whole condition, unlike those of `(a) or (b)`.
+/// Whether one pair of brackets is around a whole condition, unlike the brackets of `(a) or (b)`.
 fn is_in_brackets(condition: &str) -> bool {
     let tokens = tokens_of(condition);
     let mut depth = 0;

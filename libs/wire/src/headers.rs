@@ -104,7 +104,7 @@ pub fn find<'h>(headers: &'h Headers, name: &str) -> Option<&'h Bytes> {
     headers.iter().find(|(known, _)| known == name).map(|(_, value)| value)
 }
 
-/// Like `find`, as text. Bytes that are not UTF-8 are replaced.
+/// Like `find`, but returns text. Bytes that are not UTF-8 are replaced.
 pub fn text(headers: &Headers, name: &str) -> Option<String> {
     find(headers, name).map(|value| String::from_utf8_lossy(value).into_owned())
 }

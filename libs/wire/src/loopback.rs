@@ -1,5 +1,5 @@
-//! Hosts that are this machine, whoever reads their names. Clients and servers treat them alike: a token may be sent
-//! to them without TLS, and an address with such a host is of no use to others.
+//! Hosts that are this machine on every machine that reads their names. Clients and servers treat them alike:
+//! a token may be sent to them without TLS, and an address with such a host is of no use to others.
 
 use core::net::IpAddr;
 

@@ -6,7 +6,7 @@ use matyan_proto::ingest::v1::Points;
 
 use crate::{columns, rows};
 
-/// Fewest neighboring series for which rows are worth a group of their own.
+/// Fewest neighboring series for which rows are worth their own group.
 const LEAST_WIDTH: usize = 16;
 
 /// Adjacent points that form a group.

@@ -91,7 +91,7 @@ pub fn extend_values(out: &mut Vec<f64>, rows: &Rows, range: Range<usize>) {
     }
 }
 
-/// Encodes the values of rows, as narrow ones if that loses nothing.
+/// Encodes the values of rows, in the narrow form if that loses nothing.
 ///
 /// ```
 /// use matyan_wire::rows::{encode, extend_values};

@@ -1,5 +1,5 @@
-//! Points of the run of a trial, as batches whose series are their own: backends append them to the log when they
-//! become due, and workers append the points that a backend failed to append.
+//! Batches of points of the run of a trial, which define their series themselves: backends append them to the
+//! log when they become due, and workers append the points that a backend failed to append.
 
 use matyan_proto::ingest::v1::{IngestionBatch, Points, SeriesDef};
 

@@ -73,7 +73,7 @@ impl BlockLists {
         }
     }
 
-    /// The blocks that a blob has, and the blocks that were sent for it, as XML.
+    /// The blocks that a blob has, and the blocks that were sent for it, in XML.
     async fn get(&self, upload: &MultipartUpload) -> Result<String> {
         let request = self.request(upload, "comp=blocklist&blocklisttype=all")?;
         match self.send(request).await? {

@@ -12,7 +12,7 @@ use crate::{Error, MultipartUpload, OpenBucket, PresignedUpload};
 
 const AT: &str = "run/a b/ü#?%.bin";
 
-/// Two parts, of which the second is short.
+/// Two parts; the second is short.
 const SIZE: usize = (32 << 20) + 5;
 
 fn content() -> Bytes {

@@ -84,7 +84,7 @@ fn rule_39_calls_that_hang_leave_the_threads_of_the_process_free() {
         for read in &mut reads {
             assert!(futures::poll!(read).is_pending());
         }
-        // All calls were made: without threads of their own, they would come before this one.
+        // All calls were made: without their own threads, they would come before this one.
         assert_eq!(tokio::task::spawn_blocking(|| "the store").await.unwrap(), "the store");
         for read in &mut reads {
             assert!(futures::poll!(read).is_pending());

@@ -29,8 +29,8 @@ use crate::{
     bucket::connect::{ATTEMPTS, CONNECT_TIMEOUT, FIRST_BACKOFF, READ_TIMEOUT, response_timeout},
 };
 
-/// Credentials that expire sooner are renewed, as an upload URL expires with the credentials
-/// that signed it. The client randomly reduces this by up to a half.
+/// Credentials that expire sooner are renewed, because an upload URL expires with the
+/// credentials that signed it. The client randomly reduces this by up to a half.
 const CREDENTIALS_BUFFER: Duration = Duration::from_secs(15 * 60);
 
 pub(super) async fn credentials(settings: &Settings, clock: Clock) -> SharedCredentialsProvider {

@@ -52,7 +52,8 @@ impl LimitedBlobs {
         Self { directory: Some(directory), ..Self::cloud(bucket, limits) }
     }
 
-    /// Gives projects limits of their own, by their names, instead of `max_project_bytes`. The default project has no name.
+    /// Gives projects their own limits, by their names, instead of `max_project_bytes`. The default project
+    /// has no name.
     #[must_use]
     pub fn with_project_limits(mut self, of_projects: BTreeMap<String, u64>) -> Self {
         self.quota.set_limits(of_projects);

@@ -70,7 +70,7 @@ impl ProjectQuota {
         Self { blobs, max_bytes, of_projects: BTreeMap::new(), projects: Mutex::default() }
     }
 
-    /// Gives projects limits of their own.
+    /// Gives projects their own limits.
     pub(super) fn set_limits(&mut self, of_projects: BTreeMap<String, u64>) {
         self.of_projects = of_projects;
     }

@@ -1,8 +1,8 @@
-//! Uploads in parts whose sizes nobody knows before they arrive: clients of other trackers only say how many parts
-//! they send. Each part is a blob of its own, with a URL like any blob, in every store and in any order, and counts
-//! for its project. Completing the upload joins the parts, which reads and writes their content once more: stores that
-//! can join blobs by themselves take only parts of at least 5 MiB (S3), or 32 parts at a time (GCS), and a directory
-//! would copy them as well. So all other uploads in parts announce their size.
+//! Uploads in parts whose sizes nobody knows before they arrive: clients of other trackers only say how many
+//! parts they send. Each part is its own blob, with a URL like any blob, in every store and in any order, and
+//! counts for its project. Completing the upload joins the parts, which reads and writes their content once
+//! more: stores that can join blobs by themselves take only parts of at least 5 MiB (S3), or 32 parts at a
+//! time (GCS), and a directory would copy them as well. So all other uploads in parts announce their size.
 //!
 //! Joining goes on if its caller leaves, because large content takes longer than clients wait: a repeated call waits
 //! for the same result. Parts that are never joined are blobs without a reference, which a daily job deletes.

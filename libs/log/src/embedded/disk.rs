@@ -1,4 +1,4 @@
-//! Operations that change files, as a trait, so that tests can fail them and lose unsynced changes.
+//! A trait of the operations that change files, so that tests can fail them and lose unsynced changes.
 
 use std::{
     fs::{self, File},

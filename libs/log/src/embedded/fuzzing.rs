@@ -11,7 +11,7 @@ use crate::{NewRecord, Record};
 
 const IDENTITY: [u8; 16] = [7; 16];
 
-/// Encodes records as a segment has them after its head, each in a group of its own. Their offsets count from 0.
+/// Encodes records as a segment has them after its head, each in its own group. Their offsets count from 0.
 pub fn encoded_records(records: &[NewRecord]) -> Vec<u8> {
     let seed = Seed::new(&IDENTITY, 0);
     let mut content = Vec::new();

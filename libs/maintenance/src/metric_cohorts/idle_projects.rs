@@ -1,5 +1,5 @@
-//! What the job that collects metrics remembers of projects, so that it reads their lists of runs again only after a
-//! change, and does not count the rows of a long list each time.
+//! Facts that the job that collects metrics remembers about projects, so that it reads their lists of runs
+//! again only after a change, and does not count the rows of a long list each time.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ const PROJECTS: usize = 10_000;
 const FIRST: Scan = Scan { rows: 1, ..Scan::DEFAULT };
 const FEW: Scan = Scan { rows: UNFOLDED, keys_only: true, ..Scan::DEFAULT };
 
-/// What the last look at each project has found.
+/// The findings of the last look at each project.
 #[derive(Default)]
 pub struct IdleProjects(Mutex<HashMap<Project, SeenProject>>);
 
@@ -69,7 +69,7 @@ impl IdleProjects {
         })
     }
 
-    /// What the last look has found about the wear of the list.
+    /// The wear of the list that the last look has found.
     pub(super) fn wear(&self, project: Project) -> ListWear {
         self.0.lock().get(&project).map(|seen| seen.wear).unwrap_or_default()
     }

@@ -143,7 +143,8 @@ async fn param_lists(store: &TestStore, project: Project) -> [Vec<u64>; 2] {
     found
 }
 
-/// The params of all runs of a store of format 6 have index rows. Only those of two runs have changed since, of which a cohort has one.
+/// The params of all runs of a store of format 6 have index rows. Only the params of two runs have changed
+/// since, and a cohort has one of these runs.
 #[tokio::test]
 async fn rule_44_runs_whose_params_have_index_rows_are_listed() {
     const RUNS: u64 = 7;

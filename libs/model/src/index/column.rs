@@ -1,4 +1,4 @@
-//! One param of all runs, or their names, in memory; and index rows of params, as stores of formats up to 6 have them.
+//! One param of all runs, or their names, in memory; and index rows of params in stores of formats up to 6.
 //!
 //! The key of such a row holds the value in its sortable form; the value of the row restores what that form loses. It is
 //! one byte, the type: 0 if the key alone determines the value (null,

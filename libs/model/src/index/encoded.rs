@@ -132,7 +132,7 @@ mod tests {
         }
     }
 
-    /// What both ways of reading find.
+    /// Checks that both ways of reading find the same params, and returns their number.
     fn check(tree: &Map) -> usize {
         let mut expected = Vec::new();
         indexed_params(tree, &mut |path, value| {

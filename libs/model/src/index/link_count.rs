@@ -1,6 +1,7 @@
-//! Repair of the counters of runs of tags and experiments. A tag may have more runs than can be counted while a
-//! snapshot lives, so its runs are counted in parts, each from a snapshot of its own. The change feed tells in which
-//! parts a run has changed since; these parts are counted again, until they are few enough for a last snapshot.
+//! Repair of the counters of runs of tags and experiments. A tag may have more runs than can be counted while
+//! a snapshot lives, so its runs are counted in parts, each from its own snapshot. The change feed tells in
+//! which parts a run has changed since; these parts are counted again, until they are few enough for a last
+//! snapshot.
 
 use std::collections::BTreeSet;
 

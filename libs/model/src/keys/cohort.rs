@@ -8,7 +8,7 @@ use matyan_store::{Key, Range, Result};
 use super::{ListPart, RunRow, Space, run, subtree};
 use crate::ids::{CohortNumber, Project, RunNumber};
 
-/// What a cohort has of its runs. A run may be in a cohort of each kind.
+/// The parts of its runs that a cohort has. A run may be in a cohort of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CohortKind {
     Metrics,
@@ -110,12 +110,12 @@ pub fn param_columns_all(project: Project) -> Range {
     subtree(super::project(project, Space::ParamColumn, ()))
 }
 
-/// Some of the paths of which a cohort has values.
+/// Some of the paths whose values a cohort has.
 pub fn param_cohort_paths(project: Project, cohort: CohortNumber, part: u32) -> Key {
     super::project(project, Space::ParamCohortPaths, (cohort.0, part))
 }
 
-/// All paths of which a cohort has values.
+/// All paths whose values a cohort has.
 pub fn param_cohort_paths_all(project: Project, cohort: CohortNumber) -> Range {
     subtree(super::project(project, Space::ParamCohortPaths, (cohort.0,)))
 }

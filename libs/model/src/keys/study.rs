@@ -5,11 +5,11 @@ use matyan_store::{Key, Range, Result};
 use super::{Space, StudyPart, TrialPart, corrupt, join_key, subtree, tail};
 use crate::ids::Project;
 
-/// Whose an attribute of a study or a trial is. Numbers in keys.
+/// The owner of an attribute of a study or a trial. Numbers in keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AttributeKind {
     User = 0,
-    /// Of the sampler.
+    /// The attribute belongs to the sampler.
     System = 1,
 }
 

@@ -1,11 +1,12 @@
 //! Reads one param of all runs: of the columns of cohorts, and of the index rows of runs in an earlier format. What neither
-//! has must be read from documents; runs with more params than indexes have are in a list of their own, see
+//! has must be read from documents; runs with more params than indexes have are in their own list, see
 //! `keys::index_partial_all`.
 //!
-//! Each page may have a snapshot of its own. Runs in the list of uncollected params are read first, because a run that
-//! leaves the list later is in a column by then; and columns are read after index rows, because params move from index rows to columns.
-//! The list is read again at the end, unless everything was read from one version: the rows of a run that changes in between
-//! are cleared. Readers of several params can share what one of them has read of the list.
+//! Each page may have its own snapshot. Runs in the list of uncollected params are read first, because a run
+//! that leaves the list later is in a column by then; and columns are read after index rows, because params
+//! move from index rows to columns. The list is read again at the end, unless everything was read from one
+//! version: the rows of a run that changes in between are cleared. Readers of several params can share what
+//! one of them has read of the list.
 
 use std::{
     borrow::Cow,
@@ -108,7 +109,7 @@ pub fn param_rows_within(project: Project, path: &[Cow<'_, str>], values: &Param
     Some(keys::index_param_within(project, path, low, high))
 }
 
-/// What is left to be read of one kind.
+/// The part of one kind that is left to be read.
 #[derive(Clone)]
 enum Source {
     Listed(UncollectedReader),
@@ -295,8 +296,8 @@ impl ParamReader {
     }
 }
 
-/// What was decoded of a page, or `None` if the row of a cohort is damaged. Nothing else tells which runs the cohort has, so the
-/// documents of all runs decide then. The damage is reported once.
+/// The decoded part of a page, or `None` if the row of a cohort is damaged. Nothing else tells which runs the
+/// cohort has, so the documents of all runs decide then. The damage is reported once.
 pub fn undamaged<T>(decoded: Result<T>) -> Result<Option<T>> {
     match decoded {
         Err(error @ Error::Corrupt { .. }) => {

@@ -176,7 +176,7 @@ fn scalar<'t>(tree: &'t Map, of: &[&str]) -> Option<IndexedParam<'t>> {
     IndexedParam::of(map.get(*last)?, MAX_TEXT_BYTES)
 }
 
-/// What readers find for a path: the values, and the runs whose documents decide.
+/// The values that readers find for a path, and the runs whose documents decide.
 async fn read(
     snapshot: &dyn Snapshot,
     mut reader: ParamReader,

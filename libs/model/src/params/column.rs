@@ -1,7 +1,7 @@
 //! Format of a column of params: the values of one param in the runs of a cohort, or in some of them.
 //!
-//! A column is written once, and read as a whole. It holds what indexes have of a param: scalars, of which long texts
-//! and numbers with too many digits are incomplete.
+//! A column is written once, and read as a whole. It holds what indexes have of a param: scalars, where long
+//! texts and numbers with too many digits are incomplete.
 //!
 //! Format:
 //!
@@ -11,10 +11,10 @@
 //!   nearest float;
 //! - the number of runs of the cohort as varint, and a byte: 0 if the column has a value of each of them, or 1, and a bit
 //!   map (lowest bit first) of the runs that have one;
-//! - the kinds of the values, as an integer column, unless they are all the same;
+//! - the kinds of the values in an integer column, unless they are all the same;
 //! - the integers as an integer column, and the floats as a float column;
 //! - if there are texts, the number of different ones as varint, these in ascending order, and for each text its place
-//!   among them, as an integer column.
+//!   among them in an integer column.
 
 use std::{borrow::Cow, collections::HashSet, ops::Bound};
 

@@ -1,4 +1,4 @@
-//! Parked items of restored runs. They have positions of their own, above the positions of all logs,
+//! Parked items of restored runs. They have their own positions, above the positions of all logs,
 //! because the store may have a different log than the source of the items: the run's number in place of
 //! log and partition, and the number of the item in its archive.
 

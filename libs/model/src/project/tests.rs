@@ -86,7 +86,7 @@ async fn numbers_and_names_of_deleted_projects_are_not_used_again() {
     let gone = store.run(async |transaction| project_delete(transaction, "b", 11).await).await.unwrap();
     assert_eq!(gone, None);
     assert!(matches!(create(&store, "c").await, Creation::Created(_)));
-    // A project of which nothing is left takes no room.
+    // A project that has left nothing takes no room.
     assert!(matches!(create(&store, "d").await, Creation::Created(_)));
     assert_eq!(create(&store, "e").await, Creation::TooMany);
 }

@@ -268,7 +268,7 @@ pub enum ClearOutcome {
     Waiting,
 }
 
-/// Frees the id of a deleted run. [`tombstones_list`] still finds it, as a freed one, so that a sweep can clear
+/// Frees the id of a deleted run. [`tombstones_list`] still finds it as a freed id, so that a sweep can clear
 /// what else is left of the id.
 pub async fn tombstone_clear(
     transaction: &mut Transaction,
@@ -381,7 +381,7 @@ async fn sweep_batch(
         }
         return Ok((transaction.into_batch(), false));
     }
-    // Without the values, because chunks may have been moved to files of their own.
+    // Without the values, because chunks may have been moved to their own files.
     let scan = Scan { rows: SWEEP_ROWS, keys_only: true, ..Scan::default() };
     // Index rows of series names are not under the run number. They are cleared along with the rows
     // that they follow from.

@@ -51,7 +51,7 @@ pub async fn documents_get(
     Ok(found)
 }
 
-/// The runs with these numbers, in the given order, as a page. Dead ones are left out.
+/// A page of the runs with these numbers, in the given order. Dead ones are left out.
 pub async fn runs_get(snapshot: &dyn Snapshot, project: Project, numbers: &[RunNumber]) -> Result<RunPage> {
     let mut runs = Vec::with_capacity(numbers.len());
     let mut damaged = Vec::new();

@@ -70,7 +70,7 @@ pub async fn staged_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -
     }))
 }
 
-/// The progress of the restore, as the caller stored it; 0 at the start.
+/// The progress of the restore that the caller stored; 0 at the start.
 pub async fn staged_progress_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<u64> {
     Ok(rows::get(snapshot, &keys::staged_progress(project, id)).await?.unwrap_or_default())
 }

@@ -286,7 +286,7 @@ async fn index_rows_of_an_earlier_format_are_cleared_with_the_first_change_of_pa
     assert_eq!(rows().await, [0; 4]);
 }
 
-/// Large params and their index rows are cleared in transactions of their own.
+/// Large params and their index rows are cleared in their own transactions.
 #[tokio::test]
 async fn index_rows_of_large_params_are_cleared_ahead() {
     let store = TestStore::open().await;

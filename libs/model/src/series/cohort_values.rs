@@ -1,7 +1,7 @@
 //! Formats of the rows of a cohort: which runs it has, and the values of one metric in these runs.
 //!
 //! Format of a cohort: the byte 1; the number of its runs as varint; the numbers of the runs, which
-//! ascend, as an integer column; then a bit map (lowest bit first) of the runs that are members.
+//! ascend, in an integer column; then a bit map (lowest bit first) of the runs that are members.
 //!
 //! Format of the values of a metric: the byte 1; the number of runs of the cohort as varint; a bit map
 //! of the runs that have the metric; then four float columns with the last, first, lowest, and highest

@@ -30,7 +30,7 @@ pub(crate) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
     }
 }
 
-/// Writes the numbers below `length` in ascending order, `times` times, as an integer column.
+/// Writes the numbers below `length` in ascending order, `times` times, in an integer column.
 pub(crate) fn put_cycles(out: &mut Vec<u8>, length: usize, times: usize) {
     let width = cycles_width(length);
     out.push(width as u8);

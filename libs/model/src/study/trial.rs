@@ -10,7 +10,7 @@ use crate::{
     rows,
 };
 
-/// The state of a trial. Its params, attributes and intermediate values are rows of their own.
+/// The state of a trial. Its params, attributes and intermediate values are separate rows.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[cbor(array)]
 pub struct Trial {

@@ -46,7 +46,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Creates a lookup with a slot of its own, which it keeps when its path is extended.
+    /// Creates a lookup with its own slot, which it keeps when its path is extended.
     fn new_lookup(&mut self, path: KeyPath, steps: Box<[PathStep]>) -> Box<Lookup> {
         let slot = self.lookups;
         self.lookups += 1;

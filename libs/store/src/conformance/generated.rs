@@ -109,7 +109,7 @@ impl Sequence {
         batch
     }
 
-    /// A check, most of which hold.
+    /// A check, which usually holds.
     fn check(&mut self) -> Check {
         let recent = self.versions.len().saturating_sub(3);
         let since = self.versions[recent..].choose(&mut self.random).copied();

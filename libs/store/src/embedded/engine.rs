@@ -288,7 +288,7 @@ impl Engine {
     pub(super) fn merge_all(&self) -> Result<()> {
         self.empty_memtables()?;
         self.rows.major_compact().map_err(engine_error)?;
-        // Large values are in files of their own. Only another merge drops files in which the first merge
+        // Large values are in their own files. Only another merge drops files in which the first merge
         // has left nothing.
         self.rows.major_compact().map_err(engine_error)
     }

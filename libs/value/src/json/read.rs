@@ -65,7 +65,7 @@ fn scalar(token: &JsonToken<'_>) -> Result<Value, JsonError> {
     })
 }
 
-/// Returns the number of a float token, all of which `f64` can parse. Numbers beyond its range
+/// Returns the number of a float token. `f64` can parse all such tokens; numbers beyond its range
 /// become infinite, as in Python.
 pub(super) fn float(token: &JsonToken<'_>) -> f64 {
     token.text.parse().unwrap_or(f64::NAN)

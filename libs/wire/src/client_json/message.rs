@@ -251,8 +251,8 @@ fn shortened(name: &str) -> &str {
     &name[..name.floor_char_boundary(LONGEST)]
 }
 
-/// Returns whether a `log_metric` is an object of a known kind, as the replay of an archive sends
-/// objects.
+/// Returns whether a `log_metric` is an object of a known kind: the replay of an archive sends objects
+/// this way.
 fn is_object_of_metric(members: &Members<'_>) -> Result<bool, Invalid> {
     if members.get(Member::Value).is_none_or(|token| token.kind != JsonKind::Object) {
         return Ok(false);

@@ -1,5 +1,5 @@
 //! The reader of envelopes, each of which becomes a batch with one item. An envelope of an unknown
-//! type becomes an empty batch, as Matyan 0.3 ignores it.
+//! type becomes an empty batch, because Matyan 0.3 ignores it.
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1::{self as pb, IngestionBatch};

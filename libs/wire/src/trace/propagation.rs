@@ -24,7 +24,7 @@ pub fn traceparent(span: &Span) -> Option<String> {
 }
 
 /// Makes `span`, which must not have been entered yet, a child of the remote span in `traceparent`.
-/// An invalid header is ignored, and the span starts a trace of its own.
+/// An invalid header is ignored, and the span starts its own trace.
 pub fn join_trace(span: &Span, traceparent: &[u8]) {
     let Ok(traceparent) = std::str::from_utf8(traceparent) else { return };
     if span.is_disabled() || traceparent.is_empty() {

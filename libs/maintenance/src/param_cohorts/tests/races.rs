@@ -180,8 +180,8 @@ impl ChangingStore {
         "bin"
     }
 
-    /// Reads the values of a param while runs change, and compares those of runs that have not changed in the meantime with
-    /// their documents. Returns the number of values that columns had.
+    /// Reads the values of a param while runs change, and compares the values of runs that have not changed
+    /// in the meantime with their documents. Returns the number of values that columns had.
     async fn check(&self, name: &'static str) -> usize {
         self.known.lock().await.changed.clear();
         let path = [Cow::Borrowed(name)];

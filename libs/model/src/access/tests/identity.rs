@@ -40,7 +40,7 @@ async fn sign_in_with_changes(
         .unwrap_or_else(|error: Error| panic!("{error}"))
 }
 
-/// Signs in with a state of its own.
+/// Signs in with its own state.
 async fn sign_in(store: &TestStore, provided: &ProvidedIdentity, digest: u8) -> ProvidedSignIn {
     static STATES: AtomicU64 = AtomicU64::new(1_000_000);
     sign_in_with(store, provided, state(STATES.fetch_add(1, Ordering::Relaxed)), digest).await

@@ -64,7 +64,7 @@ async fn rule_121_five_wrong_codes_end_the_tries_of_a_session() {
     }
     assert_eq!(type_code(&store, 1, 9, 150).await, TypedCode::TooMany);
     assert_eq!(type_code(&store, 1, 7, 150).await, TypedCode::TooMany, "also for the right one");
-    // The session itself continues, and another session has tries of its own.
+    // The session itself continues, and another session has its own tries.
     assert!(find(&store, 1, 150).await.is_some());
     put_credential(&store, &session("ana", 2, None)).await.unwrap();
     assert!(matches!(type_code(&store, 2, 7, 150).await, TypedCode::Found { .. }));

@@ -25,7 +25,7 @@ fn param() -> impl Strategy<Value = IndexedParam<'static>> {
     ]
 }
 
-/// The values of up to 300 runs, of which some lack the param. Often, all have the same kind of value.
+/// The values of up to 300 runs, some of which lack the param. Often, all have the same kind of value.
 fn columns() -> impl Strategy<Value = (usize, Values)> {
     let mixed = collection::vec(option::of(param()), 1..300);
     let floats = collection::vec(option::of(number().prop_map(IndexedParam::Float)), 1..300);
@@ -151,7 +151,7 @@ proptest! {
     ) {
         bytes.insert(0, FORMAT);
         fuzz_column(&bytes);
-        // A row of which one bit is damaged, or that ends early.
+        // A row that has one damaged bit, or ends early.
         for column in encode_columns(runs, &values) {
             let mut damaged = column.to_vec();
             let at = at.index(damaged.len());

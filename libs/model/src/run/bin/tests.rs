@@ -71,7 +71,7 @@ async fn clear_tombstone(store: &TestStore, id: &RunId) -> ClearOutcome {
     store.run(async |transaction| tombstone_clear(transaction, P, id).await).await.unwrap()
 }
 
-/// Applies a deletion, as a worker does that reads the deletion's record.
+/// Applies a deletion like a worker that reads the deletion's record.
 async fn apply_deletion(store: &TestStore, id: &RunId) {
     let head = head(store, id).await;
     let delete = async |transaction: &mut Transaction| {

@@ -137,7 +137,7 @@ fn a_wide_transaction_is_divided_by_series() {
     assert_eq!(read_all(&blocks), by_series(&written));
 }
 
-/// A short series before a long one does not get a block of its own.
+/// A short series before a long one does not get its own block.
 #[test]
 fn blocks_are_full_although_they_end_with_a_series() {
     let mut written = WrittenPoints::default();

@@ -5,7 +5,7 @@ use proptest::{collection, prelude::*};
 use super::*;
 use crate::series::generate;
 
-/// The values of up to a whole cohort, in runs of which some lack the metric.
+/// The values of up to a whole cohort. Some of its runs lack the metric.
 fn columns() -> impl Strategy<Value = Vec<Option<[f64; 4]>>> {
     let run =
         proptest::option::of([generate::value(), generate::value(), generate::value(), generate::value()]);
@@ -59,7 +59,7 @@ proptest! {
         };
         bytes.insert(0, FORMAT);
         check(&bytes);
-        // A row of which one byte is damaged, or that ends early.
+        // A row that has one damaged byte, or ends early.
         let mut column = CohortColumn::new(runs.len());
         for (place, values) in runs.iter().enumerate() {
             if let Some(values) = values {

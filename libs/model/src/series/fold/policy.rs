@@ -28,7 +28,7 @@ const PAGE_BYTES: usize = 1 << 20;
 /// Far above the limit for a run; limits the memory that counting touched series takes.
 const MAX_SERIES: u32 = 1 << 20;
 
-/// The blocks of a run in the store, as input for the policy.
+/// The blocks of a run in the store: the input of the policy.
 pub struct StoredBlocks {
     pub unfolded: UnfoldedBlocks,
     /// Whether there are no blocks, not even blocks that a fold has started on.

@@ -84,7 +84,7 @@ fn chunked_points() -> impl Strategy<Value = Points> {
 }
 
 proptest! {
-    /// What a chart does: chunks are decoded, with and without epochs and times, and their buckets merged.
+    /// Works like a chart: decodes chunks, with and without epochs and times, and merges their buckets.
     #[test]
     fn buckets_of_encoded_chunks_are_those_of_the_points(
         points in chunked_points(),

@@ -154,7 +154,7 @@ fn link() -> impl Strategy<Value = Link> {
     })
 }
 
-/// Writes a chain of runs, of which only the last is compared with the expected points.
+/// Writes a chain of runs. Only the last run is compared with the expected points.
 async fn play_chain(store: &TestStore, chain: Vec<Link>, ranges: Vec<(StepRange, u32)>) {
     let mut parent: Option<(Harness<'_>, Branch)> = None;
     for link in chain {

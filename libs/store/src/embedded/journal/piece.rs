@@ -10,10 +10,11 @@
 //! end     3, xxh3 of all items and clears u64, "FJL" 3
 //! ```
 //!
-//! Batches follow each other without gaps, and only zeros follow the last one. The checksum does not cover the sequence
-//! number of a batch. But sequence numbers ascend, as one commit follows another, so a number that is not between those
-//! of its neighbors is damage: fjall would take an older version of a row for the newest. Only a number that is too large
-//! in the last batch, or too small in the first one, cannot be noticed.
+//! Batches follow each other without gaps, and only zeros follow the last one. The checksum does not cover
+//! the sequence number of a batch. But sequence numbers ascend, because one commit follows another, so a
+//! number that is not between the numbers of its neighbors is damage: fjall would take an older version of a
+//! row for the newest. Only a number that is too large in the last batch, or too small in the first one,
+//! cannot be noticed.
 
 use std::ops::Range;
 

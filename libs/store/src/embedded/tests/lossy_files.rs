@@ -74,13 +74,13 @@ pub(super) fn counted_syncs() -> u32 {
 
 /// The power of a directory, which fails once.
 pub(super) struct Power {
-    /// What is in the directory, and durable.
+    /// The directory, whose content is durable at first.
     pub(super) directory: PathBuf,
     /// Where the image is made.
     pub(super) image: PathBuf,
     /// Number of the sync during which the power fails.
     pub(super) syncs: u32,
-    /// What is known to be durable at any moment.
+    /// Number of commits that are known to be durable at any moment.
     pub(super) durable: Arc<AtomicU64>,
     pub(super) random: StdRng,
 }
@@ -171,7 +171,7 @@ impl LossyFiles {
 
     /// Notes the name of a file or directory that was synced, and the names of the directories around it. POSIX does
     /// not promise them, but file systems of Linux write them if they are new, and the engine counts on that: it
-    /// does not sync the names of files of large values. The names of keyspaces need a sync of their own.
+    /// does not sync the names of files of large values. The names of keyspaces need their own sync.
     fn note_name(&mut self, path: &Path, entry: Entry) {
         let mut path = path;
         let mut entry = entry;

@@ -103,7 +103,7 @@ fn the_nesting_limit_rejects_only_one_item() {
     assert_eq!(frame.metrics.len(), 1);
 }
 
-/// The same value parsed by a strict parser, as CBOR tokens.
+/// The CBOR tokens of the same value, parsed by a strict parser.
 fn strict_tokens<'a>(value: &'a Json, tokens: &mut Vec<Token<'a>>) {
     match value {
         Json::Null => tokens.push(Token::Null),

@@ -1,4 +1,4 @@
-//! Tests of rows: their blocks are those of the same points.
+//! Tests of rows: their blocks equal the blocks of the same points.
 
 use proptest::prelude::*;
 
