@@ -68,7 +68,7 @@ async fn start_checked<T>(server: &Server, request: Request<T>) -> Result<(Call,
     Ok((call, message))
 }
 
-/// The id of the token of a call, as the edge has seen it; empty if there is none.
+/// The id of the token that the edge has seen in a call; empty if there is none.
 fn credential_id(metadata: &MetadataMap) -> String {
     let id = metadata.get(CREDENTIAL).and_then(|id| id.to_str().ok());
     id.unwrap_or_default().to_owned()

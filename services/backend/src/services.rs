@@ -118,7 +118,7 @@ impl Backend {
         Self { server, routes, system }
     }
 
-    /// Also reports why uploads through this server are refused, as a problem of the blob store.
+    /// Also reports, as a problem of the blob store, why uploads through this server are refused.
     #[must_use]
     pub fn with_upload_problem(mut self, upload_problem: UploadProblem) -> Self {
         self.system.upload_problem = Some(upload_problem);
@@ -148,7 +148,7 @@ impl Backend {
         AuditLog::new(self.server.deps.clone(), self.server.streams.clone())
     }
 
-    /// Every service, as one tower service.
+    /// All services as one tower service.
     pub fn into_routes(self) -> Routes {
         self.routes.add_service(limited!(SystemServiceServer, self.system))
     }

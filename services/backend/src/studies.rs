@@ -1,5 +1,5 @@
 //! Studies of samplers. Each change is one transaction over the rows of the study and the run of the trial;
-//! values are also appended to the log, as points of the run, see `points`.
+//! values are also appended to the log as points of the run, see `points`.
 
 mod convert;
 mod delete;

@@ -1,4 +1,4 @@
-//! Publishes a single batch, as a stream of one batch.
+//! Publishes a single batch as a stream of one batch.
 
 use std::sync::Arc;
 

@@ -121,7 +121,7 @@ async fn start(
     Ok(session)
 }
 
-/// Checks that a project accepts data of a stream. A run of which something was acknowledged does not count
+/// Checks that a project accepts data of a stream. A run that has acknowledged data does not count
 /// as new, even if no worker has created it yet.
 async fn admit(projects: &KnownProjects, project: &str, open: &OpenCommand) -> Result<()> {
     if open.acknowledged > 0 {

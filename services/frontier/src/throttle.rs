@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Maximum burst after a pause, as time at the configured rate.
+/// Maximum burst after a pause, measured in time at the configured rate.
 const BURST: Duration = Duration::from_secs(1);
 
 /// Minimum table size for dropping runs that are within their rate. They are dropped each time

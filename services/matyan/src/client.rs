@@ -1,5 +1,5 @@
 //! Commands that query a running server over its gRPC API: for users and scripts, without a
-//! browser. They have no access to stores or logs. Results go to standard output, as tables or
+//! browser. They have no access to stores or logs. Results go to standard output as tables or
 //! as JSON lines; errors go to standard error, each with the next step.
 
 pub(crate) mod access;
@@ -169,7 +169,7 @@ impl From<Status> for Error {
                     "the server does not support this ({message}): run `matyan status` to see its version"
                 )
             }
-            // A server with access control gives a hint of its own.
+            // A server with access control gives its own hint.
             Code::NotFound if is_about_project(&status) && !message.contains("matyan projects") => {
                 format!(
                     "{message}: `matyan projects list` lists all projects, and `matyan projects create` creates one"

@@ -1,4 +1,4 @@
-//! The web UI in the program, as `build.rs` has collected it.
+//! The web UI in the program, which `build.rs` has collected.
 
 use include_dir::Dir;
 

@@ -70,7 +70,7 @@ pub(crate) struct Settings {
     pub(crate) edge: matyan_edge::Settings,
     pub(crate) frontier: matyan_frontier::Settings,
     pub(crate) upload_limits: UploadLimits,
-    /// Maximum bytes of the blobs of projects with limits of their own; 0: no limit.
+    /// Maximum bytes of the blobs of projects with their own limits; 0: no limit.
     pub(crate) project_upload_bytes: ProjectLimits,
     pub(crate) project_quotas: Arc<ProjectQuotas>,
     pub(crate) backend: BackendSettings,

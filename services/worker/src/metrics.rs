@@ -242,7 +242,7 @@ impl TransactionMetrics {
         self.large_quarantines.inc();
     }
 
-    /// Counts a transaction that has to be retried, as a whole or in parts.
+    /// Counts a transaction that has to be retried as a whole or in parts.
     pub(crate) fn failed(&self, error: TransactionError) {
         if error == TransactionError::Store {
             self.retries.inc();

@@ -51,7 +51,7 @@ fn filter(project: Option<String>, filter: Option<pb::AuditFilter>) -> Result<Au
     Ok(AuditFilter { project, principal, rpc, resource, failed, since_us, until_us })
 }
 
-/// The place of an entry, as time and id.
+/// The place of an entry: its time and id.
 fn cursor(position: &AuditPosition) -> String {
     format!("{}/{}", position.time_us, position.id)
 }

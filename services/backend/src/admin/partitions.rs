@@ -114,7 +114,7 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
 }
 
 /// Continues a partition that has lost its tail where the log ended: everything before was applied, and
-/// what follows was not. It gets a number of its own, because offsets are used twice.
+/// what follows was not. It gets its own number, because offsets are used twice.
 async fn continue_at(
     transaction: &mut Transaction,
     partition: u32,

@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    /// A cut of a log of which partition 1 has lost its tail twice, and partition 0 nothing.
+    /// A cut of a log whose partition 1 has lost its tail twice, and whose partition 0 has lost nothing.
     fn cut_after_losses() -> pb::Cut {
         let kept = pb::Applied { partition: 0, log: 4, next: 2, ..pb::Applied::default() };
         let renumbered =

@@ -48,13 +48,15 @@ pub(crate) enum TermRef<'t> {
     Hex(&'t HexText),
 }
 
-/// A text of lowercase hexadecimal digits, as the number that they are. Such numbers are ordered like their texts.
+/// The number that a text of lowercase hexadecimal digits stands for. Such numbers are ordered like their
+/// texts.
 pub(crate) type HexText = [u8; HEX_BYTES];
 
 const HEX_BYTES: usize = 16;
 const HEX_DIGITS: usize = 2 * HEX_BYTES;
 
-/// The number that a text is, if it is one of 32 lowercase hexadecimal digits, as clients make the ids of runs.
+/// The number that a text stands for, if it has 32 lowercase hexadecimal digits, like the run ids that
+/// clients make.
 pub(crate) fn hex_text(text: &str) -> Option<HexText> {
     let mut number = [0; HEX_BYTES];
     hex::decode_to_slice(text, &mut number).ok()?;

@@ -42,7 +42,7 @@ enum ProjectMerge {
     },
 }
 
-/// One merge per project. It runs in a task of its own, so that it does not start again if the
+/// One merge per project. It runs in its own task, so that it does not start again if the
 /// callers that wait for it leave.
 #[derive(Clone)]
 pub(crate) struct ParamsCache {

@@ -284,7 +284,7 @@ mod tests {
         assert!(long.in_transport < long.total, "{long:?}");
     }
 
-    /// A call of this many pieces, of which the transport may hold one.
+    /// A call of this many pieces. The transport may hold one of them.
     fn of_pieces(pieces: usize) -> ChartBytes {
         ChartBytes { total: pieces * PIECE_BYTES, in_transport: PIECE_BYTES }
     }

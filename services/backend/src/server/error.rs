@@ -380,7 +380,7 @@ impl From<Error> for Status {
     }
 }
 
-/// A time in microseconds, as text. A client may have set it.
+/// The text of a time in microseconds. A client may have set it.
 fn text_of_time(us: i64) -> String {
     UtcTime::from_us(us).map_or_else(|| format!("{us} µs"), UtcTime::micros)
 }

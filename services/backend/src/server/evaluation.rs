@@ -180,7 +180,7 @@ impl Evaluation {
         }
     }
 
-    /// Runs work that cannot be divided into slices on a thread of its own, of low or raised priority. The caller
+    /// Runs work that cannot be divided into slices on its own thread, of low or raised priority. The caller
     /// bounds the number of such threads.
     pub(crate) async fn run_apart<T: Send + 'static>(
         &self,

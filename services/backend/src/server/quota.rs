@@ -1,4 +1,4 @@
-//! Quotas of projects, as calls that bring data check them.
+//! Quotas of projects, which calls that bring data check.
 
 use matyan_model::project_quota::ProjectQuotas;
 use matyan_proto::project::v1::ExceededQuota;

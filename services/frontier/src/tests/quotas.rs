@@ -78,7 +78,7 @@ async fn pass(time: Duration) {
     tokio::time::resume();
 }
 
-/// Opens a stream of which something was acknowledged, and sends a batch.
+/// Opens a stream that has acknowledged data, and sends a batch.
 async fn send_more(env: &TestEnv) -> Result<(), Status> {
     let stream = env.stream_open(open_producer(1), &[]).await;
     let batch = pb::StreamBatch { sequence: 2, batch: tag("t").encode_to_vec().into(), ..Default::default() };

@@ -1,6 +1,6 @@
 //! `matyan uploads`: lists and removes uploads in parts that were begun in a directory of blobs, and neither
 //! completed nor aborted. Needs no server, and works next to one, which notices within ten minutes. Buckets
-//! have commands and lifecycle rules of their own.
+//! have their own commands and lifecycle rules.
 
 use std::{
     io::{self, Write},

@@ -284,7 +284,7 @@ async fn write_to(
     progress: &Progress,
 ) -> Result<CopyOutcome, Error> {
     let done = write(channel, destination.path(), subject, flags, progress).await?;
-    // An upload has a bar of its own.
+    // An upload has its own bar.
     progress.finish();
     destination.keep(flags.client.connection.json).await?;
     Ok(done)

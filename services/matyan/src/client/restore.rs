@@ -465,7 +465,7 @@ impl ReadOutcome {
     }
 }
 
-/// The remaining pieces of a run, as messages. An error ends the stream.
+/// The messages with the remaining pieces of a run. An error ends the stream.
 fn steps(
     mut run: RunReader,
     ended: Arc<ReadOutcome>,

@@ -97,8 +97,7 @@ settings! {
         .default("kafka:").default_of(UP, EMBEDDED)
         .flag("log", "URI", &[UP, FRONTIER, BACKEND, INGEST_WORKER, CONTROL_WORKER, Program::CreateTopics, Program::CloseTopic]);
     /// Store for large objects: `embedded:`, `file:///directory`, `s3://bucket`, `gs://bucket`,
-    /// `azure://container`; without a name, the bucket is that of S3_BUCKET, GCS_BUCKET or
-    /// AZURE_CONTAINER
+    /// `azure://container`; without a name, S3_BUCKET, GCS_BUCKET or AZURE_CONTAINER names the bucket
     BLOBS: String = Setting::new("blobs", &["MATYAN_BLOBS"], parse::text)
         .default_of(UP, EMBEDDED).computed("the cloud in BLOB_BACKEND_TYPE")
         .flag("blobs", "URI", &[UP, FRONTIER, BACKEND, INGEST_WORKER, CONTROL_WORKER, Program::CreateBucket]);
@@ -205,21 +204,23 @@ settings! {
         .default("5368709120");
     /// Maximum bytes of the uploads of a project; further ones are refused; 0: no limit
     MAX_PROJECT_UPLOAD_BYTES: u64 = project_limit::limit("max_project_upload_bytes", &["MATYAN_MAX_PROJECT_UPLOAD_BYTES"]);
-    /// The same for projects with limits of their own, by name, separated by commas: `speech = 536870912000, demo = 0`; the
-    /// default project is `default`
+    /// The same for projects with their own limits, by name, separated by commas:
+    /// `speech = 536870912000, demo = 0`; the default project is `default`
     PROJECT_UPLOAD_BYTES: ProjectLimits = project_limit::limits_by_name("project_upload_bytes", &["MATYAN_PROJECT_UPLOAD_BYTES"]);
     /// Maximum number of runs of a project, including those in the bin; with as many, new runs are refused; 0: no limit
     MAX_PROJECT_RUNS: u64 = project_limit::limit("max_project_runs", &["MATYAN_MAX_PROJECT_RUNS"]);
-    /// The same for projects with limits of their own, by name, separated by commas: `speech = 50000, demo = 0`
+    /// The same for projects with their own limits, by name, separated by commas: `speech = 50000, demo = 0`
     PROJECT_RUNS: ProjectLimits = project_limit::limits_by_name("project_runs", &["MATYAN_PROJECT_RUNS"]);
     /// Maximum number of series of all runs of a project; with as many, further data is refused; 0: no limit
     MAX_PROJECT_SERIES: u64 = project_limit::limit("max_project_series", &["MATYAN_MAX_PROJECT_SERIES"]);
-    /// The same for projects with limits of their own, by name, separated by commas: `speech = 5000000, demo = 0`
+    /// The same for projects with their own limits, by name, separated by commas:
+    /// `speech = 5000000, demo = 0`
     PROJECT_SERIES: ProjectLimits = project_limit::limits_by_name("project_series", &["MATYAN_PROJECT_SERIES"]);
     /// Maximum bytes of the points, objects and logs of all runs of a project and of its named documents; once a
     /// project has this many, further data is refused; 0: no limit
     MAX_PROJECT_BYTES: u64 = project_limit::limit("max_project_bytes", &["MATYAN_MAX_PROJECT_BYTES"]);
-    /// The same for projects with limits of their own, by name, separated by commas: `speech = 536870912000, demo = 0`
+    /// The same for projects with their own limits, by name, separated by commas:
+    /// `speech = 536870912000, demo = 0`
     PROJECT_BYTES: ProjectLimits = project_limit::limits_by_name("project_bytes", &["MATYAN_PROJECT_BYTES"]);
     /// Host names under which browsers and clients reach this server: `matyan.example`,
     /// `*.example`, or `*` for any; separated by commas. IP addresses and `localhost` always work;
@@ -227,7 +228,7 @@ settings! {
     /// that end in `.local`, `.localdomain`, `.internal`, `.lan`, `.home.arpa` or `.svc`
     ALLOWED_HOSTS: Vec<String> = Setting::new("allowed_hosts", &["MATYAN_ALLOWED_HOSTS"], parse::host_names)
         .default("").flag("allowed-hosts", "NAMES", SERVERS).chart("allowedHosts");
-    /// Host names under which administration, backups and `/metrics` are refused, such as those of a
+    /// Host names under which administration, backups and `/metrics` are refused, such as the names of a
     /// proxy that everyone can reach; in the same form
     CLOSED_HOSTS: Vec<String> = Setting::new("closed_hosts", &["MATYAN_CLOSED_HOSTS"], parse::host_names)
         .default("").chart("ingress.admin");

@@ -71,7 +71,8 @@ pub(crate) struct Access {
 pub(crate) struct FirstOperator {
     /// The file with the token.
     pub(crate) token_file: PathBuf,
-    /// The secret of a link that signs a browser in once, to be shown to whoever has started the process.
+    /// The secret of a link that signs a browser in once, to be shown to the person who has started the
+    /// process.
     pub(crate) link: BrowserSecret,
 }
 

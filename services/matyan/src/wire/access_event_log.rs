@@ -1,5 +1,5 @@
-//! Attempts to sign in, sign-outs and denied calls, as lines of the log and, in a process with a store, as entries of the audit log. A
-//! queue keeps requests from waiting for the store.
+//! Attempts to sign in, sign-outs and denied calls: lines of the log and, in a process with a store, entries
+//! of the audit log. A queue keeps requests from waiting for the store.
 
 use std::{net::IpAddr, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! Applies the file of `MATYAN_ACCESS_FILE` to the store when a process starts: roles and tokens that the file has are put
 //! there, and those that it had earlier are taken. What people have granted and created stays, except a role in the same
-//! projects. Each change has an entry in the audit log. Several backends may apply the same file at once: each change is
-//! a transaction of its own, and changes nothing the second time.
+//! projects. Each change has an entry in the audit log. Several backends may apply the same file at once:
+//! each change is its own transaction, and changes nothing the second time.
 
 use std::collections::BTreeSet;
 

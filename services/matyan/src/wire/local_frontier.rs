@@ -1,4 +1,4 @@
-//! The frontier of this process, as the sockets of its ports reach it. Each stream has a span, like any other call.
+//! The frontier of this process for the sockets of its ports. Each stream has a span, like any other call.
 
 use futures::{FutureExt as _, future::BoxFuture};
 use http::HeaderMap;

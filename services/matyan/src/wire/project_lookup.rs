@@ -219,7 +219,7 @@ impl ProjectLookup for RemoteProjects {
     }
 
     async fn may_have_run(&self, project: &str, run_id: &str) -> LookupResult<bool> {
-        // A failed question was reported, and a run of which nothing is known is accepted.
+        // A failed question was reported, and a run about which nothing is known is accepted.
         Ok(self.ask(project, run_id).await.map_or(true, |answer| answer.has_run))
     }
 }

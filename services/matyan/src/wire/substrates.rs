@@ -147,7 +147,7 @@ async fn open_blobs(
     })
 }
 
-/// Also gives projects limits of their own.
+/// Also gives projects their own limits.
 fn limited(blobs: LimitedBlobs, settings: &Settings) -> LimitedBlobs {
     blobs.with_project_limits(settings.project_upload_bytes.clone())
 }

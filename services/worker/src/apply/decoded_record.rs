@@ -77,7 +77,7 @@ impl DecodedRecord {
 }
 
 /// Memory of a decoded group. The values of rows stay encoded until they are applied, but not their steps, epochs and
-/// times, of which each value may have its own.
+/// times, because each value may have different ones.
 fn group_memory(group: &Points) -> usize {
     let numbers = group.values.len() + group.steps.len() + group.epochs.len() + group.times_us.len();
     size_of::<Points>() + size_of_val(&*group.series) + numbers * size_of::<i64>()

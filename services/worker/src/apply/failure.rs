@@ -1,4 +1,4 @@
-//! What happens to records that cannot be applied: the failing item is isolated, then parked, or the
+//! The handling of records that cannot be applied: the failing item is isolated, then parked, or the
 //! records of its run are parked whole and replayed later.
 
 pub(crate) mod isolate;

@@ -282,7 +282,8 @@ async fn rule_39_a_run_that_writes_little_does_not_wait_for_the_folds_of_others(
     send(&light, 1);
     let has_room = async |run| notices.wait_for_room(run).now_or_never().is_some();
     assert!(has_room(&light).await);
-    // The blocks of this run are not over its own limit, but those of all runs are over the common limit.
+    // The blocks of this run are not over its own limit, but the blocks of all runs are over the common
+    // limit.
     assert!(!has_room(&heavy[0]).await);
     for _ in 0..LIGHT_RUN_BYTES / MIN_NOTICE_BYTES {
         send(&light, 1);

@@ -64,7 +64,7 @@ impl PartitionStart {
     }
 }
 
-/// Rows and start of a partition, as decided from the stored rows and the current log.
+/// Rows and start of a partition, decided from the stored rows and the current log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PartitionDecision {
     state: LogState,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 /// Minimum interval between log polls; bounds read-your-writes latency.
 ///
 /// Clients of JSON wait for each acknowledgment, so their frames arrive one by one, and without a
-/// pause each frame would be a transaction of its own. On two cores, the pause improved frames of
+/// pause each frame would be its own transaction. On two cores, the pause improved frames of
 /// 1, 10 and 100 messages from 12k, 100k and 600k points per second to 16k, 135k and 780k, and
 /// 10,000 series from 57 to 85 steps.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(5);

@@ -52,8 +52,8 @@ struct UnappliedRecord {
 const PART_BYTES: usize = 8 << 20;
 /// Minimum time for reading new records while others that were left in the log could be taken.
 const NEW_RECORDS_TIME: Duration = Duration::from_millis(20);
-/// Minimum time for reading new records, as a multiple of the time until the first of them arrives: seeks
-/// discard the records that were fetched ahead, so they must be rare where they take long.
+/// Minimum time for reading new records, given as a multiple of the time until the first of them arrives:
+/// seeks discard the records that were fetched ahead, so they must be rare where they take long.
 const NEW_RECORDS_LATENCIES: u32 = 8;
 /// Time of waiting for the first new record: longer than a fetch from Kafka takes.
 const NEW_RECORDS_WAIT: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! Partitions whose start is being found, each in a task of its own: a partition whose leader is lost may
+//! Partitions whose start is being found, each in its own task: a partition whose leader is lost may
 //! take long, and neither other partitions nor records of started partitions wait for it.
 
 use std::{collections::BTreeMap, time::Duration};

@@ -66,7 +66,7 @@ async fn a_branch_continues_the_series_of_its_parent() {
     // Another worker takes over.
     env.apply_with(&mut env.writer("r"), vec![record(3).define(0, &["b"]).points(0, &[(None, 8.0)])]).await;
     assert_eq!(env.points("b").await.last(), Some(&(31, 8.0)));
-    // A branch with points of its own does not get later points of the parent, even at an earlier step.
+    // A branch with its own points does not get later points of the parent, even at an earlier step.
     let late = record(4)
         .run("p")
         .define(0, &["a", "d"])
@@ -313,7 +313,7 @@ async fn steps_that_a_branch_shares_cannot_be_deleted_in_it() {
     assert_eq!(steps, [0, 10, 20, 30, 40, 50, 70, 80]);
     assert!(env.points("b").await.is_empty(), "the whole series is gone");
     assert_eq!(env.read().await.unwrap().metrics.len(), 1);
-    // Without points of its own, the series remains with the shared points.
+    // Without its own points, the series remains with the shared points.
     env.apply_with(&mut env.writer("r"), vec![record(5).delete_steps(4, "a", Some(51), None)]).await;
     let steps: Vec<i64> = env.points("a").await.iter().map(|(step, _)| *step).collect();
     assert_eq!(steps, [0, 10, 20, 30, 40, 50]);

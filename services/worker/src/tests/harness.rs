@@ -274,7 +274,7 @@ impl TestRecord {
         self
     }
 
-    /// Adds points of a series by its number, as steps (`None` for the next free step) and
+    /// Adds points of a series by its number: steps (`None` for the next free step) and
     /// values.
     pub(crate) fn points(mut self, series: u32, points: &[(Option<i64>, f64)]) -> Self {
         self.batch.points.push(Points {

@@ -51,8 +51,8 @@ impl TestEnv {
         move_position(self.store(), first).await;
     }
 
-    /// The row that the command writes for a partition of which nothing was applied, and whose first records
-    /// are gone.
+    /// The row that the command writes for a partition from which nothing was applied, and whose first
+    /// records are gone.
     pub(super) async fn skip_head(&self, first: u64) {
         let known = log_get(&*self.store().snapshot().await.unwrap(), LogTopic::Ingestion).await;
         let LogState { number: log, identity, .. } = known.unwrap().unwrap();

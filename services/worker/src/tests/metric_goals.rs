@@ -119,7 +119,7 @@ async fn rule_105_too_many_goals_cost_no_params() {
     assert_eq!(env.goal("m1").await.defined, direction(Direction::Higher));
 }
 
-/// A goal that cannot be read, as one of a newer program may be.
+/// A goal that cannot be read, like a goal of a newer program.
 #[tokio::test]
 async fn rule_105_a_damaged_goal_costs_no_params() {
     let env = TestEnv::new().await;

@@ -17,7 +17,7 @@ use super::harness::{FullLog, P, TestEnv, record};
 use crate::trial_points::append_marked_points;
 
 impl TestEnv {
-    /// Writes a trial of run `r` that has ended, as a backend does that is killed before it logs anything.
+    /// Writes a trial of run `r` that has ended, like a backend that is killed before it logs anything.
     async fn add_ended_trial(&self, values: &[(i64, f64)]) {
         let number = self.read_run("r").await.unwrap().number;
         let study = Study {

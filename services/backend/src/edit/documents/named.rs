@@ -176,7 +176,7 @@ async fn delete(deps: &Deps, call: &Call, request: &pb::DeleteRequest) -> Result
     Ok(())
 }
 
-/// Sends the documents of a list, page by page, each page from a snapshot of its own: a slow client may read for
+/// Sends the documents of a list, page by page, each page from its own snapshot: a slow client may read for
 /// longer than a snapshot lasts.
 async fn send(
     deps: &Deps,

@@ -133,7 +133,7 @@ fn next_cursor(project: Project, rest: &Range) -> Result<String> {
     Ok(cursor(binned_us, RunNumber(number)))
 }
 
-/// Sends a page of the runs in the bin. Each message is read from a snapshot of its own: a slow client may
+/// Sends a page of the runs in the bin. Each message is read from its own snapshot: a slow client may
 /// read for longer than a snapshot lives.
 pub(super) async fn send(
     deps: &Deps,

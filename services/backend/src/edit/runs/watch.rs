@@ -53,7 +53,7 @@ pub(crate) struct Watch {
     with_snapshot: bool,
     filter: WatchFilter,
     events: LiveEvents,
-    /// The version as of which a run was sent; kept while earlier changes to it may still
+    /// The version at which a run was sent; kept while earlier changes to it may still
     /// arrive.
     sent: HashMap<RunNumber, Version>,
     shown: ShownRuns,

@@ -56,7 +56,7 @@ impl RunsByCreated {
         }
     }
 
-    /// Orders runs created at the same time by id, of which there may be any number.
+    /// Orders runs created at the same time by id. There may be any number of such runs.
     async fn sort_by_id(&self, moments: Vec<(i64, RunNumber)>) -> Result<Vec<RunNumber>> {
         let mut ordered = Vec::with_capacity(moments.len());
         for moment in moments.chunk_by(|one, other| one.0 == other.0) {

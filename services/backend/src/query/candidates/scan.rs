@@ -40,7 +40,7 @@ pub(crate) struct RunScanner {
 /// Where the reader of pages is.
 enum ReaderPlace {
     Here(Box<PageReader>),
-    /// Reads the next page in a task of its own.
+    /// Reads the next page in its own task.
     Ahead(PageAhead),
     /// The task of the reader ended without a result, because the server stops.
     Lost,

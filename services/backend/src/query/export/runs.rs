@@ -103,7 +103,7 @@ impl RunExport {
         Ok(search.within(self.scope.clone()))
     }
 
-    /// The columns of params, from a search of their own.
+    /// The columns of params, from their own search.
     pub(super) async fn rows<T>(&self, call: Call, sender: &Sender<T>) -> Result<RunRows, StreamEnd> {
         if self.param_paths.is_none() {
             return Ok(RunRows::new(Vec::new(), &self.metrics));

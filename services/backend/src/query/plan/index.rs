@@ -247,7 +247,7 @@ struct ProbeCounter<'p> {
     probe: &'p Probe,
     /// Number of index rows counted; `None` if no index covers the probe.
     rows: Option<u64>,
-    /// The ranges of all index rows, as the documents call for them.
+    /// The ranges of all index rows that the documents call for.
     ranges: Vec<Range>,
     /// The rows that are not counted yet.
     rest: VecDeque<Range>,

@@ -221,7 +221,7 @@ enum RunEnd {
 }
 
 impl RunEnd {
-    /// The end of the stream, for a run of which a part was sent.
+    /// The end of the stream, for a run that was sent in part.
     fn into_stream_end(self) -> StreamEnd {
         match self {
             Self::Unread(error) => error.into(),
@@ -337,7 +337,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
                     open.snapshot = Some(self.catalog.deps.store.snapshot().await?);
                     self.read(delivery, open).await.map_err(RunEnd::into_stream_end)?
                 }
-                // The rest of a run of which a part was sent.
+                // The rest of a run that was sent in part.
                 Err(RunEnd::Unread(error @ Error::Damaged(_))) if open.is_partly_sent => {
                     self.leave_out((open.run_ref.number, &open.run.run_id), error)?;
                     break;

@@ -61,7 +61,7 @@ pub(super) async fn unknown_names(
     if missing.is_empty() {
         return Ok(Vec::new());
     }
-    // It is read in a task of its own, and is there for the next search.
+    // It is read in its own task, and is there for the next search.
     let Ok(Ok(merged)) = timeout(MERGE_WAIT, catalog.params.merged(call.project)).await else {
         return Ok(Vec::new());
     };

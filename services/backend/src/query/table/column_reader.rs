@@ -1,7 +1,7 @@
 //! Reads columns from the store: all values of a column from an index where there is one, and the
 //! value of a single run from its document. A run that changes while a column is read is read again
-//! later, because the position of a column is before all of its snapshots. So every page has a snapshot
-//! of its own.
+//! later, because the position of a column is before all of its snapshots. So every page has its own
+//! snapshot.
 
 use std::{
     borrow::Cow,

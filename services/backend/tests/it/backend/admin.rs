@@ -79,7 +79,7 @@ async fn a_job_that_is_already_running_is_busy() {
     assert!(!status.up_to_date, "indexes are being rebuilt");
     let jobs = client.list_jobs(ListJobsRequest::default()).await.unwrap().into_inner().jobs;
     assert_eq!(jobs[0].holder, "09".repeat(16));
-    // Other projects have jobs of their own.
+    // Other projects have their own jobs.
     harness.create_project("other").await;
     let dry = ReindexRequest { dry_run: false };
     all(client.reindex(crate::backend::projects::of("other", dry)).await.unwrap()).await;

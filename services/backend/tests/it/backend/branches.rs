@@ -35,7 +35,7 @@ fn loss() -> Option<SeriesKey> {
     Some(SeriesKey { name: "loss".to_owned(), context: String::new() })
 }
 
-/// A run `trunk` whose loss is its step, up to 99; a branch `own` from step 49 with points of its own, 100
+/// A run `trunk` whose loss is its step, up to 99; a branch `own` from step 49 with its own points, 100
 /// more than the step; and a branch `same` from step 79 without any.
 async fn forest() -> Harness {
     let harness = Harness::new().await;
@@ -240,7 +240,7 @@ async fn a_followed_branch_is_stale_when_what_it_shares_changes() {
     harness.end().await;
 }
 
-/// A branch without points of its own is stale when it loses all that it shares.
+/// A branch without its own points is stale when it loses all that it shares.
 #[tokio::test]
 async fn a_followed_branch_is_stale_when_its_parent_is_deleted() {
     let harness = forest().await;

@@ -195,7 +195,7 @@ async fn rule_80_a_change_that_takes_something_away_has_an_entry_and_no_other_ch
     let mut client = DocumentServiceClient::new(harness.audited());
     let rights = "READ,INGEST,EDIT";
     let registry = WriteRequest { kind: "mlflow-registered-model".into(), ..write("m", b"1", None) };
-    // Training writes and replaces documents, also those of registries, as often as it likes.
+    // Training writes and replaces documents, also documents of registries, as often as it likes.
     for request in [registry.clone(), registry.clone(), write("a", b"1", None), write("a", b"2", None)] {
         client.write(translated(by("READ,INGEST", request))).await.unwrap();
     }

@@ -270,7 +270,7 @@ fn methods() -> Vec<(String, MethodDescriptor)> {
     for service in pool.services() {
         let name = service.full_name().to_owned();
         let name = name.strip_prefix("matyan.").unwrap();
-        // Served by the frontier, which has a test of its own.
+        // Served by the frontier, which has its own test.
         if name.starts_with("ingest.") {
             continue;
         }

@@ -363,7 +363,7 @@ impl Harness {
         self.audit_log().observe(self.routes())
     }
 
-    /// An audit log with a budget of its own.
+    /// An audit log with its own budget.
     pub(crate) fn audit_log(&self) -> AuditLog {
         self.backend.audit_log()
     }

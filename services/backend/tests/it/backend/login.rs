@@ -65,7 +65,7 @@ async fn answer(
     Ok(SignInServiceClient::new(harness.routes()).answer_login(request).await?.into_inner())
 }
 
-/// Who has a token, as a process without a store learns it.
+/// The owner of a token, as a process without a store learns it.
 async fn resolve(harness: &Harness, token: &str) -> Option<ResolvedCaller> {
     let TokenDigest(digest) = AccessToken::parse(token).unwrap().digest();
     let signature = ProcessKey::new(b"secret").sign(Question::Caller(Some(&TokenDigest(digest)))).into();

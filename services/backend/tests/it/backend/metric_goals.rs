@@ -36,7 +36,7 @@ impl Harness {
         Ok(client.update_goal(of("", change)).await?.into_inner().goal.unwrap())
     }
 
-    /// Names of the primary metrics, of which a project has at most one.
+    /// Names of the primary metrics. A project has at most one.
     async fn primary(&self) -> Vec<String> {
         self.goals("").await.into_iter().filter(|goal| goal.primary).map(|goal| goal.name).collect()
     }

@@ -135,7 +135,7 @@ async fn step_range_and_index_range_apply_independently() {
     harness.end().await;
 }
 
-/// In every message, as each may be read alone.
+/// In every message, because each may be read alone.
 #[tokio::test]
 async fn a_sequence_has_its_context_as_typed_values() {
     let harness = Harness::new().await;

@@ -1,4 +1,5 @@
-//! Batches of which a page fails: the error says how many runs were done before, and the others are unchanged.
+//! Batches with a page that fails: the error says how many runs were done before, and the others are
+//! unchanged.
 
 use matyan_proto::runs::v1::{add_tag_batch_request::Tag, run_service_client::RunServiceClient, *};
 use matyan_store::layers::{Fault, Faults};

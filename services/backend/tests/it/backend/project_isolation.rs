@@ -240,7 +240,7 @@ async fn rule_49_no_ingest_rpc_writes_to_another_project() {
         let changed = content(&harness, other).await.changed_since(&before);
         assert!(changed.is_empty(), "{changed:?} by calls in `{own}`");
         let written = content(&harness, own).await;
-        // The params of the stream replace those of the other call, which `Publish` wrote before.
+        // The params of the stream replace the params of the other call, which `Publish` wrote before.
         assert!(written.contains(&format!("stream {word}")), "{own}");
         for key in stored {
             assert!(written.blobs.contains_key(&key), "{key}: {:?}", written.blobs.keys());

@@ -185,7 +185,7 @@ async fn the_version_of_a_run_changes_exactly_when_the_run_does() {
         assert!(next > last, "{change}");
         last = next;
     }
-    // The second time, the same points replace those of the first.
+    // The second time, the same points replace the points of the first time.
     for _ in 0..2 {
         harness.log_points("other", &[("m", "", &[1.0, 2.0])]).await;
         assert_eq!(version(&harness).await, last);
@@ -423,7 +423,7 @@ async fn a_call_waits_only_once_for_a_lagging_log() {
     harness.end().await;
 }
 
-/// In a log with two partitions, of which one is never applied, a call about a run of the other partition
+/// In a log with two partitions, one of which is never applied, a call about a run of the other partition
 /// does not wait and ends first.
 #[tokio::test]
 async fn rule_24_a_call_waits_for_the_partition_of_its_run_only() {

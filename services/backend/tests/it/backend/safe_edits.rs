@@ -146,7 +146,7 @@ async fn two_tabs_do_not_overwrite_the_properties_of_a_run() {
     let same = client.update(update("first", Some(first))).await.unwrap().into_inner().updated_us;
     assert_eq!(same, first, "without a change, the version stays");
 
-    // Changes of tags are changes, and so are those of the run itself.
+    // Changes of tags are changes, and so are changes of the run itself.
     let tag = runs::AddTagRequest { run_id: "r".into(), name: "t".into() };
     client.add_tag(tag).await.unwrap();
     let tagged = read().await.updated_us;

@@ -47,7 +47,7 @@ async fn open_link(harness: &Harness, secret: &str, host: &str) -> Result<Starte
     Ok(opened.into_inner().session.unwrap())
 }
 
-/// Who has a credential, as a process without a store learns it.
+/// The owner of a credential, as a process without a store learns it.
 async fn resolve(harness: &Harness, digest: TokenDigest) -> Option<ResolvedCaller> {
     let signature = ProcessKey::new(b"secret").sign(Question::Caller(Some(&digest))).into();
     let request = ResolveCallerRequest { token_digest: Some(digest.0.to_vec().into()), signature };

@@ -81,7 +81,7 @@ fn long() -> RunSpec {
     run
 }
 
-/// Joins the pieces of one series, of which the first contains its description.
+/// Joins the pieces of one series. The first piece contains its description.
 fn joined(pieces: impl IntoIterator<Item = SeriesPoints>) -> SeriesPoints {
     let mut whole = SeriesPoints::default();
     for (at, piece) in pieces.into_iter().enumerate() {
@@ -291,7 +291,7 @@ async fn samples_have_all_points_or_exactly_the_requested_number() {
     let points = |length| (0..length).map(|at| (irregular(at), at as f64)).collect();
     let mut sequences: Vec<_> =
         lengths.iter().map(|(name, length)| sequence(name, "float", points(*length))).collect();
-    // Dense at first, then sparse, as of a metric whose interval was raised.
+    // Dense at first, then sparse, like the points of a metric whose interval was raised.
     let sparse = (0..100).chain((1..=300).map(|at| at * 1_000)).map(|step| (step, 0.5)).collect();
     sequences.push(sequence("sparse", "float", sparse));
     harness.create(&RunSpec { sequences, ..spec("r", 1) }).await;

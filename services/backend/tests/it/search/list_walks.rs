@@ -30,7 +30,7 @@ type Page = (Vec<String>, String);
 
 type Runs = BTreeMap<String, (RunNumber, RunSpec)>;
 
-/// The entries of a list that a change may have moved: those of all runs that differ.
+/// The entries of a list that a change may have moved: the entries of all runs that differ.
 fn moved(before: &Runs, after: &Runs, entry: fn(&RunSpec) -> String) -> Vec<String> {
     let of = |(_, run): &(RunNumber, RunSpec)| (run.name.clone(), run.archived, entry(run));
     let ids: HashSet<&String> = before.keys().chain(after.keys()).collect();
@@ -151,7 +151,7 @@ async fn rule_47_a_walk_through_the_runs_of_a_tag_misses_and_repeats_nothing_tha
     .await;
 }
 
-/// Groups by experiment and name. Those of the runs that change may come and go.
+/// Groups by experiment and name. Groups of the runs that change may come and go.
 #[tokio::test]
 async fn rule_47_a_walk_through_groups_misses_and_repeats_nothing_that_stays() {
     let group = |run: &RunSpec| format!("{} {}", run.experiment.as_deref().unwrap_or("-"), run.name);

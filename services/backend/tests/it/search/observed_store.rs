@@ -32,7 +32,7 @@ pub(crate) struct Observer {
     document_readers: Arc<Mutex<BTreeSet<String>>>,
     /// Names of the threads that read points.
     point_readers: Arc<Mutex<BTreeSet<String>>>,
-    /// Number of scans of changes after each of which there are more.
+    /// Number of scans of changes that leave more changes to read.
     restless: Arc<AtomicU64>,
     /// Scans of this range wait.
     closed: watch::Sender<Option<Range>>,

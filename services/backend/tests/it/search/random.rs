@@ -190,10 +190,10 @@ fn expression(random: &mut Random, depth: u64) -> String {
 /// Where the params of the runs of a project are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StoredParams {
-    /// In documents, as those of new runs.
+    /// In documents, like the params of new runs.
     Documents,
     Columns,
-    /// In columns, of which some are outdated, or in documents.
+    /// In columns, some of which are outdated, or in documents.
     Both,
 }
 

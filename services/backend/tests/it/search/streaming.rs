@@ -161,7 +161,7 @@ async fn reading_stopped(counts: &Counts, least: u64) -> u64 {
     }
 }
 
-/// 20 MB of runs, of which a reader takes one message and then pauses.
+/// 20 MB of runs. A reader takes one message and then pauses.
 /// Runtimes that read documents cannot acknowledge in the meantime.
 #[tokio::test]
 async fn rule_45_searches_read_on_the_threads_of_queries() {
@@ -246,8 +246,8 @@ async fn a_slow_client_gets_the_page_before_a_page_that_fails() {
     assert!((60..200).contains(&found), "{found} runs, and then {error}");
 }
 
-/// A reader that pauses after every message: the data dropped and read again is about that of
-/// the next message.
+/// A reader that pauses after every message: the data dropped and read again is about the data
+/// of the next message.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_always_pauses_costs_little() {
     let (harness, counts) = counting().await;

@@ -121,7 +121,7 @@ fn rows_beyond_every_number_are_rejected() {
     }
 }
 
-/// A random group of rows, of which some series may be bad or not defined.
+/// A random group of rows. Some of its series may be bad or not defined.
 fn random_rows(random: &mut StdRng) -> pb::Points {
     let first = random.random_range(0..12_u32);
     let width = random.random_range(1..8_u32);

@@ -38,9 +38,9 @@ pub(super) enum Document {
 pub(super) struct View {
     pub(super) id: String,
     pub(super) name: String,
-    /// The state that the pages have in common, as the query of an address.
+    /// The query of an address with the state that the pages have in common.
     pub(super) scope: String,
-    /// The rest of the state of each page that was saved, as the query of an address, by the name of the page.
+    /// Queries of addresses with the rest of the state of each page that was saved, by the name of the page.
     pub(super) pages: BTreeMap<String, String>,
 }
 

@@ -1,5 +1,5 @@
-//! The log of a process, embedded or Apache Kafka, as a single value that provides all of its
-//! traits. Startup and shutdown steps that only Kafka or only the embedded log needs are here.
+//! The log of a process, embedded or Apache Kafka: a single value that provides all traits of a log.
+//! Startup and shutdown steps that only Kafka or only the embedded log needs are here.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

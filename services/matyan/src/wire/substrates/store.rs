@@ -1,4 +1,4 @@
-//! The store of a process, embedded or FoundationDB, as a single value. Startup and shutdown steps
+//! The store of a process, embedded or FoundationDB, in a single value. Startup and shutdown steps
 //! that only one of these stores needs are here, and so is the handling of builds without FoundationDB.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

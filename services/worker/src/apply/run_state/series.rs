@@ -399,7 +399,7 @@ impl RowStamps {
     }
 }
 
-/// The header of a series, as a definition says.
+/// The header of a series, from its definition.
 fn defined_header(dictionary: &Dictionary, reference: u32) -> Option<MetricHeader> {
     let definition = dictionary.definition(reference)?;
     let context = Context::parse(&definition.context).unwrap_or_default();

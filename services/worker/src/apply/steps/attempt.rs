@@ -258,7 +258,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Whether an event has a transaction of its own.
+/// Whether an event has its own transaction.
 fn is_alone(event: &Event) -> bool {
     let is_branch = matches!(&event.kind, Some(Kind::CreateRun(create)) if !create.parent_run_id.is_empty());
     matches!(event.kind, Some(Kind::DeleteRun(_))) || is_series_edit(event) || is_branch

@@ -11,7 +11,7 @@ const AHEAD_BYTES: usize = 8 << 20;
 /// Batches above this size are decoded off the async threads, because decoding them takes half
 /// a millisecond or more.
 const LARGE_BYTES: usize = 256 << 10;
-/// The entries of a turn, of which the first are decoded.
+/// The entries of a turn. The first of them are decoded.
 pub(crate) struct DecodeQueue {
     entries: VecDeque<Entry>,
     records: VecDeque<DecodedRecord>,

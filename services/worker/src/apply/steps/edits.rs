@@ -218,7 +218,7 @@ async fn fold_all(deps: &Deps, run: &RunKey, run_ref: RunRef) -> Result<(), Appl
     Ok(())
 }
 
-/// Removes steps in a transaction of its own, unless they fit in the transaction that applies the edit.
+/// Removes steps in a separate transaction, unless they fit in the transaction that applies the edit.
 async fn remove_ahead(
     deps: &Deps,
     run: &RunKey,

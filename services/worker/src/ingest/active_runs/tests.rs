@@ -70,7 +70,7 @@ async fn rule_40_stuck_runs_leave_room_for_many_records_of_others() {
     for stuck in 0..6 {
         while runs.is_queued(&format!("stuck-{stuck}"), 1_000) {}
     }
-    // Busy runs, of which nothing is applied yet.
+    // Busy runs that have no applied records yet.
     for run in ["a", "b"] {
         let queued = (0..8).filter(|_| runs.is_queued(run, 500)).count();
         assert_eq!(queued, 8, "with {} of {} bytes in use", runs.runs.window(), 1 << 20);
@@ -187,7 +187,7 @@ async fn rule_40_idle_runs_are_kept_next_to_large_ones_that_cannot_be_dropped() 
     assert_eq!((kept(&runs), runs.runs.has(&key("idle-0"))), (7, false));
 }
 
-/// Whoever writes much would fill the window, and a run whose quarantine ends has waited long enough.
+/// A run that writes much would fill the window, and a run whose quarantine ends has waited long enough.
 #[tokio::test]
 async fn a_run_rests_only_while_there_is_little_to_apply() {
     const WINDOW: usize = 16 << 20;

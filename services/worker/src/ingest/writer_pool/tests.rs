@@ -78,7 +78,7 @@ async fn the_writers_of_deleted_runs_are_not_kept() {
     assert!(pool.runs().has(&key("r")));
     apply(&mut pool, &mut partition, record(1).delete()).await;
     assert!(!pool.runs().has(&key("r")));
-    // Its points are dropped, whoever remembers that it was deleted.
+    // Its points are dropped, no matter what remembers that it was deleted.
     apply(&mut pool, &mut partition, points(2)).await;
     assert!(!pool.runs().has(&key("r")));
     assert!(env.read_run("r").await.is_none());
@@ -169,7 +169,7 @@ impl RestingPool {
         turn.positions.len()
     }
 
-    /// Logs two records, of which the first is applied, and the second rests.
+    /// Logs two records. The first is applied, and the second rests.
     async fn rest(&mut self) {
         self.pool.rest = Duration::from_hours(1);
         self.log(300);

@@ -45,7 +45,7 @@ async fn rule_107_a_run_is_purged_after_a_week_in_the_bin_and_stays_deleted() {
     env.applied(0, 4).await;
     assert!(!env.exists("r").await && env.exists("kept").await, "late records do not bring it back");
     assert!(matches!(env.head().await, Some(Head::Tombstone(_))));
-    // Its blobs are deleted like those of every deleted run.
+    // Its blobs are deleted like the blobs of every deleted run.
     let events = events_list(&*env.store().snapshot().await.unwrap(), 100).await.unwrap();
     assert!(!events.is_empty());
     worker.stop().await.unwrap();

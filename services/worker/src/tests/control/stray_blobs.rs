@@ -1,4 +1,4 @@
-//! Tests of the sweep of stray blobs, those of runs that do not exist.
+//! Tests of the sweep of stray blobs, which are blobs of runs that do not exist.
 
 use matyan_model::{
     ids::RunNumber,

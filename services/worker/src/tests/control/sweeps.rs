@@ -467,7 +467,8 @@ async fn rule_16_only_orphaned_blobs_are_deleted() {
     assert!(env.has_blob("r/third orphan").await);
 }
 
-/// In 16 daily rounds, the folder of a run that ended long ago is listed once, and that of an active run in each.
+/// In 16 daily rounds, the folder of a run that ended long ago is listed once, and the folder of an active
+/// run in each round.
 #[tokio::test]
 async fn rule_16_runs_that_ended_long_ago_take_turns() {
     const ENDED: u64 = 8;

@@ -510,7 +510,7 @@ async fn rule_40_a_plan_does_without_a_damaged_counter_of_runs() {
     assert_eq!((counts.known_runs(), counts.runs()), (None, ASSUMED_RUNS));
 }
 
-/// Every read needs a snapshot of its own, and the query has many probes.
+/// Every read needs its own snapshot, and the query has many probes.
 #[tokio::test]
 async fn rule_90_a_plan_outlives_its_snapshot() {
     const PROJECT: Project = Project(1);
