@@ -97,7 +97,7 @@ struct ReportCount<C> {
     total: usize,
 }
 
-/// The sender of a request, as far as reports name it.
+/// The sender of a request, as reports name it.
 #[derive(Clone)]
 pub(crate) struct Sender {
     address: Option<PeerAddress>,

@@ -1,9 +1,9 @@
-//! Memory for the large answers of a port, until their clients have read them or left: a client may read slowly, or not
-//! at all. One client may hold three quarters of it. An answer without room waits ten seconds for the memory of other
-//! answers, and is then refused, if possible before it is written. Answers that wait may hold a quarter as much.
-//! Answers of a few hundred kilobytes are not counted. A stream holds little more than a message at a time, and its
-//! service bounds its own memory. Translators of other trackers have budgets of their own, except the translator of
-//! MLflow.
+//! Memory for the large answers of a port, until their clients have read them or left: a client may read
+//! slowly, or not at all. One client may hold three quarters of it. An answer without room waits ten seconds
+//! for the memory of other answers, and is then refused, if possible before it is written. Answers that wait
+//! may hold a quarter as much. Answers of a few hundred kilobytes are not counted. A stream holds little more
+//! than a message at a time, and its service bounds its own memory. Translators of other trackers have their
+//! own budgets, except the translator of MLflow.
 
 use axum::body::Body;
 use axum::response::Response;

@@ -1,7 +1,7 @@
 //! Memory for request bodies of REST and gRPC, from their first bytes until the service has answered, has
 //! sent a stream of responses, or asks for the next message: a body may wait for its service. All
 //! connections of a port share a budget, and each has at most an eighth of it, so that one cannot take the
-//! memory of all. Small bodies have a budget of their own, and never wait for large ones. A sender that holds
+//! memory of all. Small bodies have their own budget, and never wait for large ones. A sender that holds
 //! a share while others wait must send at a minimum rate, or loses it. For a stream of responses,
 //! `unread_response` holds the memory of the request.
 

@@ -3,7 +3,7 @@
 //! lower limit, because the store, the log and new connections need files as well. Searches, exports and charts also
 //! have a second limit, because they read many rows for one answer. A last limit counts the bytes of large answers; see
 //! `answer_budget`. All limits count by principal, or by network for clients that have shown no credential. So does the
-//! limit on WebSockets, in `ws.rs`. Health checks have a limit of their own.
+//! limit on WebSockets, in `ws.rs`. Health checks have their own limit.
 
 use std::fmt::{self, Display};
 use std::pin::Pin;
@@ -26,7 +26,7 @@ use crate::share_limit::{Refusal, ShareLimit, SharePermit};
 /// Maximum number of questions about the health of the server at a time, which other requests leave free.
 const MAX_PROBES: usize = 256;
 
-/// Methods whose calls hold an open blob, except for thumbnails, of which few are made at a time.
+/// Methods whose calls hold an open blob, except for thumbnails: only a few of them are made at a time.
 const BLOB_METHODS: [&str; 8] = [
     "/matyan.ingest.v1.IngestService/Store",
     "/matyan.ingest.v1.IngestService/Upload",
@@ -173,7 +173,7 @@ impl Payer {
     }
 }
 
-/// Returns a permit for a call by the current request; `None` for a method without a limit of its own.
+/// Returns a permit for a call by the current request; `None` for a method without its own limit.
 pub(crate) fn admit_call(path: &str) -> Result<Option<Permit>, Status> {
     let is_blob_call = BLOB_METHODS.contains(&path);
     if !is_blob_call && !SEARCH_METHODS.contains(&path) {

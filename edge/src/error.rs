@@ -147,7 +147,7 @@ struct ErrorSummary<'a> {
 enum ErrorDetail {
     /// The message again.
     Message(String),
-    /// The problems of a request, as the old gateway reported them.
+    /// The problems of a request, in the form in which the old gateway reported them.
     Problems(Vec<ProblemDetail>),
     QuerySyntax(SyntaxErrorDetail),
 }

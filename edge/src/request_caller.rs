@@ -64,8 +64,8 @@ impl RequestCaller {
         Ok(Self::Checked { callers, token, origin })
     }
 
-    /// The caller of a request whose permit was verified. A request that shows a credential of its own has only the
-    /// rights of that credential.
+    /// The caller of a request whose permit was verified. A request that shows its own credential has only
+    /// the rights of that credential.
     #[cfg(feature = "wandb")]
     pub(crate) fn with_permit(self, permitted: TokenDigest) -> Self {
         match self {
@@ -394,7 +394,7 @@ mod tests {
         let basic = |pair: String| format!("Basic {}", STANDARD.encode(pair));
         assert_eq!(read(&authorization(basic(format!("_:{text}")))), found);
         assert_eq!(read(&authorization(basic(format!("api:{text}")))), found);
-        // What the pages of Aim send after a failed refresh, and passwords of a proxy.
+        // Values that the pages of Aim send after a failed refresh, and passwords of a proxy.
         let password = basic("ana:secret".to_owned());
         for other in ["undefined undefined", "Digest x", "Token x", "Basic x", &password] {
             assert_eq!(read(&authorization(other.to_owned())), Ok(None), "{other}");

@@ -30,8 +30,8 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
         })
 }
 
-/// The span of a request, as a child of its client's trace. It contains no query, and no token, link or other secret that
-/// somebody has pasted into the path.
+/// The span of a request, a child of its client's trace. It contains no query, and no token, link or other
+/// secret that somebody has pasted into the path.
 pub(crate) fn request_span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
     let method = request.method().as_str();
     let path = AccessToken::masked(request.uri().path());

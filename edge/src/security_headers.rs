@@ -87,8 +87,8 @@ pub(crate) fn page_policy(page: &str, permissions: PagePermissions<'_>) -> Heade
     HeaderValue::from_str(&directives.join("; ")).expect("settings in pages are ASCII")
 }
 
-/// The policy of logged pages, and of the page that draws logged figures: such a page has an origin of
-/// its own, runs only what is in the page itself, and loads and sends nothing. Pages that show the UI
+/// The policy of logged pages, and of the page that draws logged figures: such a page has its own origin,
+/// runs only what is in the page itself, and loads and sends nothing. Pages that show the UI
 /// show it too.
 pub(crate) fn sandbox_policy(framed_by: &[String]) -> HeaderValue {
     let ancestors = words(&["frame-ancestors 'self'", &framed_by.join(" ")]);

@@ -138,7 +138,7 @@ impl BrowserCookie {
     }
 }
 
-/// Names and values of all cookies. HTTP/2 may send each cookie in a header of its own.
+/// Names and values of all cookies. HTTP/2 may send each cookie in its own header.
 fn cookies<B>(request: &Request<B>) -> impl Iterator<Item = (&str, &str)> {
     let all = request.headers().get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='))

@@ -47,7 +47,7 @@ impl Protocol {
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Host names of this server besides those of the loopback interface: `a.example`,
+    /// Host names of this server besides the names of the loopback interface: `a.example`,
     /// `*.example`, or `*` for any.
     pub allowed_hosts: Vec<String>,
     /// Host names, in the same form, under which administration, backups and metrics are refused.

@@ -84,7 +84,7 @@ pub(crate) struct SignIn<'a> {
     /// `None`: anyone may do everything.
     callers: Option<&'a CallerCache>,
     place: Place<'a>,
-    /// Whether the pages are those of another UI, such as Aim's.
+    /// Whether the pages belong to another UI, such as Aim's.
     is_foreign_ui: bool,
 }
 
@@ -111,7 +111,8 @@ impl Refusal {
     }
 }
 
-/// The refusal for a call that has started no session. The texts of the backend are for whoever signs in.
+/// The refusal for a call that has started no session. The texts of the backend are for the person who signs
+/// in.
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         let next = next_page(&status);
@@ -322,7 +323,7 @@ impl<'a> SignIn<'a> {
     }
 
     /// Gives a browser the secret of its session, and sends it to the next page. The session that the browser had before
-    /// ends: whoever has copied its cookie must not keep it.
+    /// ends: a person who has copied its cookie must not keep the session.
     async fn signed_in(
         &self,
         request: &Request<()>,

@@ -6,8 +6,8 @@
 //! little-endian). The path contains the keys from the root, each followed by `fe`; an integer key
 //! is `fe`, eight bytes (big-endian), `fe`. The value is a tag byte and a payload (little-endian).
 //! A map has no entry for itself unless it is empty; a list always has one. Text needs no
-//! escaping, as `fe` never occurs in UTF-8. An empty key cannot be encoded, so such members are
-//! omitted.
+//! escaping, because `fe` never occurs in UTF-8. An empty key cannot be encoded, so such members
+//! are omitted.
 
 mod decode;
 mod encode;

@@ -61,7 +61,7 @@ pub enum TlsError {
     SetUp(#[source] rustls::Error),
 }
 
-/// A certificate and its key, as files. Cheap to clone.
+/// The files of a certificate and its key. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls {
     current: Arc<CurrentPair>,

@@ -1,4 +1,4 @@
-//! Responses that their clients do not read. A service ends a stream of which nothing is taken for ten
+//! Responses that their clients do not read. A service ends a stream from which nothing is taken for ten
 //! minutes, but a client with an HTTP/2 window of zero never gets that end: the transport, which waits for
 //! the window, neither polls the body nor drops it. So such a body is dropped here, with all that it holds. The
 //! transport itself keeps a piece or two for as long as the connection stays open, so pieces are small.

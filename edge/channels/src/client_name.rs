@@ -1,4 +1,4 @@
-//! The name of a client, as people see it on the runs that the client has made.
+//! The name of a client that people see on the runs of the client.
 
 /// Maximum length of a version. Together with a name it stays below the limit of a run's client.
 const VERSION_BYTES: usize = 32;

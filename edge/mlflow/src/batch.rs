@@ -33,7 +33,7 @@ pub(crate) struct Point {
 pub(crate) struct RunBatch {
     batch: IngestionBatch,
     points: Points,
-    /// Size of all params, as encoded in messages.
+    /// Size of all params, encoded in messages.
     pub(crate) params_bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Times in milliseconds since 1970, as MLflow has them.
+//! Times in milliseconds since 1970, as in MLflow.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -122,7 +122,7 @@ pub(crate) fn map_in<'c>(content: &'c mut Map<String, Value>, name: &str) -> &'c
     value.as_object_mut().expect("it was made an object above")
 }
 
-/// The pairs of a map inside a document, as MLflow lists them.
+/// The pairs of a map inside a document, in the form in which MLflow lists them.
 pub(crate) fn pairs(content: &Map<String, Value>, name: &str) -> Vec<Value> {
     let members = content.get(name).and_then(Value::as_object);
     members

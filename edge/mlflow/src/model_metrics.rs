@@ -112,7 +112,7 @@ fn metric_view(metric: &LoggedMetric, run_id: &str) -> Value {
     view
 }
 
-/// The key, data set and run of a metric, of which a model keeps the latest value.
+/// The key, data set and run of a metric. A model keeps the latest value of each such metric.
 type MetricIdentity<'v> = [Option<&'v str>; 4];
 
 fn identity(metric: &Value) -> MetricIdentity<'_> {

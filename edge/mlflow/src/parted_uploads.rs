@@ -1,8 +1,8 @@
 //! Uploads of large artifacts in parts, which clients send to signed URLs. A client says how many parts it sends, and
 //! not how large the file is.
 //!
-//! Clients do this only if they are told to, because the parts still have to be joined at the end. A file
-//! that is sent as a whole is stored right away.
+//! Clients do this only if the server asks for it, because the parts still have to be joined at the end. A
+//! file that is sent as a whole is stored right away.
 
 use bytes::Bytes;
 use futures::TryStreamExt;

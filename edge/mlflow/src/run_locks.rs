@@ -1,7 +1,7 @@
-//! Locks that order the writes of a run. Whether a param or a point may be stored depends on the stored data. So a
-//! write reads, decides, and writes, and no other write of this process may come between. Runs never wait for each
-//! other: each run has a lock of its own, which exists while requests hold it or wait for it. Runs of two projects may
-//! have the same id.
+//! Locks that order the writes of a run. Whether a param or a point may be stored depends on the stored data.
+//! So a write reads, decides, and writes, and no other write of this process may come between. Runs never
+//! wait for each other: each run has its own lock, which exists while requests hold it or wait for it. Runs
+//! of two projects may have the same id.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -25,8 +25,8 @@ const DEFAULT_RESULTS: u32 = 1_000;
 const MAX_RESULTS: u32 = 50_000;
 /// Runs that are read at a time.
 const RUNS_PER_PAGE: u32 = 1_000;
-/// Size of the runs of an answer, as the server sends them. A larger answer ends earlier and has a token for the next
-/// page, as MLflow allows. As JSON in memory, runs take several times as much.
+/// Size of the runs of an answer in the messages of the server. A larger answer ends earlier and has a token
+/// for the next page, as MLflow allows. As JSON in memory, runs take several times as much.
 const ANSWER_BYTES: usize = 16 << 20;
 /// Runs whose data sets are read, and data sets in an answer.
 const DATASET_RUNS: usize = 1_000;

@@ -1,4 +1,4 @@
-//! Messages and service, as on the wire.
+//! The messages and the service on the wire.
 
 #![allow(
     dead_code,

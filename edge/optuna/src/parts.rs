@@ -85,7 +85,7 @@ pub(crate) async fn trials<T>(
 /// Trials that are joined from their parts.
 struct JoinedTrials<T, F> {
     converted: Vec<T>,
-    /// The last trial, of which more parts may follow.
+    /// The last trial; more of its parts may follow.
     last: Option<pb::Trial>,
     convert: F,
 }

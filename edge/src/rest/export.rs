@@ -1,4 +1,4 @@
-//! Exports of the results of a query, as files.
+//! Exports of the results of a query as files.
 
 use axum::body::Body;
 use axum::response::Response;

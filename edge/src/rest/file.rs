@@ -59,7 +59,7 @@ pub(super) struct FileInfo {
     pub(super) media_type: String,
     /// The name under which a browser saves the file, instead of showing it.
     pub(super) name: Option<String>,
-    /// `Cache-Control`; private, as not every user may be allowed to read the file.
+    /// `Cache-Control`; private, because not every user may be allowed to read the file.
     pub(super) caching: &'static str,
 }
 
@@ -133,7 +133,7 @@ pub(super) fn no_description(file: &'static str) -> ApiError {
 }
 
 impl FileInfo {
-    /// The version as a quoted tag; versions may have quotes of their own.
+    /// The version as a quoted tag; versions may have their own quotes.
     pub(super) fn etag(&self) -> Option<String> {
         let version: String =
             self.version.chars().filter(|it| it.is_ascii_alphanumeric() || *it == '-').collect();

@@ -105,7 +105,7 @@ struct BegunUpload {
     is_sequential: bool,
 }
 
-/// An upload in parts, as it was started.
+/// An upload in parts that was started.
 #[derive(Deserialize, JsonSchema)]
 struct ArtifactUpload {
     upload_id: String,
@@ -220,7 +220,7 @@ async fn abort_upload(call: Call<NoParameters, Json<ArtifactUpload>>) -> ApiResu
     Ok(Json(NoContent {}))
 }
 
-/// Reports an invalid field as a list, as the old gateway did.
+/// Reports an invalid field as a list, like the old gateway.
 fn presign_error(status: Status) -> ApiError {
     if status.code() != Code::InvalidArgument {
         return status.into();
@@ -256,7 +256,7 @@ async fn upload(call: Call<UploadParameters, Body>) -> ApiResult<WithETag<Upload
         },
     };
     let UploadResponse { size, etag } = answer?.into_inner();
-    // Quoted, as the header is defined.
+    // Quoted, because the definition of the header requires quotes.
     let etag = (!etag.is_empty()).then(|| HeaderValue::try_from(format!("\"{etag}\""))).transpose();
     let etag = etag.map_err(|_| {
         ApiError::new(StatusCode::BAD_GATEWAY, "the confirmation of the part is not a valid header")

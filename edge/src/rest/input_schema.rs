@@ -187,7 +187,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// Reads the values of the members of an object, of which the last of duplicates wins.
+/// Reads the values of the members of an object. The last of duplicates wins.
 struct MemberValues<'s>(&'s Map<String, Value>);
 
 impl<'de> Visitor<'de> for MemberValues<'_> {

@@ -79,7 +79,7 @@ async fn payload(call: Call<PayloadUri>) -> ApiResult<FileDownload> {
 }
 
 /// A logged page. Anyone who logs runs can write one, so it must not use the rights of its reader: the browser
-/// gives it an origin of its own, and lets it load and send nothing. In a window of its own, it could still open
+/// gives it its own origin, and lets it load and send nothing. In its own window, it could still open
 /// pages of other servers, or look like a page of this server, so the browser saves it as a file instead.
 struct LoggedPage(Response);
 

@@ -37,7 +37,7 @@ pub(crate) fn int<const VALUE: i64>() -> i64 {
     VALUE
 }
 
-/// A free-form object, as the text that was received or is sent.
+/// A free-form object, kept in the text that was received or is sent.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(crate) struct JsonObject(#[schemars(with = "Map<String, Value>")] pub(crate) Box<RawValue>);
@@ -279,7 +279,7 @@ impl Props {
     }
 }
 
-/// Writes the members of `Props`, without the number of notes, as entries. This is separate from
+/// Writes the members of `Props` as entries, without the number of notes. This is separate from
 /// their JSON, because a search writes them for every run straight from the message: a serializer
 /// of the codec for serde would be several times longer than this function.
 pub(crate) fn write_props(props: &pb::Props, encoder: &mut Encoder) {

@@ -123,7 +123,7 @@ impl Checks {
             Some(check) if !check.ok => "failed".to_owned(),
             _ => "ok".to_owned(),
         };
-        // What an operator has to decide: absent in answers of 0.3.
+        // A decision that an operator has to make: absent in answers of 0.3.
         let ingestion = find("ingestion").filter(|check| !check.ok).map(|check| check.message.clone());
         let ok = |name: &str| find(name).is_none_or(|check| check.ok);
         match port_kind {

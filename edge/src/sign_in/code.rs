@@ -1,5 +1,6 @@
-//! The page on which a person types the code of a program, sees what the program asks for, and allows or refuses it. The
-//! code is typed, and never part of a link: whoever sends a link could make its reader sign a foreign program in.
+//! The page on which a person types the code of a program, sees what the program asks for, and allows or
+//! refuses it. The code is typed, and never part of a link: anyone who sends a link could make its reader
+//! sign a foreign program in.
 
 use std::time::Duration;
 

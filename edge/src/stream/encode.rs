@@ -235,7 +235,7 @@ fn eight(tag: u8, [a, b, c, d, e, f, g, h]: [u8; 8]) -> [u8; 13] {
 }
 
 /// The length and tag that precede a payload. The length fits, because a row is far below 4
-/// GiB, as gRPC messages are.
+/// GiB, like any gRPC message.
 fn head(tag: u8, payload: usize) -> [u8; 5] {
     let [a, b, c, d] = (payload as u32 + 1).to_le_bytes();
     [a, b, c, d, tag]

@@ -30,7 +30,7 @@ const MIN_METRIC_BYTES: usize = 100;
 /// appearance.
 #[derive(Default)]
 pub struct Dictionary {
-    /// The texts of all series, one after another: strings of their own would take several times as
+    /// The texts of all series, one after another: separate strings would take several times as
     /// much memory.
     texts: String,
     series: Vec<SeriesEnds>,

@@ -105,7 +105,7 @@ impl IngestSession {
     }
 }
 
-/// The channel for the messages of a stream, of which `open` is the first.
+/// The channel for the messages of a stream. The first message is `open`.
 fn open_channel(open: StreamOpen) -> (mpsc::Sender<StreamRequest>, mpsc::Receiver<StreamRequest>) {
     // One more for the open message.
     let (requests, receiver) = mpsc::channel(MAX_BATCHES + 1);

@@ -41,7 +41,7 @@ pub(crate) struct RunPosition {
     pub(crate) has_outcome: bool,
 }
 
-/// What is kept under the id that a run would have if it began with a file.
+/// The content of the document under the id that a run would have if it began with a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum PositionDocument {

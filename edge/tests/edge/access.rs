@@ -672,7 +672,7 @@ async fn rule_56_known_callers_send_data_for_15_minutes_and_get_503_afterwards()
         let body = r#"{"run_id": "r", "artifact_path": "a"}"#;
         edge.answer(request.body(Body::from(body)).unwrap()).await
     };
-    // What the recorder answers to a call that reaches it.
+    // The recorder's answer to a call that reaches it.
     let reached = (Some(Code::Unimplemented), StatusCode::NOT_IMPLEMENTED);
     assert_eq!((call(publish, node).await, presign().await.status()), reached);
     callers.0.lock().unwrap().is_away = true;

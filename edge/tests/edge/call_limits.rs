@@ -1,5 +1,5 @@
-//! Limits on the requests and WebSockets of a port, on those of one address or principal, on calls that hold blobs, and
-//! on the memory of large answers.
+//! Limits on the requests and WebSockets of a port, of one address and of one principal, on calls that hold
+//! blobs, and on the memory of large answers.
 
 use std::time::Duration;
 

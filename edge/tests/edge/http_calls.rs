@@ -362,7 +362,7 @@ async fn connections_of_one_address_above_three_quarters_of_the_limit_are_closed
     assert_eq!(&ask(&mut other).await.unwrap(), b"HTTP/1.1 200");
     drop((connections, other));
 
-    // WebSockets have a limit of their own.
+    // WebSockets have their own limit.
     let upgrade = async |from: &str| {
         let url = format!("ws://{}/api/v1/ws/runs/r", server.address);
         loop {

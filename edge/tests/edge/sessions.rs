@@ -25,7 +25,7 @@ use tower::Service;
 use super::access::{OWN, TestCallers, Tester};
 use super::projects::Recorder;
 
-/// Who signs in with the link and with the provider.
+/// The person who signs in with the link and with the provider.
 pub(super) const INVITED: Tester = Tester::In(OWN, Role::Viewer);
 
 /// The link that can be opened once.
@@ -38,7 +38,7 @@ pub(super) fn state(number: usize) -> BrowserSecret {
     BrowserSecret::generate(SecretKind::State, &mut StdRng::seed_from_u64(200 + number as u64))
 }
 
-/// What a browser keeps of a sign-in with the provider.
+/// The secret that a browser keeps of a sign-in with the provider.
 pub(super) fn kept(number: usize) -> String {
     format!("mtb_kept-{number}")
 }
@@ -98,7 +98,7 @@ impl Sessions {
 /// The code of the program that waits.
 pub(super) const CODE: &str = "BCDF-GHJK";
 
-/// What the program asks for.
+/// The login that the program asks for.
 fn asked_login(code: &str) -> Result<AskedLogin, Status> {
     if code != CODE {
         return Err(Status::invalid_argument("no program waits for this code"));

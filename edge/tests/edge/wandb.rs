@@ -262,7 +262,7 @@ async fn rule_114_all_histories_of_a_request_share_its_values() {
     check_over_budget(status, &answer, "more than 1000000 values");
     let (status, answer) = port.execute("/graphql", &history(300), json!({})).await;
     check_over_budget(status, &answer, "more than 1000000 values");
-    // The next request has a budget of its own.
+    // The next request has its own budget.
     assert_eq!(port.execute("/graphql", &history(1), json!({})).await.0, 200);
 }
 
@@ -620,7 +620,7 @@ impl ClosedPort {
         (head.status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
     }
 
-    /// The path and the query of the file's URL, as an editor is given it.
+    /// The path and the query of the file's URL that an editor gets.
     async fn file_url(&self) -> String {
         let document =
             r#"{ project(name: "p") { run(name: "r") { files { edges { node { url directUrl } } } } } }"#;

@@ -1,4 +1,4 @@
-//! What W&B's clients read of artifacts: versions, the runs that use them, and their files.
+//! Reads of artifacts by W&B's clients: versions, the runs that use them, and their files.
 
 use axum::body::Body;
 use http::Request;

@@ -1,4 +1,5 @@
-//! What W&B's clients store: what is acknowledged is in the log, under the id of the run, and what is not is an error.
+//! Writes of W&B's clients: everything that is acknowledged is in the log, under the id of the run, and
+//! everything else is an error.
 
 use axum::body::Body;
 use http::Request;

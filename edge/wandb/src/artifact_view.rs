@@ -53,7 +53,7 @@ pub(crate) fn collection_name(project: &str, name: &str) -> Result<String> {
 }
 
 /// The member of a collection's document that marks a collection of links: its versions are versions of other collections,
-/// with numbers and aliases of their own.
+/// with their own numbers and aliases.
 pub(crate) const LINKS: &str = "links";
 
 pub(crate) fn has_links(collection: &Members) -> bool {
@@ -478,7 +478,7 @@ pub(crate) async fn of_run(
     Ok(page_connection(nodes, start, length, ids.len()))
 }
 
-/// The version itself, as the owner of files.
+/// The version itself as the owner of files.
 fn owner(artifact: &Node) -> Result<Owner> {
     Ok(Owner {
         id: artifact.known("id")?.to_owned(),
@@ -609,7 +609,7 @@ pub(crate) fn known_tags(members: &Members) -> impl Iterator<Item = &str> {
     members.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The tags of a version or of a collection, as objects of GraphQL.
+/// The tags of a version or of a collection as objects of GraphQL.
 pub(crate) fn tag_nodes(members: &Members) -> Vec<Value> {
     known_tags(members).map(tag_node).collect()
 }

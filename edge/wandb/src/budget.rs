@@ -48,7 +48,7 @@ const RESOURCES: usize = 6;
 impl Resource {
     const fn limit(self) -> u64 {
         match self {
-            // The commit of an artifact asks for the size of each of its files, of which W&B allows 100,000.
+            // The commit of an artifact asks for the size of each of its files, and W&B allows 100,000 files.
             Self::Calls => 200_000,
             // Fifty million points. The client gets only the points at the steps of a rarer metric.
             Self::ReadBytes => 2 << 30,

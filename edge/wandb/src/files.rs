@@ -276,7 +276,7 @@ async fn count_matching(context: &CallContext, run_id: &str, pattern: Option<&[c
     Ok(count)
 }
 
-/// A text after the paths of all files of artifacts, of which there may be 100,000.
+/// A text after the paths of all files of artifacts; there may be 100,000 such paths.
 fn end_of_artifacts() -> String {
     format!("{ARTIFACT_FOLDER}{}", char::MAX)
 }

@@ -112,7 +112,7 @@ impl Field {
             return path(&[CONFIG], rest.strip_suffix(".value").unwrap_or(rest));
         }
         if let Some(rest) = key.strip_prefix("summary_metrics.").or_else(|| key.strip_prefix("summary.")) {
-            // W&B's own members have params of their own.
+            // W&B's own members have their own params.
             let root: &[&str] =
                 if rest.starts_with('_') { &[WANDB, names::INTERNAL_SUMMARY] } else { &[SUMMARY] };
             return path(root, rest);

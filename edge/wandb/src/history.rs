@@ -273,12 +273,12 @@ fn samples(arguments: &Arguments, name: &str) -> Result<i64> {
     Ok(samples)
 }
 
-/// A page of the history, as lines: a range of steps, or samples of all steps.
+/// A page of lines of the history: a range of steps, or samples of all steps.
 pub(crate) async fn history(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
     page(context, run, arguments, false).await
 }
 
-/// Samples of the load of the machine, as lines.
+/// A page of lines with samples of the load of the machine.
 pub(crate) async fn events(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
     page(context, run, arguments, true).await
 }
@@ -314,7 +314,8 @@ async fn shaped<T: Send + 'static>(
     shape: impl FnOnce(Rows) -> T + Send + 'static,
 ) -> T {
     let values: usize = rows.values().map(Map::len).sum();
-    // What the request has paid for includes the names of metrics, which may be much longer than their values.
+    // The memory that the request has paid for includes the names of metrics, which may be much longer than
+    // their values.
     let bytes = context.budget.held().max(values.saturating_mul(VALUE_BYTES));
     context.large_work.run(bytes, move || shape(rows)).await
 }

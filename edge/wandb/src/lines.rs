@@ -1,8 +1,8 @@
-//! Lines of the files that a client streams, as data of a run.
+//! Data of a run from the lines of files that a client streams.
 //!
 //! The content of a line identifies the line. The number of the line identifies it only if its content does not: a
 //! client that sends a run again gives its lines other numbers. So a row of the history has the step in it, and a
-//! sample of the machine's load has the time of the run, in tenths of a second, as step.
+//! sample of the machine's load has the time of the run in tenths of a second as its step.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -53,7 +53,7 @@ const LINE_BYTES: usize = LOG_BYTES - OTHER_BYTES;
 #[derive(Clone, Debug)]
 pub(crate) struct LineSource<'a> {
     pub(crate) run_id: &'a str,
-    /// A writer of a run with several writers, each with steps of its own.
+    /// A writer of a run with several writers, each with its own steps.
     pub(crate) writer: Option<&'a str>,
 }
 

@@ -1,5 +1,5 @@
 //! Links of versions to collections, such as the collections of W&B's model registry. A collection has either links, or
-//! versions of its own.
+//! its own versions.
 
 use matyan_channels::documents::Effect;
 use serde_json::{Value, json};

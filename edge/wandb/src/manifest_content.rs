@@ -24,7 +24,8 @@ const MANIFEST_BYTES: usize = 32 << 20;
 /// Memory for each byte of a manifest: the text, and its copies while it is merged and parsed.
 const COPIES: usize = 4;
 
-/// Memory of an entry besides its texts, as it is parsed and listed. An entry is an object, so its text has a brace.
+/// Memory of an entry besides its texts, while it is parsed and listed. An entry is an object, so its text
+/// has a brace.
 const ENTRY_BYTES: usize = 256;
 
 /// Memory of a member besides its texts. Its text has a colon.

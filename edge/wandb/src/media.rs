@@ -1,4 +1,4 @@
-//! Values of a row of the history that are not numbers, as objects of this server.
+//! Objects of this server that are made from values of history rows that are not numbers.
 
 use matyan_value::json::{self, JsonStyle};
 use matyan_value::{Map, Value};

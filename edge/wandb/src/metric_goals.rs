@@ -1,8 +1,8 @@
 //! Goals of metrics: a script states with `define_metric` which values are good, and its statements become the params
 //! in which the server looks for goals.
 //!
-//! Clients keep the definitions in their internal config, as a list of messages whose members have the numbers of
-//! fields of their protocol.
+//! Clients keep the definitions in their internal config as a list of messages whose members have the numbers
+//! of fields of their protocol.
 
 use std::collections::HashSet;
 
@@ -111,7 +111,7 @@ fn closest<'d>(patterns: &[(String, &'d Map)], name: &str) -> Option<&'d Map> {
 /// The metrics in a summary for which definitions for several metrics hold.
 struct MatchingMetrics<'d> {
     patterns: Vec<(String, &'d Map)>,
-    /// The names of metrics that have a definition of their own.
+    /// The names of metrics that have their own definition.
     own: HashSet<String>,
     /// At most as many metrics as may have goals, with their definitions.
     found: Vec<(String, &'d Map)>,

@@ -118,7 +118,7 @@ async fn the_version_of_a_project_makes_its_updates_conditional() {
     })
     .await;
 
-    // The list of pinned sequences has a version of its own.
+    // The list of pinned sequences has its own version.
     let read = project::v1::GetPinnedSequencesResponse { updated_us: VERSION, ..Default::default() };
     rest.backend.answers("project.v1.ProjectService/GetPinnedSequences", [read]);
     let path = "/projects/pinned-sequences/";
@@ -168,5 +168,5 @@ async fn conditions_are_described() {
         assert_eq!((&header["in"], &header["required"]), (&json!("header"), &json!(false)));
         updates += 1;
     }
-    assert_eq!(updates, 21, "ten updates for two kinds of clients, and that of a project");
+    assert_eq!(updates, 21, "ten updates for two kinds of clients, and the update of a project");
 }

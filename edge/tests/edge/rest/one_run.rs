@@ -530,7 +530,7 @@ async fn payloads_are_shown_in_parts_and_kept() {
     let (parts, body) = ask("some-uri/", &[("if-none-match", header("etag"))]).await;
     assert_eq!((parts.status.as_u16(), body.len()), (304, 0));
 
-    // A logged page is a sandbox of its own, and is saved if someone opens it outside of a frame.
+    // A logged page is its own sandbox, and is saved if someone opens it outside of a frame.
     let (parts, _) = ask("some-uri/page/", &[("sec-fetch-dest", "document"), ("range", "bytes=2-4")]).await;
     assert!(parts.headers["content-disposition"].to_str().unwrap().starts_with("attachment"));
     let (parts, body) = ask("some-uri/page/", &[("sec-fetch-dest", "iframe"), ("range", "bytes=2-4")]).await;

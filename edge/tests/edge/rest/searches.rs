@@ -1,4 +1,4 @@
-//! Searches for runs and metrics, and x axes, as entries of the streaming codec.
+//! Searches for runs and metrics, and x axes, in entries of the streaming codec.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -102,7 +102,7 @@ async fn run_search_streams_trees_and_progress() {
     assert_eq!(rest.get("/runs/search/run/?sort=%5B1%5D").await.status, 400);
 }
 
-/// Only a request with a cursor gets one, before the entry that marks the end; that of the last page is
+/// Only a request with a cursor gets one, before the entry that marks the end; the cursor of the last page is
 /// empty.
 #[tokio::test]
 async fn pages_of_a_run_search_continue_by_cursor() {
