@@ -67,7 +67,7 @@ async fn first_free(spool: &Spool, patience: Duration) -> i64 {
             Ok(Err(HttpError::NotFound { .. } | HttpError::Unsupported { .. })) => return 0,
             Ok(Err(error)) if !error.is_temporary() => {
                 let message = format!(
-                    "terminal lines are numbered from {unused}, as the last number is unknown: {error}"
+                    "terminal lines are numbered from {unused}, because the last number is unknown: {error}"
                 );
                 spool.notices.push(NoticeLevel::Warning, message);
                 return unused;

@@ -430,7 +430,7 @@ impl Spool {
             return self.count_dropped(&mut writer);
         }
         writer.count_dropped(1);
-        let message = format!("a file was dropped, as it cannot be put into the spool: {error}");
+        let message = format!("a file was dropped, because it cannot be put into the spool: {error}");
         self.notices.push(NoticeLevel::Warning, message);
     }
 

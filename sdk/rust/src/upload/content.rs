@@ -165,7 +165,7 @@ fn store_file(
         }
         if !is_large {
             let message = format!(
-                "{} is not copied, as the spool is full: keep it until it is uploaded",
+                "{} is not copied, because the spool is full: keep it until it is uploaded",
                 path.display()
             );
             spool.notices.push(NoticeLevel::Warning, message);

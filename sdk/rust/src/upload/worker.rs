@@ -569,7 +569,7 @@ impl Upload {
             time::sleep(PART_INTERVAL).await;
         }
         if manifest.has_failed_parts(&self.directory()) {
-            let message = format!("{} is not shown, as another file of its object is missing", manifest.path);
+            let message = format!("{} is not shown: another file of its object is missing", manifest.path);
             return self.report(NoticeLevel::Error, &message);
         }
         let Some(kind) = event(manifest, content, &self.spool.owner().run_id) else {

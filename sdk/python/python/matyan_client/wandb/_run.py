@@ -180,7 +180,7 @@ class Run(RunDescription):
         if isinstance(artifact_or_name, Artifact):
             return artifact_or_name
         raise CommError(
-            f"wandb.use_artifact: cannot find {artifact_or_name!r}, as artifacts belong to runs; "
+            f"wandb.use_artifact: cannot find {artifact_or_name!r}: artifacts belong to runs; "
             "use matyan_client.Repo().get_run(HASH).download_artifact(PATH, DESTINATION)"
         )
 
