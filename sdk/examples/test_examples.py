@@ -177,7 +177,7 @@ def example(request, checkout, tmp_path_factory) -> Example:
 
 
 def stored_run(server: Server, run_id: str) -> tuple[dict, list[tuple[int, float]]]:
-    """Returns the run and the points that the server has, through other interfaces than those of the examples."""
+    """Returns the run and the points that the server has, through other interfaces than the examples use."""
     with urlopen(f"{server.query}/api/v1/rest/runs/{run_id}/info/") as response:
         info = json.load(response)
     points = series_points(server.query, run_id, "loss", {"subset": "train"})

@@ -1,4 +1,4 @@
-"""One measurement of one tracker, in a process of its own; prints the figures as JSON.
+"""One measurement of one tracker, in its own process; prints the figures as JSON.
 
 Usage: measure.py TRACKER MEASUREMENT [COUNT]. The tracker is `matyan`, `trackio` or `wandb`; which
 `matyan_client` is measured depends on the environment of the interpreter. The server's addresses

@@ -1,6 +1,6 @@
 """The cost of tracking: our SDK next to the published client, trackio, and W&B offline.
 
-Every figure is measured in a process of its own, all trackers in turns, so that their ratios hold
+Every figure is measured in its own process, all trackers in turns, so that their ratios hold
 on a noisy machine. Prints medians over the turns. Environment: `MATYAN_BIN` is the server,
 `MATYAN_SDK_PYTHON`, `MATYAN_PUBLISHED_PYTHON` and `MATYAN_PEERS_PYTHON` are interpreters with our
 package, the published one, and the others. `MATYAN_CUDA_PYTHON` has our package and PyTorch, for
@@ -273,7 +273,7 @@ class Report:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="turns of which the median is printed")
+    parser.add_argument("--runs", type=int, default=3, help="turns; their median is printed")
     parser.add_argument("--quick", action="store_true", help="a tenth of the calls")
     parser.add_argument("--wheel", type=pathlib.Path, help="our wheel, whose size is printed")
     parser.add_argument(

@@ -88,7 +88,7 @@ struct StreamOwner {
     is_read: bool,
 }
 
-// SAFETY: the pointers are to constants and to boxes of its own, and no thread is preferred.
+// SAFETY: the pointers are to constants and to its own boxes, and no thread is preferred.
 unsafe impl Send for ArrowSchema {}
 // SAFETY: the pointers are to immutable memory that the array itself owns.
 unsafe impl Send for ArrowArray {}
@@ -211,7 +211,7 @@ impl ArrowArray {
         Self::new(length, ptr::null(), None, children.collect())
     }
 
-    /// An array of which a consumer knows that the stream has ended.
+    /// An array that shows a consumer that the stream has ended.
     fn released() -> Self {
         let mut array = Self::new(0, ptr::null(), None, Vec::new());
         array.free();

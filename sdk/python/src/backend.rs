@@ -192,7 +192,7 @@ impl SearchResults {
         let found = &mut self.0;
         let next = py.detach(|| found.next()).transpose().map_err(errors::http)?;
         let Some(run) = next else { return Ok(None) };
-        // Lists are dicts with integer keys, as scripts expect them since Matyan 0.3.
+        // Lists are dicts with integer keys, which scripts expect since Matyan 0.3.
         let content = match run.content.published() {
             Some(content) => tree::object(py, &content)?,
             None => PyDict::new(py).into_any(),

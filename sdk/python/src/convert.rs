@@ -61,7 +61,7 @@ fn contains_itself<'py>(given: &Bound<'py, PyAny>, ancestors: &mut Vec<Bound<'py
     found
 }
 
-/// Returns text in which a lone surrogate is replaced, as UTF-8 has no form for it.
+/// Returns text in which a lone surrogate is replaced, because UTF-8 has no form for it.
 pub(crate) fn text(given: &Bound<'_, PyString>) -> String {
     given.to_string_lossy().into_owned()
 }

@@ -20,7 +20,7 @@ pub(crate) type NumberedLine = (String, i64);
 pub(crate) struct LineCutter {
     /// Number of the next line of any stream.
     next: i64,
-    /// Each stream has a line of its own: two threads may pass on text in another order than it was written.
+    /// Each stream has its own line: two threads may pass on text in another order than it was written.
     unfinished: [UnfinishedLine; STREAMS],
 }
 

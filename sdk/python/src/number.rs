@@ -9,8 +9,7 @@ use pyo3::{
 
 use crate::errors::wrong_type;
 
-/// Returns the value of a float or int. Other types, also subclasses, may have a meaning of their
-/// own.
+/// Returns the value of a float or int. Other types, also subclasses, may have their own meaning.
 pub(crate) fn plain(value: &Bound<'_, PyAny>) -> Option<f64> {
     if let Ok(float) = value.cast_exact::<PyFloat>() {
         return Some(float.value());

@@ -481,7 +481,7 @@ impl CoreRun {
         self.state.get()?.run.last_position()
     }
 
-    /// Returns problems in the background since the last call, as pairs of level and text.
+    /// Returns pairs of level and text for the problems in the background since the last call.
     fn _notices(&self) -> Vec<(u8, String)> {
         let notices = self.state.get().map(|state| state.run.notices()).unwrap_or_default();
         notices.into_iter().map(|notice| (health::logging_level(notice.level), notice.message)).collect()

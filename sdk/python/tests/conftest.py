@@ -1,4 +1,4 @@
-"""A real server for tests, the binary `MATYAN_BIN`, and a spool of their own."""
+"""A real server for tests, the binary `MATYAN_BIN`, and their own spool."""
 
 import contextlib
 import json
@@ -164,7 +164,7 @@ def spools_of_tests():
 def _spools_of_the_user():
     before = spools_of_tests()
     yield
-    assert spools_of_tests() <= before, "a test has left spools among those of the user"
+    assert spools_of_tests() <= before, "a test has left spools among the spools of the user"
 
 
 @pytest.fixture(autouse=True)

@@ -57,7 +57,7 @@ def find_python(place, version):
 
 
 def libc(root):
-    """Returns the C library of a root file system, as its file names itself."""
+    """Returns the C library of a root file system, with the version that is in its file."""
     for library in (path for name in LIBRARIES for path in sorted(root.glob(f"{name}/libc.so.6"))):
         if found := re.search(rb"GNU C Library .*version (\d+\.\d+)", library.read_bytes()):
             return f"glibc {found[1].decode()}"

@@ -145,7 +145,7 @@ def test_the_error_of_a_failed_run_is_in_its_archive(own_server, tmp_path):
 def test_a_copy_is_active_if_its_run_was_and_has_its_times(own_server, tmp_path):
     np = pytest.importorskip("numpy")
     active = Run(repo=own_server.url, capture_terminal_logs=False)
-    # Times go back and forth by less than a millisecond, as those of several threads do.
+    # Times go back and forth by less than a millisecond, like the times of several threads.
     times = [1_700_000_000_000_000 + jump for jump in (0, 900, 100, -500, 2, 1)]
     active._track_columns(("loss", None, "float"), [0.0] * 6, list(range(6)), None, times)
     assert active.flush(20)

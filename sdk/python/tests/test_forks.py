@@ -17,7 +17,7 @@ CHILD_LIMIT = 10
 
 
 class Opened(_base.RunSession):
-    """A session without a run of its own."""
+    """A session without its own run."""
 
     def _create(self):
         return Run(repo=NOWHERE, offline=True, capture_terminal_logs=False)

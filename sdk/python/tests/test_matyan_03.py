@@ -1,5 +1,5 @@
-"""Whole runs against a gateway that answers as that of Matyan 0.3, compared with what the client of
-that version sent: every recorded message is turned into the call that sends it.
+"""Whole runs against a gateway that answers like the gateway of Matyan 0.3, compared with what the
+client of that version sent: every recorded message is turned into the call that sends it.
 """
 
 import asyncio

@@ -169,7 +169,7 @@ def test_much_output_of_code_that_holds_the_interpreter_is_captured():
 import ctypes, sys
 from matyan_client import Run
 run = Run(repo="http://127.0.0.1:1", offline=True, capture_terminal_logs="fd")
-# A function that is called with the lock held, unlike those of `CDLL`.
+# A function that is called with the lock held, unlike the functions of `CDLL`.
 write = ctypes.PyDLL(None).write
 for _ in range(200):
     write(1, b"x" * 9_999 + b"\\n", 10_000)

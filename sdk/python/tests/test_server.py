@@ -541,7 +541,7 @@ def test_pages_continue_after_a_run_that_is_gone(shared_server, change):
 
 
 class WithoutCursors(BaseHTTPRequestHandler):
-    """A proxy that withholds cursors, as a server that does not know them."""
+    """A proxy that withholds cursors, like a server that does not know them."""
 
     def do_GET(self):
         path = re.sub("&cursor=[^&]*", "", self.path)

@@ -14,7 +14,7 @@ from matyan_client.wandb import _notices, _target
 
 NOWHERE = "http://127.0.0.1:1"
 
-# A child that waits for a lock of its own is ended after this many seconds.
+# A child that waits for its own lock is ended after this many seconds.
 CHILD_LIMIT = 10
 
 

@@ -19,7 +19,7 @@ ABSENT = "http://127.0.0.1:1"
 
 
 def run_script(script, **environment):
-    """Runs a script in a process of its own, and returns what it printed."""
+    """Runs a script in its own process, and returns what it printed."""
     command = [sys.executable, "-c", script]
     environment = {**os.environ, "MATYAN_QUIET": "0", **environment}
     done = subprocess.run(

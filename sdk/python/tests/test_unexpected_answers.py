@@ -17,7 +17,7 @@ from matyan_client._query_result import FoundRun
 from matyan_client.transport import _answers
 from matyan_client.transport.http import HttpTransport
 
-# What is read of a run. All of it is empty without a server, or raises an error of the server.
+# Reads of a run. All of them are empty without a server, or raise an error of the server.
 READS = {
     "props": lambda run: run.props,
     "tags": lambda run: run.tags,

@@ -29,8 +29,8 @@ SENDS_SOON = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"}
 GUARD_SECONDS = 300
 
 # Readers of the package begin a process of the package, and wait for its end when the script ends.
-# Now and then the request to end is lost, as the connection is closed right behind it. The process
-# also ends with its script.
+# Now and then the request to end is lost, because the connection is closed right behind it. The
+# process also ends with its script.
 LEAVE = """
 import os, sys
 sys.stdout.flush()
@@ -50,7 +50,7 @@ def client(request, tmp_path):
 
 
 class Client:
-    """Scripts of the package, in a directory of their own."""
+    """Scripts of the package, in their own directory."""
 
     def __init__(self, python, directory):
         self.python = python

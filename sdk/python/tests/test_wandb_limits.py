@@ -541,7 +541,7 @@ print(len(steps), steps == list(range(len(steps))))
 # Rows of one request.
 CHUNK = 20_000
 
-# Rows of the history that arrives, after those of another one.
+# Rows of the history that arrives, after the rows of another history.
 FIRST = 100_000
 ARRIVING = 600_000
 

@@ -1,4 +1,4 @@
-"""What an open reader sees of a run of the unmodified `wandb` package while its script runs."""
+"""An open reader of a run of the unmodified `wandb` package while the script of the run runs."""
 
 import pytest
 from peers import peers_module

@@ -24,7 +24,7 @@ def execute(client, url, *arguments):  # noqa: F811
     """Executes Python without a key or the URL of the server, and cut off from other machines."""
     environment = client.environment(url, HTTPS_PROXY=NOWHERE, HTTP_PROXY=NOWHERE)
     environment["NO_PROXY"] = "127.0.0.1"
-    # What the client says is read.
+    # The output of the client is read.
     for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_SILENT"):
         del environment[name]
     return subprocess.run(

@@ -352,7 +352,7 @@ pub fn clean_url(url: &str) -> Result<String, HttpError> {
     checked_url(url).map(|(cleaned, _)| cleaned.to_owned())
 }
 
-/// The base URL of a server without slashes at its end, as text and parsed.
+/// The base URL of a server without slashes at its end, both as text and parsed.
 fn checked_url(url: &str) -> Result<(&str, Url), HttpError> {
     let invalid = || HttpError::InvalidUrl { url: url.to_owned() };
     let cleaned = url.trim().trim_end_matches('/');

@@ -1,5 +1,5 @@
 //! Numbers that all handles of a run share: steps of points without one, and terminal lines. Each
-//! handle has a spool of its own, so numbers of the spool would be used twice.
+//! handle has its own spool, so numbers of the spool would be used twice.
 
 use std::{
     collections::HashMap,

@@ -134,8 +134,8 @@ impl OrphanScan {
 }
 
 /// Returns the number of spools of a run that processes of this machine have left for a gateway, and
-/// that are not stored yet. Those of workers that a fork server has started have no other mark than the
-/// run.
+/// that are not stored yet. The spools of workers that a fork server has started have no other mark than
+/// the run.
 pub(crate) fn left_spools(config: &Config, run_id: &str, gateway_url: &str) -> usize {
     let left = spools_of(config);
     left.iter()

@@ -1,4 +1,4 @@
-//! Progress of sending, as callers wait for it and ask about it.
+//! Progress of sending, which callers wait for and ask about.
 
 use std::{
     collections::BTreeMap,

@@ -100,7 +100,7 @@ pub struct ParentRun {
 }
 
 /// A run that data is tracked for. Every method may be called from any thread, and in forked
-/// children, which get a spool and a connection of their own at the first use.
+/// children, which get their own spool and connection at the first use.
 ///
 /// Tracking never fails because of the network, the server or the disk. What goes wrong in the
 /// background is in `health` and `notices`.

@@ -22,7 +22,7 @@ _NUMPY_FLAGS = ("bool_", "bool")
 _RUN_HASH_BYTES = 256
 _RESERVED_HASHES = (".", "..", ".projects")
 
-# Types of series, as queries name them.
+# Names of the types of series in queries.
 SEQUENCE_TYPES = (
     "metric",
     "images",

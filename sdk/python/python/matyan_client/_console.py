@@ -45,8 +45,8 @@ def ending(
 
     It is empty if everything is stored. The numbers count values that are left, values that are
     lost, and child processes that have left data. The numbers of devices count values that are not
-    computed, and values that could not be read. The server is that of a token which `sync` would
-    not send there without its URL.
+    computed, and values that could not be read. The server has a token that `sync` would not send
+    there without the server's URL.
     """
     pending, lost, children = numbers
     late, failed = devices
@@ -158,12 +158,12 @@ def say(line: str) -> None:
 
 
 def complain(command: str, reason: str) -> None:
-    """Prints why a command fails to the error stream, as one line."""
+    """Prints to the error stream why a command fails, in one line."""
     print(plain_line(f"matyan-client {command}: {reason}"), file=sys.stderr)
 
 
 def write_line(line: str) -> None:
-    """Prints a line of the script itself to the error stream, if there is one, as it is."""
+    """Prints a line of the script itself unchanged to the error stream, if there is one."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
             sys.stderr.write(f"{line}\n")

@@ -1,4 +1,4 @@
-"""Goals of metrics, as runs define them in their params. The server keeps them for the project."""
+"""Goals of metrics that runs define in their params. The server keeps them for the project."""
 
 from __future__ import annotations
 

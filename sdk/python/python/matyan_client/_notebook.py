@@ -144,7 +144,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _leaves(params: Any, path: str = "") -> list[tuple[str, Any]]:
-    """Returns the values of nested params with their paths, without those of the package itself."""
+    """Returns the values of nested params with their paths, without the package's own params."""
     if not isinstance(params, dict) or (path and not params):
         return [(path, params)] if path else []
     return [

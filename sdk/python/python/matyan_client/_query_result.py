@@ -45,7 +45,7 @@ class FoundRun(Run):
         """Returns the selected series as a data frame of pandas.
 
         These are all points of the metrics, or all objects, with a row for each of their steps. The
-        arguments are those of `Run.dataframe`.
+        arguments are the same as for `Run.dataframe`.
         """
         is_of_run = include_props is not None or include_params is not None
         if self._kind == "runs" or is_of_run:

@@ -50,7 +50,7 @@ class Report:
 
     @property
     def code(self) -> str:
-        """Text of the report, as Markdown with panels."""
+        """Text of the report: Markdown with panels."""
         return str(self._stored.get("code") or "")
 
     @property
@@ -180,7 +180,7 @@ def markdown_html(text: str) -> str:
         lines = paragraph.splitlines()
         heading = re.match(r"(#{1,6})\s+(.*)", paragraph)
         if heading is not None:
-            # The page of the notebook has headings of its own.
+            # The page of the notebook has its own headings.
             size = min(len(heading.group(1)) + 2, 6)
             parts.append(f"<h{size}>{_inline(heading.group(2))}</h{size}>")
             lines = lines[1:]

@@ -80,7 +80,7 @@ class PanelSettings:
 
 
 class Chart:
-    """What a chart of a report shows, and what is wrong with its text."""
+    """The content of a chart of a report, and the mistakes in its text."""
 
     def __init__(self, text: str) -> None:
         settings = PanelSettings(text)
@@ -160,7 +160,7 @@ def _pattern(metric: str) -> re.Pattern[str] | None:
 
 
 def _names(text: str) -> list[str]:
-    """Returns names with commas between them, or a pattern, which may have commas of its own."""
+    """Returns names with commas between them, or a pattern, which may have its own commas."""
     if _PATTERN.fullmatch(text):
         return [text]
     listed = (re.sub(r"\\(.)", r"\1", part).strip() for part in _LISTED.findall(text))

@@ -63,7 +63,7 @@ class SequenceData:
         return iter(self._steps)
 
     def items_list(self) -> tuple[list[int], list[list[Any]]]:
-        """Returns the steps, and the columns, as lists."""
+        """Returns lists of the steps and of the columns."""
         return self.indices_list(), self.values_list()
 
     def values_list(self) -> list[list[Any]]:
@@ -75,7 +75,7 @@ class SequenceData:
         return list(self._steps)
 
     def numpy(self) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
-        """Returns the steps, and the columns, as arrays."""
+        """Returns arrays of the steps and of the columns."""
         import numpy as np  # noqa: PLC0415 - optional
 
         columns = [np.array(column, dtype=np.float64) for column in self._columns.values()]

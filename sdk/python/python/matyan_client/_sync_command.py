@@ -57,9 +57,9 @@ class SyncOutcome(NamedTuple):
     spools: int
     finished: int
     stored: int
-    # Runs of which everything is sent.
+    # Runs whose data is sent completely.
     sent: list[str]
-    # Runs of which something is left.
+    # Runs that have data left.
     left: list[str]
     # Runs whose spools other processes use.
     held: list[str]
@@ -95,7 +95,7 @@ class Batch:
         return list(self._spools)
 
     def left(self) -> dict[str, list[str]]:
-        """Returns the runs of which something is left, with the directories where it is."""
+        """Returns the runs that have data left, with the directories of the data."""
         left: dict[str, list[str]] = {}
         # A spool that is stored completely is removed.
         for spool in _core.spools():

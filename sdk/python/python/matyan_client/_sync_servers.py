@@ -49,7 +49,7 @@ def refusals(spools: Iterable[_core.SpoolInfo], gateway_url: str | None) -> Serv
 
 
 def other_projects(spools: Iterable[_core.SpoolInfo], gateway_url: str) -> dict[str, str]:
-    """Returns the project of each run that was recorded for a project other than that of a URL."""
+    """Returns the project of each run that was recorded for another project than the URL's."""
     wanted = _urls.project(gateway_url)
     projects = {spool.run_id: _urls.project(spool.gateway_url) for spool in spools}
     return {run: project for run, project in projects.items() if project != wanted}

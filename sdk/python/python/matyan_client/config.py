@@ -86,7 +86,7 @@ class Settings:
         value = self._read(variable, setting)
         is_default = not os.environ.get(variable, "").strip()
         if name == "frontier_url" and is_default and not _urls.is_default(self.backend_url):
-            # A server whose gateway has a port of its own is started with the default ports.
+            # A server whose gateway has its own port is started with the default ports.
             value = self.backend_url
         setattr(self, name, value)
         return value

@@ -2,7 +2,7 @@
 
 Descriptors are captured by the core, which also sees the output of C code and child processes. The
 `write` methods of the streams are replaced while at least one run captures them. Each run cuts the
-output into lines with a `LineCutter` of its own. There is no thread: a finished line is handed over
+output into lines with its own `LineCutter`. There is no thread: a finished line is handed over
 within the call that finishes it, an unfinished line with a later write or at a flush.
 """
 
@@ -196,7 +196,7 @@ def _capture() -> None:
     captured = {id(stream.stream) for stream in _streams}
     for stream in (sys.stdout, sys.stderr):
         # Without a console, as in a Windows service, the streams are None. Programs replace
-        # them with objects of their own, which may not allow a method to be replaced.
+        # them with their own objects, which may not allow a method to be replaced.
         if stream is None or id(stream) in captured:
             continue
         try:

@@ -18,7 +18,7 @@ def series_key(name: str, context: dict[str, Any] | None = None) -> SeriesKey:
 
 @dataclass
 class StoredRun:
-    """What is known of a run after a training, whether recorded or read from a server."""
+    """The data of a run after a training, whether recorded or read from a server."""
 
     hash: str
     experiment: str | None = None

@@ -145,7 +145,7 @@ def test_a_worker_process_reports_its_resources(tracking: Tracking) -> None:
     from matyan_client.adapters.distributed_hugging_face import MatyanCallback
 
     port = free_port()
-    # The worker starts first, as there is no order in a cluster.
+    # The worker starts first, because there is no order in a cluster.
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(port)], stdin=subprocess.PIPE, cwd=Path(__file__).parent
     )

@@ -13,7 +13,8 @@ from matyan_client import Repo
 
 SCRIPTS = Path(__file__).parent / "other_trackers"
 
-# What each framework needs, and for each tracker a metric and the number of its points.
+# The packages that each framework needs, and for each tracker a metric and the number of its
+# points.
 TRAININGS = {
     "hugging_face": (
         ["transformers", "accelerate"],

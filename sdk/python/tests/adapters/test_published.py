@@ -41,13 +41,13 @@ EQUAL = {
     "sb3": "stable_baselines3",
 }
 
-# Trainings of which our adapter tracks more, with comments on what the published adapter lacks.
+# Trainings for which our adapter tracks more, with comments on what the published adapter lacks.
 EXTENDED = {
-    # The learning rate, as Keras 3 has no `optimizer.lr`.
+    # The learning rate, because Keras 3 has no `optimizer.lr`.
     "keras": "keras",
     # Params after the first that cannot be read, and those whose key has two parts.
     "fastai": "fastai",
-    # All points within an epoch, as the server accepts whole epochs only.
+    # All points within an epoch, because the server accepts whole epochs only.
     "hugging_face": "transformers",
 }
 
@@ -57,7 +57,7 @@ VARYING_PARAMS = ("hparams.output_dir", "start_time")
 
 
 class Train(Protocol):
-    """Trains in a process of its own and returns the runs, ordered by name."""
+    """Trains in its own process and returns the runs, ordered by name."""
 
     def __call__(self, training: str, module: str, *, published: bool) -> list[StoredRun]: ...
 

@@ -2,7 +2,7 @@
 
 import struct
 
-# What a record has besides its content: a length, and two checksums.
+# The parts of a record besides its content: a length, and two checksums.
 FRAME_BYTES = 16
 
 # The content of a record, between the checksum of its length and its own checksum.

@@ -18,7 +18,7 @@ import mlflow
 from mlflow.entities import Metric
 
 _START_MS = 1_700_000_000_000
-# What the importer reads, so that a committed copy of the database stays small.
+# The tables that the importer reads, so that a committed copy of the database stays small.
 _TABLES = ("experiments", "runs", "metrics", "params", "tags")
 
 

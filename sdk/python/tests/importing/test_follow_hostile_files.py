@@ -47,7 +47,7 @@ def write(folder, content):
 
 
 def names_of(server, logs):
-    """The runs by name, of which each has the point of `event`."""
+    """The runs by name. Each run has the point of `event`."""
     runs = [stored_run(server, run_hash) for run_hash in runs_of(server, logs)]
     for run in runs:
         assert points(run) == {("loss", "{}"): [[3, "0.5", 1e9]]}

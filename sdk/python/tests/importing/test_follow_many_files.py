@@ -1,4 +1,4 @@
-"""What a follower needs for many files, and for a large one."""
+"""Memory and open files of a follower, for many files and for a large file."""
 
 import json
 import os
@@ -19,7 +19,8 @@ SCALARS = 80
 MAX_MEMORY = 160 << 20
 
 # Runs a command with at most 64 open files, and prints the most memory that it needed, in bytes.
-# The system also counts the memory of the process that starts a command: that of tests is large.
+# The system also counts the memory of the process that starts a command: the memory of tests is
+# large.
 LIMITED = """
 import resource, subprocess, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

@@ -326,7 +326,7 @@ def test_a_live_writer_is_followed(server, tmp_path):
 
 
 def in_32_bits(number):
-    """A number as most writers store it, as text."""
+    """The text of a number, which is the form that most writers store."""
     [stored] = struct.unpack("<f", struct.pack("<f", number))
     return repr(stored)
 

@@ -22,7 +22,7 @@ EXPECTED = json.loads((FIXTURES / "tensorboard" / "expected.json").read_text())
 
 @pytest.fixture
 def logs(tmp_path):
-    """A copy of the logs, whose event files have other names, so that it is a source of its own."""
+    """A copy of the logs, whose event files have other names, so that it is a separate source."""
     target = tmp_path / "logs"
     shutil.copytree(LOGS, target)
     for file in [*target.rglob("*tfevents*")]:

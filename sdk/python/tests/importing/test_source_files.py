@@ -1,4 +1,4 @@
-"""Files that an import may read: those of its source, wherever links and paths lead."""
+"""Files that an import may read: the files of its source, wherever links and paths lead."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def read(capsys, kind, source, *options):
 
 @pytest.fixture
 def secret(tmp_path):
-    """A file that belongs to no source, in a directory of its own."""
+    """A file that belongs to no source, in its own directory."""
     (tmp_path / "home").mkdir()
     file = tmp_path / "home" / "id_rsa"
     file.write_text("secret")

@@ -66,7 +66,7 @@ pub enum HttpError {
         /// The limit that was exceeded.
         after: Duration,
     },
-    /// The answer is not in the documented format: the URL may be that of another program.
+    /// The answer is not in the documented format: the URL may belong to another program.
     #[error("unexpected answer from {url}: {reason}")]
     Malformed {
         /// URL of the request.
@@ -128,14 +128,14 @@ pub(super) fn refusal(url: &str, status: StatusCode, body: &str) -> HttpError {
     }
 }
 
-/// The message in an error body of a server, as one line.
+/// The message in an error body of a server, in one line.
 pub(crate) fn server_message(body: &str) -> Option<String> {
     let (_, message) = envelope(body)?;
     let line: String = message.chars().filter(|character| !character.is_control()).collect();
     Some(line[..line.floor_char_boundary(QUOTED_BYTES)].to_owned())
 }
 
-/// Code and message of an error body: those of the envelope, or the `detail` of an older server.
+/// Code and message of an error body: from the envelope, or from the `detail` of an older server.
 fn envelope(body: &str) -> Option<(String, String)> {
     let Ok(Value::Map(mut members)) = json::parse(body) else { return None };
     let text = |value: Option<Value>| match value {

@@ -19,7 +19,7 @@ pub(crate) enum RequestToken {
     OfServer,
     /// No token: the one for the server may have ended.
     Absent,
-    /// This token, as the value of the header.
+    /// The value of the header for this token.
     Own(HeaderValue),
 }
 

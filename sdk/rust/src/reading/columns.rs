@@ -1,4 +1,4 @@
-//! Metric series at full resolution, as columns.
+//! Columns of metric series at full resolution.
 //!
 //! The server sends a series in pieces of at most 64k points; a reader gets one series after
 //! another, so memory is bounded by the longest series. A Matyan 0.3 backend has only JSON, without

@@ -413,7 +413,7 @@ impl BackendClient {
         self.stream(|client, sink| columns::read(client, selection, sink)).map(SeriesIterator)
     }
 
-    /// Sampled points of metric series, as JSON; `density` 0 is every point. `traces` is the JSON text
+    /// Sampled points of metric series in JSON; `density` 0 is every point. `traces` is the JSON text
     /// of a list of objects with `name` and `context`, `range` is `start:stop` or empty.
     pub fn metric_batch(
         &self,

@@ -77,7 +77,7 @@ pub(super) fn run<T: Send + 'static>(
     outcome.unwrap_or_else(|reason| Err(HttpError::Panicked { reason }))
 }
 
-/// Values that a task on the I/O thread produces, as a blocking iterator. The task waits when the
+/// A blocking iterator over values that a task on the I/O thread produces. The task waits when the
 /// reader is slow, and ends when the iterator is dropped.
 pub(super) struct BlockingStream<T> {
     values: mpsc::Receiver<Result<T, HttpError>>,

@@ -124,8 +124,8 @@ impl Owner {
         is_here && owner.pid != std::process::id() && process::is_running(owner.pid, owner.started)
     }
 
-    /// Whether the process ran on another machine, where it may still run. Containers have names of
-    /// their own, but share the kernel, and with it the locks, of their machine.
+    /// Whether the process ran on another machine, where it may still run. Containers have their own
+    /// names, but share the kernel, and with it the locks, of their machine.
     pub(crate) fn is_elsewhere(&self) -> bool {
         let is_same_kernel = !self.process.boot_id.is_empty() && self.process.boot_id == process::boot_id();
         self.process.host != process::host() && !is_same_kernel

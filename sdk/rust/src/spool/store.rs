@@ -498,7 +498,7 @@ impl Spool {
         lock(&self.writer).directory().uploads()
     }
 
-    /// Writes definitions of series to disk, as records that refer to them follow.
+    /// Writes definitions of series to disk, because records that refer to them follow.
     pub(crate) fn write_definitions(&self) -> io::Result<()> {
         self.dictionary.write(&self.path())
     }

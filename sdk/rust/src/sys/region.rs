@@ -22,7 +22,7 @@ use memmap2::{MmapMut, MmapOptions, MmapRaw};
 /// Assumed size of a page. No machine has smaller pages, and touching a page more than once is harmless.
 const PAGE: usize = 4096;
 
-/// The memory, of which `published` bytes are complete.
+/// The memory. Its first `published` bytes are complete.
 pub(crate) struct Region {
     memory: MmapRaw,
     is_writable: bool,
@@ -82,8 +82,8 @@ impl Region {
     /// Zeroes the memory for another use.
     pub(crate) fn clear(&mut self) {
         let used = if self.is_writable { *self.published.get_mut() } else { 0 };
-        // SAFETY: `used` bytes are inside of the memory, and `&mut self` excludes readers and, as
-        // it has an `Arc`, a writer.
+        // SAFETY: `used` bytes are inside of the memory, and `&mut self` excludes readers and,
+        // because it has an `Arc`, a writer.
         unsafe { self.memory.as_mut_ptr().write_bytes(0, used) };
         *self.published.get_mut() = 0;
     }
@@ -120,7 +120,7 @@ impl RegionWriter {
         self.region.memory.len() - self.end >= len
     }
 
-    /// Appends and publishes bytes, of which there are a multiple of eight. Returns false if they
+    /// Appends and publishes bytes, whose number is a multiple of eight. Returns false if they
     /// do not fit.
     #[inline]
     pub(crate) fn append(&mut self, bytes: &[u8]) -> bool {

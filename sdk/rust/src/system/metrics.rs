@@ -1,5 +1,5 @@
 //! Resource metrics, with the names and contexts that existing dashboards expect. Percentages of
-//! the machine are percentages of the container where it has limits of its own.
+//! the machine are percentages of the container where it has its own limits.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ impl MetricsSampler {
         }
     }
 
-    /// Returns the current values. The first call waits for a fraction of a second, as CPU use
+    /// Returns the current values. The first call waits for a fraction of a second, because CPU use
     /// needs two readings.
     pub fn sample(&mut self) -> Vec<SystemMetric> {
         let since = match self.sampled.replace(Instant::now()) {
@@ -93,7 +93,7 @@ impl Usage {
         let disk = process.disk_usage();
         metrics.extend(rate("__system__disk_read_bytes_per_s", disk.read_bytes, since));
         metrics.extend(rate("__system__disk_written_bytes_per_s", disk.written_bytes, since));
-        // Without a limit of its own, a control group has the memory of the machine.
+        // Without its own limit, a control group has the memory of the machine.
         if let Some(limits) = process.cgroup_limits().filter(|limits| limits.total_memory < total) {
             let used = limits.total_memory.saturating_sub(limits.free_memory);
             metrics.extend(percent("__system__cgroup_memory_percent", used, limits.total_memory));

@@ -251,7 +251,7 @@ fn rule_74_an_endless_answer_about_an_upload_is_read_in_part() {
 /// Parts of 1 MiB would be more than any server has for a file of this size.
 const MANY_PARTS: u64 = 10_001 << 20;
 
-/// A file of many parts, of which no byte is on the disk.
+/// A sparse file of many parts: none of its bytes is on the disk.
 fn large_file(folder: &Path) -> PathBuf {
     let path = folder.join("large.bin");
     File::create(&path).and_then(|file| file.set_len(MANY_PARTS)).expect("the file can be created");

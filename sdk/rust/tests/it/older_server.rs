@@ -29,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// A point: its series, its step, and the bits of its value.
 type Point = (u32, Option<i64>, u64);
 
-/// What a connection of a server does with a batch.
+/// The behavior of a connection of a server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Connection {
     /// It does not know rows.
@@ -40,7 +40,7 @@ enum Connection {
     Lost,
 }
 
-/// What a server has got.
+/// The batches and points that a server has received.
 #[derive(Default)]
 struct Received {
     /// The points of each batch, with those in rows.

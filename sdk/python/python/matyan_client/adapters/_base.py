@@ -150,7 +150,7 @@ class RunAdapter:
             self._failures.record(f"track {name!r}", error)
 
     def _set_params(self, params: Mapping[Any, Any], prefix: str = "") -> None:
-        """Sets each entry as a param of its own, so that a bad value costs no other value."""
+        """Sets each entry as its own param, so that a bad value costs no other value."""
         for key, value in params.items():
             self._set_param(f"{prefix}{key}" if prefix else key, value)
 

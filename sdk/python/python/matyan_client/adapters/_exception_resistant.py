@@ -47,7 +47,7 @@ class FailureCounter:
 
 
 class CountsFailures(Protocol):
-    """Object with a counter, as `guarded` needs it."""
+    """Object with the counter that `guarded` needs."""
 
     @property
     def _failures(self) -> FailureCounter: ...

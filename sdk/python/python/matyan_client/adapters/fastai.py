@@ -97,7 +97,7 @@ class MatyanCallback(NamedCallbackAdapter, Callback):
 
 
 def _arguments(value: Any) -> Any:
-    """Returns the arguments that fastai stored of an object's constructor, as plain values."""
+    """Returns plain values of the arguments of an object's constructor that fastai stored."""
     if isinstance(value, dict):
         return {name: _arguments(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

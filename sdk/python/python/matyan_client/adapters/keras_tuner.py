@@ -22,7 +22,7 @@ __all__ = ["AimCallback", "MatyanCallback"]
 class MatyanCallback(RunAdapter, Callback):
     """Callback for `tuner.search(callbacks=[MatyanCallback(tuner)])`.
 
-    Each trial has a run of its own, with the id of the trial, its hyperparameters, and the logs of
+    Each trial has its own run, with the id of the trial, its hyperparameters, and the logs of
     each batch. Several executions of a trial share its run.
     """
 

@@ -1,4 +1,4 @@
-"""Callback of Optuna: trials as steps of one run, or as runs of their own."""
+"""Callback of Optuna: trials as steps of one run, or as separate runs."""
 
 from __future__ import annotations
 

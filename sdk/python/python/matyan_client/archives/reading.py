@@ -1,4 +1,4 @@
-"""Reading of archives, as a source of imports."""
+"""Reading of archives as a source of imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of a server, as a source of archives."""
+"""Runs of a server as a source of archives."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class ArchiveWriter:
         return self._files.blob_bytes
 
     def add_entity(self, kind: str, entity: dict[str, Any]) -> None:
-        """Adds an experiment or a tag, as the server returns it."""
+        """Adds an experiment or a tag that the server returned."""
         self._files.add_entity(
             kind,
             entity.get("id"),

@@ -25,7 +25,7 @@ _FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _WITHOUT_LINKS
 # Directories on the way to a file need only be searchable, as for any path.
 _SEARCH = getattr(os, "O_PATH", os.O_RDONLY)
 _DIRECTORY = _SEARCH | getattr(os, "O_DIRECTORY", 0) | _WITHOUT_LINKS
-# Errors of a link where neither it nor what it leads to is expected.
+# Errors of a link where neither a link nor its target is expected.
 _LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
 
 

@@ -12,8 +12,8 @@ from .source_files import SourceFiles
 
 _Reader = Callable[[Path, SourceFiles], list[ImportedRun]]
 
-# Modules with a function `runs`. They are imported when they are used, because some need
-# packages of their own.
+# Modules with a function `runs`. They are imported when they are used, because some need their
+# own packages.
 SOURCES = {
     "tensorboard": "directory with event files of TensorBoard",
     "mlflow": "directory `mlruns`, or the SQLite file, of MLflow",

@@ -215,7 +215,7 @@ class _RunReader:
         moment: tuple[int, float],
         directory: Path,
     ) -> Iterator[Item]:
-        """Yields images, and recordings, as one item, because `track` stores a list of them."""
+        """Yields one item for all images and one for all recordings: `track` stores lists."""
         together: dict[type, list[Any]] = {}
         for index, member in enumerate(members):
             for item in self._media(name, member, moment, directory):

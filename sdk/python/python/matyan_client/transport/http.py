@@ -45,7 +45,7 @@ class HttpTransport:
         self._client = _core.Backend(_urls.checked("base_url", base_url), timeout)
         self._included: dict[str, _Position] = {}
         self._timeout = timeout
-        # The client of small reads, if it has a limit of its own.
+        # The client of small reads, if it has its own limit.
         self._small: HttpTransport | None = None
         # The end of a time in which small reads are refused, and why.
         self._silence: tuple[float, errors.TransportError] | None = None

@@ -6,10 +6,10 @@ summary is `run.summary`, and group, job type, id, and entity are in `run.wandb`
 histograms, and figures are objects of Matyan; tables, pages, and other media are files among the
 artifacts. A call without a counterpart is reported once and never stops a training.
 
-The server and the spool are those of `matyan_client.Run`. Of W&B's environment variables, those
-for project, entity, name, notes, tags, run id, group, job type, mode, resume, directory, code, and
-git count. As in W&B, a run describes the machine and uploads the changes since the last commit:
-`Settings(x_disable_meta=True)` turns both off, and `MATYAN_GIT_DIFF=0` the latter.
+The server and the spool are the same as for `matyan_client.Run`. Of W&B's environment variables,
+those for project, entity, name, notes, tags, run id, group, job type, mode, resume, directory,
+code, and git count. As in W&B, a run describes the machine and uploads the changes since the last
+commit: `Settings(x_disable_meta=True)` turns both off, and `MATYAN_GIT_DIFF=0` the latter.
 """
 
 from __future__ import annotations

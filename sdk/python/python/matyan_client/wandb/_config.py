@@ -130,7 +130,7 @@ class Config:
 
 
 def parsed(given: Any) -> dict[str, Any]:
-    """Returns a config, in any form that `init` and `update` accept, as a dict."""
+    """Converts a config in any form that `init` and `update` accept to a dict."""
     if given is None:
         return {}
     if isinstance(given, Config):

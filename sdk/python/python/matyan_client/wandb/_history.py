@@ -37,7 +37,7 @@ class History:
         # Last values of metrics that other metrics have as their steps.
         self._step_values: dict[str, Any] = {}
         self.step = 0
-        # Names of metrics that were logged, and the goals that the server was told.
+        # Names of metrics that were logged, and the goals that the server was sent.
         self._names: set[str] = set()
         self._goals: dict[str, dict[str, str]] = {}
         # Without it, the server numbers the points of each series: a resumed run whose last step

@@ -183,7 +183,7 @@ def _stored_run(run_hash: str, options: Options) -> tuple[dict[str, Any], int | 
         raise UsageError(
             f"wandb.init: the run {options.run_id!r} exists; use another id or resume='allow'"
         )
-    # The machine's load has steps of its own.
+    # The machine's load has its own steps.
     own = [columns for columns in series if not columns.name.startswith("__system")]
     last = [int(columns.steps[len(columns) - 1]) for columns in own if len(columns)]
     has_rows = bool(last) or "_step" in params.get("summary", {})

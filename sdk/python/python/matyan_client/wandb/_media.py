@@ -1,4 +1,4 @@
-"""Media with the constructors of W&B, as objects of Matyan or as files."""
+"""Media with the constructors of W&B, stored as objects of Matyan or as files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Media:
         raise NotImplementedError
 
     def log_parts_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
-        """Stores the parts of the value that have series of their own."""
+        """Stores the parts of the value that have their own series."""
 
 
 class _Tracked(Media):
@@ -416,7 +416,7 @@ def _content(source: Any, default_format: str) -> tuple[bytes, str]:
 
 
 def _animation(frames: Any, fps: int) -> bytes:
-    """Returns frames, by number, channel, row, and column, as a GIF file."""
+    """Returns a GIF file of frames by number, channel, row, and column."""
     import numpy as np  # noqa: PLC0415 - optional
 
     array = np.asarray(frames.detach().cpu() if hasattr(frames, "detach") else frames)

@@ -76,7 +76,7 @@ def _log_other(moment: Moment, name: str, value: Any) -> Any:
 
 
 def _log_media(moment: Moment, name: str, media: Sequence[Any]) -> None:
-    """Stores images, and recordings, as one step of a series, and others one by one."""
+    """Stores images together, and recordings together, as one step; others one by one."""
     together: dict[type, list[Any]] = {}
     for index, item in enumerate(media):
         if item.listed is None:

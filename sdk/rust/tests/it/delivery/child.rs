@@ -1,4 +1,4 @@
-//! Scripts as processes of their own: this test program started again, with one test that does what
+//! Scripts as separate processes: this test program started again, with one test that does what
 //! the environment says.
 
 use std::{
@@ -41,7 +41,7 @@ impl Script<'_> {
         self.spawn(&mut command, root)
     }
 
-    /// Starts with a file system of 6 MiB for spools, of which `used` are taken. Only the script
+    /// Starts with a file system of 6 MiB for spools. `used` bytes of it are taken. Only the script
     /// sees it.
     #[cfg(target_os = "linux")]
     pub(crate) fn start_on_small_disk(&self, root: &SpoolRoot, used: &str) -> Child {

@@ -195,7 +195,7 @@ async fn rule_93_a_network_that_fails_in_every_way_delivers_everything_once_by_g
     deliver_through_faults("grpc+").await;
 }
 
-/// `prefix` is the one of the gateway's URL.
+/// `prefix` is the prefix of the gateway's URL.
 async fn deliver_through_faults(prefix: &str) {
     let proxy = Proxy::start().await;
     let root = SpoolRoot::new();
@@ -209,7 +209,7 @@ async fn deliver_through_faults(prefix: &str) {
         proxy.set_fault(fault);
         tokio::time::sleep(Duration::from_millis(200)).await;
         if fault == Fault::Silence {
-            // Silent connections are cut, as a firewall cuts them.
+            // Silent connections are cut, like connections through a firewall.
             proxy.set_fault(Fault::Cut);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -44,7 +44,7 @@ pub(crate) fn count_forever(run: &Run, output: &Path, pause: impl Fn(u64) -> Dur
     }
 }
 
-/// Stores lines that nothing sends, as there is no server.
+/// Stores lines that nothing sends, because there is no server.
 pub(crate) fn print_and_abort(run: &Run) {
     for line in 0..LINES {
         run.terminal_line(&format!("first {line}"), line).expect("the line is short");

@@ -1,4 +1,4 @@
-//! Spools after a power failure, of which the kernel has written some files later than others.
+//! Spools after a power failure. The kernel has written some of their files later than others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,7 +56,7 @@ fn artifact_path(step: u64) -> String {
     format!("artifacts/{step}")
 }
 
-/// Several pages of content, of which no two artifacts have the same.
+/// Several pages of content. No two artifacts have the same content.
 fn artifact_content(step: u64) -> Vec<u8> {
     (0..5 * PAGE as u64 + 7).map(|at| ((at * 31 + step / SLOW_ARTIFACTS) % 251) as u8).collect()
 }
@@ -151,7 +151,7 @@ fn uploads_of(spool: &Path) -> PathBuf {
     spool.join("uploads")
 }
 
-/// The files of a spool, with those of its uploads.
+/// The files of a spool, with the files of its uploads.
 fn files_of(spool: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let folders = [spool.to_owned(), uploads_of(spool)].into_iter().filter_map(|it| fs::read_dir(it).ok());
     let entries = folders.flatten().filter_map(Result::ok);
@@ -194,7 +194,7 @@ fn steps_in(path: &Path, content: &[u8]) -> BTreeSet<i64> {
     complete.filter_map(|(_, record)| Some(i64::from_le_bytes(*record[16..].first_chunk()?))).collect()
 }
 
-/// What a power failure has left of a spool.
+/// The parts of a spool that a power failure has left.
 #[derive(Default)]
 struct Remains {
     /// Steps of points whose records are complete.

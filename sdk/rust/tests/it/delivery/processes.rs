@@ -25,7 +25,7 @@ fn forks() -> usize {
     asked.map_or(200, |forks| forks.parse().expect("MATYAN_FORKS is a number"))
 }
 
-/// Tracks a series of its own, and closes the run.
+/// Tracks its own series, and closes the run.
 pub(crate) fn share(run: &Run, output: &Path) {
     let name = output.file_name().and_then(|name| name.to_str()).expect("the name is text");
     let series = series(run, name);

@@ -91,7 +91,7 @@ impl Recorder {
         self.acknowledges.store(true, Ordering::Release);
     }
 
-    /// Acknowledges other sequences than those of the batches that arrive, from now on.
+    /// From now on, acknowledges other sequences than the batches that arrive have.
     pub(crate) fn acknowledge_as(&self, acknowledgements: Acknowledgements) {
         *self.acknowledgements.lock().expect("nothing panics with the lock") = acknowledgements;
         self.acknowledge_all();

@@ -1,4 +1,4 @@
-//! A run with a spool in a directory of its own, and the comparison of what it tracked with what
+//! A run with a spool in its own directory, and the comparison of what it tracked with what
 //! is stored.
 
 use std::{
