@@ -14,7 +14,7 @@ of their list, and all of them run, even if one fails. Clippy is one of them: it
 and macros of the build, which would otherwise be built twice. Up to three stages run at the same
 time. Most suites wait more than they compute: for brokers, servers, browsers and clocks.
 
-Each stage is a session of its own. Where Linux groups processes by session, which it does unless
+Each stage is its own session. Where Linux groups processes by session, which it does unless
 `kernel.sched_autogroup_enabled` is 0 or a container limits the processors, sessions get equal shares.
 Without them, the threads of low priority in a server, which reduce images and evaluate queries, would
 starve next to the compilers and the tests of other stages.

@@ -245,7 +245,7 @@ FRAME = """([url, sandbox]) => {
 
 
 def test_a_rebound_host_name_gets_nothing(context, site):
-    """The attacker's page has the server's origin, as its host name has come to mean this server."""
+    """The attacker's page has the server's origin, because its host name has come to mean this server."""
     for host, permitted in [(EVIL, False), ("localhost", True)]:
         base = site.query.replace("127.0.0.1", host)
         page = context.new_page()

@@ -158,7 +158,7 @@ def who(context, site):
 def attackers(site, origins):
     """Addresses of pages of others, and whether they are of the same site, so that the browser sends them cookies."""
     if site.is_https:
-        # Whoever controls the network can answer for any address of http.
+        # Anyone who controls the network can answer for any address of http.
         return {f"http://{HOST}:{urlsplit(origins[1]).port}": False, renamed(origins[1]): False}
     return {origins[1]: True, renamed(origins[1]): False}
 

@@ -149,7 +149,7 @@ def test_a_reader_who_has_signed_in_uses_explorers_and_the_page_of_a_run_until_s
     card = page.locator(".RunOverviewTab__cardBox", has_text="Run Artifacts")
     for path in ARTIFACTS:
         expect(card.get_by_title(path, exact=True).first).to_be_visible()
-    # A link, as any page may have: the browser sends the cookie.
+    # A link that any page may have: the browser sends the cookie.
     with page.expect_download() as saved:
         link = "to => Object.assign(document.createElement('a'), {href: to}).click()"
         page.evaluate(link, f"/api/runs/{logged}/artifacts/download?path=weights.bin")

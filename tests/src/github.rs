@@ -1,5 +1,5 @@
-//! A GitHub on a socket, as far as signing in needs it: whoever comes back with the right code is one person, who belongs
-//! to one organization.
+//! A GitHub on a socket, as far as signing in needs it: everyone who comes back with the right code is the
+//! same person, who belongs to one organization.
 
 use std::{convert::Infallible, sync::Arc};
 

@@ -92,7 +92,7 @@ impl Server {
     }
 
     /// Starts with the given data directory, executed by another command. The process of the command must
-    /// become that of the server.
+    /// become the process of the server.
     pub async fn up_inside(wrapper: &[&str], data_dir: &Path) -> Self {
         Self::new(&[], Some(data_dir), wrapper).await
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Paths and contents of all files with this prefix and extension. Panics if there are none.
 pub fn files(prefix: &str, extension: &str) -> Vec<(PathBuf, String)> {
     // Tests run in the directory of their crate, and programs usually in the root. A path from compile time
-    // may be that of another checkout with the same target directory.
+    // may belong to another checkout with the same target directory.
     let places = ["vectors", "../vectors", "tests/vectors"];
     let own = places.into_iter().map(PathBuf::from).find(|path| path.is_dir());
     #[expect(

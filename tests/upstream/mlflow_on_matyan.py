@@ -1,7 +1,7 @@
 """A plugin of pytest with which MLflow's own tests use a server of Matyan, without a change in their files.
 
 The fixtures of these tests start MLflow's server, or open its database. The plugin replaces what they start or open by the
-URL of a project of the server: a new one for each test, as each of their databases is empty. Three things are then
+URL of a project of the server: a new one for each test, because each of their databases is empty. Three things are then
 different for a test, and the plugin makes up for them: tests of a database call it with less than the client sends, its
 models may be files of the server's machine, and the files of a run can be read without a download.
 
@@ -33,7 +33,7 @@ NOT_ANSWERED = ("NOT_IMPLEMENTED", "ENDPOINT_NOT_FOUND")
 # Outcomes of a test that has failed.
 FAILURES = ("failed", "not answered")
 
-# Requests of MLflow's own pages that the server answers as it does those of any page.
+# Requests of MLflow's own pages that the server answers like the requests of any page.
 OWN_PAGES = (
     "/graphql",
     "/get-artifact",
@@ -79,7 +79,7 @@ LEFT_OUT = {
 
 LEFT_OUT_COUNTS = pytest.StashKey[Counter[str]]()
 
-# Fixtures with several values, and those of which only the server's side is the same for all: a run with each would repeat
+# Fixtures with several values that make no difference to the server, and the value to run with: the others would repeat
 # the same requests.
 REPEATED = {
     "store_type": "file",
@@ -266,7 +266,7 @@ def left_out(name: str) -> str | None:
 
 
 class Requests:
-    """What the running test has sent to the server."""
+    """The requests that the running test has sent to the server."""
 
     def __init__(self) -> None:
         self.sent = False
@@ -274,7 +274,7 @@ class Requests:
         self.send = requests.Session.send
 
     def begin(self, item) -> None:
-        # The commands of MLflow send their requests in a process of their own.
+        # The commands of MLflow send their requests in their own process.
         self.sent = "cli_env" in item.fixturenames
         self.not_answered = []
 

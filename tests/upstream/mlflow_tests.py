@@ -48,7 +48,7 @@ SELECTED = [
 # Seconds after which a test hangs.
 LIMIT = 300
 
-# What the tests need of the checkout. Not everything is in every version.
+# The parts of the checkout that the tests need. Not everything is in every version.
 COPIED = ["tests", "requirements", "pyproject.toml", "conftest.py"]
 
 COLUMNS = ["passed", "failed", "not answered", "skipped", "no request", "not collected"]
@@ -64,7 +64,7 @@ def copy(checkout: Path, work: Path) -> None:
 
 
 def environment(work: Path, server: Server, folder: Path) -> dict[str, str]:
-    """The variables of the tests, with a home of their own: no setting of the user is read or changed."""
+    """The variables of the tests, with their own home: no setting of the user is read or changed."""
     own = ("MLFLOW_", "MATYAN_", "PYTEST_", "XDG_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return kept | {
@@ -98,7 +98,7 @@ def run_group(work: Path, folder: Path, arguments: list[str], server: Server) ->
         "--continue-on-collection-errors", "--basetemp", str(folder / "tests"), "-q", "--tb=short", *arguments,
     ]  # fmt: skip
     outcomes = folder / "outcomes.json"
-    # Those of the group before would hide that pytest has crashed.
+    # The outcomes of the group before would hide that pytest has crashed.
     outcomes.unlink(missing_ok=True)
     run_alone(command, work, environment(work, server, folder))
     assert outcomes.exists(), f"pytest has run no tests of {arguments[0]}: see its message above"
@@ -190,7 +190,7 @@ def report(outcomes: dict[str, dict]) -> bool:
     )
     if unknown:
         print_tests("Failed or not collected without a known cause", unknown)
-    # The list is that of the current version: an older one may do what a newer one does not.
+    # The list is for the current version: an older version may do what a newer version does not.
     if healed and not is_old:
         print_tests("Did not fail, but listed in mlflow_causes.py", healed)
     return not unknown and (is_old or not healed)

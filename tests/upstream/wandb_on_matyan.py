@@ -1,8 +1,8 @@
 """A plugin of pytest with which W&B's system tests use a server of Matyan, without a change in their files.
 
 The fixtures of these tests take their server, the users on it, and the proxy that watches requests from names in one
-`conftest.py`. The plugin replaces these names. Each user becomes a project of the server, as W&B's users have projects
-of their own and a server of Matyan has no users.
+`conftest.py`. The plugin replaces these names. Each user becomes a project of the server, because W&B's users have
+their own projects and a server of Matyan has no users.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from wandb_causes import CAUSES, OF_MACHINE  # noqa: E402
 
 SYSTEM_TESTS = Path("tests", "system_tests")
 
-# What is left out, by folders and files of the system tests. Everything else runs.
+# The tests that are left out, by folders and files of the system tests. Everything else runs.
 LEFT_OUT = {
     "test_automations": "the server has no automations",
     "test_experimental": "tests a client for another language, which is built from the repository",
@@ -53,7 +53,7 @@ LIMIT = 60
 
 
 def environment(server: Server, folder: Path) -> dict[str, str]:
-    """The variables of the tests, with a home of their own: no key or setting of the user is read or changed."""
+    """The variables of the tests, with their own home: no key or setting of the user is read or changed."""
     own = ("WANDB_", "MATYAN_", "PYTEST_", "XDG_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     home = folder / "home"

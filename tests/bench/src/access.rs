@@ -63,7 +63,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
     compare(table, &delays, budget, Unit::Milliseconds, 250 / scale, Figure::SlowestAcknowledgement).await;
 }
 
-/// What is measured while a server receives frames.
+/// The figure that is measured while a server receives frames.
 #[derive(Clone, Copy)]
 enum Figure {
     /// At full speed.

@@ -1,5 +1,6 @@
-//! Throughput by cores, as a Markdown table: the server on 1, 2, 4, 8 … cores, and the generator of its load on all
-//! others. The load grows with the cores of the server, as it does where more people use a larger machine.
+//! A Markdown table of the throughput by cores: the server on 1, 2, 4, 8 … cores, and the generator of its
+//! load on all others. The load grows with the cores of the server, as it does where more people use a larger
+//! machine.
 //!
 //! A row also has the cores that server and generator kept busy. A server that does not keep its cores busy waits for
 //! something, unless the generator is short of cores: a row says so.
@@ -16,7 +17,7 @@ use crate::{machine::Machine, scale::significant};
 use processors::{Processors, Split};
 use work::{Figures, Work};
 
-/// Required throughput of each core, in relation to that of a server on one core.
+/// Required throughput of each core, relative to the throughput of a server on one core.
 const GOAL: f64 = 0.7;
 
 /// The largest number of cores with a goal.

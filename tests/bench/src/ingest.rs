@@ -73,7 +73,8 @@ pub(crate) fn frames(count: usize, per_frame: usize) -> Arc<Vec<String>> {
     Arc::new(load::json_frames(count, per_frame, SERIES))
 }
 
-/// Sends the same frames over every connection, each to a run of its own. Returns points per second until readable.
+/// Sends the same frames over every connection, each to its own run. Returns points per second until
+/// readable.
 pub(crate) async fn json(
     server: &Server,
     connections: usize,
@@ -106,7 +107,8 @@ pub(crate) fn batches(count: usize) -> Arc<Vec<IngestionBatch>> {
     Arc::new(load::binary_batches(count, POINTS, SERIES))
 }
 
-/// Sends the same batches over every connection, each to a run of its own. Returns points per second until readable.
+/// Sends the same batches over every connection, each to its own run. Returns points per second until
+/// readable.
 pub(crate) async fn binary(server: &Server, connections: usize, load: Arc<Vec<IngestionBatch>>) -> f64 {
     let mut writers = Vec::new();
     for connection in 0..connections {

@@ -1,5 +1,6 @@
-//! Threads for the clients of a load. In a network, such clients have processors of their own. Here they share the
-//! processors with the server and the measuring client, so they only run on processors that these leave idle.
+//! Threads for the clients of a load. In a network, such clients have their own processors. Here they share
+//! the processors with the server and the measuring client, so they only run on processors that these leave
+//! idle.
 
 use std::{future::Future, sync::LazyLock};
 

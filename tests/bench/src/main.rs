@@ -69,7 +69,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Generate a project of many runs, as a data directory for `matyan up`
+    /// Generate a data directory for `matyan up` with a project of many runs
     Generate {
         #[arg(long, default_value_t = 100_000)]
         runs: u64,

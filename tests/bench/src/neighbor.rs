@@ -1,5 +1,6 @@
-//! What others notice of a run of very many series at full speed, and of clients that ask for charts. First the delay
-//! of a light run: from sending a point until it can be read, alone and next to a run of 10,000 series.
+//! The effects on others of a run of very many series at full speed, and of clients that ask for charts.
+//! First the delay of a light run: from sending a point until it can be read, alone and next to a run of
+//! 10,000 series.
 
 pub(crate) mod chart_readers;
 pub(crate) mod second_run;

@@ -1,8 +1,8 @@
-//! What other clients notice while some ask for, or hold, as much as they may: the time of an
+//! The effects on other clients while some ask for, or hold, as much as they may: the time of an
 //! acknowledgement, the time until a point is readable, the time of an ordinary search, and the peak memory
-//! of the server. Each load has a server and a project of 10,000 runs of its own.
+//! of the server. Each load has its own server and its own project of 10,000 runs.
 //!
-//! The clients of a load connect from addresses of their own, because `localhost` identifies no client and
+//! The clients of a load connect from their own addresses, because `localhost` identifies no client and
 //! has no share of the server's limits, and run on processors that are otherwise idle.
 
 mod clients;
@@ -160,7 +160,7 @@ struct Columns {
     loaded: Vec<Figures>,
     ratio: Vec<f64>,
     memory: Vec<f64>,
-    /// What the clients of the load have achieved in each measurement.
+    /// The results of the clients of the load in each measurement.
     achieved: Vec<String>,
 }
 

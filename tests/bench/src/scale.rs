@@ -1,4 +1,4 @@
-//! Growth of a project: the cost of a server at each doubling of its points and of its runs, as
+//! Growth of a project: the cost of a server at each doubling of its points and of its runs, in
 //! Markdown tables and a plot. Each doubling continues with the server of the previous doubling.
 
 mod plot;

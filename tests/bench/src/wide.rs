@@ -72,7 +72,7 @@ pub(crate) fn frames(steps: usize) -> Arc<Vec<String>> {
 }
 
 /// Writes 10,000 series over each group of eight connections, all groups at the same time. Each connection sends the
-/// same frames to a run of its own. Returns steps per second until readable, of all groups together.
+/// same frames to its own run. Returns steps per second until readable, of all groups together.
 pub(crate) async fn json(server: &Server, groups: usize, texts: Arc<Vec<String>>) -> f64 {
     let connections = groups * CONNECTIONS;
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Fuzz targets: every parser of external bytes, as a function that must not panic on any
+//! Fuzz targets: a function for every parser of external bytes, which must not panic on any
 //! input.
 //!
 //! The list is run in two ways: with mutations of recorded data on the stable toolchain, for a

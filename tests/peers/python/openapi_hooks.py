@@ -31,7 +31,7 @@ def map_path_parameters(context, path_parameters):
 def map_case(context, case):
     """Sends half of the uploads to a presigned URL, because no generated value has a valid signature.
 
-    Changes of projects go to a project of their own, because the other tests read the default project.
+    Changes of projects go to their own project, because the other tests read the default project.
     """
     if case.operation.path.rstrip("/").endswith("/projects") and case.operation.method in ("put", "delete"):
         case.headers = {**(case.headers or {}), "matyan-project": os.environ["FUZZ_PROJECT"]}

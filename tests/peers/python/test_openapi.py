@@ -22,8 +22,8 @@ CHECKS = ",".join([
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
     "response_schema_conformance", "unsupported_method",
 ])
-"""Without checks that valid data is accepted, as not every text is a query, and that invalid data is rejected, as the
-contract accepts `1` and `yes` for true."""
+"""Without checks that valid data is accepted, because not every text is a query, and that invalid data is rejected,
+because the contract accepts `1` and `yes` for true."""
 
 
 @pytest.fixture(scope="module")

@@ -292,7 +292,7 @@ def test_log_records(server, http, open_run):
 
 
 def test_terminal_capture(server):
-    """In a separate process, as the capture replaces the process's output streams."""
+    """In a separate process, because the capture replaces the process's output streams."""
     run_hash = uuid.uuid4().hex
     script = textwrap.dedent(f"""
         import sys

@@ -34,7 +34,7 @@ def logged(http, open_run, **properties):
 
 
 def test_the_default_repo_comes_from_the_environment(server, http, open_run):
-    """Also in a separate process, as the client reads the environment when it is imported."""
+    """Also in a separate process, because the client reads the environment when it is imported."""
     assert repr(Repo.default_repo()) == repr(Repo(SETTINGS.backend_url))
     own = logged(http, open_run)
     script = "from matyan_client import Repo; repo = Repo.default_repo(); print(repr(repo), *repo.list_all_runs())"

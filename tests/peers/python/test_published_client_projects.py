@@ -45,7 +45,7 @@ def log(run, word, artifact):
 
 
 def shown(server, run_hash):
-    """What the client reads of a run."""
+    """The parts of a run that the client reads."""
     run, repo = stored(server, run_hash), Repo(server.query)
     [found] = repo.query_runs(f"run.hash == '{run_hash}'")
     return {

@@ -1,4 +1,4 @@
-"""Every method of the published client that reads: those of `Repo` and `Run`, and the HTTP calls that they use."""
+"""Every method of the published client that reads: the methods of `Repo` and `Run`, and the HTTP calls they use."""
 
 from __future__ import annotations
 

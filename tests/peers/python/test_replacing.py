@@ -133,7 +133,8 @@ def test_older_runs_come_from_the_archive_and_the_rest_from_the_log(tmp_path, pr
     assert "the log continues from the backup position" in matyan("restore", archive, "--server", backend.query)
     assert backend.stop() == 0
 
-    # Ingestion workers, next to the old ones, and the backend again: in one process, as both need the embedded store.
+    # Ingestion workers, next to the old ones, and the backend again: in one process, because both
+    # need the embedded store.
     new = process("new", "up", KAFKA_MESSAGE_FORMAT="json")
     has_all(new, written)
     write([*RUNS, "newer"], [5.5])

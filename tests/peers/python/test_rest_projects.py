@@ -1,7 +1,7 @@
 """Every REST operation in two projects of a real server, which have the same ids and names, and a canary in every text.
 
-No answer in one project has the canary of the other one, and every answer has its own if it should. The operations are
-those of the description, so that a new one is included by itself: it has to succeed, or to be listed.
+No answer in one project has the canary of the other one, and every answer has its own if it should. The operations
+come from the description, so that a new one is included by itself: it has to succeed, or to be listed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RUN = "r"
 OF_NO_PROJECT = {"/version/", "/health/live/", "/health/ready/", "/metrics/", "/docs/", "/openapi.json/"}
 # Made while the projects are filled, and at the end of the test.
 MADE_ELSEWHERE = {"put /blobs/{key}", "post /projects/", "delete /projects/"}
-# Refused without access control, which has tests of its own.
+# Refused without access control, which has its own tests.
 NEEDS_ACCESS = {"get /access/audit/"}
 # Shows the names of all projects.
 OF_ALL_PROJECTS = {"get /projects/list/"}

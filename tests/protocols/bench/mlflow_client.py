@@ -1,7 +1,7 @@
-"""What MLflow's client costs on this server, and on MLflow's own with SQLite and PostgreSQL.
+"""The costs of MLflow's client on this server, and on MLflow's own with SQLite and PostgreSQL.
 
-PostgreSQL is left out unless its programs are in the path, the package psycopg2 is there, and the user is not root, as whom
-it does not run.
+PostgreSQL is left out unless its programs are in the path, the package psycopg2 is there, and the user is not root:
+PostgreSQL does not run as root.
 
 Usage: mlflow_client.py [RUNS], the number of runs that are searched. The client creates the first thousand; the others are
 written in ways that take less time, into the database of MLflow's own server and with requests of many threads into this one.

@@ -1,4 +1,4 @@
-"""What Optuna's client costs on this server, and on Optuna's own storage proxy over SQLite."""
+"""The costs of Optuna's client on this server, and on Optuna's own storage proxy over SQLite."""
 
 from __future__ import annotations
 

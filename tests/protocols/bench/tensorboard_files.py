@@ -1,4 +1,4 @@
-"""What a directory of event files costs: `matyan follow --once` on this server, and TensorBoard's own reader.
+"""The costs of a directory of event files: `matyan follow --once` on this server, and TensorBoard's own reader.
 
 Usage: tensorboard_files.py [FILES], each with 20,000 points.
 """

@@ -1,4 +1,4 @@
-"""What W&B's client costs on this server, and without a server: W&B's own cannot be started here."""
+"""The costs of W&B's client on this server, and without a server: W&B's own cannot be started here."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def measure(is_online: bool) -> dict[str, float]:
 
 
 def figures(variables: dict[str, str], role: str) -> dict[str, float]:
-    """The figures of a process with these variables and a directory of its own."""
+    """The figures of a process with these variables and its own directory."""
     with tempfile.TemporaryDirectory() as directory:
         environment = {
             "PATH": os.environ["PATH"],

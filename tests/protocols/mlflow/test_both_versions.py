@@ -1,4 +1,4 @@
-"""What clients of MLflow 2.x and 3.x have in common: this file is run with a client of each."""
+"""Behavior that clients of MLflow 2.x and 3.x share: this file is run with a client of each."""
 
 from __future__ import annotations
 

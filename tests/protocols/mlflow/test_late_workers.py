@@ -1,4 +1,4 @@
-"""What the log has and the store does not have yet, because a worker is late or a run is in quarantine."""
+"""Data that the log has and the store does not have yet, because a worker is late or a run is in quarantine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader that is connected gets of a trial while its worker runs."""
+"""The updates about a trial that a connected reader gets while the worker of the trial runs."""
 
 from __future__ import annotations
 

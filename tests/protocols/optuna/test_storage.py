@@ -1,4 +1,4 @@
-"""The contract of a storage: Optuna's own cases, and ours of what they leave open."""
+"""The contract of a storage: Optuna's own cases, and our cases for what they leave open."""
 
 from __future__ import annotations
 

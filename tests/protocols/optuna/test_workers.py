@@ -21,7 +21,7 @@ REPORTING = 4
 
 
 def in_processes(function, arguments):
-    """Calls a function once for each tuple of arguments, each in a process of its own."""
+    """Calls a function once for each tuple of arguments, each in its own process."""
     with multiprocessing.get_context("spawn").Pool(len(arguments)) as pool:
         return pool.starmap(function, arguments, chunksize=1)
 

@@ -1,4 +1,4 @@
-"""What the processes of the tests do: each is a worker with a client of its own."""
+"""The processes of the tests: each is a worker with its own client."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ use matyan_tests::{Server, eventually, secrets_at_rest, server::binary};
 use reqwest::StatusCode;
 use serde_json::Value;
 
-/// `matyan` with the given arguments for the given server, as the owner of a token.
+/// `matyan` with the given arguments for the given server, run as the owner of a token.
 fn command(server: &Server, token: Option<&str>, words: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(words).env_clear().env("MATYAN_BACKEND_URL", &server.query).stdin(Stdio::null());

@@ -405,7 +405,7 @@ const NAME_BYTES: usize = 8_000;
 /// Upper bound for the memory of the server after all sockets have named their series.
 const NAMED_BOUND: u64 = 512 << 20;
 
-/// Frames with points of series that have long names, as bytes. All sockets send the same frames: a socket
+/// The bytes of frames with points of series that have long names. All sockets send the same frames: a socket
 /// that encoded its frames while sending would be slow, and lose its memory to the others.
 fn naming_frames() -> Arc<[Vec<u8>]> {
     let long = "x".repeat(NAME_BYTES);

@@ -31,7 +31,7 @@ fn stdout_of(server: &Server, words: &[&str]) -> String {
     text(&stdout)
 }
 
-/// Output of a command that must succeed, as JSON lines.
+/// The JSON lines that a command prints. The command must succeed.
 fn json_lines_of(server: &Server, words: &[&str]) -> Vec<Value> {
     let lines = stdout_of(server, &[words, &["--json"]].concat());
     lines.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect()

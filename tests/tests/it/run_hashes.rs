@@ -1,4 +1,4 @@
-//! Commands that name runs, by hashes or by queries: short hashes, those of branches, and wrong ones.
+//! Commands that name runs, by hashes or by queries: short hashes, hashes of branches, and wrong hashes.
 
 use std::{
     fs,

@@ -87,8 +87,8 @@ async fn an_unavailable_collector_delays_nothing() {
     assert!(server.terminate().await.success());
 }
 
-/// The collector's certificate is verified like that of any other server: with the system's
-/// roots, or the file in `SSL_CERT_FILE`.
+/// The collector's certificate is verified like the certificate of any other server: with the
+/// system's roots, or the file in `SSL_CERT_FILE`.
 #[tokio::test]
 async fn spans_are_exported_to_a_trusted_collector_over_tls() {
     let CertifiedKey { cert, signing_key } =

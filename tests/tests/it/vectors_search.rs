@@ -1,6 +1,6 @@
-//! Recorded search results and streams of the backend of Matyan 0.3, compared with those of a
-//! whole server: the recorded project is sent over the WebSocket, and every call must return
-//! the recorded bytes, except for known defects in the contract.
+//! Recorded search results and streams of the backend of Matyan 0.3, compared with the results
+//! and streams of a whole server: the recorded project is sent over the WebSocket, and every
+//! call must return the recorded bytes, except for known defects in the contract.
 
 use std::collections::BTreeSet;
 

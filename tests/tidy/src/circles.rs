@@ -9,7 +9,7 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Imports(BTreeMap<String, BTreeSet<String>>);
 
-/// Files each of which imports all others, directly or through others.
+/// Files that each import all others, directly or through others.
 #[derive(Debug)]
 pub struct Circle {
     pub files: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! What documents refer to: paths, links, names in code spans, and headings.
+//! The references in documents: paths, links, names in code spans, and headings.
 
 use std::collections::BTreeSet;
 

@@ -18,7 +18,7 @@ pub struct Repository {
 
 impl Repository {
     /// The checkout that this crate is in: cargo runs tests in the directory of their crate. A path
-    /// from compile time may be that of another checkout with the same target directory.
+    /// from compile time may belong to another checkout with the same target directory.
     pub fn own() -> Self {
         Self { root: PathBuf::from("../..") }
     }

@@ -193,7 +193,7 @@ fn packages() -> BTreeMap<String, Value> {
     list(&metadata["packages"]).iter().map(|package| (name(package), package.clone())).collect()
 }
 
-/// The dependencies of a package, without those of its tests.
+/// The dependencies of a package, without the dependencies of its tests.
 fn dependencies(package: &Value) -> impl Iterator<Item = &Value> {
     list(&package["dependencies"]).iter().filter(|one| one["kind"] != "dev")
 }
@@ -206,8 +206,8 @@ fn name(value: &Value) -> String {
     value["name"].as_str().expect("everything has a name").to_owned()
 }
 
-/// The features of the workspace's packages, as `package/feature`, that are enabled together with
-/// all features of `root`.
+/// The features of the workspace's packages, in the form `package/feature`, that are enabled
+/// together with all features of `root`.
 fn enabled_features(packages: &BTreeMap<String, Value>, root: &str) -> BTreeSet<String> {
     let text = |value: &Value| value.as_str().expect("features are text").to_owned();
     let all = packages[root]["features"].as_object().expect("a table");
@@ -342,7 +342,7 @@ fn packages_and_charts_have_the_version_of_the_root_manifest() {
         ("deploy/helm/matyan/Chart.yaml", format!(r#"appVersion: "{version}""#)),
     ] {
         if !Repository::own().text(path).lines().any(|found| found == line) {
-            problems.push(format!("{path} must have the line `{line}`, as the version is {version}"));
+            problems.push(format!("{path} must have the line `{line}`, because the version is {version}"));
         }
     }
     let packages = packages();

@@ -24,7 +24,7 @@ const REQUESTS: usize = 200;
 /// Runs of the project that is searched.
 const SEARCHED_RUNS: u64 = 10_000;
 
-/// The search: one that no index narrows.
+/// A search that no index narrows.
 const SEARCH: &str = "full scan, 1 % match";
 
 #[derive(Clone, Copy)]
@@ -41,7 +41,7 @@ pub(super) enum Work {
 
 pub(super) struct Figures {
     pub(super) per_second: f64,
-    /// Cores that the server kept busy, as a mean over the measured time.
+    /// Mean number of cores that the server kept busy over the measured time.
     pub(super) server: f64,
     /// Cores that the generator kept busy.
     pub(super) generator: f64,
@@ -218,7 +218,7 @@ async fn chart_reads(clients: Vec<charts::Client>, requests: usize) -> f64 {
     charts as f64 / start.elapsed().as_secs_f64()
 }
 
-/// The run whose charts a client reads, as a range of indexes.
+/// The index of the run whose charts a client reads, in a range.
 fn run_of(client: usize) -> std::ops::Range<u64> {
     let run = client as u64 % Content::of_charts().runs;
     run..run + 1

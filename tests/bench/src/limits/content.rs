@@ -1,5 +1,5 @@
 //! The content of the project, which grows in three dimensions: runs, steps of one run, and names of metrics. The names
-//! are spread over runs that each have names of their own.
+//! are spread over runs that each have their own names.
 
 use matyan_proto::ingest::v1::{
     CreateRun, Event, FinishRun, IngestionBatch, PublishRequest, SeriesDef, event::Kind,

@@ -80,7 +80,7 @@ pub(super) async fn sustain(server: &Server, viewer: &mut Viewer, size: Size, lo
     Sustained { values, seconds, cores, times, ended }
 }
 
-/// Writes to a run of its own until it is stopped. Returns the number of values.
+/// Writes to its own run until it is stopped. Returns the number of values.
 async fn write(ingest: String, run: String, stop: Arc<AtomicBool>) -> u64 {
     let mut writer = BinaryWriter::new(&run);
     writer.connect(&ingest).await.expect("the server listens");

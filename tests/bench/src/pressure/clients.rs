@@ -27,7 +27,7 @@ pub(super) const ADDRESS: IpAddr = address(0);
 /// processors on which the figures are measured.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
-/// An address of this machine, as all of `127.0.0.0/8` are. `localhost` is not among them.
+/// An address of this machine, like all addresses in `127.0.0.0/8`. `localhost` is not among them.
 pub(super) const fn address(number: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + number))
 }
@@ -51,7 +51,7 @@ impl Clients {
     }
 }
 
-/// What the server has done with the attempts of the clients.
+/// The outcomes of the attempts of the clients.
 #[derive(Default)]
 pub(super) struct Outcomes {
     /// Attempts that the server has neither refused nor ended.

@@ -12,7 +12,7 @@ use crate::crafted_run;
 
 const CALLS: usize = 200;
 
-/// Runs that have params of their own, and their number in each run. The answer has about 12 MB.
+/// Runs that have their own params, and their number in each run. The answer has about 12 MB.
 const RUNS: usize = 50;
 const PARAMS: usize = 2_000;
 const NAME_BYTES: usize = 100;

@@ -1,4 +1,4 @@
-//! Two brokers, and a controller in a process of its own: each broker may be killed. A topic with two
+//! Two brokers, and a controller in its own process: each broker may be killed. A topic with two
 //! replicas is then continued by the other broker, even if that broker lacks its last records.
 
 use std::fs;

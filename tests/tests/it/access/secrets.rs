@@ -97,7 +97,7 @@ fn request(builder: Builder, body: &str) -> Request<Bytes> {
     builder.body(Bytes::copy_from_slice(body.as_bytes())).expect("the request is well-formed")
 }
 
-/// Requests with a secret, or with a mistyped one, as their credential. Their answers do not repeat it.
+/// Requests with a secret or a mistyped secret as their credential. Their answers do not repeat it.
 fn with_credential(base: &str, token: &str, waiting: &BegunSignIn) -> Vec<Request<Bytes>> {
     let path = format!("{base}/p/{PROJECT}/api/v1/rest/projects/");
     let port = base.rsplit(':').next().expect("the address has a port");

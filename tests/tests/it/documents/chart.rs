@@ -73,7 +73,7 @@ fn the_alerts_have_one_value_for_the_retention() {
     assert!(text(&format!("{CHART}/values.yaml")).contains("\n  retentionHours: 168\n"));
 }
 
-/// Frontiers and workers, of which some are reached from the internet, do not need it.
+/// Frontiers and workers, some of which are reached from the internet, do not need it.
 #[test]
 fn the_token_of_the_operator_is_mounted_in_backends_only() {
     let templates = text(&format!("{CHART}/templates/_settings.tpl"));

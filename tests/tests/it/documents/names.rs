@@ -85,7 +85,7 @@ fn provided_variables() -> BTreeSet<String> {
     named.chain(compose_variables().into_iter().map(|(name, _)| name)).collect()
 }
 
-/// Variables count as settings if their first word is that of a setting.
+/// Variables count as settings if their first word is the first word of a setting.
 #[test]
 fn settings_in_documents_exist() {
     let known = settings();

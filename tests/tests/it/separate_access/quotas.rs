@@ -1,5 +1,5 @@
 //! Quotas in two processes: a frontier, which has no store, asks its backend which quotas are used up and which runs
-//! exist. What it refuses and what it accepts is counted.
+//! exist. Everything that the frontier refuses or accepts is counted.
 
 use matyan_tests::{
     Service, eventually,

@@ -24,8 +24,8 @@ use crate::{circles::Imports, source::SourceFile};
 /// Path of a module from the root of its crate.
 type ModulePath = Vec<String>;
 
-/// Returns the imports among the files of each crate: first without those of outer modules by the modules inside them,
-/// then without those of inner modules by the module around them.
+/// Returns the imports among the files of each crate: first without the imports of outer modules by the
+/// modules inside them, then without the imports of inner modules by the module around them.
 pub fn imports(files: &[SourceFile]) -> [Imports; 2] {
     let mut crates: BTreeMap<&str, Crate> = BTreeMap::new();
     for file in files {
@@ -58,7 +58,7 @@ struct Crate {
 }
 
 impl Crate {
-    /// Pairs of modules of which the first imports the second.
+    /// Pairs of modules in which the first imports the second.
     fn imports(&self) -> BTreeSet<(&ModulePath, &ModulePath)> {
         let mut imports = BTreeSet::new();
         for (path, module) in &self.modules {
@@ -131,7 +131,7 @@ struct Module {
     imported: BTreeMap<String, ModulePath>,
     /// Names that this file re-exports.
     re_exports: BTreeSet<String>,
-    /// Modules of which this file re-exports every name.
+    /// Modules from which this file re-exports every name.
     globs: Vec<ModulePath>,
     /// Paths that the code uses.
     uses: BTreeSet<ModulePath>,

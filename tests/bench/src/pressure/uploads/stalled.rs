@@ -1,4 +1,4 @@
-//! 20,000 uploads of which only the first bytes arrive, on a server with 4,096 files. They are 200 streams on
+//! 20,000 uploads that stop after their first bytes, on a server with 4,096 files. They are 200 streams on
 //! each of 100 connections of HTTP/2, so that the server decides about uploads, and not about connections. Their
 //! clients have ten addresses, because one client gets only a share of the server's limits.
 
