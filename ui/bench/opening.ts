@@ -1,4 +1,4 @@
-/** What it costs to open a page. */
+/** The cost of opening a page. */
 import type { CDPSession, Page } from 'playwright-core';
 
 import { usage } from '../tests/harness.ts';

@@ -1,4 +1,4 @@
-/** Tables of figures, as text. */
+/** Text tables of figures. */
 export type Row = [name: string, ...values: (number | string)[]];
 
 export function table(heading: Row, rows: readonly Row[]): string {

@@ -315,7 +315,7 @@ test('a zoomed chart keeps its line until the finer one has arrived', async () =
     await visit.quiet();
     const canvas = page.locator('canvas.base').first();
     const draws = async (): Promise<number> => Number(await canvas.getAttribute('data-draws'));
-    /** Columns of pixels with something of the line, as a part of all. */
+    /** The share of the columns of pixels that have a part of the line. */
     const filled = (): Promise<number> =>
       canvas.evaluate((canvas, color) => {
         const { width, height } = canvas as HTMLCanvasElement;

@@ -1,4 +1,7 @@
-/** What somebody sees who has just run the demo of the Python package. The README has a picture of it. */
+/**
+ * The page for a person who has just run the demo of the Python package. The README has a picture
+ * of it.
+ */
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** What people do every day, from a chart or a row to what they need next. */
+/** Everyday tasks, from a chart or a row to whatever people need next. */
 import { createClient } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
 import type { Locator, Page } from 'playwright-core';

@@ -373,7 +373,10 @@ export class Visit {
     return this;
   }
 
-  /** What was sent to a method. Other calls may come and go, so tests count those that they are about. */
+  /**
+   * The requests that were sent to a method. Other calls may come and go, so tests count those that
+   * they are about.
+   */
   requests<I extends DescMessage>({
     parent,
     name,
@@ -561,7 +564,7 @@ export async function inSettings<T>(
   return result;
 }
 
-/** What axe finds on the page. */
+/** The findings of axe on the page. */
 export async function findings(page: Page): Promise<string[]> {
   await page.evaluate(axe.source);
   const result = await page.evaluate(() =>

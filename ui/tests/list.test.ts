@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { eventually, launch } from './harness.ts';
 
-/** What `List.svelte` offers. */
+/** The handles that `List.svelte` offers to the tests. */
 interface Rows {
   log: { started: number; aborted: number };
   reveal: (row: number) => void;

@@ -104,7 +104,7 @@ test('a run shows its progress if it has reported how many steps there are', asy
   });
 });
 
-/** What the desktop of a reader shows: a notification replaces the notification with its tag. */
+/** The desktop of a reader: a notification replaces the notification with the same tag. */
 class Desktop {
   readonly shown = new Map<string, string>();
 

@@ -313,7 +313,7 @@ test.each(['', '&from=49500&to=50500'])(
       await page.locator('.tooltip td.value').first().waitFor();
       const step = Number((await page.textContent('.tooltip header p'))?.replace(/\D/g, ''));
       const [, smooth] = await page.locator('.tooltip tbody td.digits').allTextContents();
-      // The weight is that of 500 steps.
+      // The weight is for 500 steps.
       const past = 0.9 ** (1 / 500);
       let average = 0;
       for (let at = 0; at <= step; at++)

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { drawn, eventually, findings, Site, type Visit } from './harness.ts';
 
-/** What MLflow's client for Python says of itself. */
+/** The name that MLflow's client for Python gives itself. */
 const AGENT = 'mlflow-python-client/3.17.2';
 
 let site: Site;
@@ -24,7 +24,7 @@ async function send<T>(path: string, body: object): Promise<T> {
   return (await response.json()) as T;
 }
 
-/** Creates a run in an experiment of its own, and returns its id. It stays active. */
+/** Creates a run in its own experiment, and returns its id. It stays active. */
 async function createRun(name: string, experiment: string): Promise<string> {
   const { experiment_id } = await send<{ experiment_id: string }>('experiments/create', {
     name: experiment,

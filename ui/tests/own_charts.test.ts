@@ -1,4 +1,4 @@
-/** Charts of a page with settings of their own, which go to dashboards and reports. */
+/** Charts of a page with their own settings, which go to dashboards and reports. */
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 

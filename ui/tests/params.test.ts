@@ -176,7 +176,7 @@ test('the lines are followed by keyboard, named aloud, and one is opened', async
     expect(await spoken.locator('b > bdi').count()).toBe(await spoken.locator('b').count());
     await visit.shot('params-line-by-keyboard');
     expect(await findings(page)).toEqual([]);
-    // The ends of ranges have keys of their own.
+    // The ends of ranges have their own keys.
     await page.keyboard.press('Tab');
     await page.locator('polyline.hovered').waitFor({ state: 'detached' });
     await page.keyboard.press('PageUp');
@@ -220,7 +220,7 @@ test.each(['light', 'dark'] as const)(
         await page.keyboard.press('ArrowRight');
         await page.locator('circle.picked').waitFor();
         expect(await page.locator('.tip b').first().textContent()).not.toBe('');
-        // What is said about a run moves nothing.
+        // The tip about a run moves nothing.
         const main = page.locator('main');
         expect(await main.evaluate(main => main.scrollWidth - main.clientWidth)).toBe(0);
         await page.keyboard.press('Enter');

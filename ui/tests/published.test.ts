@@ -310,7 +310,7 @@ test('a view is copied with its pages, which order, group and hide its runs', as
     await allDrawn(page);
     await page.locator('aside button[aria-pressed=true]').first().click();
     await page.getByText('1 hidden').waitFor();
-    // The page of the runs gets what was hidden, and is a document of its own.
+    // The page of the runs gets what was hidden, and is its own document.
     await page.getByRole('link', { name: 'Runs', exact: true }).click();
     await page.waitForURL(/\/view\/runs\/index\.html\?.*hide=/);
     const rows = page.locator('.table .row:not(.head) .name');

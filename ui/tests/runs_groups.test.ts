@@ -166,7 +166,7 @@ test('the lowest value of a metric is a column of its own order', async () => {
     await page.waitForSelector('.window .name a');
     await choose(page, 'loss val', 'Show the lowest value');
     await page.click('.sort:has-text("loss val min")');
-    // The first order of a loss begins with the lowest, as that is the best.
+    // The first order of a loss begins with the lowest, because that is the best.
     await page.waitForURL(/sort=min/);
     await page.waitForSelector('[role=columnheader][aria-sort=ascending]:has-text("loss val min")');
   });

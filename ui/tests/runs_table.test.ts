@@ -1,4 +1,7 @@
-/** What a reader does with the rows and columns of the runs table, in Chromium against the real server. */
+/**
+ * Actions of a reader on the rows and columns of the runs table, in Chromium against the real
+ * server.
+ */
 import { readFile } from 'node:fs/promises';
 
 import type { Page } from 'playwright-core';
@@ -440,7 +443,7 @@ test('values of a run are reached by keyboard, and find the runs with them', asy
       'dialog[open] [role=option]:has-text("Next value of the run") kbd:text-is("L")',
     );
     await page.keyboard.press('Escape');
-    // After values of one run, the keys for runs are not those of its links.
+    // After values of one run, the keys for runs are not the keys of its links.
     for (const key of ['j', 'l', 'l', 'j']) await page.keyboard.press(key);
     expect(await condition()).toBe('');
     const found: string[] = [];

@@ -23,7 +23,7 @@ function server(): Client<typeof StudyService> {
   return createClient(StudyService, createGrpcWebTransport({ baseUrl: query }));
 }
 
-/** Creates a study of which higher values are better, and returns its number. */
+/** Creates a study in which higher values are better, and returns its number. */
 async function createStudy(name: string): Promise<number> {
   const { study } = await server().create({ name, directions: [Direction.MAXIMIZE] });
   return study!.studyId;

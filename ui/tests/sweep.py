@@ -32,7 +32,7 @@ WIDE_SERIES = 2_000
 
 
 class OutOfMemoryError(RuntimeError):
-    """What some runs of the sweep fail with."""
+    """The error of some runs of the sweep."""
 
 
 def main() -> None:

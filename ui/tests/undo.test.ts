@@ -1,4 +1,4 @@
-/** What was changed by a click is taken back by a click. */
+/** A change by a click is taken back by another click. */
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 

@@ -68,7 +68,7 @@ test('a view keeps the scope and the settings of each page, and is reset or save
     await page.getByRole('button', { name: 'Reset' }).click();
     await page.getByText('modified').waitFor({ state: 'detached' });
     expect(page.url()).toBe(address);
-    // Another page of the same view has settings of its own.
+    // Another page of the same view has its own settings.
     await follow(page, 'Metrics');
     await current(page, 'Small ones');
     expect(new URL(page.url()).searchParams.get('q')).toBe(QUERY);

@@ -1,4 +1,4 @@
-/** Who is signed in, and the roles and tokens of the project of this page. */
+/** The person who is signed in, and the roles and tokens of the project of this page. */
 import { AccessService, Role, type PrincipalRole } from '../gen/matyan/access/v1/access_pb.ts';
 import type { SignInProvider, TokenInfo } from '../gen/matyan/access/v1/access_pb.ts';
 import { Urgency } from './read_queue.ts';
@@ -21,7 +21,7 @@ const NAMES = new Map(Object.entries(NUMBERS).map(([name, role]) => [role, name 
 export interface CallerInfo {
   principal: string;
   roles: GrantedRole[];
-  /** What the token of the caller leaves of these roles. */
+  /** The limits that the token of the caller puts on these roles. */
   limits: TokenLimits;
 }
 

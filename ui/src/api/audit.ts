@@ -7,7 +7,10 @@ const PAGE_SIZE = 100;
 
 /** The entries that are wanted. Fields that are empty or undefined leave nothing out. */
 export interface AuditQuery {
-  /** Whether the entries of all projects and of the server are wanted, and not those of one project. */
+  /**
+   * Whether the entries of all projects and of the server are wanted, and not the entries of one
+   * project.
+   */
   everywhere: boolean;
   principal: string;
   /** A part of the name of the call. */

@@ -11,7 +11,7 @@ import { unary } from './transport.ts';
 
 const { method } = MetricService;
 
-/** What a reader changes. An absent field stays, and an undefined one is forgotten. */
+/** The fields that a reader changes. An absent field stays, and an undefined field is forgotten. */
 export interface GoalChange {
   isLower?: boolean | undefined;
   isBest?: boolean | undefined;

@@ -132,7 +132,7 @@ function wait(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-/** Tabs of another project have a stream of their own. */
+/** Tabs of another project have their own stream. */
 const NAME = `matyan-live ${rootPath}`;
 
 export const liveRuns = new LiveRuns(() => ({

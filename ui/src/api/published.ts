@@ -14,7 +14,9 @@ export interface PublishedCopy {
   pages: readonly string[];
   /** Folder of the files of the run, such as `runs/3fd1c0/`; empty: they are at the root of the copy. */
   folder: string;
-  /** The scope of a named view, and the rest of its state on this page, as queries of addresses. */
+  /**
+   * The scope of a named view, and the rest of its state on this page: two queries of addresses.
+   */
   scope: string;
   state: string;
 }
@@ -44,7 +46,9 @@ export function dataUrl(rootPath: string, path: string): string {
   return `${rootPath}data/${path}?${published?.atMs ?? ''}`;
 }
 
-/** Folders of the runs that have a page of their own, by their ids; known once the list of runs was read. */
+/**
+ * Folders of the runs that have their own page, by their ids; known once the list of runs was read.
+ */
 const runFolders = new Map<string, string>();
 
 export function addRunPage(runId: string, folder: string): void {

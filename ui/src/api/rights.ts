@@ -1,6 +1,6 @@
 /**
- * What each role permits, and where: a copy of `Role::rights` in libs/access/src/right.rs. The
- * server decides; the UI hides what the server would refuse.
+ * The rights of each role, and where they hold: a copy of `Role::rights` in
+ * libs/access/src/right.rs. The server decides; the UI hides what the server would refuse.
  */
 
 /** From the least role to the largest one. */

@@ -71,7 +71,7 @@ export function archiveRuns(pages: RunPages, archived: boolean): Promise<void> {
   return batches(method.archiveBatch, pages, runIds => ({ runIds, archived }));
 }
 
-/** What calls that move runs into the bin, or out of it, have done so far. */
+/** The progress of calls that move runs into the bin, or out of it. */
 export class MovedRuns {
   readonly ids = new Set<string>();
   /** Runs that the server cannot read, and so cannot move. */

@@ -20,8 +20,8 @@ export function signInUrl(
 }
 
 /**
- * Who reads the page. Calls of an anonymous reader fail in the same way if they need a right that
- * only others have: the reader may go on without them. If access control is off, a proxy has
+ * The reader of the page. Calls of an anonymous reader fail in the same way if they need a right
+ * that only others have: the reader may go on without them. If access control is off, a proxy has
  * refused the call, and the server has nothing to sign in to.
  */
 export type Reader = 'unknown' | 'signed-in' | 'anonymous' | 'unchecked';

@@ -11,7 +11,7 @@ interface Shown {
   ways: string[];
 }
 
-/** What a browser shows after the page of the server has run its script there. */
+/** The state of a browser after the page of the server has run its script there. */
 function show(address: string, hasProviders = true): Shown {
   const script = /<script>([^]*)<\/script>/.exec(page)![1]!;
   const location = new URL(address, 'http://host');

@@ -14,7 +14,7 @@ export interface ViewState {
   isDefault: boolean;
   /** The scope as the query of an address, without a question mark. */
   scope: string;
-  /** The rest of the state of each saved page, as the query of an address, by the page. */
+  /** Queries of addresses with the rest of the state of each saved page, by the page. */
   pages: Readonly<Record<string, string>>;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Draws a logged figure with Plotly, in a frame that has an origin of its own and no rights. The
+ * Draws a logged figure with Plotly, in a frame that has its own origin and no rights. The
  * build writes this file and Plotly into one page, so the file imports nothing. The page that shows
  * the frame sends the figure through a port.
  */

@@ -85,7 +85,7 @@ function withCode(style: Style, code: number): Style {
     );
   const first = [30, 40, 90, 100].find(first => code >= first && code < first + 8);
   if (first === undefined) return style;
-  // The bright half of the palette has codes of its own.
+  // The bright half of the palette has its own codes.
   const color = code - first + (first >= 90 ? 8 : 0);
   return { ...style, [first % 60 === 30 ? 'color' : 'background']: color };
 }

@@ -1,4 +1,4 @@
-/** Numbers that are copied from the page, as programs read them. */
+/** Numbers that are copied from the page, in a form that programs read. */
 
 /** Without separators of thousands, and with a minus sign of ASCII: `−1 234` is `-1234`. */
 export function copied(text: string): string {

@@ -1,6 +1,6 @@
 /**
- * What the metrics of the project mean: which values are better, which value stands for a run, and
- * how values are written. Where nothing is stated, the name of a metric is a guess. Goals are
+ * The meaning of the metrics of the project: which values are better, which value stands for a run,
+ * and how values are written. Where nothing is stated, the name of a metric is a guess. Goals are
  * state, so whatever shows a metric follows them.
  */
 import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';

@@ -1,4 +1,4 @@
-/** What the name of a metric says about it, which is a guess. */
+/** The meaning of a metric by its name, which is a guess. */
 
 const LOSSES =
   /(^|_)(loss|error|err|perplexity|ppl|wer|cer|eer|r?mse|s?mape|mae|fid|fvd|kid|lpips|nll|bpb|regret)(_|$)/;

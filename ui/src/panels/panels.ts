@@ -9,7 +9,7 @@ import { LINE_WIDTHS, MEDIA_KINDS, X_AXES, type ChartsState, schemas } from '../
 import { choice, decode, field, list, number, text, type Codec, type State } from '../state/url.ts';
 import { parseColumn } from '../pages/runs/columns.ts';
 
-/** What a panel shows, and the name of it. */
+/** The kinds of panels, with their names. */
 export const PANEL_KINDS = {
   chart: 'Line chart',
   bar: 'Bar chart',
@@ -39,7 +39,7 @@ const yesNo: Codec<boolean> = {
 };
 const PATTERN = /^\/(.+)\/$/s;
 
-/** Names with commas between them, or a pattern, which may have commas of its own. */
+/** Names with commas between them, or a pattern, which may have its own commas. */
 const names: Codec<string[]> = {
   read: text =>
     PATTERN.test(text.trim())
@@ -337,7 +337,7 @@ const SHARED = [
   ...(['line', 'center', 'band'] as const),
 ];
 
-/** What is wrong with the chosen ends of the axes of a chart; empty: nothing. */
+/** The mistake in the chosen ends of the axes of a chart; empty: none. */
 export function endsMistake({ from, to, low, high }: Panel): string {
   const isWrong = (first = -Infinity, last = Infinity): boolean => first >= last;
   if (isWrong(from, to)) return 'The first x must be below the last x.';

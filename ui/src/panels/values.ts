@@ -1,4 +1,4 @@
-/** Values of runs, or of groups of runs, as bars and as one number. */
+/** Values of runs, or of groups of runs, shown as bars and as one number. */
 import { groupBy } from '../collections.ts';
 import { plainContext } from '../format/context.ts';
 import { isLowerBetter, summaryOf } from '../format/goals.svelte.ts';

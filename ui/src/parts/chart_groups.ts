@@ -129,7 +129,9 @@ export function lineColors(
   return new Map(runs.map(run => [run.runId, colorOf(run)]));
 }
 
-/** What has a color of its own: each run, or each group, which is as old as its oldest run. */
+/**
+ * Everything that has its own color: each run, or each group, which is as old as its oldest run.
+ */
 export function colored(runs: readonly Run[], groupOf?: TitleOf): AgedRun[] {
   const oldest = new Map<string, bigint>();
   for (const run of runs) {
@@ -198,7 +200,7 @@ export function projectCharts(
 
 /**
  * The charts of a run and its family, which has the parent and the branches. The first context has
- * the color of the run, and every other context a color of its own.
+ * the color of the run, and every other context its own color.
  */
 export function runCharts(
   run: Run,

@@ -10,7 +10,7 @@ export interface Looked {
   shown: number;
 }
 
-/** What to do: show hidden runs, read more runs, leave the query, or log something. */
+/** The remedy: show hidden runs, read more runs, leave the query, or log something. */
 export type Remedy = 'show' | 'more' | 'query' | 'log';
 
 export function lackOf(

@@ -4,7 +4,7 @@
  * moves faster, while the wheel still moves row by row.
  */
 
-/** Well below the limits of all browsers, of which the lowest is about 17 million. */
+/** Well below the limits of all browsers; the lowest limit is about 17 million. */
 export const MAX_HEIGHT_PX = 10_000_000;
 
 /** Room above and below the view that has rows too, so that scrolling by some rows shows no gap. */

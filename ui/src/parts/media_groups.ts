@@ -95,7 +95,7 @@ export function mediaRows(
   });
 }
 
-/** What a walk from a card leads to: another object, or another step of the same object. */
+/** The targets of a walk from a card: another object, or another step of the same object. */
 export interface Walk {
   previous: MediaCard | undefined;
   next: MediaCard | undefined;

@@ -189,7 +189,7 @@ const EYE = 3;
 const BALL = 0.45;
 const STICK = 0.14;
 
-/** What is drawn, the farthest first. */
+/** The shapes that are drawn, the farthest first. */
 type Shape = { depth: number } & (
   | { kind: 'ball'; x: number; y: number; radius: number; color: string }
   | { kind: 'stick'; from: [number, number]; to: [number, number]; width: number; color: string }

@@ -1,5 +1,5 @@
 /**
- * Charts of a page with settings of their own: other axes than the page, another title, or several
+ * Charts of a page with their own settings: other axes than the page, another title, or several
  * metrics in one chart. The URL has them, by the metric of the chart, with what differs from the
  * page.
  */
@@ -21,7 +21,7 @@ import { isShown, type Panel } from '../panels/panels.ts';
 import { LINE_WIDTHS, X_AXES, type ChartsState } from '../state/routes.ts';
 import { mergedChart, type ChartGroup, type ChartLine } from './chart_groups.ts';
 
-/** What readers choose from as the width of lines. */
+/** The widths of lines that readers choose from. */
 export const WIDTH_OPTIONS = [
   ['auto', 'Automatic'],
   ['thin', 'Thin'],
@@ -64,7 +64,7 @@ export function ownSettings(texts: readonly string[]): Map<string, OwnSettings> 
   );
 }
 
-/** The texts of the URL with other settings for one chart; undefined: those of the page. */
+/** The texts of the URL with other settings for one chart; undefined: the settings of the page. */
 export function withOwn(
   texts: readonly string[],
   name: string,

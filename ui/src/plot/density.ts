@@ -12,5 +12,5 @@ export function densityColor(place: number): string {
   return `color-mix(in oklab, var(--density-${stop + 2}) ${share}%, var(--density-${stop + 1}))`;
 }
 
-/** All colors from left to right, as the background of a legend. */
+/** The background of a legend with all colors from left to right. */
 export const DENSITY_GRADIENT = `linear-gradient(90deg, ${Array.from({ length: STOPS }, (_, at) => `var(--density-${at + 1})`).join()})`;

@@ -10,9 +10,9 @@ export interface ByteRange {
   end: number;
 }
 
-/** Pages that are closer are read together: a request of its own takes longer. */
+/** Pages that are closer are read together: a separate request takes longer. */
 const GAP_BYTES = 64 * 1024;
-/** Of whole files, from a web server without ranges. */
+/** Most bytes of whole files that are kept, from a web server without ranges. */
 const KEPT_BYTES = 256 * 1024 * 1024;
 
 const PARTIAL = 206;

@@ -32,7 +32,7 @@ const DEFAULT_COLUMNS = 100;
 /** A run of the copy as it was read. */
 interface Copied extends CopiedRow {
   published: PublishedRun;
-  /** The encoded params without those of the system. */
+  /** The encoded params without the params of the system. */
   ownParams: Uint8Array<ArrayBuffer>;
 }
 
@@ -66,7 +66,7 @@ export class CopiedPages {
     return pages;
   }
 
-  /** What answers the calls about a run. */
+  /** The answers to the calls about a run. */
   async run(runId: string): Promise<CopyAnswers> {
     const known = this.#answers.get(runId);
     if (known) return known;

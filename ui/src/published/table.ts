@@ -27,7 +27,7 @@ export interface CopiedRow {
 /** A value to order or group by; undefined: the run has none. */
 type Scalar = string | number | bigint | boolean | undefined;
 
-/** What a sort key, a group and an aggregate refer to. */
+/** The value that a sort key, a group or an aggregate refers to. */
 type Source = {
   by:
     | { case: 'field'; value: SortField }
@@ -168,7 +168,7 @@ function compareAll(a: readonly Scalar[], b: readonly Scalar[], isDescending: bo
   return 0;
 }
 
-/** What a group is ordered by, if that is not its values. */
+/** The rank of a group in an order that is not by its values. */
 function rankOf({ runCount, aggregates }: Group, order: GroupOrder, at: number): Scalar {
   const { mean, min, max } = aggregates[at] ?? {};
   if (order === GroupOrder.COUNT) return runCount;

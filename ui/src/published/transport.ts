@@ -70,7 +70,7 @@ const several =
     : undefined;
 const own = new CopyAnswers(published?.folder ? inFolder(published.folder) : files, files);
 
-/** What answers the calls about a run. */
+/** The answers to the calls about a run. */
 async function copyOf(runId: string): Promise<CopyAnswers> {
   return several ? several.run(runId) : own;
 }

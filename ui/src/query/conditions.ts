@@ -38,7 +38,9 @@ function closed(condition: string): string {
   return LOOSE.test(condition) && !isInBrackets(condition) ? `(${condition})` : condition;
 }
 
-/** Whether one pair of brackets is around a whole condition, unlike those of `(a) or (b)`. */
+/**
+ * Whether one pair of brackets is around a whole condition, unlike the brackets of `(a) or (b)`.
+ */
 function isInBrackets(condition: string): boolean {
   let depth = 0;
   let end = 0;

@@ -32,7 +32,7 @@ const BARE = /(?<![\w.\])/])([A-Za-z_]\w*(?:\/[A-Za-z_]\w*)*)(?=\s*(?:[<>]|[=!]=
 const PATH = /\brun((?:\.[A-Za-z_]\w*)+)(?!\w|\s*\()/g;
 const KNOWN = [...OBJECTS, 'datetime', 'None', 'True', 'False'];
 
-/** The names in a query that may be mistakes: those of params, and names without an object. */
+/** The names in a query that may be mistakes: names of params, and names without an object. */
 export function referencesOf(query: string): Reference[] {
   // Words in quoted texts are no names: spaces replace them, and other names keep their places.
   const code = query.replace(TEXT, text => `"${' '.repeat(Math.max(0, text.length - 2))}"`);
@@ -87,7 +87,7 @@ function nameDistance(written: string, name: string): number {
   return Math.min(distanceOf(written, name), 0.05 + distanceOf(written, last));
 }
 
-/** The number of typing errors between two texts, as a share of the longer one. */
+/** The number of typing errors between two texts, relative to the length of the longer one. */
 export function distanceOf(a: string, b: string): number {
   const left = [...a.toLowerCase()];
   const right = [...b.toLowerCase()];

@@ -10,7 +10,7 @@ export const OBJECTS =
   'run metric images audios texts distributions figures htmls point_clouds'.split(' ');
 /** An object that is used, such as `run.name`, but not in a name such as `my-run.v2`. */
 const OBJECT = new RegExp(`(?<![\\w.]|[\\w.][-/#])(${OBJECTS.join('|')})\\s*[.[]`);
-/** What only expressions have, even if they are not complete. */
+/** Marks that only expressions have, even if they are not complete. */
 const OPERATOR = /[<>]|[=!]=|["')\]]\s*(not\s+)?in\b|^\s*(run|True|False|None)\s*$|^\s*not\b/;
 
 /** Whether a query is words: it refers to nothing, and compares nothing. */

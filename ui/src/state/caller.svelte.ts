@@ -1,5 +1,5 @@
 /**
- * Who makes the calls of this page, and what the roles and the token permit in its project. A
+ * The caller of this page, and what the roles and the token permit in its project. A
  * server without access control permits everything to everyone. A page that does not know its
  * caller yet shows everything as well: the server refuses what the caller may not do.
  */
@@ -28,7 +28,7 @@ class Caller {
   /** Name of the principal; empty until it is known. */
   principal = $state('');
   roles = $state.raw<readonly GrantedRole[]>([]);
-  /** What the token leaves of the roles. */
+  /** The limits that the token puts on the roles. */
   limits = $state.raw<TokenLimits>(NO_LIMITS);
   failure = $state.raw<unknown>();
   /** Whether the token of the reader has ended while the page was open. */

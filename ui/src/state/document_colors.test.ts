@@ -45,7 +45,7 @@ test('colors do not depend on the order in which panels and runs arrive', () => 
     const reversed = order.map(({ key, runs }) => ({ key, runs: runs.toReversed() }));
     expect(read(reversed)).toEqual(expected);
   }
-  // Panels that move to other places of the document, or a copy with panels of its own.
+  // Panels that move to other places of the document, or a copy with its own panels.
   expect(read(panelsOf(...panels.map(({ runs }) => runs).toReversed()))).toEqual(expected);
 });
 

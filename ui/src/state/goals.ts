@@ -48,7 +48,7 @@ export const goals = {
   },
 };
 
-/** The server forgets a goal of which nothing is stated. */
+/** The server forgets a goal for which nothing is stated. */
 function isKept(goal: ReturnType<typeof goalOf>): boolean {
   if (!goal) return false;
   const { isLower, isBest, format, unit, xAxis, isPrimary } = goal;

@@ -29,7 +29,7 @@ export const keyboard = {
   get commands(): readonly Command[] {
     return commands;
   },
-  /** Returns a function that removes the commands, as effects want it. */
+  /** Returns a function that removes the commands, as effects expect. */
   register(added: readonly Command[]): () => void {
     registered = [...registered, ...added];
     commands = registered;

@@ -26,7 +26,7 @@ export const live = {
   get state(): LiveState {
     return state;
   },
-  /** Returns a function that ends the calls, as effects want it. */
+  /** Returns a function that ends the calls, as effects expect. */
   listen(listener: LiveListener): () => void {
     listeners.add(listener);
     return () => listeners.delete(listener);

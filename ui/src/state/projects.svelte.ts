@@ -1,5 +1,5 @@
 /**
- * The projects of the server. Each has pages of its own, so another project is another document.
+ * The projects of the server. Each has its own pages, so another project is another document.
  */
 import { readProjects } from '../api/projects.ts';
 import { published } from '../api/published.ts';

@@ -31,7 +31,7 @@ export const MAX_COMPARED = 100;
 export const LOG_LEVELS = ['all', 'info', 'warning', 'error'] as const;
 
 /**
- * What belongs to the workspace instead of a page: the runs that are looked at, and how they look.
+ * The state of the workspace instead of a page: the runs that are looked at, and how they look.
  * Links carry it from page to page.
  */
 export const scope = {
@@ -76,7 +76,7 @@ const charts = {
   /** Ends of the y axis; absent: the ends of the data. */
   low: field<number | undefined>(number, undefined),
   high: field<number | undefined>(number, undefined),
-  /** Charts with settings of their own, as `parts/own_charts.ts` writes them. */
+  /** Charts with their own settings, as `parts/own_charts.ts` writes them. */
   own: field(list, [] as string[]),
   /** The part of names by which charts are in sections. */
   sections: field(choice('first', 'last', 'none'), 'first'),
@@ -147,7 +147,9 @@ export const schemas = {
     level: field(choice(...LOG_LEVELS), 'all'),
     diff: field(text, ''),
     file: field(text, ''),
-    /** The table next to the open one, as the id of its run and its path, and the key of the join. */
+    /**
+     * The table next to the open table: the id of its run and its path, and the key of the join.
+     */
     other: field(text, ''),
     key: field(text, ''),
     ...charts,
@@ -173,7 +175,10 @@ export const schemas = {
     axes: field(list, [] as string[]),
     /** Ranges of axes, such as `param:lr=0.001..0.1`. */
     brush: field(list, [] as string[]),
-    /** Ends of axes, as ranges; and axes that are logarithmic or linear, such as `param:lr=log`. */
+    /**
+     * Ranges with the ends of axes; and axes that are logarithmic or linear, such as
+     * `param:lr=log`.
+     */
     limits: field(list, [] as string[]),
     scales: field(list, [] as string[]),
     view: field(choice('parallel', 'scatter'), 'parallel'),

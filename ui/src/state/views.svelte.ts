@@ -161,8 +161,8 @@ class Views {
   }
 
   /**
-   * Opens the project with a view from now on; undefined: with all runs. Each view is
-   * changed by a call of its own. If a call fails, or two readers choose at the same moment, several
+   * Opens the project with a view from now on; undefined: with all runs. Each view is changed by
+   * its own call. If a call fails, or two readers choose at the same moment, several
    * views may be marked: `default` is the oldest of them on every page, and the next choice clears
    * the other marks.
    */

@@ -137,7 +137,7 @@ test('the address of the audit log names its entries', () => {
     '?principal=+ana&call=Grant&about=bo&failed=1&from=2026-11-28&to=2026-11-29&everywhere=1',
   );
   expect(whole).toMatchObject({ principal: 'ana', rpc: 'Grant', resource: 'bo', failed: true });
-  // The days are those of the reader, and the last one is included.
+  // The days are days of the reader, and the last day is included.
   expect(whole.sinceUs).toBe(BigInt(new Date(2026, 10, 28).getTime()) * 1_000n);
   expect(whole.untilUs).toBe(BigInt(new Date(2026, 10, 30).getTime()) * 1_000n);
   // Only operators see all projects, whatever the address says.

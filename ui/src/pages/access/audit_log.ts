@@ -5,7 +5,7 @@ import type { State } from '../../state/url.ts';
 
 type AboutEntry = Pick<AuditPage['entries'][number], 'rpc' | 'resource' | 'outcome'>;
 
-/** The filters of the page, as its address has them. */
+/** The filters of the page in its address. */
 export type AuditFilters = State<typeof schemas.audit>;
 
 /**
@@ -73,13 +73,13 @@ export function callText(rpc: string): string {
   return rpc.slice(rpc.lastIndexOf('.') + 1);
 }
 
-/** What was done, such as `Grant`, and the service that did it; empty for what was no call. */
+/** The call that was made, such as `Grant`, and its service; empty for entries without a call. */
 export function callParts(rpc: string): { name: string; service: string } {
   const [service = '', name] = callText(rpc).split('/');
   return name === undefined ? { name: service, service: '' } : { name, service };
 }
 
-/** What an entry was about. The content of a denied call is not read, so nobody knows. */
+/** The subject of an entry. The content of a denied call is not read, so its subject is unknown. */
 export function aboutText({ rpc, resource, outcome }: AboutEntry): string {
   const isUnread = outcome === 'PERMISSION_DENIED' && callParts(rpc).service !== '';
   return resource || (isUnread ? 'not read' : '');

@@ -19,7 +19,10 @@ export const PROJECT_ROLES: readonly { role: RoleName; may: string }[] = [
   { role: 'owner', may: 'also changes and deletes the project, grants roles and creates tokens' },
 ];
 
-/** What follows a grant to a name such as `gitlab:ana`, if the server has other providers, or none. */
+/**
+ * The warning after a grant to a name such as `gitlab:ana`, if the server has other providers, or
+ * none.
+ */
 export function unknownProviderText(
   name: string,
   providers: readonly { id: string; title: string }[],

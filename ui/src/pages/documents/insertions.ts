@@ -1,4 +1,4 @@
-/** What `/` at the start of a line of a report inserts. */
+/** The insertions that `/` at the start of a line of a report offers. */
 import { PANEL_KINDS, type PanelKind } from '../../panels/panels.ts';
 
 export type Insertion =

@@ -16,11 +16,11 @@ export type GuideId = (typeof GUIDE_IDS)[number];
 export interface Guide {
   id: GuideId;
   title: string;
-  /** What the text does, and where it goes. */
+  /** The purpose of the text, and where it goes. */
   hint: string;
   install: string;
   code: string;
-  /** What else the way needs or does; empty: nothing. */
+  /** Further needs or effects of the way; empty: none. */
   note: string;
 }
 

@@ -1,4 +1,4 @@
-/** Runs per day in columns of weeks, as a calendar. */
+/** Runs per day in columns of weeks, like a calendar. */
 import type { ActivityCount } from '../../gen/matyan/common/v1/common_pb.ts';
 
 export interface ActivityDay {

@@ -142,7 +142,7 @@ test('too few runs, values that are missing, and no columns say nothing', () => 
   const none = { shares: [0], explained: 0 };
   expect(forestImportances([{ values: few, isOrdered: true }], few)).toEqual(none);
   expect(forestImportances([], new Float64Array(50))).toEqual({ shares: [], explained: 0 });
-  // Each value is that of one run, so runs that a tree has not seen have other values.
+  // Each value belongs to one run, so runs that a tree has not seen have other values.
   const gaps = Float64Array.from({ length: 50 }, (_, at) => (at % 2 ? NaN : at));
   expect(forestImportances([{ values: gaps, isOrdered: true }], gaps).shares).toEqual([1]);
   // Infinity is the largest value.

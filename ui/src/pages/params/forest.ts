@@ -69,7 +69,7 @@ function byValue(a: number, b: number): number {
   return a < b ? -1 : Number(a > b);
 }
 
-/** Different numbers have bins of their own; too many of them share bins of equal size. */
+/** Different numbers have their own bins; too many of them share bins of equal size. */
 function binsOf(values: Float64Array): Uint8Array {
   const different = [...new Set(values)].filter(value => !Number.isNaN(value)).sort(byValue);
   const places = new Map(different.map((value, at) => [value, at + 1]));
@@ -81,7 +81,7 @@ function binsOf(values: Float64Array): Uint8Array {
   );
 }
 
-/** The most common texts have bins of their own; the others share the last bin. */
+/** The most common texts have their own bins; the others share the last bin. */
 export function textBinsOf(values: Float64Array): Uint8Array {
   const counts = new Map<number, number>();
   for (const value of values)

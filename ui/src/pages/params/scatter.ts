@@ -47,7 +47,7 @@ export function partOf({ text, categories, axis }: ParamAxis, a: number, b: numb
 }
 
 export interface Trend {
-  /** Ends of the line, as places on both axes. */
+  /** Ends of the line: places on both axes. */
   from: [x: number, y: number];
   to: [x: number, y: number];
   /**

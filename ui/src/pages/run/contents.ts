@@ -54,7 +54,10 @@ interface Others {
   hasRecords: boolean;
 }
 
-/** What is not known, such as the names of more metrics than were read, counts as something. */
+/**
+ * The tabs without content. Unknown content, such as the names of more metrics than were read,
+ * counts as content.
+ */
 export function emptyOf(
   {
     series,

@@ -14,7 +14,10 @@ export function foreignClient(client: string): string {
 
 type Params = { [key: string]: CborValue };
 
-/** Each client keeps what only it reads in params of its name, of which one is in every run. */
+/**
+ * Each client keeps what only it reads in params of its name, and one of these params is in every
+ * run.
+ */
 const CLIENTS: readonly [name: string, param: string, member: string][] = [
   ['Optuna', 'optuna', 'study_id'],
   ['W&B', 'wandb', 'project'],

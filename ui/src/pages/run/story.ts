@@ -1,4 +1,6 @@
-/** What explains a run in a few words: its params, how it was started, and its place among others. */
+/**
+ * The story of a run in a few words: its params, how it was started, and its place among others.
+ */
 import { isMap, type CborValue } from '../../api/cbor.ts';
 import { findRuns } from '../../api/runs.ts';
 import { plainContext } from '../../format/context.ts';
@@ -62,7 +64,9 @@ export interface Rank {
   of: number;
 }
 
-/** The place of a run among those of its experiment, by the value of a metric that stands for it. */
+/**
+ * The place of a run among the runs of its experiment, by the value of a metric that stands for it.
+ */
 export async function readRank(
   experiment: string,
   { name, context }: Pick<SeriesInfo, 'name' | 'context'>,

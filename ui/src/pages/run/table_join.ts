@@ -32,8 +32,8 @@ export function sharedColumns(first: DataTable, second: DataTable): string[] {
 }
 
 /**
- * The column that most likely says which rows belong together: the first shared column with a value
- * of its own in each row, or else the first shared column.
+ * The column that most likely says which rows belong together: the first shared column with its own
+ * value in each row, or else the first shared column.
  */
 export function likelyKey(first: DataTable, second: DataTable): string | undefined {
   const shared = sharedColumns(first, second);
@@ -48,7 +48,7 @@ export function likelyKey(first: DataTable, second: DataTable): string | undefin
 const PLACE_END =
   /(?:_(?:-?\d+|last))?(?:_e-?\d+)?(-[^/_]*)?(?:_[0-9a-f]{8,})?\.(?:table\.json|csv|tsv)$/i;
 
-/** What tables of other steps share with a path. */
+/** The part of a path that tables of other steps share. */
 export function tableFamily(path: string): string {
   return path.replace(PLACE_END, '$1');
 }

@@ -17,7 +17,7 @@ export function misplaced(rows: readonly (RunRow | undefined)[], sort: readonly 
   let count = 0;
   for (const row of rows) {
     const value = row && valueIn(row, column);
-    // What follows rows that are not known, such as the head of a group, has an order of its own.
+    // What follows rows that are not known, such as the head of a group, has its own order.
     if (!isNumber(value) || !Number.isFinite(Number(value))) {
       last = -Infinity;
       continue;

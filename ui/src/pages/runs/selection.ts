@@ -40,7 +40,7 @@ export class Selection {
     return this.named.size === 0 ? this.found?.query : undefined;
   }
 
-  /** The selected runs, unless they are those of a search. */
+  /** The selected runs, unless they are the result of a search. */
   get ids(): string[] {
     return this.found ? [] : [...this.named];
   }

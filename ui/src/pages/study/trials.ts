@@ -1,4 +1,4 @@
-/** What the page of a study shows of its trials. */
+/** The trials of a study on its page. */
 import {
   Direction,
   TrialState,
