@@ -490,7 +490,7 @@ importers: build kafka $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, 
 .PHONY: wandb
 wandb: build kafka $(WANDB_ENV) $(OLD_WANDB_ENV) ## Test the protocol of W&B with its own package, the current one and an older one
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) MATYAN_OLD_WANDB_PYTHON=$(OLD_WANDB_ENV)/bin/python \
-		$(WANDB_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 --rerun-show-tracebacks -p no:cacheprovider $(or $(ONLY),$(WANDB_TESTS))
+		$(WANDB_ENV)/bin/python -m pytest -rfEsR --reruns 1 --rerun-show-tracebacks -p no:cacheprovider $(or $(ONLY),$(WANDB_TESTS))
 
 $(WANDB_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
