@@ -1,5 +1,6 @@
 //! Everything that documents name exists: paths, links with their anchors, types and functions in the checklists, and
-//! the words of the glossary. Rules have tests that are named after them, in the files that their rows name.
+//! the words of the glossary. Rules have tests that are named after them, in the files that their rows name, and each
+//! attack has tests.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,7 @@ use matyan_tidy::{
 };
 
 const INVARIANTS: &str = "docs/internals/invariants.md";
+const ATTACKS: &str = "docs/internals/attacks.md";
 const GLOSSARY: &str = "docs/internals/glossary.md";
 const ARCHITECTURE: &str = "docs/internals/architecture.md";
 const CHECKLISTS: &str = "docs/internals/contributing/";
@@ -149,4 +151,37 @@ fn every_rule_has_a_test_with_its_number() {
 fn rows_of_rules_name_the_files_of_their_tests() {
     let problems = unnamed_files(&Repository::own().text(INVARIANTS), &test_files());
     check(problems.into_iter().map(|problem| format!("{INVARIANTS}: {problem}")).collect());
+}
+
+/// The tests in the last cell of a row, `path`: `name`, `name`; each with its path.
+fn named_tests(row: &str, tree: &Tree) -> Vec<(String, String)> {
+    let cell = row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap_or_default();
+    let mut path = None;
+    let mut tests = Vec::new();
+    for span in code_spans(cell) {
+        if tree.is_path(&span.text) {
+            path = Some(span.text);
+        } else if let Some(path) = &path {
+            tests.push((path.clone(), span.text));
+        }
+    }
+    tests
+}
+
+#[test]
+fn tests_of_attacks_exist() {
+    let repository = Repository::own();
+    let tree = Tree::new(repository.paths());
+    let attacks = repository.text(ATTACKS);
+    let rows = attacks.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+    let tests: Vec<_> = rows.flat_map(|row| named_tests(row, &tree)).collect();
+    assert!(tests.len() > 150, "{ATTACKS} names only {} tests", tests.len());
+    let is_missing = |(path, name): &(String, String)| {
+        let text = repository.text(path);
+        !text.contains(&format!("fn {name}("))
+            && !text.contains(&format!("def {name}("))
+            && !text.contains(&format!("'{name}'"))
+    };
+    let missing = tests.into_iter().filter(is_missing);
+    check(missing.map(|(path, name)| format!("{ATTACKS}: {path} has no test `{name}`")).collect());
 }
