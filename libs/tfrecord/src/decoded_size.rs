@@ -82,7 +82,7 @@ pub(crate) mod tests {
         path.iter().rev().fold(content.to_vec(), |content, number| message(*number, &content))
     }
 
-    /// An event with so many values.
+    /// An event with this number of values.
     pub(crate) fn event_of_values(count: usize) -> Vec<u8> {
         event(&[SUMMARY], &message(VALUE, b"").repeat(count))
     }
