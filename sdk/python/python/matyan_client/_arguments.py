@@ -6,7 +6,6 @@ import math
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from . import values
@@ -111,6 +110,8 @@ def flag(argument: str, value: Any) -> bool:
 
 def check_seconds(argument: str, value: Any) -> None:
     """Raises `TypeError` unless a value is a number or None."""
+    from numbers import Real  # noqa: PLC0415 - few scripts need it
+
     if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
         raise wrong_type(argument, "seconds", value)
 

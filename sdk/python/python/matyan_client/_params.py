@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from types import EllipsisType
 from typing import Any, TypeAlias
@@ -114,6 +113,8 @@ def _descended(path: Path, value: Any) -> tuple[Path, Any]:
 
 
 def _applied(tree: dict[str, Any], writes: list[tuple[Path, Any]]) -> dict[str, Any]:
+    import copy  # noqa: PLC0415 - only for params that are read
+
     for path, value in writes:
         if not path:
             tree = {}

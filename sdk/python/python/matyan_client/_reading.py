@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from . import _arguments, _core, _notebook, errors
+from . import _arguments, _core, errors
 from ._params import Key, NotLocalError, ParamsOverlay, lookup, path_of
-from ._sequence_data import unfolded
-from ._sequences import Metric, ObjectSequence
 from .transport._answers import unexpected
 from .transport.http import HttpTransport
 
 if TYPE_CHECKING:
+    import datetime
     from pathlib import Path
 
     import pandas as pd
+
+    from ._sequences import Metric, ObjectSequence
 
 _logger = logging.getLogger("matyan_client")
 
@@ -189,6 +189,8 @@ class RunReader:
 
         The last value of a server older than the client is None if it is NaN or infinite.
         """
+        from ._sequences import Metric  # noqa: PLC0415 - only for runs that are read
+
         found = self._info_or_empty().get("traces", {}).get("metric", [])
         return [Metric(overview, self) for overview in found]
 
@@ -306,6 +308,8 @@ class RunReader:
     def _facts_frame(self, include_props: bool, include_params: bool) -> pd.DataFrame:
         import pandas as pd  # noqa: PLC0415 - optional
 
+        from ._sequence_data import unfolded  # noqa: PLC0415 - only for runs that are read
+
         facts: dict[str, Any] = {"hash": self._hash}
         params = self[...] if include_params else {}
         for described in (self.props if include_props else {}, params):
@@ -363,6 +367,8 @@ class RunReader:
     def _object_sequence(
         self, kind: str, name: str, context: dict[str, Any] | None
     ) -> ObjectSequence | None:
+        from ._sequences import ObjectSequence  # noqa: PLC0415 - only for runs that are read
+
         name = _arguments.required_text("name", name)
         wanted = _arguments.context(context)
         for found in self.collect_sequence_info(kind).get(kind, []):
@@ -442,6 +448,8 @@ class RunReader:
         A notebook shows a value after its cell has run, so nothing here raises or waits for the
         writes of the run.
         """
+        from . import _notebook  # noqa: PLC0415 - only for notebooks
+
         info: dict[str, Any] = {}
         curves: list[dict[str, Any]] = []
         failure = ""
@@ -474,6 +482,8 @@ class RunReader:
 
 
 def _utc(seconds: float) -> datetime.datetime:
+    import datetime  # noqa: PLC0415 - slow to import, and few scripts need it
+
     try:
         return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc)
     except (OSError, OverflowError, ValueError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments, _core, _device, _tracked_objects
@@ -61,6 +60,7 @@ class Tracker(_core.Run):
     ) -> None:
         """Stores the files of a table as artifacts. Files of their size are copied at the call."""
         import tempfile  # noqa: PLC0415 - few scripts need it, and it is slow to import
+        from pathlib import Path  # noqa: PLC0415 - few scripts need it
 
         name = _arguments.required_name("name", name)
         entries = _arguments.context(context)

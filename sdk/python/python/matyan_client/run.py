@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, SupportsIndex
 
@@ -35,6 +34,8 @@ from .config import SETTINGS
 from .transport.http import HttpTransport
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Self
 
     from .repo import Repo

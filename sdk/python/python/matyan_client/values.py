@@ -8,8 +8,6 @@ their attributes.
 
 from __future__ import annotations
 
-import base64
-import datetime
 import enum
 import os
 from collections.abc import Mapping, Sequence
@@ -99,6 +97,8 @@ def _container(value: Any, depth: int) -> JsonValue:
     if isinstance(value, Mapping):
         return {_key(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (bytes, bytearray, memoryview)):
+        import base64  # noqa: PLC0415 - few scripts have bytes in their params
+
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, AbstractSet):
         return [_plain(item, depth + 1) for item in _ordered(value)]
@@ -108,6 +108,8 @@ def _container(value: Any, depth: int) -> JsonValue:
 
 
 def _plain_object(value: Any, depth: int) -> JsonValue:
+    import datetime  # noqa: PLC0415 - slow to import, and most params are plain values
+
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, os.PathLike):
