@@ -13,12 +13,14 @@ pub mod github;
 pub mod json;
 pub mod kafka;
 pub mod load;
+pub mod loopback;
 pub mod position;
 pub mod raw;
 pub mod reading;
 pub mod secrets_at_rest;
 pub mod server;
 pub mod service;
+pub mod stalled_upload;
 pub mod vectors;
 
 pub use channel::channel;

@@ -2,8 +2,7 @@
 
 use std::{
     fmt::{self, Display},
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,11 +10,8 @@ use std::{
     time::Duration,
 };
 
-use matyan_tests::{Server, eventually};
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    task::JoinSet,
-};
+use matyan_tests::{Server, eventually, loopback::address};
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::search::Client;
@@ -26,11 +22,6 @@ pub(super) const ADDRESS: IpAddr = address(0);
 /// Time between an attempt that the server refused and the next. Clients that ask again at once would take the
 /// processors on which the figures are measured.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
-
-/// An address of this machine, like all addresses in `127.0.0.0/8`. `localhost` is not among them.
-pub(super) const fn address(number: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + number))
-}
 
 pub(super) struct Clients {
     tasks: JoinSet<()>,
@@ -154,22 +145,6 @@ pub(super) fn http_client() -> reqwest::Client {
         .pool_max_idle_per_host(0)
         .build()
         .expect("the settings are valid")
-}
-
-/// Connects to the host of an `http://` base from an address. `receive_bytes` is the size of the buffer for
-/// what the server sends, if it is not the system's default.
-pub(super) async fn connect(from: IpAddr, base: &str, receive_bytes: Option<u32>) -> io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    if let Some(bytes) = receive_bytes {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    socket.bind(SocketAddr::new(from, 0))?;
-    socket.connect(authority(base).parse().expect("the server has an address and a port")).await
-}
-
-/// The host and port of an `http://` base.
-pub(super) fn authority(base: &str) -> &str {
-    base.strip_prefix("http://").expect("the server listens without TLS")
 }
 
 #[cfg(test)]

@@ -3,11 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use matyan_tests::{Server, eventually};
+use matyan_tests::{
+    Server, eventually,
+    loopback::{authority, connect},
+};
 use serde_json::{Map, Value, json};
 use tokio::{io::AsyncWriteExt, task::JoinSet, time::timeout};
 
-use super::clients::{ADDRESS, Clients, Outcomes, PAUSE, authority, connect, http_client};
+use super::clients::{ADDRESS, Clients, Outcomes, PAUSE, http_client};
 use crate::crafted_run;
 
 const CALLS: usize = 200;

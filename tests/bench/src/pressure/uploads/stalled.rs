@@ -2,27 +2,19 @@
 //! each of 100 connections of HTTP/2, so that the server decides about uploads, and not about connections. Their
 //! clients have ten addresses, because one client gets only a share of the server's limits.
 
-use std::{convert::Infallible, net::IpAddr, path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::Path, pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use futures::{
-    StreamExt,
-    future::join_all,
-    stream::{self, BoxStream},
+use futures::future::join_all;
+use hyper::{StatusCode, Uri};
+use matyan_tests::{
+    Server,
+    loopback::{address, connect},
+    stalled_upload::{Sender, UploadConnection, handshake, request},
 };
-use http_body_util::StreamBody;
-use hyper::{
-    Request, StatusCode, Uri,
-    body::Frame,
-    client::conn::http2::{self, Connection, SendRequest},
-    header::CONTENT_LENGTH,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use matyan_tests::Server;
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 
 use super::upload_url;
-use crate::pressure::clients::{Begun, Clients, FirstAttempt, Outcomes, address, connect};
+use crate::pressure::clients::{Begun, Clients, FirstAttempt, Outcomes};
 
 /// Most files of the server, which it cannot raise.
 const SERVER_FILES: &str = "4096";
@@ -33,9 +25,7 @@ const CONNECTIONS_OF_ADDRESS: usize = 10;
 const STREAMS: usize = 200;
 const STALLED: usize = ADDRESSES as usize * CONNECTIONS_OF_ADDRESS * STREAMS;
 
-/// Size that an upload announces, and the bytes of it that it sends.
 const ANNOUNCED_BYTES: usize = 1 << 20;
-const SENT_BYTES: usize = 1_000;
 
 /// Time without an answer after which an upload counts as begun.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,11 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Time after which an upload begins again that was refused or ended, or whose connection was. The load is made
 /// of uploads that are held: a flood of requests would take the processors on which the figures are measured.
 const PAUSE: Duration = Duration::from_secs(30);
-
-/// The first bytes of an upload, and no end.
-type FirstBytes = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
-
-type Sender = SendRequest<FirstBytes>;
 
 pub(in crate::pressure) async fn server_of_few_files(directory: &Path) -> Server {
     Server::up_inside(&["sh", "-c", "ulimit -n \"$0\" && exec \"$@\"", SERVER_FILES], directory).await
@@ -103,10 +88,9 @@ impl StalledConnection {
     }
 
     /// Returns `None` if the server refuses the connection.
-    async fn connect(&self) -> Option<(Sender, Connection<TokioIo<TcpStream>, FirstBytes, TokioExecutor>)> {
+    async fn connect(&self) -> Option<(Sender, UploadConnection)> {
         let socket = timeout(PAUSE, connect(self.from, &self.base, None)).await.ok()?.ok()?;
-        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(socket));
-        timeout(PAUSE, handshake).await.ok()?.ok()
+        timeout(PAUSE, handshake(socket)).await.ok()?.ok()
     }
 
     /// Begins an upload, sends nothing more, and begins again after the server has ended it. Returns when the
@@ -114,7 +98,7 @@ impl StalledConnection {
     async fn upload_repeatedly(&self, mut sender: Sender, first: &mut FirstAttempt) {
         loop {
             let held = self.outcomes.hold();
-            let mut answer = pin!(sender.send_request(self.request()));
+            let mut answer = pin!(sender.send_request(request(self.uri.clone(), ANNOUNCED_BYTES)));
             let early = timeout(PATIENCE, &mut answer).await;
             first.end();
             let answered = match early {
@@ -127,14 +111,5 @@ impl StalledConnection {
             assert_ne!(answered.status(), StatusCode::INTERNAL_SERVER_ERROR);
             tokio::time::sleep(PAUSE).await;
         }
-    }
-
-    fn request(&self) -> Request<FirstBytes> {
-        let first = Frame::data(Bytes::from_static(&[7; SENT_BYTES]));
-        let body = stream::iter([Ok(first)]).chain(stream::pending()).boxed();
-        Request::put(self.uri.clone())
-            .header(CONTENT_LENGTH, ANNOUNCED_BYTES)
-            .body(StreamBody::new(body))
-            .expect("the request is valid")
     }
 }
