@@ -2,6 +2,8 @@
 //! that never finish what they have started to send, and with many that keep naming new series: the server
 //! does not read what it cannot process, and keeps no more than its limits permit.
 
+mod merged_params;
+
 use std::{process::Command, sync::Arc, time::Duration};
 
 use matyan_proto::{
@@ -13,7 +15,8 @@ use matyan_proto::{
 };
 use matyan_tests::{
     Reader, Server, channel, eventually,
-    json::{create_run, log_record, metric},
+    json::{Ack, JsonWriter, create_run, log_record, metric},
+    loopback::authority,
     raw::{self, Kind, RawSocket},
 };
 use prost::Message as _;
@@ -332,7 +335,7 @@ fn part_of_frame(bytes: usize, sent: usize) -> Arc<[u8]> {
 }
 
 async fn begin_body(query: String) -> (TcpStream, usize) {
-    let address = query.strip_prefix("http://").expect("the server listens without TLS");
+    let address = authority(&query);
     let head = format!(
         "POST /api/v1/rest/runs/search/metric/align/ HTTP/1.1\r\nhost: {address}\r\n\
          content-type: application/json\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
@@ -468,22 +471,21 @@ const PARAM_BYTES: usize = 2_900_000;
 /// Upper bound for the memory of a server that has answered these requests.
 const UNREAD_BOUND: u64 = 512 << 20;
 
-/// Creates a run with two long params.
-async fn create_large(ingest: &str, run_id: &str) {
-    let mut socket = RawSocket::json(ingest, run_id).await;
+/// Creates a run with two long params of these names.
+async fn create_large(base: &str, run_id: &str, names: [&str; 2]) {
+    let mut writer = JsonWriter::connect(base, run_id).await.expect("the server listens");
     let param =
         |name: &str| serde_json::json!({"type": "log_hparams", "value": {name: "x".repeat(PARAM_BYTES)}});
-    for item in [create_run(), param("a"), param("b")] {
-        socket.send(Frame::text(item.to_string())).await.expect("the connection is open");
-        assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
+    for item in [create_run(), param(names[0]), param(names[1])] {
+        assert_eq!(writer.send(&item).await, Ok(Ack::Ok));
     }
 }
 
-/// Asks for the page of a run, and reads only the beginning of the answer.
-async fn ask_for_run(query: &str, run_id: &str) -> (TcpStream, String) {
-    let address = query.strip_prefix("http://").expect("the server listens without TLS");
+/// Sends a GET request, and reads only the beginning of the answer.
+async fn ask(query: &str, path: &str) -> (TcpStream, String) {
+    let address = authority(query);
     let mut socket = TcpStream::connect(address).await.expect("the server listens");
-    let head = format!("GET /api/v1/rest/runs/{run_id}/info/ HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    let head = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n");
     socket.write_all(head.as_bytes()).await.expect("the server reads requests");
     let mut status = [0; 12];
     socket.read_exact(&mut status).await.expect("the server answers");
@@ -493,7 +495,7 @@ async fn ask_for_run(query: &str, run_id: &str) -> (TcpStream, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_45_memory_is_bounded_with_many_answers_that_nobody_reads() {
     let server = Server::up().await;
-    create_large(&server.ingest, "large").await;
+    create_large(&server.ingest, "large", ["a", "b"]).await;
     create(&server.ingest, "small").await;
     let page = "/api/v1/rest/runs/large/info/";
     eventually("the params are applied", async || {
@@ -508,7 +510,7 @@ async fn rule_45_memory_is_bounded_with_many_answers_that_nobody_reads() {
     let mut unread = Vec::new();
     let mut refused = 0;
     for _ in 0..UNREAD_ANSWERS {
-        let (socket, status) = ask_for_run(&server.query, "large").await;
+        let (socket, status) = ask(&server.query, page).await;
         match status.as_str() {
             "HTTP/1.1 200" => unread.push(socket),
             "HTTP/1.1 503" => refused += 1,
