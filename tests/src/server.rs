@@ -91,6 +91,11 @@ impl Server {
         Self::new(&[], None, &["sh", "-c", "ulimit -S -n \"$0\" && exec \"$@\"", most]).await
     }
 
+    /// Starts with a limit on open files that the server cannot raise.
+    pub async fn up_with_file_limit(most: &str) -> Self {
+        Self::new(&[], None, &["sh", "-c", "ulimit -n \"$0\" && exec \"$@\"", most]).await
+    }
+
     /// Starts with the given data directory, executed by another command. The process of the command must
     /// become the process of the server.
     pub async fn up_inside(wrapper: &[&str], data_dir: &Path) -> Self {
@@ -158,6 +163,13 @@ impl Server {
         let line = status.lines().find(|line| line.starts_with(figure)).expect("the status has this value");
         let kibibytes = line.split_whitespace().nth(1).and_then(|size| size.parse::<u64>().ok());
         kibibytes.expect("a number") << 10
+    }
+
+    /// The files and sockets that the process has open, as the kernel names them.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the process runs");
+        // A file may be closed before its name is read.
+        open.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok()).collect()
     }
 
     /// The time that processors have spent on the process, to ten milliseconds.
