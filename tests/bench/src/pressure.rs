@@ -11,7 +11,7 @@ mod queries;
 mod unread_answers;
 mod uploads;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use matyan_tests::Server;
 
@@ -108,6 +108,7 @@ async fn measure(table: &mut Table, load: Load, rows: &Rows, directory: &Path, f
             Ok(server) => server,
             Err(reason) => return table.skip(load.name(), &reason),
         };
+        until_idle(&server).await;
         let quiet = Figures::measure(&server, "quiet", frames).await;
         let clients = load_threads::start(load.start(&server));
         let loaded = Figures::measure(&server, "loaded", frames).await;
@@ -122,6 +123,26 @@ async fn measure(table: &mut Table, load: Load, rows: &Rows, directory: &Path, f
     for achieved in columns.achieved {
         table.remark(load.name(), &achieved);
     }
+}
+
+/// Waits until the jobs of the server have finished what an earlier measurement left behind.
+async fn until_idle(server: &Server) {
+    const WINDOW: Duration = Duration::from_secs(1);
+    const IDLE_WINDOWS: usize = 2;
+    const MOST_WINDOWS: usize = 120;
+    let mut idle_windows = 0;
+    let mut used = server.processor_time();
+    for _ in 0..MOST_WINDOWS {
+        tokio::time::sleep(WINDOW).await;
+        let now = server.processor_time();
+        let is_idle = now - used <= WINDOW / 50;
+        idle_windows = if is_idle { idle_windows + 1 } else { 0 };
+        if idle_windows == IDLE_WINDOWS {
+            return;
+        }
+        used = now;
+    }
+    panic!("the server is still busy after {MOST_WINDOWS} s");
 }
 
 /// Names of the rows of a load.
