@@ -14,14 +14,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use matyan_access::Caller;
+use matyan_access::{CallClient, Caller, Refusal, ShareLimit, SharePermit};
 use matyan_proto::common::v1::Code as ProductCode;
 use tonic::Status;
 
 use crate::error::refusal_status;
 use crate::peer_network::PeerNetwork;
 use crate::settings::Settings;
-use crate::share_limit::{Refusal, ShareLimit, SharePermit};
 
 /// Maximum number of questions about the health of the server at a time, which other requests leave free.
 const MAX_PROBES: usize = 256;
@@ -198,6 +197,15 @@ pub(crate) async fn admit_answer(bytes: usize) -> Result<Option<Permit>, Status>
     let counted = counted.min(payer.limit.answers.most_of_client());
     let permit = payer.admit_answer(permits(counted)).await;
     permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), LARGE_ANSWERS))
+}
+
+/// The client of calls by the current request; `None` if it counts for no client.
+pub(crate) fn call_client() -> Option<CallClient> {
+    let client = PAYER.try_with(|payer| payer.client.clone()).ok().flatten()?;
+    Some(match client {
+        Client::Principal(name) => CallClient::new(name),
+        Client::Network(network) => CallClient::new(network.to_string()),
+    })
 }
 
 /// The name of the client that the current request counts for; `None` if it counts for no client.

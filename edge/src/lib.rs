@@ -43,7 +43,6 @@ mod serve;
 mod services;
 mod session_cookie;
 mod settings;
-mod share_limit;
 mod sign_in;
 mod slow_sender;
 pub mod stream;

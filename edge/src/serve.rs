@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use matyan_access::ShareLimit;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,7 +28,6 @@ use crate::client_stream::ClientStream;
 use crate::compression::LocalConnection;
 use crate::edge::Edge;
 use crate::peer_network::{PeerAddress, PeerNetwork};
-use crate::share_limit::ShareLimit;
 use crate::tls::{SecureConnection, Tls};
 
 /// Time limit for each step of a client that starts a request: the TLS handshake, the first

@@ -120,6 +120,9 @@ impl Service<Request<Body>> for Transport {
             Err(refused) => return Box::pin(ready(Ok(refused.into_http()))),
         };
         request_id::propagate(request.headers_mut());
+        if let Some(client) = call_limit::call_client() {
+            request.extensions_mut().insert(client);
+        }
         let deadline = deadline::of_call(request.uri().path());
         let scope = self.scope.clone();
         // The service that `poll_ready` has reported ready; a clone may not be.

@@ -1,5 +1,5 @@
 //! Conversion of CBOR that arrives in pieces to JSON: text is written as far as the bytes reach, so that a
-//! value of any size takes the memory of its largest scalar.
+//! value of any size takes the memory of a piece.
 
 use matyan_value::MAX_DEPTH;
 use matyan_value::cbor::{CborError, CborItem, CborMembers, CborReader};
@@ -10,14 +10,30 @@ const INDEFINITE: u8 = 0x1f;
 
 const CUT_OFF: CborError = CborError::Syntax { at: 0, reason: "it is cut off" };
 
+const INVALID_TEXT: CborError = CborError::Syntax { at: 0, reason: "a text is not UTF-8" };
+
+/// Length from which a key or scalar is written before it is complete.
+const LONG: usize = 4 << 10;
+
 /// A converter of one encoded value.
 #[derive(Debug)]
 pub(super) struct CborPieces {
     steps: CborSteps,
+    long: Option<LongItem>,
     /// Bytes of an item that is not complete.
     rest: Vec<u8>,
     /// Why the rest cannot be read; more bytes may change that.
     stopped: Option<CborError>,
+}
+
+/// A long key or scalar that is being written, in quotes.
+#[derive(Debug)]
+struct LongItem {
+    /// Number of its bytes that have not been written.
+    left: usize,
+    is_text: bool,
+    /// Written after the last byte.
+    end: &'static str,
 }
 
 /// The position in one encoded value, which is converted one item at a time. There is no space between the items of
@@ -49,18 +65,20 @@ pub(super) enum Next {
 impl CborPieces {
     /// Creates a converter at the start of a value.
     pub(super) fn new(style: JsonStyle) -> Self {
-        Self { steps: CborSteps::new(style), rest: Vec::new(), stopped: None }
+        Self { steps: CborSteps::new(style), long: None, rest: Vec::new(), stopped: None }
     }
 
     /// Appends the text of everything that is complete with this piece.
     pub(super) fn write(&mut self, piece: &[u8], out: &mut String) {
+        if self.stopped == Some(INVALID_TEXT) {
+            return;
+        }
         let mut bytes = std::mem::take(&mut self.rest);
         bytes.extend_from_slice(piece);
         let mut at = 0;
         self.stopped = None;
         while self.steps.next != Next::End {
-            // Starts at the item, because a reader cannot continue after its bytes were cut off.
-            match self.steps.step(&bytes[at..], out) {
+            match self.step(&bytes[at..], out) {
                 Ok(length) => at += length,
                 Err(error) => {
                     self.stopped = Some(error);
@@ -72,6 +90,26 @@ impl CborPieces {
         self.rest = bytes;
     }
 
+    /// Writes one item or a part of a long item, and returns its length; or changes nothing.
+    fn step(&mut self, bytes: &[u8], out: &mut String) -> Result<usize, CborError> {
+        if let Some(long) = &mut self.long {
+            let length = long.write_part(bytes, self.steps.style, out)?;
+            if long.left == 0 {
+                out.push_str(long.end);
+                self.long = None;
+                self.steps.pass();
+            }
+            return Ok(length);
+        }
+        if let Some((head, long)) = LongItem::start(bytes, self.steps.next) {
+            out.push('"');
+            self.long = Some(long);
+            return Ok(head);
+        }
+        // Starts at the item, because a reader cannot continue after its bytes were cut off.
+        self.steps.step(bytes, out)
+    }
+
     /// Checks that the value is complete.
     pub(super) fn finish(self) -> Result<(), CborError> {
         match self.stopped {
@@ -79,6 +117,58 @@ impl CborPieces {
             None if self.steps.next == Next::End => Ok(()),
             None => Err(CUT_OFF),
         }
+    }
+}
+
+impl LongItem {
+    /// The item at the beginning of these bytes, and the length of its head, if the item is long.
+    fn start(bytes: &[u8], next: Next) -> Option<(usize, Self)> {
+        const BYTES: u8 = 2;
+        const TEXT: u8 = 3;
+        let (is_text, end) = match (next, bytes.first()? >> 5) {
+            (Next::Key, TEXT) => (true, "\":"),
+            (Next::Value, TEXT) => (true, "\""),
+            (Next::Value, BYTES) => (false, "\""),
+            _ => return None,
+        };
+        // The length follows the first byte; a shorter item is not long.
+        let length = match bytes[0] & INDEFINITE {
+            25 => usize::from(u16::from_be_bytes(bytes.get(1..3)?.try_into().ok()?)),
+            26 => usize::try_from(u32::from_be_bytes(bytes.get(1..5)?.try_into().ok()?)).ok()?,
+            27 => usize::try_from(u64::from_be_bytes(bytes.get(1..9)?.try_into().ok()?)).ok()?,
+            _ => return None,
+        };
+        let head = 1 + (1 << ((bytes[0] & INDEFINITE) - 24));
+        (length >= LONG).then_some((head, Self { left: length, is_text, end }))
+    }
+
+    /// Writes as much as there is, and returns its length.
+    fn write_part(&mut self, bytes: &[u8], style: JsonStyle, out: &mut String) -> Result<usize, CborError> {
+        let part = &bytes[..bytes.len().min(self.left)];
+        let mut quoted = String::new();
+        let length = if self.is_text {
+            let text = match std::str::from_utf8(part) {
+                Ok(text) => text,
+                // The rest of the last character is in the next piece.
+                Err(error) if error.error_len().is_none() && part.len() < self.left => {
+                    std::str::from_utf8(&part[..error.valid_up_to()]).unwrap_or_default()
+                }
+                Err(_) => return Err(INVALID_TEXT),
+            };
+            json::write_text(&mut quoted, text, style);
+            text.len()
+        } else {
+            // Base64 has four letters for three bytes.
+            let length = if part.len() < self.left { part.len() / 3 * 3 } else { part.len() };
+            json::write_bytes(&mut quoted, &part[..length], style);
+            length
+        };
+        if length == 0 {
+            return Err(CUT_OFF);
+        }
+        out.push_str(&quoted[1..quoted.len() - 1]);
+        self.left -= length;
+        Ok(length)
     }
 }
 
@@ -161,6 +251,8 @@ impl CborSteps {
 
 #[cfg(test)]
 mod tests {
+    use matyan_value::{Value, cbor};
+
     use super::*;
 
     fn check(bytes: &[u8], expected: &str) {
@@ -201,5 +293,42 @@ mod tests {
         assert_eq!(written, r#"{"a":["first","#.to_owned());
         pieces.write(&[0xff], &mut written);
         pieces.finish().unwrap_err();
+    }
+
+    #[test]
+    fn rule_45_a_long_scalar_is_written_as_it_arrives() {
+        for character in ["x", "\u{1}", "ü", "\u{1f600}", "a\u{1f600}"] {
+            let long = character.repeat(40_000);
+            let members = [
+                (long.clone(), Value::Integer(1)),
+                ("list".to_owned(), Value::List(vec![Value::Text(long.clone()), Value::Null])),
+                ("bytes".to_owned(), Value::Bytes(long.clone().into_bytes())),
+            ];
+            let bytes = cbor::encode_map(&members.into_iter().collect());
+            let expected = json::cbor_text(&bytes, JsonStyle::STRICT).unwrap();
+            for length in [1_000, 4_096, 100_003] {
+                let mut pieces = CborPieces::new(JsonStyle::STRICT);
+                let mut written = String::new();
+                for piece in bytes.chunks(length) {
+                    pieces.write(piece, &mut written);
+                    assert!(pieces.rest.len() < LONG, "{} bytes wait for more", pieces.rest.len());
+                }
+                pieces.finish().unwrap();
+                assert!(written == expected, "{character:?} in pieces of {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_text_that_is_not_utf8_is_an_error() {
+        let mut bytes = cbor::encode(&Value::Text("x".repeat(2 * LONG)));
+        let end = bytes.len() - 1;
+        for (at, byte) in [(end, 0xc3), (end - LONG, 0xff)] {
+            let before = std::mem::replace(&mut bytes[at], byte);
+            let mut pieces = CborPieces::new(JsonStyle::STRICT);
+            pieces.write(&bytes, &mut String::new());
+            pieces.finish().unwrap_err();
+            bytes[at] = before;
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! protocols nor the store: the edge reads credentials from requests, and a `CallerSource` looks them up.
 //!
 //! `DatedMap` and `Outage` are the parts of such a cache. They are in this crate because frontiers, which also keep
-//! projects, quotas and admitted runs with them, depend on it already.
+//! projects, quotas and admitted runs with them, depend on it already. `ShareLimit` is in it for a similar reason: edge
+//! and backend give each client a share of what they hold, and both know clients from here.
 //!
 //! There are deliberately no passwords, no rights per run, and no language for policies.
 //!
@@ -46,8 +47,13 @@ mod access_event;
 
 mod audited_call;
 
+mod call_client;
+
+mod share_limit;
+
 pub use access_event::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignInOutcome, SignOut};
 pub use audited_call::{is_about_instance, is_audited, is_audited_if_named, rpc_name};
+pub use call_client::CallClient;
 pub use caller::{Caller, CallerRights, Denial, TokenLimits};
 pub use caller_cache::{
     CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,
@@ -60,4 +66,5 @@ pub use principal_name::{PRINCIPAL_BYTES, is_principal_name};
 pub use process_key::{ProcessKey, Question};
 pub use project_name::{NAME_OF_DEFAULT, PROJECT_NAME_RULE, is_project_name};
 pub use right::{KnownRights, Right, RightSet, Role};
+pub use share_limit::{Refusal, ShareLimit, SharePermit};
 pub use token::{AccessToken, BrowserSecret, NEXT_PAGE_BYTES, SIGN_IN_PREFIX, SecretKind, TokenDigest};

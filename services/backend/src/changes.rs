@@ -69,7 +69,7 @@ impl Watches {
 
     /// Changes after a position.
     pub(crate) async fn after(&self, call: &Call, position: Stamp, settle: Duration) -> Result<LiveEvents> {
-        let Server { deps, streams } = &self.server;
+        let Server { deps, streams, .. } = &self.server;
         deps.announce_reader(call.project).await;
         let feed = self.feeds.follow(&deps.store, streams, call.project, position).await?;
         Ok(LiveEvents {

@@ -9,6 +9,8 @@ pub(crate) mod deps;
 pub(crate) mod error;
 pub(crate) mod evaluation;
 pub(crate) mod failure_budget;
+pub(crate) mod held_streams;
+pub(crate) mod large_runs;
 pub(crate) mod left_out_runs;
 pub(crate) mod live_readers;
 pub(crate) mod metrics;
@@ -26,6 +28,7 @@ use tonic::{Request, Response, Status};
 use call::Call;
 use deps::Deps;
 use evaluation::SearchTime;
+use large_runs::LargeRuns;
 use stream::{ResponseStream, Sender, StreamEnd, Streams};
 
 /// The result of an rpc.
@@ -36,19 +39,21 @@ pub(crate) type RpcResult<T> = Result<Response<T>, Status>;
 pub(crate) struct Server {
     pub(crate) deps: Arc<Deps>,
     pub(crate) streams: Streams,
+    pub(crate) large_runs: LargeRuns,
 }
 
 impl Server {
     pub(crate) fn new(mut deps: Deps) -> Self {
         deps.evaluation.count_slices(deps.metrics.query_slices.clone());
-        Self { deps: Arc::new(deps), streams: Streams::default() }
+        Self { deps: Arc::new(deps), streams: Streams::default(), large_runs: LargeRuns::default() }
     }
 
     /// Starts a call: reads its metadata, and waits for the positions that the metadata requires.
     /// Returns the call with the message of its request.
     pub(crate) async fn start_call<T>(&self, request: Request<T>) -> Result<(Call, T), Status> {
-        let (metadata, _, message) = request.into_parts();
-        Ok((Call::start(&self.deps, &metadata).await?, message))
+        let (metadata, mut extensions, message) = request.into_parts();
+        let client = extensions.remove();
+        Ok((Call::start(&self.deps, &metadata, client).await?, message))
     }
 
     /// Runs `work` as the task of a stream.

@@ -3,6 +3,7 @@
 //! does not read what it cannot process, and keeps no more than its limits permit.
 
 mod merged_params;
+mod searches;
 mod stalled_uploads;
 
 use std::{process::Command, sync::Arc, time::Duration};

@@ -22,7 +22,7 @@ use tonic::{Request, Response};
 use super::entities::check_unchanged;
 use crate::{
     admin::REINDEX,
-    query::params::ParamsCache,
+    query::params::{MergeStream, ParamsCache},
     server::{
         RpcResult, Server,
         audit::audit_resource,
@@ -30,7 +30,6 @@ use crate::{
         convert::{self, set_text},
         deps::Deps,
         error::{Error, Result},
-        stream::ResponseStream,
     },
     view::run_lookup::has_run,
 };
@@ -90,7 +89,7 @@ impl ProjectApi {
 
 #[tonic::async_trait]
 impl ProjectService for ProjectApi {
-    type ParamsStream = ResponseStream<pb::ParamsResponse>;
+    type ParamsStream = MergeStream<pb::ParamsResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<pb::ListResponse> {
         let known = known_projects(request.metadata())?;
@@ -156,10 +155,8 @@ impl ProjectService for ProjectApi {
             return Err(Error::field("types", "contains an unknown type").into());
         }
         let merged = self.params.merged(call.project).await?;
-        Ok(Response::new(
-            self.server
-                .respond(async move |sender| merged.send(!request.exclude_params, types, &sender).await),
-        ))
+        let work = async move |sender| merged.send(!request.exclude_params, types, &sender).await;
+        Ok(Response::new(self.params.hold(self.server.respond(work))))
     }
 
     async fn find_columns(

@@ -28,6 +28,7 @@ use crate::{
         RpcResult, Server,
         audit::{RunList, audit_no_effect, audit_resource},
         convert,
+        large_runs::LargeRunStream,
         stream::ResponseStream,
     },
     view::{EntityNames, first_piece, run_view},
@@ -47,7 +48,7 @@ impl RunApi {
 
 #[tonic::async_trait]
 impl RunService for RunApi {
-    type BatchGetStream = ResponseStream<pb::BatchGetResponse>;
+    type BatchGetStream = LargeRunStream<pb::BatchGetResponse>;
     type ListBinStream = ResponseStream<pb::ListBinResponse>;
     type WatchStream = ResponseStream<pb::WatchResponse>;
 
@@ -65,10 +66,12 @@ impl RunService for RunApi {
         let parts = convert::parts(request.parts)?;
         let deps = self.server.deps.clone();
         let run_ids = request.run_ids;
-        Ok(Response::new(
-            self.server
-                .respond(async move |sender| batch_get::send(&deps, &call, run_ids, &parts, &sender).await),
-        ))
+        let client = call.client.clone();
+        Ok(Response::new(self.server.large_runs.stream(client, |mut room| {
+            self.server.respond(async move |sender| {
+                batch_get::send(&deps, &call, run_ids, &parts, (&sender, &mut room)).await
+            })
+        })))
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<pb::ListResponse> {

@@ -72,7 +72,8 @@ impl ExportService for ExportApi {
         let wrap = |piece| pb::MetricsResponse { piece: Some(piece) };
         Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             let _slot = slot;
-            file.send(async move |messages| search.send(sequences, &messages).await, &sender, wrap).await
+            file.send(async move |messages| search.send(sequences, &messages, None).await, &sender, wrap)
+                .await
         })))
     }
 
@@ -88,7 +89,8 @@ impl ExportService for ExportApi {
             let _slot = slot;
             let rows = export.rows(call, &sender).await?;
             let file = FileExport::new(deps, format, rows)?;
-            file.send(async move |messages| search.send(WholeRuns, &messages).await, &sender, wrap).await
+            file.send(async move |messages| search.send(WholeRuns, &messages, None).await, &sender, wrap)
+                .await
         })))
     }
 
@@ -102,7 +104,8 @@ impl ExportService for ExportApi {
         let wrap = |piece| pb::ObjectsResponse { piece: Some(piece) };
         Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             let _slot = slot;
-            file.send(async move |messages| search.send(sequences, &messages).await, &sender, wrap).await
+            file.send(async move |messages| search.send(sequences, &messages, None).await, &sender, wrap)
+                .await
         })))
     }
 }

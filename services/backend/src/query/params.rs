@@ -18,6 +18,8 @@ use tokio::{
 use crate::server::{
     Server,
     error::{Error, Result},
+    held_streams::{HeldStream, HeldStreams},
+    stream::ResponseStream,
 };
 use merge::{MAX_BYTES, merge};
 
@@ -27,7 +29,7 @@ const TOTAL_BYTES: usize = 4 * MAX_BYTES;
 /// Merges that run at a time. Others wait for them.
 const RUNNING: usize = 2;
 
-/// Time that a merge waits for the memory of others, which slow readers may hold for minutes.
+/// Time that a merge waits for the memory of others, which slow readers may hold for long.
 const MEMORY_TIMEOUT: Duration = Duration::from_secs(10);
 
 type MergeResult = Result<Arc<MergedParams>>;
@@ -73,6 +75,11 @@ impl ParamsCache {
             // The task has ended without a result.
             Ok(None) | Err(_) => Err(Error::Stopping),
         }
+    }
+
+    /// The messages of a merge, until others need its memory while their client reads nothing.
+    pub(crate) fn hold<T: Send + 'static>(&self, messages: ResponseStream<T>) -> MergeStream<T> {
+        self.memory.readers.hold(messages, (), ())
     }
 
     /// The result, if it is recent enough; otherwise the merge to wait for.
@@ -145,24 +152,31 @@ fn remove_oldest(merges: &mut HashMap<Project, ProjectMerge>) -> bool {
     true
 }
 
-/// The memory of the merges of all projects, in KiB.
+/// The stream of a merge that a client reads.
+pub(crate) type MergeStream<T> = HeldStream<T, (), ()>;
+
+/// The memory of the merges of all projects.
 #[derive(Clone)]
-struct MergeMemory(Arc<Semaphore>);
+struct MergeMemory {
+    kibibytes: Arc<Semaphore>,
+    readers: HeldStreams,
+}
 
 impl MergeMemory {
     fn new() -> Self {
-        Self(Arc::new(Semaphore::new(TOTAL_BYTES >> 10)))
+        Self { kibibytes: Arc::new(Semaphore::new(TOTAL_BYTES >> 10)), readers: HeldStreams::default() }
     }
 
     /// Whether a merge of any size can start.
     fn has_room(&self) -> bool {
-        self.0.available_permits() >= MAX_BYTES >> 10
+        self.kibibytes.available_permits() >= MAX_BYTES >> 10
     }
 
     /// Reserves the memory of a merge of any size.
     async fn reserve(&self) -> Result<OwnedSemaphorePermit> {
-        let permits = const { (MAX_BYTES >> 10) as u32 };
-        let reserved = timeout(MEMORY_TIMEOUT, self.0.clone().acquire_many_owned(permits)).await;
+        let kibibytes = const { (MAX_BYTES >> 10) as u32 };
+        let reserving = self.readers.drop_unread_until(self.kibibytes.clone().acquire_many_owned(kibibytes));
+        let reserved = timeout(MEMORY_TIMEOUT, reserving).await;
         let full = "the memory for merged params is taken by projects whose params are read slowly";
         Ok(reserved.map_err(|_| Error::Waiting(full))?.expect("the semaphore is never closed"))
     }
@@ -170,9 +184,12 @@ impl MergeMemory {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
     use matyan_value::Map;
+    use tokio::time::sleep;
 
     use super::{merge::shrink, *};
+    use crate::server::{held_streams::UNREAD, stream::Streams};
 
     fn kept(memory: OwnedSemaphorePermit) -> ProjectMerge {
         let merged = MergedParams::of_params(&Map::new()).with_memory(memory);
@@ -209,5 +226,41 @@ mod tests {
         assert!(matches!(memory.reserve().await, Err(Error::Waiting(_))));
         drop(sent);
         held.push(memory.reserve().await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_45_a_merge_that_is_not_read_makes_room_for_others() {
+        let memory = MergeMemory::new();
+        let streams = Streams::default();
+        let merge = async || {
+            let merged = memory.reserve().await.unwrap();
+            let messages = streams.respond(async move |sender| {
+                let _merged = merged;
+                for number in 0..100 {
+                    sender.send(number).await?;
+                }
+                Ok(())
+            });
+            memory.readers.hold(messages, (), ())
+        };
+        let mut unread = Vec::new();
+        for _ in 0..3 {
+            let mut stream = merge().await;
+            sleep(Duration::from_secs(1)).await;
+            // As the transport does, which then waits for its client.
+            assert_eq!(stream.next().await.unwrap().unwrap(), 0);
+            unread.push(stream);
+        }
+        let mut read = merge().await;
+        for number in 0..3 {
+            assert_eq!(read.next().await.unwrap().unwrap(), number);
+            sleep(UNREAD / 2).await;
+        }
+        // They have not been read for so long that no call has to wait for the rest of the time.
+        drop(memory.reserve().await.unwrap());
+        for mut stream in unread {
+            assert_eq!(stream.next().await.unwrap().unwrap_err().code(), tonic::Code::Aborted);
+        }
+        assert_eq!(read.next().await.unwrap().unwrap(), 3);
     }
 }

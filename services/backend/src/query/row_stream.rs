@@ -19,7 +19,7 @@ use super::{
     candidates::{MatchPage, MatchedRun, RunScanner, always_raised_warning},
     plan::CompiledQuery,
 };
-use crate::server::stream::StreamEnd;
+use crate::server::{large_runs::LargeRunRoom, stream::StreamEnd};
 
 /// The content of a message other than its rows.
 #[derive(Default)]
@@ -138,6 +138,24 @@ impl<'s, T> RowStream<'s, T> {
         let keep_alive_message = self.keep_alive_message();
         let put_back = self.scanner.put_back_ahead();
         Ok(self.keep_alive.send_during(message, put_back, keep_alive_message).await??)
+    }
+
+    /// Waits for room for large runs during a delivery, holding nothing else. The run comes next once more.
+    pub(crate) async fn wait_for_room(
+        &mut self,
+        room: &mut LargeRunRoom,
+        delivery: &mut Delivery,
+        (number, rank): (RunNumber, Rank),
+    ) -> Result<(), StreamEnd> {
+        delivery.put_back(number, rank);
+        self.has_waited = true;
+        let message = self.keep_alive_message();
+        let put_back = self.scanner.put_back_ahead();
+        let waiting = async {
+            put_back.await?;
+            room.take().await
+        };
+        Ok(self.keep_alive.during(waiting, message).await??)
     }
 
     /// The status of the last message, with the warnings about the whole search after `warnings`.

@@ -28,7 +28,7 @@ use tonic::{Request, Response};
 use super::catalog::Catalog;
 use crate::{
     changes::Watches,
-    server::{RpcResult, Server, stream::ResponseStream},
+    server::{RpcResult, Server, large_runs::LargeRunStream, stream::ResponseStream},
 };
 
 /// The service of searches.
@@ -46,17 +46,18 @@ impl SearchApi {
 
 #[tonic::async_trait]
 impl SearchService for SearchApi {
-    type RunsStream = ResponseStream<pb::RunsResponse>;
+    type RunsStream = LargeRunStream<pb::RunsResponse>;
     type WatchRunsStream = ResponseStream<pb::WatchRunsResponse>;
-    type MetricsStream = ResponseStream<pb::MetricsResponse>;
-    type ObjectsStream = ResponseStream<pb::ObjectsResponse>;
+    type MetricsStream = LargeRunStream<pb::MetricsResponse>;
+    type ObjectsStream = LargeRunStream<pb::ObjectsResponse>;
 
     async fn runs(&self, request: Request<pb::RunsRequest>) -> RpcResult<Self::RunsStream> {
         let (call, request) = self.server.start_call(request).await?;
+        let client = call.client.clone();
         let search = run_request::RunSearch::new(&self.catalog, call, request).await?;
-        Ok(Response::new(
-            self.server.respond_on_query_threads(async move |sender| search.send(&sender).await),
-        ))
+        Ok(Response::new(self.server.large_runs.stream(client, |room| {
+            self.server.respond_on_query_threads(async move |sender| search.send(&sender, room).await)
+        })))
     }
 
     async fn watch_runs(&self, request: Request<pb::WatchRunsRequest>) -> RpcResult<Self::WatchRunsStream> {
@@ -73,18 +74,22 @@ impl SearchService for SearchApi {
 
     async fn metrics(&self, request: Request<pb::MetricsRequest>) -> RpcResult<Self::MetricsStream> {
         let (call, request) = self.server.start_call(request).await?;
+        let client = call.client.clone();
         let (search, metrics) = metrics::search(&self.catalog, call, request).await?;
-        Ok(Response::new(
-            self.server.respond_on_query_threads(async move |sender| search.send(metrics, &sender).await),
-        ))
+        Ok(Response::new(self.server.large_runs.stream(client, |room| {
+            self.server
+                .respond_on_query_threads(async move |sender| search.send(metrics, &sender, Some(room)).await)
+        })))
     }
 
     async fn objects(&self, request: Request<pb::ObjectsRequest>) -> RpcResult<Self::ObjectsStream> {
         let (call, request) = self.server.start_call(request).await?;
+        let client = call.client.clone();
         let (search, objects) = objects::search(&self.catalog, call, request).await?;
-        Ok(Response::new(
-            self.server.respond_on_query_threads(async move |sender| search.send(objects, &sender).await),
-        ))
+        Ok(Response::new(self.server.large_runs.stream(client, |room| {
+            self.server
+                .respond_on_query_threads(async move |sender| search.send(objects, &sender, Some(room)).await)
+        })))
     }
 
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> RpcResult<pb::ExplainResponse> {

@@ -3,26 +3,15 @@
 //! wait loses its chart. A long list of series takes the same memory in the same way, but only once it has been read,
 //! because its size is not known before.
 
-use std::{
-    pin::{Pin, pin},
-    sync::{Arc, Weak},
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
 use matyan_model::series::Summary;
 use matyan_proto::{
     runs::v1::SeriesInfo,
     series::v1::{BandsRequest, BucketsRequest},
 };
-use parking_lot::{Mutex, MutexGuard};
 use prost::Message as _;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
-};
-use tonic::Status;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     bands::{BUCKET_BYTES, VALUE_BYTES, largest_group},
@@ -31,7 +20,7 @@ use super::{
     select,
 };
 use crate::server::{
-    error::Error,
+    held_streams::{HeldStream, HeldStreams},
     stream::{MESSAGE_BYTES, MESSAGES_IN_FLIGHT, MESSAGES_IN_TRANSPORT, ResponseStream},
 };
 
@@ -47,18 +36,11 @@ const SMALL_LIST_BYTES: usize = 256 << 10;
 /// Bytes of a number in a message.
 const NUMBER_BYTES: usize = 10;
 
-/// Time after which a chart that its client does not read is dropped, if others wait for memory. A message
-/// of 15 MB takes that long at 500 kB/s.
-const UNREAD: Duration = Duration::from_secs(30);
-
-/// Time between two searches for charts that are not read, while a call waits.
-const UNREAD_CHECK: Duration = Duration::from_secs(1);
-
 /// Clones share their state.
 #[derive(Clone)]
 pub(crate) struct ChartMemory {
     pieces: Arc<Semaphore>,
-    charts: Arc<Mutex<Vec<Weak<dyn DropUnread>>>>,
+    charts: HeldStreams,
 }
 
 impl Default for ChartMemory {
@@ -69,22 +51,17 @@ impl Default for ChartMemory {
 
 impl ChartMemory {
     fn new(bytes: usize) -> Self {
-        Self { pieces: Arc::new(Semaphore::new(bytes / PIECE_BYTES)), charts: Arc::default() }
+        Self { pieces: Arc::new(Semaphore::new(bytes / PIECE_BYTES)), charts: HeldStreams::default() }
     }
 
     /// Waits for the memory of a call. No call needs more than there is.
     pub(super) async fn take(&self, bytes: ChartBytes) -> ChartShare {
-        let mut taking = pin!(self.pieces.clone().acquire_many_owned(pieces(bytes.total)));
-        loop {
-            if let Ok(taken) = timeout(UNREAD_CHECK, &mut taking).await {
-                let pieces = taken.expect("the semaphore is never closed");
-                return ChartShare { pieces, in_transport: bytes.in_transport };
-            }
-            let charts: Vec<_> = self.charts().iter().filter_map(Weak::upgrade).collect();
-            for chart in &charts {
-                chart.drop_unread();
-            }
-        }
+        let count = u32::try_from(pieces(bytes.total)).unwrap_or(u32::MAX);
+        let taking = self.pieces.clone().acquire_many_owned(count);
+        let mut taken = self.charts.drop_unread_until(taking).await.expect("the semaphore is never closed");
+        let in_transport = pieces(bytes.in_transport).min(taken.num_permits());
+        let in_transport = taken.split(in_transport).expect("the call has taken more");
+        ChartShare { pieces: taken, in_transport }
     }
 
     /// Holds the memory of a chart until its client has read the last message, or others get it.
@@ -93,21 +70,13 @@ impl ChartMemory {
         memory: ChartShare,
         messages: ResponseStream<T>,
     ) -> ChartStream<T> {
-        let chart = Arc::new(Mutex::new(Chart::Held { messages, unread_since: None, memory }));
-        let shared: Arc<dyn DropUnread> = chart.clone();
-        let mut charts = self.charts();
-        charts.retain(|chart| chart.strong_count() > 0);
-        charts.push(Arc::downgrade(&shared));
-        ChartStream(chart)
-    }
-
-    fn charts(&self) -> MutexGuard<'_, Vec<Weak<dyn DropUnread>>> {
-        self.charts.lock()
+        let ChartShare { pieces, in_transport } = memory;
+        self.charts.hold(messages, pieces, in_transport)
     }
 }
 
-fn pieces(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX)
+fn pieces(bytes: usize) -> usize {
+    bytes.div_ceil(PIECE_BYTES)
 }
 
 /// The memory that a call needs, at most.
@@ -121,73 +90,11 @@ pub(super) struct ChartBytes {
 /// The memory that a call has taken.
 pub(super) struct ChartShare {
     pieces: OwnedSemaphorePermit,
-    in_transport: usize,
-}
-
-impl ChartShare {
-    /// Gives back all memory except the messages that the transport may hold.
-    fn shrink(mut self) -> OwnedSemaphorePermit {
-        let kept = pieces(self.in_transport) as usize;
-        drop(self.pieces.split(self.pieces.num_permits().saturating_sub(kept)));
-        self.pieces
-    }
+    in_transport: OwnedSemaphorePermit,
 }
 
 /// The stream of a chart that a client reads.
-pub(crate) struct ChartStream<T>(Arc<Mutex<Chart<T>>>);
-
-enum Chart<T> {
-    Held {
-        messages: ResponseStream<T>,
-        /// Time since which a message has been ready, as far as other calls have checked.
-        unread_since: Option<Instant>,
-        memory: ChartShare,
-    },
-    /// Its memory was needed. The client has not been informed yet, and the transport may have messages.
-    Dropped {
-        _in_transport: OwnedSemaphorePermit,
-    },
-    Ended,
-}
-
-/// A chart with messages of any type.
-trait DropUnread: Send + Sync {
-    /// Drops the chart if it has not been read for some time.
-    fn drop_unread(&self);
-}
-
-impl<T: Send> DropUnread for Mutex<Chart<T>> {
-    fn drop_unread(&self) {
-        let mut chart = self.lock();
-        let Chart::Held { messages, unread_since, .. } = &mut *chart else { return };
-        if messages.is_ready()
-            && unread_since.get_or_insert_with(Instant::now).elapsed() >= UNREAD
-            && let Chart::Held { memory, .. } = std::mem::replace(&mut *chart, Chart::Ended)
-        {
-            *chart = Chart::Dropped { _in_transport: memory.shrink() };
-        }
-    }
-}
-
-impl<T> Stream for ChartStream<T> {
-    type Item = Result<T, Status>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut chart = self.0.lock();
-        let next = match &mut *chart {
-            Chart::Held { messages, unread_since, .. } => {
-                *unread_since = None;
-                ready!(messages.poll_next_unpin(context))
-            }
-            Chart::Dropped { .. } => Some(Err(Error::ClientStalled.into())),
-            Chart::Ended => None,
-        };
-        if !matches!(next, Some(Ok(_))) {
-            *chart = Chart::Ended;
-        }
-        Poll::Ready(next)
-    }
-}
+pub(crate) type ChartStream<T> = HeldStream<T, OwnedSemaphorePermit, OwnedSemaphorePermit>;
 
 /// The memory of a call that asks for series in buckets, at most.
 pub(super) fn of_buckets(request: &BucketsRequest) -> ChartBytes {
@@ -239,14 +146,18 @@ impl ChartBytes {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
     use matyan_proto::{
         limits,
         series::v1::{BucketColumn, RunSelection, SeriesGroup},
     };
-    use tokio::time::sleep;
+    use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::server::stream::Streams;
+    use crate::server::{
+        held_streams::{UNREAD, UNREAD_CHECK},
+        stream::Streams,
+    };
 
     fn selection(series: usize) -> RunSelection {
         RunSelection { numbers: vec![0; series], ..RunSelection::default() }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use matyan_access::{KnownRights, Role, TokenLimits};
+use matyan_access::{CallClient, KnownRights, Role, TokenLimits};
 use matyan_model::{
     ids::{NamedProject, Project, RunId},
     position::LogPosition,
@@ -26,6 +26,8 @@ pub(crate) struct Call {
     /// The name the caller gave; empty for the default project.
     pub(crate) project_name: String,
     pub(crate) caller: String,
+    /// The client that the call counts for; `None` if it counts for no client.
+    pub(crate) client: Option<CallClient>,
     /// The rights of the caller of a call that sends data; none in other calls. `None` if access control is off.
     rights: Option<KnownRights>,
     /// Whether a translator of another tracker's protocol makes the call, if it writes a document.
@@ -38,7 +40,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) async fn start(deps: &Deps, metadata: &MetadataMap) -> Result<Self> {
+    pub(crate) async fn start(
+        deps: &Deps,
+        metadata: &MetadataMap,
+        client: Option<CallClient>,
+    ) -> Result<Self> {
         let project_name = metadata_text(metadata, PROJECT)?.unwrap_or_default().to_owned();
         let project = project(deps, &project_name).await?;
         let caller = metadata_text(metadata, CALLER)?.unwrap_or_default().to_owned();
@@ -54,6 +60,7 @@ impl Call {
             project,
             project_name,
             caller,
+            client,
             rights,
             is_translated: metadata.contains_key(TRANSLATED),
             manages_all_projects: known_projects(metadata)?.is_none(),
@@ -74,6 +81,7 @@ impl Call {
             project,
             project_name: self.project_name.clone(),
             caller: self.caller.clone(),
+            client: self.client.clone(),
             rights,
             is_translated,
             manages_all_projects,

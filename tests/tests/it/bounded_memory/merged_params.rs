@@ -15,7 +15,7 @@ const PROJECTS: usize = 40;
 const PARAMS: &str = "/api/v1/rest/projects/params/";
 
 /// Waits until the page of a run with two long params has both.
-async fn applied(server: &Server, page: &str) {
+pub(super) async fn applied(server: &Server, page: &str) {
     let url = format!("{}{page}", server.query);
     eventually("the params are applied", async || {
         let answer = reqwest::get(&url).await.map_err(|error| error.to_string())?;
@@ -26,7 +26,7 @@ async fn applied(server: &Server, page: &str) {
 }
 
 /// Creates a run, which has to be stored and readable.
-async fn others_are_served(server: &Server) {
+pub(super) async fn others_are_served(server: &Server) {
     create(&server.ingest, "last").await;
     eventually("the run of another client is readable", async || {
         server.get("/api/v1/rest/runs/last/info/").await.map(drop)

@@ -1,5 +1,7 @@
 //! Runs by their ids, in the order of the request. Each run is read from one snapshot.
 
+use std::collections::VecDeque;
+
 use matyan_proto::runs::v1::{BatchGetResponse, RunParts};
 use prost::Message;
 
@@ -8,6 +10,7 @@ use crate::{
         call::Call,
         deps::Deps,
         error::Error,
+        large_runs::LargeRunRoom,
         stream::{MESSAGE_BYTES, Sender, StreamEnd},
     },
     view::{EntityNames, in_pieces, run_view},
@@ -18,13 +21,14 @@ pub(super) async fn send(
     call: &Call,
     run_ids: Vec<String>,
     parts: &RunParts,
-    sender: &Sender<BatchGetResponse>,
+    (sender, room): (&Sender<BatchGetResponse>, &mut LargeRunRoom),
 ) -> Result<(), StreamEnd> {
     let mut names = EntityNames::new(call);
     let mut message = BatchGetResponse::default();
     let mut bytes = 0;
     let mut unknown = Vec::new();
-    for run_id in run_ids {
+    let mut run_ids = VecDeque::from(run_ids);
+    while let Some(run_id) = run_ids.pop_front() {
         let found = match deps.try_find_run(call, &run_id).await {
             Ok(Some(found)) => found,
             Ok(None) => {
@@ -45,6 +49,17 @@ pub(super) async fn send(
             }
         };
         drop(found);
+        if !room.is_enough_for(&run) {
+            drop(run);
+            if bytes > 0 {
+                bytes = 0;
+                sender.send(std::mem::take(&mut message)).await?;
+            }
+            room.take().await?;
+            // Reads the run again, as of then.
+            run_ids.push_front(run_id);
+            continue;
+        }
         for piece in in_pieces(run) {
             bytes += piece.encoded_len();
             message.runs.push(piece);

@@ -110,7 +110,7 @@ impl RunExport {
         }
         let search = self.search_parts(call, self.params()).await?;
         let (messages, mut found) = sender.inner();
-        let searching = Box::pin(async move { search.send(WholeRuns, &messages).await });
+        let searching = Box::pin(async move { search.send(WholeRuns, &messages, None).await });
         let reading = async {
             let mut seen = SeenParams::default();
             while let Some(FoundRuns { runs, .. }) = found.recv().await {

@@ -47,7 +47,8 @@ const ENTRY_BYTES: usize = 64;
 /// The merged params and series names of a project.
 pub(crate) struct MergedParams {
     params: Bytes,
-    names: HashMap<SeriesType, SequenceNames>,
+    /// In the order of first appearance.
+    names: HashMap<SeriesType, Vec<SequenceName>>,
     is_truncated: bool,
     /// Number of runs that were left out.
     damaged_runs: u32,
@@ -86,7 +87,7 @@ impl MergedParams {
         let mut bytes = 0;
         for of in types {
             gathered.push(TypeNames { r#type: of.into(), names: Vec::new() });
-            for (name, context) in self.names.get(&of).into_iter().flat_map(SequenceNames::pairs) {
+            for (name, context) in self.series(of) {
                 if bytes >= MESSAGE_BYTES {
                     let next = vec![TypeNames { r#type: of.into(), names: Vec::new() }];
                     let types = std::mem::replace(&mut gathered, next);
@@ -114,12 +115,12 @@ impl MergedParams {
 
     /// The names of a type with their contexts.
     pub(crate) fn series(&self, of: SeriesType) -> impl Iterator<Item = (&str, &str)> {
-        self.names.get(&of).into_iter().flat_map(SequenceNames::pairs)
+        pairs(self.names(of))
     }
 
     /// The names of a type, in the order of first appearance.
     pub(crate) fn names(&self, of: SeriesType) -> &[SequenceName] {
-        self.names.get(&of).map_or(&[], |names| &names.order)
+        self.names.get(&of).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -153,10 +154,11 @@ impl SequenceNames {
         });
         self.order[index].contexts.push(context);
     }
+}
 
-    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.order.iter().flat_map(|name| name.contexts.iter().map(|context| (&*name.name, &**context)))
-    }
+/// Each name with each of its contexts.
+fn pairs(names: &[SequenceName]) -> impl Iterator<Item = (&str, &str)> {
+    names.iter().flat_map(|name| name.contexts.iter().map(|context| (&*name.name, &**context)))
 }
 
 /// The memory that is left to a merge.
@@ -245,6 +247,7 @@ pub(super) async fn merge(
         );
     }
     let damaged_runs = u32::try_from(left_out.count()).unwrap_or(u32::MAX);
+    let names = names.into_iter().map(|(of, names)| (of, names.order)).collect();
     shrink(&mut memory, MAX_BYTES - budget.left);
     Ok(MergedParams { params, names, is_truncated: budget.is_truncated, damaged_runs, _memory: Some(memory) })
 }
@@ -476,7 +479,7 @@ mod tests {
         for (name, context) in [("b", "{}"), ("a", r#"{"x":1}"#), ("b", r#"{"x":1.0}"#), ("b", "{}")] {
             names.add(name.into(), context.into(), &mut MergeBudget::new());
         }
-        let pairs: Vec<_> = names.pairs().collect();
+        let pairs: Vec<_> = pairs(&names.order).collect();
         assert_eq!(pairs, [("b", "{}"), ("b", r#"{"x":1.0}"#), ("a", r#"{"x":1}"#)]);
     }
 }

@@ -91,14 +91,19 @@ impl Delivery {
         self.page.is_none()
     }
 
+    /// Puts a run back, and drops the snapshot before waiting.
+    pub(crate) fn put_back(&mut self, number: RunNumber, rank: Rank) {
+        self.pending.push_front((number, rank));
+        self.drop_snapshot();
+    }
+
     /// Puts a run back if `error` says that its snapshot expired. This is allowed once per
     /// run: a run that takes longer than any snapshot lives cannot be read.
     pub(crate) fn take_back(&mut self, number: RunNumber, rank: Rank, error: Error) -> Result<()> {
         match error {
             Error::Store(StoreError::SnapshotTooOld) if self.late != Some(number) => {
                 self.late = Some(number);
-                self.pending.push_front((number, rank));
-                self.drop_snapshot();
+                self.put_back(number, rank);
                 Ok(())
             }
             error => Err(error),

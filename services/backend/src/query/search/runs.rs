@@ -26,6 +26,7 @@ use crate::{
     server::{
         deps::Deps,
         error::{Error, Result},
+        large_runs::LargeRunRoom,
         stream::{MESSAGE_BYTES, Sender, StreamEnd},
     },
     view::{EntityNames, in_pieces, run_parts},
@@ -37,7 +38,11 @@ const MESSAGE_RUNS: usize = 256;
 const ID_BYTES: usize = 3;
 
 impl RunSearch {
-    pub(super) async fn send(self, sender: &Sender<RunsResponse>) -> Result<(), StreamEnd> {
+    pub(super) async fn send(
+        self,
+        sender: &Sender<RunsResponse>,
+        room: LargeRunRoom,
+    ) -> Result<(), StreamEnd> {
         let mut keep_alive = KeepAlive::new(sender);
         let created_order = sort::created_order(&self.keys).filter(|_| self.limit.is_some());
         let mut scans = !self.uses_table() && (self.keys.is_empty() || created_order.is_some());
@@ -56,6 +61,7 @@ impl RunSearch {
         let is_dense = stream.scanner.is_dense();
         let runs = RunSender {
             stream,
+            room,
             names: EntityNames::new(&self.call),
             deps: self.catalog.deps.clone(),
             parts: self.parts.clone(),
@@ -88,6 +94,7 @@ struct LastRun {
 
 struct RunSender<'s> {
     stream: RowStream<'s, RunsResponse>,
+    room: LargeRunRoom,
     deps: Arc<Deps>,
     names: EntityNames,
     /// `None`: only the ids.
@@ -284,10 +291,13 @@ impl RunSender<'_> {
         while self.left != Some(0) {
             let Some((rank, matched)) = self.stream.next_run(&mut delivery).await? else { break };
             let Candidate { number, document, .. } = &matched.candidate;
-            let run_id = document.props.run_id.clone();
-            let created_us = document.props.created_us;
-            self.last = Some(LastRun { number: *number, run_id, created_us });
+            let last = LastRun {
+                number: *number,
+                run_id: document.props.run_id.clone(),
+                created_us: document.props.created_us,
+            };
             let Some(parts) = &self.parts else {
+                self.last = Some(last);
                 self.left = self.left.map(|left| left - 1);
                 self.add_id(document.props.run_id.clone(), rank);
                 if self.bytes >= MESSAGE_BYTES {
@@ -309,6 +319,15 @@ impl RunSender<'_> {
                     continue;
                 }
             };
+            if !self.room.is_enough_for(&run) {
+                drop((run, matched));
+                if self.bytes > 0 {
+                    self.flush(&mut delivery).await?;
+                }
+                self.stream.wait_for_room(&mut self.room, &mut delivery, (last.number, rank)).await?;
+                continue;
+            }
+            self.last = Some(last);
             self.left = self.left.map(|left| left - 1);
             for piece in in_pieces(run) {
                 self.add(piece, rank);

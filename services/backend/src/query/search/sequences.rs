@@ -25,6 +25,7 @@ use crate::{
         convert,
         deps::Deps,
         error::{Error, Result},
+        large_runs::LargeRunRoom,
         stream::{MESSAGE_BYTES, Sender, StreamEnd},
     },
     view::{EntityNames, run_parts},
@@ -123,10 +124,12 @@ impl SequenceSearch {
         Self { scope, ..self }
     }
 
+    /// Sends what is found. Without a room, large runs do not wait for others.
     pub(crate) async fn send<K: SequenceKind>(
         self,
         kind: K,
         sender: &Sender<K::Message>,
+        room: Option<LargeRunRoom>,
     ) -> Result<(), StreamEnd> {
         let mut keep_alive = KeepAlive::new(sender);
         let last = match self.page.cursor.as_str() {
@@ -153,6 +156,7 @@ impl SequenceSearch {
                 .await?;
         let sequences = SequenceSender {
             stream,
+            room,
             names: EntityNames::new(&self.call),
             sent: SentPage {
                 left: (self.page.limit > 0).then_some(self.page.limit),
@@ -177,6 +181,7 @@ struct SequenceSender<'s, K: SequenceKind> {
     call: Call,
     kind: K,
     stream: RowStream<'s, K::Message>,
+    room: Option<LargeRunRoom>,
     names: EntityNames,
     parts: RunParts,
     compiled: CompiledQuery,
@@ -278,7 +283,8 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         let number = matched.candidate.number;
         let run_id = matched.candidate.document.props.run_id.clone();
         match self.open_and_send(delivery, matched).await {
-            Ok(()) => {
+            Ok(false) => self.wait_for_room(delivery, (number, rank)).await,
+            Ok(true) => {
                 self.stream.found += 1;
                 self.sent.last = Some((number, run_id));
                 self.sent.left = self.sent.left.map(|left| left - 1);
@@ -290,9 +296,23 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         }
     }
 
-    async fn open_and_send(&mut self, delivery: &mut Delivery, matched: MatchedRun) -> Result<(), RunEnd> {
-        let mut open = self.open(delivery, matched).await?;
-        self.send_pieces(delivery, &mut open).await
+    async fn wait_for_room(
+        &mut self,
+        delivery: &mut Delivery,
+        run: (RunNumber, Rank),
+    ) -> Result<(), StreamEnd> {
+        if !self.rows.is_empty() {
+            self.flush(delivery, &mut None).await?;
+        }
+        let room = self.room.as_mut().expect("without one, there is room for every run");
+        self.stream.wait_for_room(room, delivery, run).await
+    }
+
+    /// Returns false if there is no room for the run.
+    async fn open_and_send(&mut self, delivery: &mut Delivery, matched: MatchedRun) -> Result<bool, RunEnd> {
+        let Some(mut open) = self.open(delivery, matched).await? else { return Ok(false) };
+        self.send_pieces(delivery, &mut open).await?;
+        Ok(true)
     }
 
     fn leave_out(&mut self, run: (RunNumber, &str), error: Error) -> Result<(), StreamEnd> {
@@ -300,17 +320,26 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         Ok(self.stream.scanner.left_out.leave_out(metrics, run, error)?)
     }
 
-    async fn open(&mut self, delivery: &Delivery, matched: MatchedRun) -> Result<OpenRun<K::State>, RunEnd> {
+    async fn open(
+        &mut self,
+        delivery: &Delivery,
+        matched: MatchedRun,
+    ) -> Result<Option<OpenRun<K::State>>, RunEnd> {
         let MatchedRun { candidate, sequences: matching } = matched;
         let Candidate { number, document, sequences, .. } = candidate;
         let snapshot = delivery.snapshot();
         let read = run_parts(&self.catalog.deps, &mut self.names, snapshot, number, &document, &self.parts);
         let run = self.stream.during(read).await?.map_err(RunEnd::Unread)?;
+        if let Some(room) = &mut self.room
+            && !room.is_enough_for(&run)
+        {
+            return Ok(None);
+        }
         let mut matching = matching.into_iter().peekable();
         let selected =
             sequences.into_vec().into_iter().enumerate().filter(|(at, _)| matching.next_if_eq(at).is_some());
         let sequences = selected.map(|(_, sequence)| sequence).collect();
-        Ok(OpenRun {
+        Ok(Some(OpenRun {
             run_ref: RunRef { project: self.call.project, number },
             run,
             sequences,
@@ -318,7 +347,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
             state: K::State::default(),
             is_partly_sent: false,
             snapshot: None,
-        })
+        }))
     }
 
     /// Sends the sequences of a run. If that takes longer than a snapshot lives, it continues with a

@@ -1,4 +1,4 @@
-//! A limit on something that a port holds for its clients, such as connections, calls or memory. One client may have
+//! A limit on something that is held for clients, such as connections, calls or memory. One client may have
 //! three quarters of it, so that it cannot keep all others out. The caller decides what counts as a client: a
 //! principal, or an address. Even a proxy, whose clients all have its address, rarely needs more than three
 //! quarters.
@@ -7,22 +7,26 @@
 //! of their arrival. So no waiting caller fits, and a new caller overtakes only callers that need more, or whose client
 //! has its share. No room is reserved for a caller that needs a lot: callers that need less may be admitted first.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
-use std::hash::Hash;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Display,
+    hash::Hash,
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 /// Minimum time between two log lines about refusals.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Reason why there is no room for one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// As many are open as may be.
     Full,
     /// The client has as many as one client may have.
@@ -30,7 +34,7 @@ pub(crate) enum Refusal {
 }
 
 /// Clones share their state. `C` identifies a client.
-pub(crate) struct ShareLimit<C>(Arc<Shared<C>>);
+pub struct ShareLimit<C>(Arc<Shared<C>>);
 
 impl<C> Clone for ShareLimit<C> {
     fn clone(&self) -> Self {
@@ -70,7 +74,7 @@ struct WaitingCaller<C> {
 }
 
 impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
-    pub(crate) fn new(what: &'static str, most: usize) -> Self {
+    pub fn new(what: &'static str, most: usize) -> Self {
         let most_of_client = (most - most.div_ceil(4)).max(1);
         let room = Room { free: most, most_of_client, taken: HashMap::new() };
         let state = State { room, waiting: BTreeMap::new(), next_number: 0, reported: None };
@@ -78,12 +82,12 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
     }
 
     /// Returns a permit for one more, which counts for the client, if there is one.
-    pub(crate) fn admit(&self, client: Option<C>) -> Result<SharePermit<C>, Refusal> {
+    pub fn admit(&self, client: Option<C>) -> Result<SharePermit<C>, Refusal> {
         self.admit_many(client, 1)
     }
 
     /// Returns one permit for this many units.
-    pub(crate) fn admit_many(&self, client: Option<C>, count: u32) -> Result<SharePermit<C>, Refusal> {
+    pub fn admit_many(&self, client: Option<C>, count: u32) -> Result<SharePermit<C>, Refusal> {
         let admitted = self.try_admit(client.as_ref(), count);
         if let Err(refusal) = &admitted {
             self.0.report(*refusal, client.as_ref());
@@ -92,7 +96,7 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
     }
 
     /// Like `admit_many`, but waits for up to this time until there is room.
-    pub(crate) async fn admit_many_within(
+    pub async fn admit_many_within(
         &self,
         time: Duration,
         client: Option<C>,
@@ -114,12 +118,12 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
     }
 
     /// The number that one client may have.
-    pub(crate) fn most_of_client(&self) -> usize {
+    pub fn most_of_client(&self) -> usize {
         self.0.most_of_client
     }
 
     /// Like `admit_many`, but reports no refusal.
-    pub(crate) fn try_admit(&self, client: Option<&C>, count: u32) -> Result<SharePermit<C>, Refusal> {
+    pub fn try_admit(&self, client: Option<&C>, count: u32) -> Result<SharePermit<C>, Refusal> {
         let count = count as usize;
         self.0.state.lock().room.take(client, count)?;
         Ok(SharePermit { shared: self.0.clone(), client: client.cloned(), count })
@@ -146,7 +150,7 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
 
 impl<C: Clone + Eq + Hash + Display> SharePermit<C> {
     /// Counts for another client from now on, if it may have one more.
-    pub(crate) fn transfer(mut self, client: C) -> Result<Self, Refusal> {
+    pub fn transfer(mut self, client: C) -> Result<Self, Refusal> {
         let mut state = self.shared.state.lock();
         let counted = state.room.count(&client, self.count);
         if counted.is_ok()
@@ -272,10 +276,20 @@ impl<C: Clone + Eq + Hash> Drop for QueuePlace<C> {
 }
 
 /// Counts for its client until it is dropped.
-pub(crate) struct SharePermit<C: Clone + Eq + Hash> {
+pub struct SharePermit<C: Clone + Eq + Hash> {
     shared: Arc<Shared<C>>,
     client: Option<C>,
     count: usize,
+}
+
+impl<C: Clone + Eq + Hash> SharePermit<C> {
+    /// Divides the permit. Returns a permit for this much, or for all that there is.
+    #[must_use]
+    pub fn split(&mut self, count: usize) -> Self {
+        let count = count.min(self.count);
+        self.count -= count;
+        Self { shared: self.shared.clone(), client: self.client.clone(), count }
+    }
 }
 
 impl<C: Clone + Eq + Hash> Drop for SharePermit<C> {

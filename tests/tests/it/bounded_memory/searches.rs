@@ -1,0 +1,55 @@
+//! Searches whose answers nobody reads, in a project with large runs.
+
+use matyan_tests::{
+    Server,
+    loopback::{address, authority, connect},
+};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+use super::{
+    PARAM_BYTES, UNREAD_BOUND, create_large, megabytes,
+    merged_params::{applied, others_are_served},
+};
+
+/// Number of searches, which would take 40 MB each.
+const SEARCHES: usize = 100;
+
+/// Receive buffer of a client, so that the system holds little of an answer.
+const RECEIVE_BYTES: u32 = 4_096;
+
+const RUNS: [&str; 4] = ["first", "second", "third", "fourth"];
+
+/// A search that reads the params of each run, and finds all runs.
+const SEARCH: &str = "/api/v1/rest/runs/search/run/?q=run.a%20!%3D%20%27%27&report_progress=false";
+
+/// Searches for all runs from an address, and reads nothing.
+async fn search(server: &Server) -> TcpStream {
+    let mut socket =
+        connect(address(0), &server.query, Some(RECEIVE_BYTES)).await.expect("the server listens");
+    let head = format!("GET {SEARCH} HTTP/1.1\r\nhost: {}\r\n\r\n", authority(&server.query));
+    socket.write_all(head.as_bytes()).await.expect("the server reads requests");
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_45_memory_is_bounded_with_searches_of_large_runs_that_nobody_reads() {
+    let server = Server::up().await;
+    for run_id in RUNS {
+        create_large(&server.ingest, run_id, ["a", "b"]).await;
+        applied(&server, &format!("/api/v1/rest/runs/{run_id}/info/")).await;
+    }
+    let before = server.memory("VmHWM");
+    let mut unread = Vec::new();
+    for _ in 0..SEARCHES {
+        unread.push(search(&server).await);
+    }
+    others_are_served(&server).await;
+    // Another client has room for the same search.
+    let answer = reqwest::get(format!("{}{SEARCH}", server.query)).await.expect("the server answers");
+    let all = answer.bytes().await.expect("the answer is complete");
+    assert!(all.len() > RUNS.len() * 2 * PARAM_BYTES, "{} bytes", all.len());
+    let largest = server.memory("VmHWM");
+    println!("before {}; with {SEARCHES} searches: {}", megabytes(before), megabytes(largest));
+    assert!(largest <= UNREAD_BOUND, "{} exceeds {}", megabytes(largest), megabytes(UNREAD_BOUND));
+    drop(unread);
+}
