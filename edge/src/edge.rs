@@ -19,6 +19,7 @@ use tower::ServiceExt;
 use crate::access_reports::{AccessReports, Sender, SignInRefused, SignedIn, SignedOut};
 use crate::allowed_hosts::check_host;
 use crate::body_budget::{self, BodyShare, CallShare, ConnectionBudget, Messages};
+use crate::busy_task::{BusyTaskThreads, TaskSpawner};
 use crate::call_limit::{self, Payer, Permit};
 use crate::closed_hosts::check_closed_host;
 use crate::cors;
@@ -75,6 +76,7 @@ pub struct Edge {
     #[cfg_attr(not(feature = "wandb"), allow(dead_code, reason = "permits are for clients of W&B"))]
     file_permits: Option<FilePermits>,
     reports: AccessReports,
+    tasks: TaskSpawner,
 }
 
 impl Edge {
@@ -98,6 +100,7 @@ impl Edge {
             callers: None,
             file_permits: None,
             reports: AccessReports::default(),
+            tasks: TaskSpawner::new(None),
         }
     }
 
@@ -125,6 +128,11 @@ impl Edge {
     /// Reports who signs in, which credentials are refused, and which calls are denied.
     pub fn with_access_observer(self, observer: Arc<dyn AccessObserver>) -> Self {
         Edge { reports: AccessReports::new(observer), ..self }
+    }
+
+    /// Continues connections and calls on these threads while they keep a processor busy.
+    pub fn with_busy_tasks_on(self, threads: Arc<dyn BusyTaskThreads>) -> Self {
+        Edge { tasks: TaskSpawner::new(Some(threads)), ..self }
     }
 
     /// Handles one request. `Request` must come from a connection that can be upgraded;
@@ -199,6 +207,9 @@ impl Edge {
             // Other checks treat a GET as a read, which a page of another site may cause; a gRPC call may write.
             return grpc::wrong_method();
         }
+        if self.may_take_data(&request) {
+            self.tasks.take_data();
+        }
         let admitted = match self.admit(&request, payer) {
             Ok(admission) => self.authenticate(admission, request.extensions(), request.headers()).await,
             Err(error) => Err(error),
@@ -224,6 +235,22 @@ impl Edge {
         };
         tracing::debug!(status = response.status().as_u16(), "answered");
         response
+    }
+
+    /// Whether a request may log data, in any protocol.
+    fn may_take_data(&self, request: &Request<Body>) -> bool {
+        if request.uri().path().starts_with(grpc::INGEST_PREFIX) {
+            return true;
+        }
+        #[cfg(feature = "mlflow")]
+        if self.mlflow.is_some() && MlflowPort::route(request).is_some() {
+            return !request.method().is_safe();
+        }
+        #[cfg(feature = "wandb")]
+        if self.wandb.is_some() && WandbPort::route(request).is_some() {
+            return !request.method().is_safe();
+        }
+        false
     }
 
     /// The answer to a request that is refused, in the words of its protocol.
@@ -335,6 +362,16 @@ impl Edge {
 
     pub(crate) fn count_refused_connection(&self) {
         self.services.metrics().refused_connections.inc();
+    }
+
+    /// Handles the requests of a new connection.
+    pub(crate) fn of_connection(&self) -> Self {
+        Edge { tasks: self.tasks.of_connection(), ..self.clone() }
+    }
+
+    /// Starts the tasks of the connection.
+    pub(crate) fn tasks(&self) -> &TaskSpawner {
+        &self.tasks
     }
 
     /// The share of a new connection in the memory for bodies.

@@ -10,6 +10,7 @@ mod access_reports;
 mod allowed_hosts;
 mod answer_budget;
 mod body_budget;
+mod busy_task;
 mod call_limit;
 mod client_stream;
 mod closed_hosts;
@@ -56,6 +57,7 @@ mod uri_path;
 mod wandb;
 pub mod ws;
 
+pub use busy_task::{BusyTaskThreads, PortTask};
 pub use edge::Edge;
 pub use local_frontier::{LocalFrontier, LocalStream, STREAM_METHOD};
 pub use metrics::Metrics;

@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 use http::{Extensions, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use matyan_access::ShareLimit;
@@ -64,13 +64,14 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: Ca
             Ok((stream, peer)) => match limit.admit(PeerNetwork::of(peer.ip())) {
                 Ok(permit) => {
                     let tls = tls.clone();
-                    let edge = edge.clone();
+                    let edge = edge.of_connection();
+                    let tasks = edge.tasks().clone();
                     let watcher = graceful.watcher();
-                    let connection = serve_connection(stream, peer.ip(), tls, edge, watcher, stop.clone());
-                    connections.spawn(async move {
-                        connection.await;
+                    let stop = stop.clone();
+                    connections.spawn(tasks.task(async move {
+                        serve_connection(stream, peer.ip(), tls, edge, watcher, stop).await;
                         drop(permit);
-                    });
+                    }));
                 }
                 // Dropping the stream closes it. Without descriptors, the store and the log could
                 // not open their files.
@@ -137,7 +138,7 @@ async fn serve_requests<S>(stream: S, extensions: Extensions, edge: Edge, watche
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(edge.tasks().clone());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(REQUEST_START_TIMEOUT);
     builder
         .http2()

@@ -6,6 +6,7 @@ mod access_event_log;
 mod access_file;
 mod announcement;
 mod backend_access;
+mod busy_tasks;
 pub(crate) mod clock;
 mod data_dir;
 mod health;

@@ -6,6 +6,7 @@ mod access;
 mod backup;
 mod bad_input;
 mod bounded_memory;
+mod busy_answers;
 mod commands;
 mod cut_frames;
 mod damaged_store;

@@ -5,34 +5,30 @@
 
 mod cpu_share;
 mod priority;
-mod query_threads;
+mod priority_threads;
 mod search_time;
+mod slice_threads;
 mod turns;
 
 use std::{
-    cell::Cell,
     io,
     ops::RangeInclusive,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Wake, Waker},
     thread,
-    time::{Duration, Instant},
 };
 
 use prometheus::IntCounter;
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot},
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 
-pub(crate) use self::search_time::SearchTime;
 use self::{
     cpu_share::{CpuShare, ThreadClock},
     priority::Priority,
-    query_threads::{Job, QueryThreads},
+    priority_threads::PriorityThreads,
+    slice_threads::{SliceThreads, finished},
 };
+pub(crate) use self::{search_time::SearchTime, slice_threads::let_others_run};
 use super::error::{Error, Result};
 
 /// Steps of the query language in a slice: about 10 ms if they are simple, and at most 50 ms. The last run of a slice
@@ -41,9 +37,6 @@ pub(crate) const SLICE_STEPS: u64 = 500_000;
 
 /// Verdicts in a slice, for queries that take next to no steps.
 pub(crate) const SLICE_VERDICTS: u64 = 20_000;
-
-/// Time after which a future that could go on ends its slice, at the next message that it sends.
-const SLICE_TIME: Duration = Duration::from_millis(10);
 
 /// Pages of documents in memory for each thread, over all searches: each has up to 4 MiB, and as much of large params. As
 /// many pages that were read ahead wait until their searches have sent the page before.
@@ -64,32 +57,19 @@ const COLUMN_SEARCHES: usize = 4;
 /// Searches for columns at the same time: each takes up to 64 MiB of merged params in CBOR, decoded.
 const COLUMN_FINDS: usize = 2;
 
-/// One in this number of threads has the raised priority, so that queries take at most a sixteenth of the
+/// The name of the threads of queries.
+const QUERY_THREAD: &str = "matyan-query";
+
+/// One in this number of threads has the raised priority, so that they take at most a sixteenth of the
 /// cores from a program that uses all of them.
 const RAISED_PART: usize = 4;
 
-thread_local! {
-    /// When the slice of a future has begun, on a thread of queries.
-    static SLICE_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// Ends the slice of the current future if it has lasted long, so that others have their turn. Elsewhere than on the
-/// threads of queries, returns at once.
-pub(crate) async fn let_others_run() {
-    if SLICE_BEGAN.get().is_some_and(|began| began.elapsed() >= SLICE_TIME) {
-        tokio::task::yield_now().await;
-    }
-}
-
 /// The threads, and the memory of the runs that they evaluate.
 pub struct Evaluation {
-    on_idle_cores: QueryThreads,
-    low: QueryThreads,
-    raised: QueryThreads,
+    queries: SliceThreads,
+    raised: Arc<PriorityThreads>,
     share: Arc<CpuShare>,
     threads: usize,
-    /// The slices that have begun.
-    slices: Option<IntCounter>,
     pages: Semaphore,
     first_pages: Semaphore,
     pages_ahead: Arc<Semaphore>,
@@ -103,13 +83,13 @@ impl Evaluation {
         let threads = threads.max(1);
         let pages = (PAGES_OF_THREAD * threads).clamp(*PAGES.start(), *PAGES.end());
         let share = Arc::new(CpuShare::new(threads));
+        let raised = threads.div_ceil(RAISED_PART);
+        let raised = Arc::new(PriorityThreads::start(QUERY_THREAD, raised, Priority::Raised, &share)?);
         Ok(Self {
-            on_idle_cores: QueryThreads::start(threads, Priority::IdleCores, &share)?,
-            low: QueryThreads::start(threads, Priority::Low, &share)?,
-            raised: QueryThreads::start(threads.div_ceil(RAISED_PART), Priority::Raised, &share)?,
+            queries: SliceThreads::start(QUERY_THREAD, threads, raised.clone(), share.clone())?,
+            raised,
             share,
             threads,
-            slices: None,
             pages: Semaphore::new(pages),
             first_pages: Semaphore::new(FIRST_PAGES),
             pages_ahead: Arc::new(Semaphore::new(pages)),
@@ -118,9 +98,17 @@ impl Evaluation {
         })
     }
 
+    /// Starts threads for busy tasks of a port. They have the priority of queries, but while that is not raised, no task
+    /// waits for the slice of a query.
+    pub fn start_busy_threads(&self) -> io::Result<BusyThreads> {
+        SliceThreads::start("matyan-busy", self.threads, self.raised.clone(), self.share.clone())
+            .map(Arc::new)
+            .map(BusyThreads)
+    }
+
     /// Counts the slices that start from now on.
     pub(crate) fn count_slices(&mut self, slices: IntCounter) {
-        self.slices = Some(slices);
+        self.queries.count_slices(slices);
     }
 
     /// Number of threads that run at the same time, unless their priority is raised.
@@ -133,7 +121,7 @@ impl Evaluation {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        self.run_stoppable(|_| work()).await
+        self.queries.run(work).await
     }
 
     /// Runs a slice of work that can ask whether its caller has left meanwhile, and then ends early.
@@ -141,43 +129,7 @@ impl Evaluation {
         &self,
         work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
     ) -> Result<T> {
-        let (sender, mut receiver) = oneshot::channel();
-        let slices = self.slices.clone();
-        let search = SearchTime::current();
-        let used = search.used();
-        let mut job: Job = Box::new(move || {
-            if !sender.is_closed() {
-                if let Some(slices) = &slices {
-                    slices.inc();
-                }
-                let slice = || catch_unwind(AssertUnwindSafe(|| work(&|| sender.is_closed())));
-                let done = search.measure(slice);
-                // Fails only if the caller has left.
-                drop(sender.send(done));
-            }
-        });
-        loop {
-            let changed = self.share.changed();
-            let waiting = self.threads_of_next_slice().turns().add(used, job);
-            tokio::select! {
-                biased;
-                done = finished(&mut receiver) => return done,
-                () = changed => {}
-            }
-            // These threads may get a core in seconds only: the slice goes to those that take over.
-            match waiting.take() {
-                Some(slice) => job = slice,
-                None => return finished(&mut receiver).await,
-            }
-        }
-    }
-
-    fn threads_of_next_slice(&self) -> &QueryThreads {
-        match self.share.priority() {
-            Priority::IdleCores => &self.on_idle_cores,
-            Priority::Low => &self.low,
-            Priority::Raised => &self.raised,
-        }
+        self.queries.run_stoppable(work).await
     }
 
     /// Runs work that cannot be divided into slices on its own thread, of low or raised priority. The caller
@@ -208,29 +160,9 @@ impl Evaluation {
     /// Runs a future on the threads: whenever it can go on, until it waits or lets others run, is a slice of work.
     pub(crate) async fn drive<T: Send + 'static>(
         &self,
-        mut future: Pin<Box<impl Future<Output = T> + Send + 'static>>,
+        future: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Result<T> {
-        let wakes = Arc::new(Wakes(Notify::new()));
-        let search = SearchTime::current();
-        loop {
-            let waker = Waker::from(wakes.clone());
-            // For timers and tasks.
-            let runtime = Handle::current();
-            let search = search.clone();
-            let slice = move || {
-                let _entered = runtime.enter();
-                SLICE_BEGAN.set(Some(Instant::now()));
-                let polled = search.enter(|| future.as_mut().poll(&mut Context::from_waker(&waker)));
-                SLICE_BEGAN.set(None);
-                (future, polled)
-            };
-            let (rest, polled) = self.run(slice).await?;
-            if let Poll::Ready(done) = polled {
-                return Ok(done);
-            }
-            future = rest;
-            wakes.0.notified().await;
-        }
+        self.queries.drive(future).await
     }
 
     /// Waits for room for another page of documents.
@@ -260,21 +192,17 @@ impl Evaluation {
     }
 }
 
-/// Remembers that a future can go on.
-struct Wakes(Notify);
+/// Threads for busy tasks of a port.
+#[derive(Clone)]
+pub struct BusyThreads(Arc<SliceThreads>);
 
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.notify_one();
-    }
-}
-
-/// Waits for the result of a job. A panic of the job continues in its caller.
-async fn finished<T>(receiver: &mut oneshot::Receiver<thread::Result<T>>) -> Result<T> {
-    match receiver.await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(panic)) => resume_unwind(panic),
-        Err(_) => Err(Error::Stopping),
+impl BusyThreads {
+    /// Runs a future on the threads, until it is complete. A panic of the future continues in the caller.
+    pub async fn drive<T: Send + 'static>(
+        self,
+        future: Pin<Box<impl Future<Output = T> + ?Sized + Send + 'static>>,
+    ) -> T {
+        self.0.drive(future).await.expect("the threads end after this value")
     }
 }
 
@@ -286,13 +214,14 @@ mod tests {
             atomic::{AtomicUsize, Ordering},
             mpsc as blocking,
         },
+        time::{Duration, Instant},
     };
 
     use matyan_store::{Batch, Range, Scan, Store as _, embedded::EmbeddedStore};
     use parking_lot::Mutex;
     use tokio::sync::mpsc;
 
-    use super::*;
+    use super::{slice_threads::SLICE_TIME, *};
 
     #[tokio::test]
     async fn work_runs_on_the_threads_of_the_pool() {

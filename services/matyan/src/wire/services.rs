@@ -27,6 +27,7 @@ use super::logdir;
 use super::{
     Error,
     access_event_log::{AccessEventEntries, AccessEventLines},
+    busy_tasks::BusyTasks,
     clock, health,
     listeners::{Listener, Listeners},
     local_frontier::LocalFrontier,
@@ -74,8 +75,10 @@ impl Services {
         let in_process =
             |routes: Routes| Transport::new(trace_calls(routes.add_service(health_server.clone()).prepare()));
         let to_frontier = frontier.as_ref().map(|it| frontier_transport(in_process(frontier_routes(it)), it));
+        let evaluation = role.has_backend().then(evaluation).transpose()?;
+        let busy_tasks = evaluation.as_ref().map(BusyTasks::start).transpose()?;
         let backend =
-            if role.has_backend() { Some(backend(settings, substrates, secret, &registry)?) } else { None };
+            evaluation.map(|it| backend(settings, substrates, secret, &registry, it)).transpose()?;
         let backend = backend.map(|backend| {
             let stopped = workers.stopped_partitions().clone();
             backend.with_ingestion_problem(Arc::new(move || stopped.problem()))
@@ -117,11 +120,13 @@ impl Services {
             start_port(&mut ports, &Handle::current(), "the ingest side", listener, tls.clone(), edge);
         }
         if let (Some(listener), Some(backend)) = (listeners.query, to_backend) {
-            let edge = matyan_edge::query(edge.clone(), metrics.clone(), backend, to_frontier);
-            let edge = match ui {
-                Some(ui) => edge.with_ui(ui),
-                None => edge,
-            };
+            let mut edge = matyan_edge::query(edge.clone(), metrics.clone(), backend, to_frontier);
+            if let Some(ui) = ui {
+                edge = edge.with_ui(ui);
+            }
+            if let Some(threads) = busy_tasks {
+                edge = edge.with_busy_tasks_on(Arc::new(threads));
+            }
             let edge = with_access(edge);
             edges.push(edge.clone());
             start_port(&mut ports, query_runtime, "the query side", listener, tls.clone(), edge);
@@ -315,11 +320,17 @@ fn frontier_routes(frontier: &Frontier) -> Routes {
     Routes::new(frontier.ingest_server()).add_service(frontier.system_server())
 }
 
+/// The threads of queries, one for each core.
+fn evaluation() -> Result<Evaluation, Error> {
+    available_parallelism().and_then(|cores| Evaluation::start(cores.get())).map_err(Error::SetUp)
+}
+
 fn backend(
     settings: &Settings,
     substrates: &Substrates,
     secret: &Secret,
     registry: &Registry,
+    evaluation: Evaluation,
 ) -> Result<Backend, Error> {
     let store =
         substrates.store.as_ref().map(Store::shared).expect("a process with a backend has opened a store");
@@ -341,9 +352,7 @@ fn backend(
         quotas: Arc::clone(&settings.project_quotas),
         run_samples: matyan_backend::RunSamples::default(),
         live_readers: matyan_backend::LiveReaders::default(),
-        evaluation: available_parallelism()
-            .and_then(|cores| Evaluation::start(cores.get()))
-            .map_err(Error::SetUp)?,
+        evaluation,
         metrics: matyan_backend::Metrics::new(registry)?,
     };
     let uploads = substrates.limited_blobs.clone();

@@ -20,14 +20,20 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 const READS: usize = 64;
 
 /// Threads of a priority, which end when this value is dropped.
-pub(super) struct QueryThreads {
+pub(super) struct PriorityThreads {
     turns: Arc<Turns<Job>>,
     /// Has only blocking threads. `None` once this value is dropped.
     reads: Option<Runtime>,
 }
 
-impl QueryThreads {
-    pub(super) fn start(threads: usize, priority: Priority, share: &Arc<CpuShare>) -> io::Result<Self> {
+impl PriorityThreads {
+    /// Starts threads with this name.
+    pub(super) fn start(
+        name: &'static str,
+        threads: usize,
+        priority: Priority,
+        share: &Arc<CpuShare>,
+    ) -> io::Result<Self> {
         let mut reads = Builder::new_current_thread();
         reads.thread_name("matyan-read").max_blocking_threads(READS).on_thread_start(move || priority.take());
         let reads = reads.build()?;
@@ -42,7 +48,7 @@ impl QueryThreads {
                 priority.take();
                 work(&turns, &share, &reads);
             };
-            thread::Builder::new().name("matyan-query".into()).spawn(work)?;
+            thread::Builder::new().name(name.into()).spawn(work)?;
         }
         Ok(started)
     }
@@ -53,7 +59,7 @@ impl QueryThreads {
     }
 }
 
-impl Drop for QueryThreads {
+impl Drop for PriorityThreads {
     fn drop(&mut self) {
         self.turns.close();
         if let Some(reads) = self.reads.take() {
@@ -101,7 +107,7 @@ mod tests {
     #[tokio::test]
     async fn rule_130_reads_have_the_priority_of_queries() {
         let share = Arc::new(CpuShare::new(1));
-        let threads = QueryThreads::start(1, Priority::IdleCores, &share).unwrap();
+        let threads = PriorityThreads::start("matyan-query", 1, Priority::IdleCores, &share).unwrap();
         let reads = threads.reads.as_ref().unwrap();
         assert_eq!(reads.spawn_blocking(current_policy).await.unwrap(), libc::SCHED_IDLE as u32);
     }

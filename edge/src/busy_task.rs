@@ -1,0 +1,345 @@
+//! Tasks of a port that keep a processor busy, such as a connection that sends a large answer. Tasks that acknowledge
+//! data would wait for a busy task, so it continues on threads that leave the processors to others, until it pauses.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::task::AtomicWaker;
+use hyper::rt::Executor;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+
+/// Processor time after which a task is busy, less a part of the time in which it waits.
+const BUSY: Duration = Duration::from_millis(20);
+
+/// Divisor of the waiting time that is subtracted, so that a task that uses less than a fifth of a processor is never
+/// busy.
+const WAITING_PART: u32 = 4;
+
+/// A task of a port.
+pub type PortTask = BoxFuture<'static, ()>;
+
+/// Threads that leave the processors to others.
+pub trait BusyTaskThreads: Send + Sync {
+    /// Polls a future on these threads until it is complete.
+    fn drive(&self, future: BoxFuture<'static, Option<PortTask>>) -> BoxFuture<'static, Option<PortTask>>;
+}
+
+/// Starts the tasks of a port, or of one of its connections. Clones share their state.
+#[derive(Clone)]
+pub(crate) struct TaskSpawner {
+    /// `None`: all tasks stay on the threads of the port.
+    threads: Option<Arc<dyn BusyTaskThreads>>,
+    takes_data: Arc<AtomicBool>,
+    /// The processor time that the current thread has used.
+    thread_time: fn() -> Duration,
+}
+
+impl TaskSpawner {
+    /// Keeps all tasks on the threads of the port, unless there are threads for busy tasks.
+    pub(crate) fn new(threads: Option<Arc<dyn BusyTaskThreads>>) -> Self {
+        Self { threads, takes_data: Arc::default(), thread_time }
+    }
+
+    /// The spawner of a new connection.
+    pub(crate) fn of_connection(&self) -> Self {
+        Self { takes_data: Arc::default(), ..self.clone() }
+    }
+
+    /// Keeps the connection on the threads of the port from the end of the current step on. On other threads, its acknowledgements would wait
+    /// for programs that fill the processors, and those of other connections for locks that its tasks hold.
+    pub(crate) fn take_data(&self) {
+        self.takes_data.store(true, Ordering::Relaxed);
+    }
+
+    /// A task that continues on other threads while it is busy.
+    pub(crate) fn task(self, task: impl Future<Output = ()> + Send + 'static) -> PortTask {
+        let task = Box::pin(task);
+        match self.threads.clone() {
+            Some(threads) => Box::pin(self.run(task, threads)),
+            None => task,
+        }
+    }
+
+    async fn run(self, task: PortTask, threads: Arc<dyn BusyTaskThreads>) {
+        let mut rest = Some(task);
+        while let Some(task) = rest {
+            rest = match self.until_busy(task).await {
+                Some(busy) => threads.drive(Box::pin(self.clone().until_pause(busy))).await,
+                None => None,
+            };
+        }
+    }
+
+    /// Runs a task until it is complete or busy. Returns a busy task.
+    async fn until_busy(&self, mut task: PortTask) -> Option<PortTask> {
+        let mut load = Load { used: Duration::ZERO, thread_time: self.thread_time };
+        let mut last_work = Instant::now();
+        let is_busy = poll_fn(|context| {
+            load.wait(last_work.elapsed());
+            let polled = load.measure(|| task.as_mut().poll(context));
+            last_work = Instant::now();
+            match polled {
+                Poll::Ready(()) => Poll::Ready(false),
+                Poll::Pending if load.is_busy() && !self.takes_data.load(Ordering::Relaxed) => {
+                    Poll::Ready(true)
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        is_busy.await.then_some(task)
+    }
+
+    /// Runs a busy task until it is complete, pauses, or takes data. Returns a task that is not complete.
+    async fn until_pause(self, mut task: PortTask) -> Option<PortTask> {
+        let mut load = Load { used: BUSY, thread_time: self.thread_time };
+        let mut last_work = Instant::now();
+        let wakes = Arc::new(Wakes { driver: AtomicWaker::new(), first: Mutex::new(Some(last_work)) });
+        let waker = Waker::from(wakes.clone());
+        let mut pause = pin!(sleep(load.pause()));
+        let is_paused = poll_fn(|context| {
+            wakes.driver.register(context.waker());
+            // Time in which the task could go on, but others have the threads, is no pause.
+            let Some(woken) = wakes.first.lock().take() else {
+                return pause.as_mut().poll(context).map(|()| true);
+            };
+            load.wait(woken.saturating_duration_since(last_work));
+            if load.used.is_zero() {
+                return Poll::Ready(true);
+            }
+            let polled = load.measure(|| task.as_mut().poll(&mut Context::from_waker(&waker)));
+            last_work = Instant::now();
+            if polled.is_ready() {
+                return Poll::Ready(false);
+            }
+            if self.takes_data.load(Ordering::Relaxed) {
+                return Poll::Ready(true);
+            }
+            pause.as_mut().reset(last_work + load.pause());
+            // Registers the new time.
+            pause.as_mut().poll(context).map(|()| true)
+        });
+        is_paused.await.then_some(task)
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TaskSpawner {
+    fn execute(&self, task: F) {
+        tokio::spawn(self.clone().task(task));
+    }
+}
+
+/// Remembers when a task could first go on.
+struct Wakes {
+    driver: AtomicWaker,
+    first: Mutex<Option<Instant>>,
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.first.lock().get_or_insert_with(Instant::now);
+        self.driver.wake();
+    }
+}
+
+/// How much a task has kept a processor busy lately.
+struct Load {
+    /// Processor time, less a part of the time in which the task waited.
+    used: Duration,
+    thread_time: fn() -> Duration,
+}
+
+impl Load {
+    fn wait(&mut self, time: Duration) {
+        self.used = self.used.saturating_sub(time / WAITING_PART);
+    }
+
+    /// Runs a part of the task, and adds its processor time.
+    fn measure<T>(&mut self, part: impl FnOnce() -> T) -> T {
+        let begun = (self.thread_time)();
+        let done = part();
+        let time = (self.thread_time)().saturating_sub(begun);
+        self.used = (self.used + time).min(BUSY);
+        done
+    }
+
+    fn is_busy(&self) -> bool {
+        self.used >= BUSY
+    }
+
+    /// Waiting time after which nothing of the load is left.
+    fn pause(&self) -> Duration {
+        self.used * WAITING_PART
+    }
+}
+
+#[cfg(unix)]
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("a thread uses no negative time")
+}
+
+/// Elsewhere, the time for which a thread waits counts as well.
+#[cfg(not(unix))]
+fn thread_time() -> Duration {
+    use std::sync::LazyLock;
+
+    static BEGUN: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    BEGUN.elapsed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    thread_local! {
+        /// The processor time that tasks of this test say they have used.
+        static USED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    tokio::task_local! {
+        /// Set while a task is driven on threads for busy tasks.
+        static ELSEWHERE: ();
+    }
+
+    struct MarkedThreads;
+
+    impl BusyTaskThreads for MarkedThreads {
+        fn drive(
+            &self,
+            future: BoxFuture<'static, Option<PortTask>>,
+        ) -> BoxFuture<'static, Option<PortTask>> {
+            Box::pin(ELSEWHERE.scope((), future))
+        }
+    }
+
+    /// Threads that are busy with other work for this time whenever a task can go on.
+    struct LateThreads(Duration);
+
+    impl BusyTaskThreads for LateThreads {
+        fn drive(
+            &self,
+            mut future: BoxFuture<'static, Option<PortTask>>,
+        ) -> BoxFuture<'static, Option<PortTask>> {
+            let late = self.0;
+            let driven = async move {
+                let mut turn = Box::pin(sleep(late));
+                poll_fn(|context| {
+                    if turn.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    turn.set(sleep(late));
+                    future.as_mut().poll(context)
+                })
+                .await
+            };
+            Box::pin(ELSEWHERE.scope((), driven))
+        }
+    }
+
+    /// A task that uses each of these times, and says each time whether it began on threads for busy tasks.
+    struct Worker {
+        spawner: TaskSpawner,
+        times: mpsc::UnboundedSender<Duration>,
+        places: mpsc::UnboundedReceiver<bool>,
+    }
+
+    impl Worker {
+        fn start(threads: impl BusyTaskThreads + 'static) -> Self {
+            let (times, mut work) = mpsc::unbounded_channel();
+            let (place, places) = mpsc::unbounded_channel();
+            let task = async move {
+                while let Some(time) = work.recv().await {
+                    place.send(ELSEWHERE.try_get().is_ok()).unwrap();
+                    USED.set(USED.get() + time);
+                }
+            };
+            let threads: Arc<dyn BusyTaskThreads> = Arc::new(threads);
+            let spawner = TaskSpawner { thread_time: || USED.get(), ..TaskSpawner::new(Some(threads)) };
+            spawner.execute(task);
+            Self { spawner, times, places }
+        }
+
+        async fn is_elsewhere(&mut self, time: Duration) -> bool {
+            self.times.send(time).unwrap();
+            self.places.recv().await.expect("the task goes on")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_130_a_busy_task_continues_elsewhere_until_it_pauses() {
+        let mut worker = Worker::start(MarkedThreads);
+        for _ in 0..2 {
+            assert!(!worker.is_elsewhere(BUSY / 2).await);
+            assert!(!worker.is_elsewhere(BUSY / 2).await);
+            for _ in 0..10 {
+                assert!(worker.is_elsewhere(BUSY).await);
+                sleep(BUSY * WAITING_PART / 2).await;
+            }
+            sleep(BUSY * WAITING_PART).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_130_little_work_stays_on_the_threads_of_the_port() {
+        let mut worker = Worker::start(MarkedThreads);
+        for _ in 0..1_000 {
+            assert!(!worker.is_elsewhere(BUSY / 20).await);
+            sleep(BUSY / 5).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_130_a_busy_task_comes_back_when_it_does_little() {
+        let mut worker = Worker::start(MarkedThreads);
+        assert!(!worker.is_elsewhere(BUSY).await);
+        let mut returned = 0;
+        for _ in 0..100 {
+            if !worker.is_elsewhere(BUSY / 100).await {
+                returned += 1;
+            }
+            sleep(BUSY / 5).await;
+        }
+        assert!((70..100).contains(&returned), "{returned} of 100");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_the_threads_is_no_pause() {
+        let mut worker = Worker::start(LateThreads(BUSY * WAITING_PART * 2));
+        assert!(!worker.is_elsewhere(BUSY).await);
+        for _ in 0..10 {
+            assert!(worker.is_elsewhere(BUSY).await);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_130_a_connection_that_takes_data_stays_on_the_threads_of_the_port() {
+        let mut worker = Worker::start(MarkedThreads);
+        worker.spawner.of_connection().take_data();
+        assert!(!worker.is_elsewhere(BUSY).await);
+        assert!(worker.is_elsewhere(BUSY).await, "another connection takes data");
+        worker.spawner.take_data();
+        assert!(worker.is_elsewhere(BUSY).await, "the step in which it takes data");
+        for _ in 0..10 {
+            assert!(!worker.is_elsewhere(BUSY).await);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_task_ends_elsewhere() {
+        let mut worker = Worker::start(MarkedThreads);
+        assert!(!worker.is_elsewhere(BUSY).await);
+        assert!(worker.is_elsewhere(BUSY).await);
+        drop(worker.times);
+        assert_eq!(worker.places.recv().await, None);
+    }
+}
