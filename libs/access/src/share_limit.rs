@@ -129,6 +129,11 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
         Ok(SharePermit { shared: self.0.clone(), client: client.cloned(), count })
     }
 
+    /// Whether a client would have more than its share with this many more.
+    pub fn is_beyond_share(&self, client: &C, count: u32) -> bool {
+        self.0.state.lock().room.with(client, count as usize) > self.0.most_of_client
+    }
+
     /// Returns a permit, or a place in the queue.
     fn admit_or_queue(&self, client: Option<&C>, count: u32) -> Result<SharePermit<C>, QueuePlace<C>> {
         let count = count as usize;
@@ -224,9 +229,14 @@ impl<C: Clone + Eq + Hash> Room<C> {
         }
     }
 
+    /// The number that a client would have with this many more.
+    fn with(&self, client: &C, count: usize) -> usize {
+        self.taken.get(client).copied().unwrap_or_default().saturating_add(count)
+    }
+
     /// Counts this many more for a client, unless it would have more than it may.
     fn count(&mut self, client: &C, count: usize) -> Result<(), Refusal> {
-        let taken = self.taken.get(client).copied().unwrap_or_default().saturating_add(count);
+        let taken = self.with(client, count);
         if taken > self.most_of_client {
             return Err(Refusal::ClientFull);
         }

@@ -17,8 +17,8 @@ use super::{
 const LARGE_PARAMS: usize = 256 << 10;
 const LARGE_SERIES: usize = 1_000;
 
-/// Streams that send large runs at a time. One client may have four.
-const STREAMS: usize = 6;
+/// Streams that send large runs at a time. One client may have three.
+const STREAMS: usize = 4;
 
 /// Large runs in memory in all streams.
 const RUNS: usize = STREAMS * RUNS_OF_STREAM;
@@ -98,8 +98,9 @@ impl LargeRunRoom {
         let count = const { RUNS_OF_STREAM as u32 };
         let taking = self.all.room.admit_many_within(WAIT, self.client.clone(), count);
         // Streams of others do not help a client that has its share.
-        let is_full = || matches!(self.all.room.try_admit(self.client.as_ref(), count), Err(Refusal::Full));
-        let taken = self.all.streams.drop_unread_while(is_full, taking).await;
+        let client = self.client.as_ref();
+        let has_share = || client.is_none_or(|client| !self.all.room.is_beyond_share(client, count));
+        let taken = self.all.streams.drop_unread_while(has_share, taking).await;
         self.keep(taken.map_err(|refusal| {
             Error::Waiting(match refusal {
                 Refusal::Full => "the memory for large runs is taken by searches that are read slowly",

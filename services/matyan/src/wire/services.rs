@@ -120,14 +120,8 @@ impl Services {
             start_port(&mut ports, &Handle::current(), "the ingest side", listener, tls.clone(), edge);
         }
         if let (Some(listener), Some(backend)) = (listeners.query, to_backend) {
-            let mut edge = matyan_edge::query(edge.clone(), metrics.clone(), backend, to_frontier);
-            if let Some(ui) = ui {
-                edge = edge.with_ui(ui);
-            }
-            if let Some(threads) = busy_tasks {
-                edge = edge.with_busy_tasks_on(Arc::new(threads));
-            }
-            let edge = with_access(edge);
+            let edge = matyan_edge::query(edge.clone(), metrics.clone(), backend, to_frontier);
+            let edge = with_access(with_ui(with_busy_tasks(edge, busy_tasks), ui));
             edges.push(edge.clone());
             start_port(&mut ports, query_runtime, "the query side", listener, tls.clone(), edge);
         }
@@ -200,6 +194,21 @@ fn access_observer(audit: Option<AuditLog>, ports: &mut Tasks) -> Arc<dyn Access
         Ok(())
     });
     entries
+}
+
+/// Continues busy tasks of a port on these threads.
+fn with_busy_tasks(edge: Edge, threads: Option<BusyTasks>) -> Edge {
+    match threads {
+        Some(threads) => edge.with_busy_tasks_on(Arc::new(threads)),
+        None => edge,
+    }
+}
+
+fn with_ui(edge: Edge, ui: Option<Ui>) -> Edge {
+    match ui {
+        Some(ui) => edge.with_ui(ui),
+        None => edge,
+    }
 }
 
 /// Asks the callers of a port who they are, if access control is on.

@@ -19,8 +19,7 @@ const RECEIVE_BYTES: u32 = 4_096;
 
 const RUNS: [&str; 4] = ["first", "second", "third", "fourth"];
 
-/// A search that reads the params of each run, and finds all runs.
-const SEARCH: &str = "/api/v1/rest/runs/search/run/?q=run.a%20!%3D%20%27%27&report_progress=false";
+const SEARCH: &str = "/api/v1/rest/runs/search/run/?report_progress=false";
 
 /// Searches for all runs from an address, and reads nothing.
 async fn search(server: &Server) -> TcpStream {
