@@ -2,7 +2,7 @@
 //! value of any size takes the memory of a piece.
 
 use matyan_value::MAX_DEPTH;
-use matyan_value::cbor::{CborError, CborItem, CborMembers, CborReader};
+use matyan_value::cbor::{CborError, CborItem, CborMembers, CborReader, StringHead};
 use matyan_value::json::{self, JsonStyle};
 
 /// Bits of a head that say that the length follows from an end mark.
@@ -39,7 +39,7 @@ struct LongItem {
 /// The position in one encoded value, which is converted one item at a time. There is no space between the items of
 /// the text, whatever the style.
 #[derive(Debug)]
-pub(super) struct CborSteps {
+struct CborSteps {
     style: JsonStyle,
     containers: Vec<Container>,
     next: Next,
@@ -54,7 +54,7 @@ struct Container {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+enum Next {
     Value,
     /// Another member, or the end of the container.
     Member,
@@ -68,13 +68,24 @@ impl CborPieces {
         Self { steps: CborSteps::new(style), long: None, rest: Vec::new(), stopped: None }
     }
 
-    /// Appends the text of everything that is complete with this piece.
+    /// Appends the text of everything that is complete with this piece, and of long texts as far as they reach.
     pub(super) fn write(&mut self, piece: &[u8], out: &mut String) {
         if self.stopped == Some(INVALID_TEXT) {
             return;
         }
-        let mut bytes = std::mem::take(&mut self.rest);
-        bytes.extend_from_slice(piece);
+        let mut rest = std::mem::take(&mut self.rest);
+        if rest.is_empty() {
+            let length = self.write_items(piece, out);
+            rest.extend_from_slice(&piece[length..]);
+        } else {
+            rest.extend_from_slice(piece);
+            rest.drain(..self.write_items(&rest, out));
+        }
+        self.rest = rest;
+    }
+
+    /// Writes items as far as the bytes reach, and returns their length.
+    fn write_items(&mut self, bytes: &[u8], out: &mut String) -> usize {
         let mut at = 0;
         self.stopped = None;
         while self.steps.next != Next::End {
@@ -86,8 +97,7 @@ impl CborPieces {
                 }
             }
         }
-        bytes.drain(..at);
-        self.rest = bytes;
+        at
     }
 
     /// Writes one item or a part of a long item, and returns its length; or changes nothing.
@@ -121,25 +131,16 @@ impl CborPieces {
 }
 
 impl LongItem {
-    /// The item at the beginning of these bytes, and the length of its head, if the item is long.
+    /// The item at the start of these bytes, and the length of its head, if the item is long.
     fn start(bytes: &[u8], next: Next) -> Option<(usize, Self)> {
-        const BYTES: u8 = 2;
-        const TEXT: u8 = 3;
-        let (is_text, end) = match (next, bytes.first()? >> 5) {
-            (Next::Key, TEXT) => (true, "\":"),
-            (Next::Value, TEXT) => (true, "\""),
-            (Next::Value, BYTES) => (false, "\""),
+        let StringHead { is_text, size, length } = StringHead::read(bytes)?;
+        let end = match next {
+            Next::Key if is_text => "\":",
+            Next::Value => "\"",
             _ => return None,
         };
-        // The length follows the first byte; a shorter item is not long.
-        let length = match bytes[0] & INDEFINITE {
-            25 => usize::from(u16::from_be_bytes(bytes.get(1..3)?.try_into().ok()?)),
-            26 => usize::try_from(u32::from_be_bytes(bytes.get(1..5)?.try_into().ok()?)).ok()?,
-            27 => usize::try_from(u64::from_be_bytes(bytes.get(1..9)?.try_into().ok()?)).ok()?,
-            _ => return None,
-        };
-        let head = 1 + (1 << ((bytes[0] & INDEFINITE) - 24));
-        (length >= LONG).then_some((head, Self { left: length, is_text, end }))
+        let left = usize::try_from(length).ok().filter(|length| *length >= LONG)?;
+        Some((size, Self { left, is_text, end }))
     }
 
     /// Writes as much as there is, and returns its length.
@@ -174,26 +175,17 @@ impl LongItem {
 
 impl CborSteps {
     /// The position at the start of a value.
-    pub(super) fn new(style: JsonStyle) -> Self {
+    fn new(style: JsonStyle) -> Self {
         Self { style, containers: Vec::new(), next: Next::Value }
     }
 
-    pub(super) fn style(&self) -> JsonStyle {
-        self.style
-    }
-
-    /// The kind of item at the position.
-    pub(super) fn next(&self) -> Next {
-        self.next
-    }
-
     /// Goes on after a key or a scalar that the caller converts.
-    pub(super) fn pass(&mut self) {
+    fn pass(&mut self) {
         self.next = if self.next == Next::Key { Next::Value } else { self.after_value() };
     }
 
     /// Reads one item, and returns its length; or changes nothing.
-    pub(super) fn step(&mut self, bytes: &[u8], out: &mut String) -> Result<usize, CborError> {
+    fn step(&mut self, bytes: &[u8], out: &mut String) -> Result<usize, CborError> {
         let mut reader = CborReader::new(bytes);
         self.next = match self.next {
             Next::Value => match reader.item()? {

@@ -1,15 +1,13 @@
 //! Conversion of stored CBOR to JSON in pieces, each of which is written when it is asked for: the text of a large value
 //! takes several times the memory of its CBOR, and a client may read it slowly, or not at all.
 
-use std::borrow::Cow;
+use bytes::Bytes;
+use matyan_value::cbor::CborError;
+use matyan_value::json::JsonStyle;
 
-use bytes::{Buf as _, Bytes};
-use matyan_value::cbor::{CborError, CborItem, CborReader};
-use matyan_value::json::{self, JsonStyle};
+use super::cbor_pieces::CborPieces;
 
-use super::cbor_pieces::{CborSteps, Next};
-
-/// Text after which a piece ends. A longer key or scalar is converted in parts of as many bytes.
+/// CBOR that is converted at a time.
 const PIECE_BYTES: usize = 48 << 10;
 
 /// An empty map in CBOR.
@@ -20,116 +18,37 @@ const EMPTY_MAP: &[u8] = &[0xa0];
 pub(super) struct CborText {
     /// The part that is not converted yet.
     cbor: Bytes,
-    steps: CborSteps,
-    long: Option<LongItem>,
-}
-
-/// A long key or scalar that is being written, in quotes.
-#[derive(Debug)]
-struct LongItem {
-    /// The part of its content that is not written yet.
-    rest: Bytes,
-    is_text: bool,
-    /// Written after the last part.
-    end: &'static str,
+    /// `None` after the end.
+    pieces: Option<CborPieces>,
 }
 
 impl CborText {
     /// The text of a value. Like an empty context, no bytes are an empty object.
     pub(super) fn new(cbor: Bytes, style: JsonStyle) -> Self {
         let cbor = if cbor.is_empty() { Bytes::from_static(EMPTY_MAP) } else { cbor };
-        Self { cbor, steps: CborSteps::new(style), long: None }
+        Self { cbor, pieces: Some(CborPieces::new(style)) }
     }
 
     /// Converts the next piece; `None` after the end.
     pub(super) fn piece(&mut self) -> Result<Option<String>, CborError> {
+        let Some(mut pieces) = self.pieces.take() else { return Ok(None) };
         let mut out = String::with_capacity(2 * self.cbor.len().min(PIECE_BYTES));
-        while out.len() < PIECE_BYTES {
-            match &mut self.long {
-                Some(long) => {
-                    long.write_part(&mut out, self.steps.style());
-                    if long.rest.is_empty() {
-                        out.push_str(long.end);
-                        self.long = None;
-                    }
-                }
-                None if self.steps.next() == Next::End => break,
-                None => self.write_item(&mut out)?,
-            }
+        while out.is_empty() && !self.cbor.is_empty() {
+            let piece = self.cbor.split_to(self.cbor.len().min(PIECE_BYTES));
+            pieces.write(&piece, &mut out);
+        }
+        if self.cbor.is_empty() {
+            pieces.finish()?;
+        } else {
+            self.pieces = Some(pieces);
         }
         Ok((!out.is_empty()).then_some(out))
-    }
-
-    fn write_item(&mut self, out: &mut String) -> Result<(), CborError> {
-        let length = match self.start_long(out)? {
-            Some(length) => length,
-            None => self.steps.step(&self.cbor, out)?,
-        };
-        self.cbor.advance(length);
-        Ok(())
-    }
-
-    /// Starts the next item if it is a long one, and returns its length.
-    fn start_long(&mut self, out: &mut String) -> Result<Option<usize>, CborError> {
-        if self.cbor.len() <= PIECE_BYTES {
-            return Ok(None);
-        }
-        let mut reader = CborReader::new(&self.cbor);
-        let (content, is_text, end) = match self.steps.next() {
-            Next::Key => (text_bytes(reader.key()?), true, "\":"),
-            Next::Value => match reader.item()? {
-                CborItem::Text(text) => (text_bytes(text), true, "\""),
-                CborItem::Bytes(bytes) => (bytes, false, "\""),
-                _ => return Ok(None),
-            },
-            Next::Member | Next::End => return Ok(None),
-        };
-        if content.len() <= PIECE_BYTES {
-            return Ok(None);
-        }
-        let rest = match content {
-            Cow::Borrowed(content) => self.cbor.slice_ref(content),
-            Cow::Owned(content) => content.into(),
-        };
-        let length = reader.position();
-        out.push('"');
-        self.long = Some(LongItem { rest, is_text, end });
-        self.steps.pass();
-        Ok(Some(length))
-    }
-}
-
-impl LongItem {
-    fn write_part(&mut self, out: &mut String, style: JsonStyle) {
-        let mut length = self.rest.len().min(PIECE_BYTES);
-        if self.is_text {
-            // Characters are not split: their other bytes start with the bits 10.
-            while self.rest.get(length).is_some_and(|byte| byte & 0xc0 == 0x80) {
-                length -= 1;
-            }
-        }
-        let part = self.rest.split_to(length);
-        let mut quoted = String::new();
-        if self.is_text {
-            let text = std::str::from_utf8(&part).expect("the reader has checked the text");
-            json::write_text(&mut quoted, text, style);
-        } else {
-            json::write_bytes(&mut quoted, &part, style);
-        }
-        out.push_str(&quoted[1..quoted.len() - 1]);
-    }
-}
-
-fn text_bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
-    match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use matyan_value::{Value, cbor};
+    use matyan_value::{Value, cbor, json};
 
     use super::*;
 

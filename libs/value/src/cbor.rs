@@ -14,6 +14,7 @@ mod write;
 use matyan_proto::limits::INTEGER_BYTES;
 
 use crate::MAX_DEPTH;
+pub use head::StringHead;
 pub(crate) use head::{LIST, MAP, write as write_head};
 pub use path::{CborLeaf, FoundValues, count_values, find, find_each, leaf, pick, without};
 pub use read::{

@@ -29,6 +29,25 @@ pub(crate) fn read(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     Some((first >> 5, argument, size))
 }
 
+/// The head of a text or a byte string whose length is definite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StringHead {
+    /// A byte string otherwise.
+    pub is_text: bool,
+    /// Bytes of the head.
+    pub size: usize,
+    /// Bytes that follow the head.
+    pub length: u64,
+}
+
+impl StringHead {
+    /// Reads the head at the start of these bytes. `None` if it is cut off, or the head of another item.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let (major, length, size) = read(bytes)?;
+        matches!(major, BYTES | TEXT).then_some(Self { is_text: major == TEXT, size, length })
+    }
+}
+
 /// Writes a head, with its argument in the shortest form.
 #[inline]
 pub(crate) fn write(out: &mut Vec<u8>, major: u8, argument: u64) {
