@@ -28,31 +28,31 @@ pub type PortTask = BoxFuture<'static, ()>;
 pub trait BusyTaskThreads: Send + Sync {
     /// Polls a future on these threads until it is complete.
     fn drive(&self, future: BoxFuture<'static, Option<PortTask>>) -> BoxFuture<'static, Option<PortTask>>;
+
+    /// The processor time that the current thread has used.
+    fn thread_time(&self) -> Duration;
 }
 
 /// Starts the tasks of a port, or of one of its connections. Clones share their state.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct TaskSpawner {
     /// `None`: all tasks stay on the threads of the port.
     threads: Option<Arc<dyn BusyTaskThreads>>,
     takes_data: Arc<AtomicBool>,
-    /// The processor time that the current thread has used.
-    thread_time: fn() -> Duration,
 }
 
 impl TaskSpawner {
-    /// Keeps all tasks on the threads of the port, unless there are threads for busy tasks.
-    pub(crate) fn new(threads: Option<Arc<dyn BusyTaskThreads>>) -> Self {
-        Self { threads, takes_data: Arc::default(), thread_time }
+    pub(crate) fn with_busy_tasks_on(threads: Arc<dyn BusyTaskThreads>) -> Self {
+        Self { threads: Some(threads), ..Self::default() }
     }
 
     /// The spawner of a new connection.
     pub(crate) fn of_connection(&self) -> Self {
-        Self { takes_data: Arc::default(), ..self.clone() }
+        Self { threads: self.threads.clone(), ..Self::default() }
     }
 
-    /// Keeps the connection on the threads of the port from the end of the current step on. On other threads, its acknowledgements would wait
-    /// for programs that fill the processors, and those of other connections for locks that its tasks hold.
+    /// Keeps the connection on the threads of the port, from its next step on. Elsewhere, its acknowledgements would wait
+    /// for programs that fill the processors, and other acknowledgements would wait for locks that its tasks hold.
     pub(crate) fn take_data(&self) {
         self.takes_data.store(true, Ordering::Relaxed);
     }
@@ -60,17 +60,26 @@ impl TaskSpawner {
     /// A task that continues on other threads while it is busy.
     pub(crate) fn task(self, task: impl Future<Output = ()> + Send + 'static) -> PortTask {
         let task = Box::pin(task);
-        match self.threads.clone() {
-            Some(threads) => Box::pin(self.run(task, threads)),
+        match self.threads {
+            Some(threads) => Box::pin(MovingTask { threads, takes_data: self.takes_data }.run(task)),
             None => task,
         }
     }
+}
 
-    async fn run(self, task: PortTask, threads: Arc<dyn BusyTaskThreads>) {
+/// Where a task is polled, and how long it stays there.
+#[derive(Clone)]
+struct MovingTask {
+    threads: Arc<dyn BusyTaskThreads>,
+    takes_data: Arc<AtomicBool>,
+}
+
+impl MovingTask {
+    async fn run(self, task: PortTask) {
         let mut rest = Some(task);
         while let Some(task) = rest {
             rest = match self.until_busy(task).await {
-                Some(busy) => threads.drive(Box::pin(self.clone().until_pause(busy))).await,
+                Some(busy) => self.threads.drive(Box::pin(self.clone().until_pause(busy))).await,
                 None => None,
             };
         }
@@ -78,17 +87,15 @@ impl TaskSpawner {
 
     /// Runs a task until it is complete or busy. Returns a busy task.
     async fn until_busy(&self, mut task: PortTask) -> Option<PortTask> {
-        let mut load = Load { used: Duration::ZERO, thread_time: self.thread_time };
+        let mut load = Load { used: Duration::ZERO };
         let mut last_work = Instant::now();
         let is_busy = poll_fn(|context| {
             load.wait(last_work.elapsed());
-            let polled = load.measure(|| task.as_mut().poll(context));
+            let polled = load.measure(&*self.threads, || task.as_mut().poll(context));
             last_work = Instant::now();
             match polled {
                 Poll::Ready(()) => Poll::Ready(false),
-                Poll::Pending if load.is_busy() && !self.takes_data.load(Ordering::Relaxed) => {
-                    Poll::Ready(true)
-                }
+                Poll::Pending if load.is_busy() && !self.takes_data() => Poll::Ready(true),
                 Poll::Pending => Poll::Pending,
             }
         });
@@ -97,7 +104,7 @@ impl TaskSpawner {
 
     /// Runs a busy task until it is complete, pauses, or takes data. Returns a task that is not complete.
     async fn until_pause(self, mut task: PortTask) -> Option<PortTask> {
-        let mut load = Load { used: BUSY, thread_time: self.thread_time };
+        let mut load = Load { used: BUSY };
         let mut last_work = Instant::now();
         let wakes = Arc::new(Wakes { driver: AtomicWaker::new(), first: Mutex::new(Some(last_work)) });
         let waker = Waker::from(wakes.clone());
@@ -112,12 +119,13 @@ impl TaskSpawner {
             if load.used.is_zero() {
                 return Poll::Ready(true);
             }
-            let polled = load.measure(|| task.as_mut().poll(&mut Context::from_waker(&waker)));
+            let mut context_of_task = Context::from_waker(&waker);
+            let polled = load.measure(&*self.threads, || task.as_mut().poll(&mut context_of_task));
             last_work = Instant::now();
             if polled.is_ready() {
                 return Poll::Ready(false);
             }
-            if self.takes_data.load(Ordering::Relaxed) {
+            if self.takes_data() {
                 return Poll::Ready(true);
             }
             pause.as_mut().reset(last_work + load.pause());
@@ -125,6 +133,10 @@ impl TaskSpawner {
             pause.as_mut().poll(context).map(|()| true)
         });
         is_paused.await.then_some(task)
+    }
+
+    fn takes_data(&self) -> bool {
+        self.takes_data.load(Ordering::Relaxed)
     }
 }
 
@@ -151,7 +163,6 @@ impl Wake for Wakes {
 struct Load {
     /// Processor time, less a part of the time in which the task waited.
     used: Duration,
-    thread_time: fn() -> Duration,
 }
 
 impl Load {
@@ -160,10 +171,10 @@ impl Load {
     }
 
     /// Runs a part of the task, and adds its processor time.
-    fn measure<T>(&mut self, part: impl FnOnce() -> T) -> T {
-        let begun = (self.thread_time)();
+    fn measure<T>(&mut self, threads: &dyn BusyTaskThreads, part: impl FnOnce() -> T) -> T {
+        let begun = threads.thread_time();
         let done = part();
-        let time = (self.thread_time)().saturating_sub(begun);
+        let time = threads.thread_time().saturating_sub(begun);
         self.used = (self.used + time).min(BUSY);
         done
     }
@@ -176,21 +187,6 @@ impl Load {
     fn pause(&self) -> Duration {
         self.used * WAITING_PART
     }
-}
-
-#[cfg(unix)]
-fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(time).expect("a thread uses no negative time")
-}
-
-/// Elsewhere, the time for which a thread waits counts as well.
-#[cfg(not(unix))]
-fn thread_time() -> Duration {
-    use std::sync::LazyLock;
-
-    static BEGUN: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
-    BEGUN.elapsed()
 }
 
 #[cfg(test)]
@@ -220,6 +216,10 @@ mod tests {
         ) -> BoxFuture<'static, Option<PortTask>> {
             Box::pin(ELSEWHERE.scope((), future))
         }
+
+        fn thread_time(&self) -> Duration {
+            USED.get()
+        }
     }
 
     /// Threads that are busy with other work for this time whenever a task can go on.
@@ -244,9 +244,13 @@ mod tests {
             };
             Box::pin(ELSEWHERE.scope((), driven))
         }
+
+        fn thread_time(&self) -> Duration {
+            USED.get()
+        }
     }
 
-    /// A task that uses each of these times, and says each time whether it began on threads for busy tasks.
+    /// A task that uses the times that it is sent, and says for each whether it ran on threads for busy tasks.
     struct Worker {
         spawner: TaskSpawner,
         times: mpsc::UnboundedSender<Duration>,
@@ -263,8 +267,7 @@ mod tests {
                     USED.set(USED.get() + time);
                 }
             };
-            let threads: Arc<dyn BusyTaskThreads> = Arc::new(threads);
-            let spawner = TaskSpawner { thread_time: || USED.get(), ..TaskSpawner::new(Some(threads)) };
+            let spawner = TaskSpawner::with_busy_tasks_on(Arc::new(threads));
             spawner.execute(task);
             Self { spawner, times, places }
         }

@@ -100,7 +100,7 @@ impl Edge {
             callers: None,
             file_permits: None,
             reports: AccessReports::default(),
-            tasks: TaskSpawner::new(None),
+            tasks: TaskSpawner::default(),
         }
     }
 
@@ -132,7 +132,7 @@ impl Edge {
 
     /// Continues connections and calls on these threads while they keep a processor busy.
     pub fn with_busy_tasks_on(self, threads: Arc<dyn BusyTaskThreads>) -> Self {
-        Edge { tasks: TaskSpawner::new(Some(threads)), ..self }
+        Edge { tasks: TaskSpawner::with_busy_tasks_on(threads), ..self }
     }
 
     /// Handles one request. `Request` must come from a connection that can be upgraded;
@@ -207,9 +207,6 @@ impl Edge {
             // Other checks treat a GET as a read, which a page of another site may cause; a gRPC call may write.
             return grpc::wrong_method();
         }
-        if self.may_take_data(&request) {
-            self.tasks.take_data();
-        }
         let admitted = match self.admit(&request, payer) {
             Ok(admission) => self.authenticate(admission, request.extensions(), request.headers()).await,
             Err(error) => Err(error),
@@ -235,22 +232,6 @@ impl Edge {
         };
         tracing::debug!(status = response.status().as_u16(), "answered");
         response
-    }
-
-    /// Whether a request may log data, in any protocol.
-    fn may_take_data(&self, request: &Request<Body>) -> bool {
-        if request.uri().path().starts_with(grpc::INGEST_PREFIX) {
-            return true;
-        }
-        #[cfg(feature = "mlflow")]
-        if self.mlflow.is_some() && MlflowPort::route(request).is_some() {
-            return !request.method().is_safe();
-        }
-        #[cfg(feature = "wandb")]
-        if self.wandb.is_some() && WandbPort::route(request).is_some() {
-            return !request.method().is_safe();
-        }
-        false
     }
 
     /// The answer to a request that is refused, in the words of its protocol.
@@ -313,6 +294,9 @@ impl Edge {
 
     async fn answer_grpc(&self, request: Request<Body>, limits: CallLimits) -> Response {
         let path = request.uri().path();
+        if path.starts_with(grpc::INGEST_PREFIX) {
+            self.tasks.take_data();
+        }
         let is_stream = methods::find(path).is_some_and(|method| method.is_server_streaming);
         let has_end = !deadline::is_open_ended(path);
         let unread = self.grpc.unread_limit(path);
@@ -440,12 +424,14 @@ impl Edge {
         if let Some(mlflow) = &self.mlflow
             && let Some(route) = MlflowPort::route(&request)
         {
+            self.take_data_unless_safe(request.method());
             return mlflow.answer(&self.services, route, request).await;
         }
         #[cfg(feature = "wandb")]
         if let Some(wandb) = &self.wandb
             && let Some(route) = WandbPort::route(&request)
         {
+            self.take_data_unless_safe(request.method());
             let permits = self.file_permits.as_ref();
             return Box::pin(wandb.answer(&self.services, route, request, self.base_path(), permits)).await;
         }
@@ -459,6 +445,14 @@ impl Edge {
                 Ok(response) => response,
                 Err(infallible) => match infallible {},
             },
+        }
+    }
+
+    /// A request of another tracker's client may log data, unless its method changes nothing.
+    #[cfg(any(feature = "mlflow", feature = "wandb"))]
+    fn take_data_unless_safe(&self, method: &Method) {
+        if !method.is_safe() {
+            self.tasks.take_data();
         }
     }
 

@@ -44,7 +44,7 @@ pub use query::table::MAX_TABLE_BYTES;
 pub use server::{
     audit::{AuditEvent, AuditLog, Audited},
     deps::{Clock, Deps},
-    evaluation::{BusyThreads, Evaluation},
+    evaluation::{BusyTaskThreads, Evaluation},
     live_readers::LiveReaders,
     metrics::Metrics,
     run_samples::RunSamples,

@@ -6,7 +6,7 @@ mod access_event_log;
 mod access_file;
 mod announcement;
 mod backend_access;
-mod busy_tasks;
+mod busy_task_threads;
 pub(crate) mod clock;
 mod data_dir;
 mod health;

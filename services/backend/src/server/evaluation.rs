@@ -17,6 +17,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use prometheus::IntCounter;
@@ -100,10 +101,10 @@ impl Evaluation {
 
     /// Starts threads for busy tasks of a port. They have the priority of queries, but while that is not raised, no task
     /// waits for the slice of a query.
-    pub fn start_busy_threads(&self) -> io::Result<BusyThreads> {
+    pub fn start_busy_task_threads(&self) -> io::Result<BusyTaskThreads> {
         SliceThreads::start("matyan-busy", self.threads, self.raised.clone(), self.share.clone())
             .map(Arc::new)
-            .map(BusyThreads)
+            .map(BusyTaskThreads)
     }
 
     /// Counts the slices that start from now on.
@@ -124,7 +125,7 @@ impl Evaluation {
         self.queries.run(work).await
     }
 
-    /// Runs a slice of work that can ask whether its caller has left meanwhile, and then ends early.
+    /// Runs a slice of work that can ask whether its caller has left, and then ends early.
     pub(crate) async fn run_stoppable<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
@@ -194,15 +195,20 @@ impl Evaluation {
 
 /// Threads for busy tasks of a port.
 #[derive(Clone)]
-pub struct BusyThreads(Arc<SliceThreads>);
+pub struct BusyTaskThreads(Arc<SliceThreads>);
 
-impl BusyThreads {
+impl BusyTaskThreads {
     /// Runs a future on the threads, until it is complete. A panic of the future continues in the caller.
     pub async fn drive<T: Send + 'static>(
         self,
         future: Pin<Box<impl Future<Output = T> + ?Sized + Send + 'static>>,
     ) -> T {
         self.0.drive(future).await.expect("the threads end after this value")
+    }
+
+    /// The processor time that the current thread has used.
+    pub fn thread_time() -> Duration {
+        search_time::thread_time()
     }
 }
 
@@ -214,7 +220,7 @@ mod tests {
             atomic::{AtomicUsize, Ordering},
             mpsc as blocking,
         },
-        time::{Duration, Instant},
+        time::Instant,
     };
 
     use matyan_store::{Batch, Range, Scan, Store as _, embedded::EmbeddedStore};

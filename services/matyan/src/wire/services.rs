@@ -27,7 +27,7 @@ use super::logdir;
 use super::{
     Error,
     access_event_log::{AccessEventEntries, AccessEventLines},
-    busy_tasks::BusyTasks,
+    busy_task_threads::BusyTaskThreads,
     clock, health,
     listeners::{Listener, Listeners},
     local_frontier::LocalFrontier,
@@ -76,7 +76,7 @@ impl Services {
             |routes: Routes| Transport::new(trace_calls(routes.add_service(health_server.clone()).prepare()));
         let to_frontier = frontier.as_ref().map(|it| frontier_transport(in_process(frontier_routes(it)), it));
         let evaluation = role.has_backend().then(evaluation).transpose()?;
-        let busy_tasks = evaluation.as_ref().map(BusyTasks::start).transpose()?;
+        let busy_task_threads = evaluation.as_ref().map(BusyTaskThreads::start).transpose()?;
         let backend =
             evaluation.map(|it| backend(settings, substrates, secret, &registry, it)).transpose()?;
         let backend = backend.map(|backend| {
@@ -121,7 +121,7 @@ impl Services {
         }
         if let (Some(listener), Some(backend)) = (listeners.query, to_backend) {
             let edge = matyan_edge::query(edge.clone(), metrics.clone(), backend, to_frontier);
-            let edge = with_access(with_ui(with_busy_tasks(edge, busy_tasks), ui));
+            let edge = with_access(with_ui(with_busy_tasks(edge, busy_task_threads), ui));
             edges.push(edge.clone());
             start_port(&mut ports, query_runtime, "the query side", listener, tls.clone(), edge);
         }
@@ -197,7 +197,7 @@ fn access_observer(audit: Option<AuditLog>, ports: &mut Tasks) -> Arc<dyn Access
 }
 
 /// Continues busy tasks of a port on these threads.
-fn with_busy_tasks(edge: Edge, threads: Option<BusyTasks>) -> Edge {
+fn with_busy_tasks(edge: Edge, threads: Option<BusyTaskThreads>) -> Edge {
     match threads {
         Some(threads) => edge.with_busy_tasks_on(Arc::new(threads)),
         None => edge,

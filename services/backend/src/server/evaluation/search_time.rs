@@ -68,14 +68,14 @@ impl SearchTime {
 
 /// Time for which the current thread has run.
 #[cfg(unix)]
-fn thread_time() -> Duration {
+pub(super) fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).expect("a thread uses no negative time")
 }
 
 /// Elsewhere, the time for which a thread waits counts as well.
 #[cfg(not(unix))]
-fn thread_time() -> Duration {
+pub(super) fn thread_time() -> Duration {
     use std::{sync::LazyLock, time::Instant};
 
     static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
