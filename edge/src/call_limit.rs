@@ -208,12 +208,6 @@ pub(crate) fn call_client() -> Option<CallClient> {
     })
 }
 
-/// The name of the client that the current request counts for; `None` if it counts for no client.
-#[cfg(feature = "wandb")]
-pub(crate) fn client_name() -> Option<String> {
-    PAYER.try_with(|payer| payer.client.as_ref().map(ToString::to_string)).ok().flatten()
-}
-
 /// The number of permits for this many bytes.
 fn permits(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
