@@ -2,8 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
-/// The client of a call, as an extension of its request. Only the edge sets it, in calls to services of its process:
-/// extensions do not come over a network.
+/// The client of a call, as an extension of its request. The edge adds it to calls to services of the same process. A client
+/// cannot, because extensions do not come over a network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CallClient(Arc<str>);
 

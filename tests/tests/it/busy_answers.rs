@@ -22,7 +22,7 @@ fn time_of_threads(server: &Server, name: &str) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("the process runs");
     let times = tasks.map(|task| {
         let task = task.expect("the threads can be listed").path();
-        // A thread may end meanwhile.
+        // A thread may end before it is read.
         let read = |file: &str| fs::read_to_string(task.join(file)).unwrap_or_default();
         if read("comm").trim_end() != name {
             return Duration::ZERO;

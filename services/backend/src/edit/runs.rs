@@ -69,7 +69,7 @@ impl RunService for RunApi {
         let client = call.client.clone();
         Ok(Response::new(self.server.large_runs.stream(client, |mut room| {
             self.server.respond(async move |sender| {
-                batch_get::send(&deps, &call, run_ids, &parts, (&sender, &mut room)).await
+                batch_get::send(&deps, &call, run_ids, &parts, &sender, &mut room).await
             })
         })))
     }

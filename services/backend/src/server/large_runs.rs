@@ -1,6 +1,6 @@
 //! The memory of streams that send large runs. A message with such a run has up to 10 MB, and a few messages are in memory
 //! until a slow client has read them: in the stream, in the transport, and encoded in the edge. So a few streams send
-//! large runs at a time. A client that reads nothing while others wait loses its stream.
+//! large runs at a time. If others wait, a client that reads nothing loses its stream.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,8 +13,11 @@ use super::{
     held_streams::{HeldStream, HeldStreams, InTransport},
     stream::{MESSAGES_IN_FLIGHT, MESSAGES_IN_TRANSPORT, ResponseStream},
 };
-/// Params from which a run is large, in bytes, and number of series.
+
+/// Bytes of params from which a run is large.
 const LARGE_PARAMS: usize = 256 << 10;
+
+/// Number of series from which a run is large.
 const LARGE_SERIES: usize = 1_000;
 
 /// Streams that send large runs at a time. One client may have three.
@@ -93,7 +96,7 @@ impl LargeRunRoom {
         taken.map(|taken| self.keep(taken)).is_ok()
     }
 
-    /// Waits for room, and must hold no large run until then.
+    /// Waits for room. The caller holds no large run until then.
     pub(crate) async fn take(&mut self) -> Result<()> {
         let count = const { RUNS_OF_STREAM as u32 };
         let taking = self.all.room.admit_many_within(WAIT, self.client.clone(), count);

@@ -1,4 +1,4 @@
-//! Calls for merged params whose answers nobody reads: for the params of one project, and of many projects.
+//! Answers with merged params that no client reads: the params of one project, and of many projects.
 
 use matyan_proto::project::v1::{CreateRequest, ParamsRequest, project_service_client::ProjectServiceClient};
 use matyan_tests::{Server, channel, eventually};

@@ -1,4 +1,4 @@
-//! Searches whose answers nobody reads, in a project with large runs.
+//! Answers of searches that no client reads, in a project with large runs.
 
 use matyan_tests::{
     Server,

@@ -21,7 +21,8 @@ pub(super) async fn send(
     call: &Call,
     run_ids: Vec<String>,
     parts: &RunParts,
-    (sender, room): (&Sender<BatchGetResponse>, &mut LargeRunRoom),
+    sender: &Sender<BatchGetResponse>,
+    room: &mut LargeRunRoom,
 ) -> Result<(), StreamEnd> {
     let mut names = EntityNames::new(call);
     let mut message = BatchGetResponse::default();
@@ -56,7 +57,7 @@ pub(super) async fn send(
                 sender.send(std::mem::take(&mut message)).await?;
             }
             room.take().await?;
-            // Reads the run again, as of then.
+            // Reads the run again, because it may have changed.
             run_ids.push_front(run_id);
             continue;
         }

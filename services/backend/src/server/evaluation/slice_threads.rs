@@ -84,7 +84,7 @@ impl SliceThreads {
         self.run_stoppable(|_| work()).await
     }
 
-    /// Runs a slice of work that can ask whether its caller has left meanwhile, and then ends early.
+    /// Runs a slice of work that can ask whether its caller has left, and then ends early.
     pub(super) async fn run_stoppable<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
@@ -112,7 +112,7 @@ impl SliceThreads {
                 done = finished(&mut receiver) => return done,
                 () = changed => {}
             }
-            // These threads may get a core in seconds only: the slice goes to those that take over.
+            // These threads may wait seconds for a core, so the slice goes to the threads that take over.
             match waiting.take() {
                 Some(slice) => job = slice,
                 None => return finished(&mut receiver).await,
