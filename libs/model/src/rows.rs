@@ -193,6 +193,12 @@ pub(crate) async fn get_pieces(snapshot: &dyn Snapshot, range: &Range) -> Result
     Ok(match rows.len() {
         0 => None,
         1 => rows.pop().map(|(_, value)| value),
-        _ => Some(rows.iter().flat_map(|(_, value)| value.iter().copied()).collect()),
+        _ => {
+            let mut bytes = Vec::with_capacity(rows.iter().map(|(_, value)| value.len()).sum());
+            for (_, value) in rows {
+                bytes.extend_from_slice(&value);
+            }
+            Some(bytes.into())
+        }
     })
 }

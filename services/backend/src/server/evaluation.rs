@@ -4,6 +4,7 @@
 //! left.
 
 mod cpu_share;
+mod page_room;
 mod priority;
 mod priority_threads;
 mod search_time;
@@ -29,7 +30,7 @@ use self::{
     priority_threads::PriorityThreads,
     slice_threads::{SliceThreads, finished},
 };
-pub(crate) use self::{search_time::SearchTime, slice_threads::let_others_run};
+pub(crate) use self::{page_room::PageRoom, search_time::SearchTime, slice_threads::let_others_run};
 use super::error::{Error, Result};
 
 /// Steps of the query language in a slice: about 10 ms if they are simple, and at most 50 ms. The last run of a slice
@@ -39,8 +40,8 @@ pub(crate) const SLICE_STEPS: u64 = 500_000;
 /// Verdicts in a slice, for queries that take next to no steps.
 pub(crate) const SLICE_VERDICTS: u64 = 20_000;
 
-/// Pages of documents in memory for each thread, over all searches: each has up to 4 MiB, and as much of large params. As
-/// many pages that were read ahead wait until their searches have sent the page before.
+/// Pages of documents in memory for each thread, over all searches: each has up to 4 MiB, and as much of params. As
+/// many pages that were read ahead, without params in pieces, wait until their searches have sent the page before.
 const PAGES_OF_THREAD: usize = 4;
 
 /// Bounds of the number of pages in memory. The same number may be read ahead.
@@ -51,6 +52,9 @@ const FIRST_PAGES: usize = 2;
 
 /// Bytes of params after which a page of documents ends. The params of one run may take 6 MiB.
 pub(crate) const PAGE_PARAMS: usize = 4 << 20;
+
+/// Pages in memory that may have params in pieces, which take up to 12 MiB while they are joined.
+const LARGE_PARAMS: usize = 4;
 
 /// Searches at the same time that hold columns of params: each takes up to 50 MB.
 const COLUMN_SEARCHES: usize = 4;
@@ -73,6 +77,7 @@ pub struct Evaluation {
     threads: usize,
     pages: Semaphore,
     first_pages: Semaphore,
+    large_params: Semaphore,
     pages_ahead: Arc<Semaphore>,
     columns: Semaphore,
     column_finds: Semaphore,
@@ -93,6 +98,7 @@ impl Evaluation {
             threads,
             pages: Semaphore::new(pages),
             first_pages: Semaphore::new(FIRST_PAGES),
+            large_params: Semaphore::new(LARGE_PARAMS),
             pages_ahead: Arc::new(Semaphore::new(pages)),
             columns: Semaphore::new(COLUMN_SEARCHES),
             column_finds: Semaphore::new(COLUMN_FINDS),
@@ -167,14 +173,21 @@ impl Evaluation {
     }
 
     /// Waits for room for another page of documents.
-    pub(crate) async fn page(&self) -> SemaphorePermit<'_> {
+    pub(crate) async fn page(&self) -> PageRoom<'_> {
         let is_new = SearchTime::current().is_new();
         let permit = tokio::select! {
             biased;
             permit = self.pages.acquire() => permit,
             permit = self.first_pages.acquire(), if is_new => permit,
         };
-        permit.expect("the semaphores are never closed")
+        PageRoom::new(permit.expect("the semaphores are never closed"), &self.large_params)
+    }
+
+    /// Waits for room for another page of documents, which may have large params.
+    pub(crate) async fn page_of_large_params(&self) -> PageRoom<'_> {
+        // First, because a search that waits for large params must not take a page from others.
+        let room = self.large_params.acquire().await.expect("the semaphore is never closed");
+        self.page().await.with_large_params(room)
     }
 
     /// Room for a page that is read ahead, which is kept until the page is taken; `None` if there is none.
@@ -217,7 +230,7 @@ mod tests {
     use std::{
         collections::BTreeSet,
         sync::{
-            atomic::{AtomicUsize, Ordering},
+            atomic::{AtomicBool, AtomicUsize, Ordering},
             mpsc as blocking,
         },
         time::Instant,
@@ -331,6 +344,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rule_45_few_pages_have_large_params() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let mut large = Vec::new();
+        for _ in 0..LARGE_PARAMS {
+            large.push(evaluation.page_of_large_params().await);
+        }
+        let mut page = evaluation.page().await;
+        assert!(!page.is_enough_for_large_params() && !page.has_large_params());
+        let mut waiting = Box::pin(evaluation.page_of_large_params());
+        assert!(futures::poll!(&mut waiting).is_pending());
+        large.pop();
+        assert!(!page.is_enough_for_large_params(), "another page waits for them");
+        drop(waiting.await);
+        for _ in 0..2 {
+            assert!(page.is_enough_for_large_params() && page.has_large_params());
+        }
+    }
+
+    #[tokio::test]
     async fn no_slice_of_an_abandoned_search_begins() {
         let evaluation = Evaluation::start(1).unwrap();
         let begun = Arc::new(AtomicUsize::new(0));
@@ -413,16 +445,22 @@ mod tests {
         let evaluation = Evaluation::start(1).unwrap();
         let (started, mut starts) = mpsc::channel(1);
         let (unblock, blocked) = blocking::channel::<()>();
-        let (done, ran) = blocking::channel();
+        let is_done = Arc::new(AtomicBool::new(false));
         let long = {
-            let done = done.clone();
+            let is_done = is_done.clone();
             Box::pin(async move {
                 started.send(()).await.unwrap();
                 blocked.recv().unwrap();
-                let begun = Instant::now();
-                while begun.elapsed() < SLICE_TIME {}
-                let_others_run().await;
-                done.send("long").unwrap();
+                // More than once: when the priority of the threads changes, the other slice waits in line again.
+                for _ in 0..1_000 {
+                    let begun = Instant::now();
+                    while begun.elapsed() < SLICE_TIME {}
+                    let_others_run().await;
+                    if is_done.load(Ordering::Relaxed) {
+                        return true;
+                    }
+                }
+                false
             })
         };
         let mut long = Box::pin(evaluation.drive(long));
@@ -430,13 +468,12 @@ mod tests {
             _ = &mut long => unreachable!("it is blocked"),
             start = starts.recv() => start.unwrap(),
         }
-        let mut other = Box::pin(evaluation.run(move || done.send("other").unwrap()));
+        let mut other = Box::pin(evaluation.run(move || is_done.store(true, Ordering::Relaxed)));
         assert!(futures::poll!(&mut other).is_pending());
         unblock.send(()).unwrap();
         let (long, other) = tokio::join!(long, other);
-        long.unwrap();
         other.unwrap();
-        assert_eq!(ran.iter().collect::<Vec<_>>(), ["other", "long"]);
+        assert!(long.unwrap(), "the other slice waited for the end of the future");
     }
 
     /// A store whose reads take long enough to go on elsewhere. Each part of a read asks for the time.

@@ -17,13 +17,13 @@ use std::{
 use matyan_model::{
     ids::{RunId, RunNumber},
     keys,
-    run::{documents_get, head_live, run_id_get, runs_list},
+    run::{Document, documents_get, head_live, run_id_get, runs_list},
 };
 use matyan_proto::{
     limits,
     runs::v1::{RunChange, WatchRequest, WatchResponse, run_change},
 };
-use matyan_store::{Error as StoreError, Scan, Version};
+use matyan_store::{Error as StoreError, Scan, Snapshot, Version};
 use prost::Message;
 use tokio::time::Instant;
 
@@ -212,17 +212,32 @@ impl Watch {
     async fn wanted(&self, due: &[DueRun]) -> Result<(HashSet<RunNumber>, Version)> {
         // Before the snapshot, which would expire if searches took all pages for long.
         let evaluation = &self.deps.evaluation;
-        let _page = if self.filter.has_query() { Some(evaluation.page().await) } else { None };
-        let snapshot = self.deps.store.snapshot().await?;
+        let mut room = self.filter.room(evaluation).await;
+        let mut snapshot = self.deps.store.snapshot().await?;
+        let mut runs = self.visible(due, snapshot.as_ref()).await?;
+        if let Some(page) = &mut room
+            && self.filter.reads_large_params(&runs)
+            && !page.is_enough_for_large_params()
+        {
+            drop((room.take(), snapshot, runs));
+            room = Some(evaluation.page_of_large_params().await);
+            snapshot = self.deps.store.snapshot().await?;
+            runs = self.visible(due, snapshot.as_ref()).await?;
+        }
+        let wanted = self.filter.matching(evaluation, &self.call, snapshot.as_ref(), runs).await?;
+        drop(room);
+        Ok((wanted, snapshot.version()))
+    }
+
+    /// The due runs that exist in a snapshot.
+    async fn visible(&self, due: &[DueRun], snapshot: &dyn Snapshot) -> Result<Vec<(RunNumber, Document)>> {
         let numbers: Vec<RunNumber> = due.iter().map(|run| run.number).collect();
-        let documents = documents_get(snapshot.as_ref(), self.call.project, &numbers).await?;
+        let documents = documents_get(snapshot, self.call.project, &numbers).await?;
         let found = numbers.into_iter().zip(documents);
         let visible = found.filter_map(|(number, document)| {
             document.filter(|document| !document.props.pending_delete).map(|document| (number, document))
         });
-        let wanted =
-            self.filter.matching(evaluation, &self.call, snapshot.as_ref(), visible.collect()).await?;
-        Ok((wanted, snapshot.version()))
+        Ok(visible.collect())
     }
 
     /// Reports once that a run no longer exists or no longer matches the watch.

@@ -18,7 +18,7 @@ use crate::query::plan::seconds;
 pub(crate) struct Candidate {
     pub(crate) number: RunNumber,
     pub(crate) document: Document,
-    /// Empty if the query uses none.
+    /// Empty if the query uses none, and once the run matches.
     pub(super) params: EncodedParams,
     pub(super) experiment: Option<Arc<str>>,
     pub(super) tags: Vec<Arc<str>>,

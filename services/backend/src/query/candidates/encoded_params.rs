@@ -27,6 +27,12 @@ impl EncodedParams {
         self.bytes.len()
     }
 
+    /// Makes the map empty. Frees its memory, unless the map is a part of a document.
+    pub(super) fn clear(&mut self) {
+        self.bytes = Bytes::new();
+        self.found = OnceLock::new();
+    }
+
     /// The value at a path, unless it is a list or an object of more than `most_values` values.
     pub(super) fn read(&self, path: &KeyPath, most_values: usize) -> Result<ParamRead<'_>, CborError> {
         match self.query.param_paths().binary_search(path) {

@@ -107,6 +107,7 @@ struct PageEvaluation {
     rest: std::vec::IntoIter<Candidate>,
     /// A run, with the number of its sequences that have been evaluated.
     current: Option<(MatchedRun, usize)>,
+    /// Without params in pieces, which would take more memory than a page until the runs are sent.
     matched: Vec<MatchedRun>,
 }
 
@@ -144,7 +145,7 @@ impl PageEvaluation {
             let Some((mut run, index)) = self.current.take().or_else(next) else { break };
             if endpoint.variable().is_none() {
                 if is_match(evaluator.run(&run.candidate)?) {
-                    self.matched.push(run);
+                    self.add_match(run);
                 }
                 continue;
             }
@@ -157,10 +158,15 @@ impl PageEvaluation {
                     self.current = Some((run, index + 1));
                 }
                 None if run.sequences.is_empty() => {}
-                None => self.matched.push(run),
+                None => self.add_match(run),
             }
         }
         Ok((self, evaluator.steps_left(), verdicts))
+    }
+
+    fn add_match(&mut self, mut run: MatchedRun) {
+        run.candidate.params.clear();
+        self.matched.push(run);
     }
 }
 

@@ -14,7 +14,7 @@ use matyan_model::{
     keys::SeriesKind,
     metric::{metric_headers_get, metric_series_list, series_named},
     object::{object_headers_get, object_series_list},
-    run::{Document, params_get_bytes, run_id_get},
+    run::{Document, Params, params_get_bytes, run_id_get},
     series::{RunRef, RunSeries},
 };
 use matyan_ql::{Endpoint, Interval, NeedSet, Query, SequenceSummary};
@@ -84,6 +84,11 @@ impl CandidateLoader {
         let sequences = self.sequences(snapshot, number, &query).await?;
         let params = EncodedParams::new(query, encoded);
         Ok(Candidate { number, document, params, experiment, tags, parent, sequences })
+    }
+
+    /// Whether loading a run reads params that are stored in pieces.
+    pub(crate) fn reads_large_params(&self, document: &Document) -> bool {
+        !self.query.needs().params.is_empty() && matches!(document.params, Params::Pieces)
     }
 
     async fn experiment(&mut self, snapshot: &dyn Snapshot, id: &str) -> Result<Option<Arc<str>>> {

@@ -22,7 +22,7 @@ use crate::{
     server::{
         deps::Deps,
         error::{Error, Result},
-        evaluation::PAGE_PARAMS,
+        evaluation::{Evaluation, PAGE_PARAMS, PageRoom},
         left_out_runs::LeftOutRuns,
     },
 };
@@ -56,6 +56,10 @@ pub(super) struct PageReader {
     queue: ScanQueue,
     loader: CandidateLoader,
     filter: QueryFilter,
+    /// The last page read params in pieces, or had no room for them: the next page is likely to need it.
+    expects_large_params: bool,
+    /// The last page ended before a run because it had no room for params in pieces.
+    lacked_room: bool,
     /// Columns that may replace the rest of a scan; taken once that has been tried.
     columns: Option<NeededColumns>,
     /// Damaged runs that were read.
@@ -105,6 +109,8 @@ impl PageReader {
             queue,
             loader: CandidateLoader::new(project, compiled.query.clone(), None),
             filter: QueryFilter::new(compiled.query.clone(), None),
+            expects_large_params: false,
+            lacked_room: false,
             columns: None,
             left_out: LeftOutRuns::default(),
             progress: ScanProgress { checked: 0, total },
@@ -163,20 +169,32 @@ impl PageReader {
 
     /// The next page; `None` when all candidates have been examined.
     pub(super) async fn next(&mut self) -> Result<Option<MatchPage>> {
-        if self.is_done() {
-            return Ok(None);
-        }
-        self.apply_columns().await?;
         let deps = self.deps.clone();
-        let _memory = deps.evaluation.page().await;
-        let snapshot = self.deps.store.snapshot().await?;
-        let RunPage { runs, damaged, .. } = self.queue.read(snapshot.as_ref(), self.project).await?;
-        self.left_out.extend(&self.deps.metrics, &damaged);
-        let read = runs.len();
-        let mut page = self.page(snapshot, runs).await?;
-        self.progress.checked += (read - page.unread.len()) as u64;
-        self.queue.put_back(std::mem::take(&mut page.unread));
-        Ok(Some(page))
+        while !self.is_done() {
+            self.apply_columns().await?;
+            let room = self.room(&deps.evaluation).await;
+            let snapshot = deps.store.snapshot().await?;
+            let RunPage { runs, damaged, .. } = self.queue.read(snapshot.as_ref(), self.project).await?;
+            self.left_out.extend(&deps.metrics, &damaged);
+            let read = runs.len();
+            let mut page = self.page(room, snapshot, runs).await?;
+            let examined = read - page.unread.len();
+            self.progress.checked += examined as u64;
+            self.queue.put_back_unread(std::mem::take(&mut page.unread), examined);
+            if examined > 0 || !self.lacked_room {
+                return Ok(Some(page));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for room for the next page.
+    async fn room<'e>(&self, evaluation: &'e Evaluation) -> PageRoom<'e> {
+        if self.expects_large_params {
+            evaluation.page_of_large_params().await
+        } else {
+            evaluation.page().await
+        }
     }
 
     /// Reduces a long scan to the runs that the columns do not rule out.
@@ -210,15 +228,23 @@ impl PageReader {
     /// Takes up to about a page of runs.
     pub(super) async fn reread(&mut self, numbers: &[RunNumber]) -> Result<MatchPage> {
         let deps = self.deps.clone();
-        let _memory = deps.evaluation.page().await;
-        let snapshot = self.deps.store.snapshot().await?;
-        let RunPage { runs, damaged, .. } = runs_get(snapshot.as_ref(), self.project, numbers).await?;
-        self.left_out.extend(&self.deps.metrics, &damaged);
-        self.page(snapshot, runs).await
+        loop {
+            let room = self.room(&deps.evaluation).await;
+            let snapshot = deps.store.snapshot().await?;
+            let RunPage { runs, damaged, .. } = runs_get(snapshot.as_ref(), self.project, numbers).await?;
+            self.left_out.extend(&deps.metrics, &damaged);
+            let read = runs.len();
+            let page = self.page(room, snapshot, runs).await?;
+            if page.unread.len() < read || !self.lacked_room {
+                return Ok(page);
+            }
+        }
     }
 
+    /// Loads and evaluates runs until the page is full. Examines none if the first run has to wait for room.
     async fn page(
         &mut self,
+        mut room: PageRoom<'_>,
         snapshot: Box<dyn Snapshot>,
         documents: Vec<(RunNumber, Document)>,
     ) -> Result<MatchPage> {
@@ -227,9 +253,16 @@ impl PageReader {
         let mut params = 0;
         let mut documents = documents.into_iter();
         let mut unread = Vec::new();
+        self.lacked_room = false;
         for (number, document) in documents.by_ref() {
             if document.props.pending_delete {
                 continue;
+            }
+            if self.loader.reads_large_params(&document) && !room.is_enough_for_large_params() {
+                // The snapshot would expire during a long wait.
+                self.lacked_room = true;
+                unread.push(number);
+                break;
             }
             let run_id = document.props.run_id.clone();
             let candidate = match self.loader.load(snapshot.as_ref(), number, document).await {
@@ -253,6 +286,7 @@ impl PageReader {
             }
         }
         unread.extend(documents.map(|(number, _)| number));
+        self.expects_large_params = self.lacked_room || room.has_large_params();
         let matched = self.filter.matching(&self.deps.evaluation, candidates).await?.into();
         Ok(MatchPage { snapshot, matched, unread })
     }
@@ -287,6 +321,14 @@ impl ScanQueue {
         for number in numbers.into_iter().rev() {
             self.put_back.push_front(number);
         }
+    }
+
+    /// Puts the rest of a page back. The next page then has no more runs than are likely to fit.
+    fn put_back_unread(&mut self, numbers: Vec<RunNumber>, examined: usize) {
+        if !numbers.is_empty() && examined > 0 {
+            self.fetched = FETCHED[1].min(2 * examined);
+        }
+        self.put_back(numbers);
     }
 
     async fn read(&mut self, snapshot: &dyn Snapshot, project: Project) -> Result<RunPage> {

@@ -66,9 +66,15 @@ impl Delivery {
         let count = if self.pending.front().is_some_and(is_late) { 1 } else { self.count };
         self.count = REREAD_RUNS[1].min(2 * self.count);
         let numbers: Vec<RunNumber> = self.pending.iter().take(count).map(|(number, _)| *number).collect();
+        // Its snapshot would expire during a wait for room.
+        self.page = None;
         let page = scanner.reread(&numbers).await?;
         // Runs after the last run that was read are requested again; deleted runs are skipped.
         let unread = page.unread.first().and_then(|first| numbers.iter().position(|number| number == first));
+        if let Some(read) = unread {
+            // As many as are likely to fit in a page.
+            self.count = (2 * read).clamp(1, REREAD_RUNS[1]);
+        }
         self.page = Some((page, unread.unwrap_or(numbers.len())));
         Ok(())
     }

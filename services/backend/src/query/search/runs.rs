@@ -198,7 +198,7 @@ impl RunSender<'_> {
                 let Some(number) = search.find_live(run_id).await? else {
                     return self.end(&search, None).await;
                 };
-                let found = self.stream.scanner.reread(&[number]).await?;
+                let found = self.stream.reread(&[number]).await?;
                 let Some(last) = found.matched.front() else { return self.end(&search, None).await };
                 Some((last.candidate.document.props.created_us, run_id.clone()))
             }

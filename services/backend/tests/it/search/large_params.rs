@@ -1,5 +1,6 @@
 //! Runs whose params are stored in pieces: few of them are in memory at a time, however many there are.
 
+use matyan_model::{ids::RunNumber, keys};
 use matyan_proto::{
     project::v1::{ParamsRequest, project_service_client::ProjectServiceClient},
     runs::v1::{WatchRequest, run_service_client::RunServiceClient},
@@ -7,12 +8,15 @@ use matyan_proto::{
 };
 
 use crate::search::{
-    harness::{RunSpec, map, runs_request, spec},
+    harness::{P, RunSpec, map, runs_request, spec},
     observed_store::{LARGE_RUNS, observed},
 };
 
 /// Size of the params of a run.
 const PARAMS: usize = 1 << 20;
+
+/// Searches that may read large params at a time.
+const READING: u64 = 4;
 
 /// Maximum size of what is read at a time, with some more.
 const MOST: u64 = 6 << 20;
@@ -63,4 +67,60 @@ async fn few_large_params_are_read_at_a_time() {
         }
     }
     assert_eq!(found, LARGE_RUNS / 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_45_searches_that_wait_for_room_for_large_params_find_every_run() {
+    let (harness, observer) = observed().await;
+    for at in 0..LARGE_RUNS {
+        let params = map(&format!(r#"{{"at":{at},"text":"{}"}}"#, "x".repeat(20_000)));
+        harness.create(&RunSpec { params, ..spec(&format!("r{at}"), at as i64) }).await;
+    }
+    let text = "run.at % 2 == 0";
+    let search = |request: RunsRequest| {
+        let mut service = harness.search();
+        tokio::spawn(async move {
+            let mut messages = service.runs(request).await.unwrap().into_inner();
+            let mut ids = Vec::new();
+            while let Some(message) = messages.message().await.unwrap() {
+                ids.extend(message.run_ids);
+            }
+            ids
+        })
+    };
+    let list = || RunsRequest { ids_only: true, ..runs_request(text) };
+    let by_time = Sort { by: Some(sort::By::Field(SortField::Created.into())), ..Sort::default() };
+    observer.close(keys::params(P, RunNumber(LARGE_RUNS)));
+    let reading: Vec<_> = (0..READING).map(|_| search(list())).collect();
+    observer.only_these_wait(READING).await;
+    let before = observer.documents();
+    let waiting: Vec<_> = [
+        list(),
+        RunsRequest { after_run_id: "r12".into(), ..list() },
+        RunsRequest { sort: vec![by_time], limit: 5, ..list() },
+    ]
+    .map(|request| search(request))
+    .into();
+    // Without a snapshot, so they wait for room.
+    while observer.documents() < before + 2 * LARGE_RUNS {
+        tokio::task::yield_now().await;
+    }
+    observer.only_these_wait(READING).await;
+    // The params of this run are not read.
+    let small = harness.runs(runs_request("run.hash == 'r3'")).await.unwrap();
+    assert_eq!(small.ids(), ["r3"]);
+    observer.open();
+    let even = |from: u64| (0..=from).rev().filter(|at| at % 2 == 0).map(|at| format!("r{at}"));
+    for found in reading {
+        assert!(even(LARGE_RUNS - 1).eq(found.await.unwrap()));
+    }
+    let mut found = Vec::new();
+    for waiting in waiting {
+        found.push(waiting.await.unwrap());
+    }
+    assert!(even(LARGE_RUNS - 1).eq(found[0].iter().cloned()), "{:?}", found[0]);
+    assert!(even(11).eq(found[1].iter().cloned()), "{:?}", found[1]);
+    assert_eq!(found[2], ["r0", "r2", "r4", "r6", "r8"]);
+    let read = observer.documents() - before;
+    assert!(read < 12 * LARGE_RUNS, "{read} documents were read");
 }

@@ -149,6 +149,12 @@ impl Observer {
         self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await.unwrap();
     }
 
+    /// Returns once this number of scans wait, and have the only open snapshots.
+    pub(crate) async fn only_these_wait(&self, scans: u64) {
+        self.waiting.subscribe().wait_for(|waiting| *waiting == scans).await.unwrap();
+        self.held.subscribe().wait_for(|held| *held == scans).await.unwrap();
+    }
+
     /// Returns once a scan that waits has the only open snapshot.
     pub(crate) async fn only_waits(&self) {
         self.waits().await;

@@ -7,7 +7,7 @@ use std::{
 
 use matyan_model::{
     ids::RunNumber,
-    run::{Document, run_id_get},
+    run::{Document, Params, run_id_get},
 };
 use matyan_proto::{runs::v1::WatchRequest, search::v1::Query as QueryText};
 use matyan_ql::{Endpoint, Query};
@@ -24,7 +24,7 @@ use crate::{
         call::Call,
         deps::Deps,
         error::Result,
-        evaluation::{Evaluation, PAGE_PARAMS},
+        evaluation::{Evaluation, PAGE_PARAMS, PageRoom},
     },
     view::run_lookup::is_run_id,
 };
@@ -93,11 +93,19 @@ impl WatchFilter {
         Ok(wanted)
     }
 
-    pub(super) fn has_query(&self) -> bool {
-        self.query.is_some()
+    /// Waits for room for the runs that the query is evaluated on; `None` without a query.
+    pub(super) async fn room<'e>(&self, evaluation: &'e Evaluation) -> Option<PageRoom<'e>> {
+        self.query.as_ref()?;
+        Some(evaluation.page().await)
     }
 
-    /// The runs that match the query. The caller has a page for them.
+    /// Whether the query reads params in pieces of one of the runs.
+    pub(super) fn reads_large_params(&self, runs: &[(RunNumber, Document)]) -> bool {
+        let reads_params = self.query.as_ref().is_some_and(|query| !query.needs().params.is_empty());
+        reads_params && runs.iter().any(|(_, document)| matches!(document.params, Params::Pieces))
+    }
+
+    /// The runs that match the query. The caller has room for them.
     pub(super) async fn matching(
         &self,
         evaluation: &Evaluation,
