@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use matyan_access::{CallClient, Caller, Refusal, ShareLimit, SharePermit};
+use matyan_access::{CallClient, CallOrigin, Caller, Refusal, RequestAnswer, ShareLimit, SharePermit};
 use matyan_proto::common::v1::Code as ProductCode;
 use tonic::Status;
 
@@ -87,6 +87,8 @@ pub(crate) struct CallLimit {
 pub(crate) struct Payer {
     limit: CallLimit,
     client: Option<Client>,
+    /// The answer to the request.
+    answer: RequestAnswer,
 }
 
 /// The client that requests and calls count for.
@@ -117,7 +119,7 @@ impl CallLimit {
 
     /// The payer of a request from this network.
     pub(crate) fn payer(&self, network: Option<PeerNetwork>) -> Payer {
-        Payer { limit: self.clone(), client: network.map(Client::Network) }
+        Payer { limit: self.clone(), client: network.map(Client::Network), answer: RequestAnswer::default() }
     }
 }
 
@@ -199,13 +201,14 @@ pub(crate) async fn admit_answer(bytes: usize) -> Result<Option<Permit>, Status>
     permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), LARGE_ANSWERS))
 }
 
-/// The client of calls by the current request; `None` if it counts for no client.
-pub(crate) fn call_client() -> Option<CallClient> {
-    let client = PAYER.try_with(|payer| payer.client.clone()).ok().flatten()?;
-    Some(match client {
+/// The origin of calls by the current request.
+pub(crate) fn call_origin() -> CallOrigin {
+    let Ok(payer) = PAYER.try_with(Payer::clone) else { return CallOrigin::default() };
+    let client = payer.client.map(|client| match client {
         Client::Principal(name) => CallClient::new(name),
         Client::Network(network) => CallClient::new(network.to_string()),
-    })
+    });
+    CallOrigin { client, answer: payer.answer }
 }
 
 /// The number of permits for this many bytes.

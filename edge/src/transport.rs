@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use http::{HeaderValue, Request, Response, Uri};
+use matyan_access::CallOrigin;
 use matyan_proto::common::v1::Code as ProductCode;
 use matyan_proto::ingest::v1::StreamRequest;
 use tokio::sync::mpsc;
@@ -34,6 +35,8 @@ pub struct Transport {
     service: BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>,
     /// `None` for calls of the edge itself, which are about no project, and which anyone may make.
     scope: Option<Scope>,
+    /// The client and the answer of the request that makes the calls.
+    origin: CallOrigin,
 }
 
 impl Transport {
@@ -46,12 +49,12 @@ impl Transport {
         S::Future: Send + 'static,
     {
         let service = BoxCloneSyncService::new(service.map_err(Into::into));
-        Transport { service, scope: None }
+        Transport { service, scope: None, origin: CallOrigin::default() }
     }
 
     /// The same connection, for the calls of a request.
     pub(crate) fn in_scope(&self, scope: Scope) -> Self {
-        Transport { scope: Some(scope), ..self.clone() }
+        Transport { scope: Some(scope), origin: call_limit::call_origin(), ..self.clone() }
     }
 }
 
@@ -120,9 +123,7 @@ impl Service<Request<Body>> for Transport {
             Err(refused) => return Box::pin(ready(Ok(refused.into_http()))),
         };
         request_id::propagate(request.headers_mut());
-        if let Some(client) = call_limit::call_client() {
-            request.extensions_mut().insert(client);
-        }
+        request.extensions_mut().insert(self.origin.clone());
         let deadline = deadline::of_call(request.uri().path());
         let scope = self.scope.clone();
         // The service that `poll_ready` has reported ready; a clone may not be.

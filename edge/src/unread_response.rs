@@ -1,15 +1,18 @@
 //! Responses that their clients do not read. A service ends a stream from which nothing is taken for ten
 //! minutes, but a client with an HTTP/2 window of zero never gets that end: the transport, which waits for
-//! the window, neither polls the body nor drops it. So such a body is dropped here, with all that it holds. The
-//! transport itself keeps a piece or two for as long as the connection stays open, so pieces are small.
+//! the window, neither polls the body nor drops it. So such a body is dropped here, with all that it holds,
+//! and sooner if a service gives the answer up. The transport itself keeps a piece or two for as long as the
+//! connection stays open, so pieces are small.
 
+use std::future::pending;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -17,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::body_budget::Permits;
+use crate::call_limit;
 
 /// Time after which a body that is not read is dropped: a minute after its service has ended it.
 pub(crate) const UNREAD: Duration = Duration::from_secs(11 * 60);
@@ -28,8 +32,8 @@ pub(crate) const TRANSLATED_UNREAD: Duration = Duration::from_secs(30);
 /// Largest piece that the transport gets, and largest body that it may keep whole.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// The body of a response, with the memory of its request, until it ends or is not read for too long. A
-/// response that is complete does not need its request.
+/// The body of a response, with the memory of its request, until it ends, is given up by a service, or is not read for too
+/// long. A response that is complete does not need its request.
 pub(crate) fn drop_if_unread(body: Body, request: Option<Permits>) -> Body {
     drop_if_unread_for(UNREAD, body, request)
 }
@@ -42,15 +46,32 @@ pub(crate) fn drop_if_unread_for(limit: Duration, body: Body, request: Option<Pe
     }
     let request = request.filter(|_| size.is_none());
     let response = UnreadResponse { body, rest: Bytes::new(), _request: request };
-    let response = Arc::new(HeldResponse(Mutex::new(Some(response))));
+    let response =
+        Arc::new(HeldResponse { response: Mutex::new(Some(response)), reader: AtomicWaker::new() });
     let (unread_since, unread) = watch::channel(Some(Instant::now()));
     // Not the response itself: it ends at once when its client leaves.
-    let dropping = tokio::spawn(drop_when_unread(limit, Arc::downgrade(&response), unread));
+    let held = Arc::downgrade(&response);
+    let answer = call_limit::call_origin().answer;
+    let dropping = tokio::spawn(async move {
+        tokio::select! {
+            () = unread_for(limit, unread) => {}
+            () = answer.given_up() => {}
+        }
+        if let Some(held) = held.upgrade() {
+            let response = held.response.lock().take();
+            drop(response);
+            held.reader.wake();
+        }
+    });
     Body::new(WatchedBody { response, unread_since, _dropping: AbortOnDropHandle::new(dropping) })
 }
 
-/// `None` once it is dropped.
-struct HeldResponse(Mutex<Option<UnreadResponse>>);
+struct HeldResponse {
+    /// `None` once it is dropped.
+    response: Mutex<Option<UnreadResponse>>,
+    /// The transport, which may wait for the next frame.
+    reader: AtomicWaker,
+}
 
 struct UnreadResponse {
     body: Body,
@@ -87,11 +108,8 @@ impl UnreadResponse {
     }
 }
 
-async fn drop_when_unread(
-    limit: Duration,
-    response: Weak<HeldResponse>,
-    mut unread: watch::Receiver<Option<Instant>>,
-) {
+/// Returns once a response has not been read for this time. Never returns after its end.
+async fn unread_for(limit: Duration, mut unread: watch::Receiver<Option<Instant>>) {
     loop {
         let since = *unread.borrow_and_update();
         let changed = match since {
@@ -100,8 +118,8 @@ async fn drop_when_unread(
         };
         match changed {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => return drop(response.upgrade().and_then(|response| response.0.lock().take())),
+            Ok(Err(_)) => pending().await,
+            Err(_) => return,
         }
     }
 }
@@ -122,7 +140,8 @@ impl HttpBody for WatchedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         self.unread_since.send_replace(None);
-        let frame = match &mut *self.response.0.lock() {
+        self.response.reader.register(context.waker());
+        let frame = match &mut *self.response.response.lock() {
             Some(response) => ready!(response.poll_piece(context)),
             None => Some(Err(axum::Error::new("the response was not read for too long"))),
         };
@@ -131,11 +150,15 @@ impl HttpBody for WatchedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.response.0.lock().as_ref().is_some_and(|held| held.rest.is_empty() && held.body.is_end_stream())
+        self.response
+            .response
+            .lock()
+            .as_ref()
+            .is_some_and(|held| held.rest.is_empty() && held.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.response.0.lock().as_ref().map_or_else(SizeHint::new, UnreadResponse::size_hint)
+        self.response.response.lock().as_ref().map_or_else(SizeHint::new, UnreadResponse::size_hint)
     }
 }
 
@@ -145,6 +168,8 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::call_limit::CallLimit;
+    use crate::settings::Settings;
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_for_which_others_wait_is_dropped_sooner() {
@@ -156,6 +181,43 @@ mod tests {
         }
         sleep(TRANSLATED_UNREAD * 11 / 10).await;
         assert!(body.frame().await.unwrap().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_45_an_answer_that_a_service_gives_up_is_dropped() {
+        let calls = CallLimit::new(&Settings::default());
+        let held = Arc::new(());
+        let stream = futures::stream::repeat_with({
+            let held = held.clone();
+            move || {
+                let _ = &held;
+                Ok::<_, std::io::Error>(Bytes::from_static(b"piece"))
+            }
+        });
+        let payer = calls.payer(None);
+        let (origin, mut body) = payer
+            .enclose(async { (call_limit::call_origin(), drop_if_unread(Body::from_stream(stream), None)) })
+            .await;
+        body.frame().await.unwrap().unwrap();
+        assert_eq!(Arc::strong_count(&held), 2);
+        origin.answer.give_up();
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert!(body.frame().await.unwrap().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_45_a_reader_learns_that_its_answer_was_given_up() {
+        let payer = CallLimit::new(&Settings::default()).payer(None);
+        let silent = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        let (origin, mut body) =
+            payer.enclose(async { (call_limit::call_origin(), drop_if_unread(silent, None)) }).await;
+        let giving_up = async {
+            sleep(Duration::from_secs(1)).await;
+            origin.answer.give_up();
+        };
+        let (frame, ()) = tokio::join!(body.frame(), giving_up);
+        assert!(frame.unwrap().is_err());
     }
 
     #[tokio::test]

@@ -136,7 +136,7 @@ impl WandbPort {
             body,
             project_path,
             user,
-            client: call_limit::call_client().map(|client| client.to_string()),
+            client: call_limit::call_origin().client.map(|client| client.to_string()),
             permits,
         };
         Ok(self.0.answer(request).await)

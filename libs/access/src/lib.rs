@@ -47,13 +47,13 @@ mod access_event;
 
 mod audited_call;
 
-mod call_client;
+mod call_origin;
 
 mod share_limit;
 
 pub use access_event::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignInOutcome, SignOut};
 pub use audited_call::{is_about_instance, is_audited, is_audited_if_named, rpc_name};
-pub use call_client::CallClient;
+pub use call_origin::{CallClient, CallOrigin, RequestAnswer};
 pub use caller::{Caller, CallerRights, Denial, TokenLimits};
 pub use caller_cache::{
     CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,

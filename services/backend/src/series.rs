@@ -114,7 +114,7 @@ impl SeriesService for SeriesApi {
                 sender.send(pb::ListResponse { series }).await?;
             }
         });
-        Ok(Response::new(self.charts.hold(memory, messages)))
+        Ok(Response::new(self.charts.hold(memory, messages, call.origin.answer)))
     }
 
     async fn buckets(&self, request: Request<pb::BucketsRequest>) -> RpcResult<Self::BucketsStream> {
@@ -126,8 +126,9 @@ impl SeriesService for SeriesApi {
         }
         let memory = self.charts.take(chart_memory::of_buckets(&request)).await;
         let deps = self.server.deps.clone();
+        let answer = call.origin.answer.clone();
         let work = async move |sender| charts::send(&deps, &call, request, &sender).await;
-        Ok(Response::new(self.charts.hold(memory, self.server.respond_on_query_threads(work))))
+        Ok(Response::new(self.charts.hold(memory, self.server.respond_on_query_threads(work), answer)))
     }
 
     async fn bands(&self, request: Request<pb::BandsRequest>) -> RpcResult<Self::BandsStream> {
@@ -136,8 +137,9 @@ impl SeriesService for SeriesApi {
         bands::check(&request)?;
         let memory = self.charts.take(chart_memory::of_bands(&request)).await;
         let deps = self.server.deps.clone();
+        let answer = call.origin.answer.clone();
         let work = async move |sender| bands::send(&deps, &call, request, &sender).await;
-        Ok(Response::new(self.charts.hold(memory, self.server.respond_on_query_threads(work))))
+        Ok(Response::new(self.charts.hold(memory, self.server.respond_on_query_threads(work), answer)))
     }
 
     async fn sample(&self, request: Request<pb::SampleRequest>) -> RpcResult<Self::SampleStream> {

@@ -52,8 +52,8 @@ impl Server {
     /// Returns the call with the message of its request.
     pub(crate) async fn start_call<T>(&self, request: Request<T>) -> Result<(Call, T), Status> {
         let (metadata, mut extensions, message) = request.into_parts();
-        let client = extensions.remove();
-        Ok((Call::start(&self.deps, &metadata, client).await?, message))
+        let origin = extensions.remove().unwrap_or_default();
+        Ok((Call::start(&self.deps, &metadata, origin).await?, message))
     }
 
     /// Runs `work` as the task of a stream.

@@ -156,7 +156,7 @@ impl ProjectService for ProjectApi {
         }
         let merged = self.params.merged(call.project).await?;
         let work = async move |sender| merged.send(!request.exclude_params, types, &sender).await;
-        Ok(Response::new(self.params.hold(self.server.respond(work))))
+        Ok(Response::new(self.params.hold(self.server.respond(work), call.origin.answer)))
     }
 
     async fn find_columns(

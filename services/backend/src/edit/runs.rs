@@ -66,8 +66,8 @@ impl RunService for RunApi {
         let parts = convert::parts(request.parts)?;
         let deps = self.server.deps.clone();
         let run_ids = request.run_ids;
-        let client = call.client.clone();
-        Ok(Response::new(self.server.large_runs.stream(client, |mut room| {
+        let origin = call.origin.clone();
+        Ok(Response::new(self.server.large_runs.stream(origin, |mut room| {
             self.server.respond(async move |sender| {
                 batch_get::send(&deps, &call, run_ids, &parts, &sender, &mut room).await
             })

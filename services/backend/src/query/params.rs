@@ -8,6 +8,7 @@ pub(crate) use merge::MergedParams;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use matyan_access::RequestAnswer;
 use matyan_model::ids::Project;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{
@@ -78,8 +79,12 @@ impl ParamsCache {
     }
 
     /// The messages of a merge, until others need its memory while their client reads nothing.
-    pub(crate) fn hold<T: Send + 'static>(&self, messages: ResponseStream<T>) -> MergeStream<T> {
-        self.memory.readers.hold(messages, (), ())
+    pub(crate) fn hold<T: Send + 'static>(
+        &self,
+        messages: ResponseStream<T>,
+        answer: RequestAnswer,
+    ) -> MergeStream<T> {
+        self.memory.readers.hold(messages, (), (), answer)
     }
 
     /// The result, if it is recent enough; otherwise the merge to wait for.
@@ -241,7 +246,7 @@ mod tests {
                 }
                 Ok(())
             });
-            memory.readers.hold(messages, (), ())
+            memory.readers.hold(messages, (), (), RequestAnswer::default())
         };
         let mut unread = Vec::new();
         for _ in 0..3 {

@@ -53,9 +53,9 @@ impl SearchService for SearchApi {
 
     async fn runs(&self, request: Request<pb::RunsRequest>) -> RpcResult<Self::RunsStream> {
         let (call, request) = self.server.start_call(request).await?;
-        let client = call.client.clone();
+        let origin = call.origin.clone();
         let search = run_request::RunSearch::new(&self.catalog, call, request).await?;
-        Ok(Response::new(self.server.large_runs.stream(client, |room| {
+        Ok(Response::new(self.server.large_runs.stream(origin, |room| {
             self.server.respond_on_query_threads(async move |sender| search.send(&sender, room).await)
         })))
     }
@@ -74,9 +74,9 @@ impl SearchService for SearchApi {
 
     async fn metrics(&self, request: Request<pb::MetricsRequest>) -> RpcResult<Self::MetricsStream> {
         let (call, request) = self.server.start_call(request).await?;
-        let client = call.client.clone();
+        let origin = call.origin.clone();
         let (search, metrics) = metrics::search(&self.catalog, call, request).await?;
-        Ok(Response::new(self.server.large_runs.stream(client, |room| {
+        Ok(Response::new(self.server.large_runs.stream(origin, |room| {
             self.server
                 .respond_on_query_threads(async move |sender| search.send(metrics, &sender, Some(room)).await)
         })))
@@ -84,9 +84,9 @@ impl SearchService for SearchApi {
 
     async fn objects(&self, request: Request<pb::ObjectsRequest>) -> RpcResult<Self::ObjectsStream> {
         let (call, request) = self.server.start_call(request).await?;
-        let client = call.client.clone();
+        let origin = call.origin.clone();
         let (search, objects) = objects::search(&self.catalog, call, request).await?;
-        Ok(Response::new(self.server.large_runs.stream(client, |room| {
+        Ok(Response::new(self.server.large_runs.stream(origin, |room| {
             self.server
                 .respond_on_query_threads(async move |sender| search.send(objects, &sender, Some(room)).await)
         })))

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use matyan_access::RequestAnswer;
 use matyan_model::series::Summary;
 use matyan_proto::{
     runs::v1::SeriesInfo,
@@ -69,9 +70,10 @@ impl ChartMemory {
         &self,
         memory: ChartShare,
         messages: ResponseStream<T>,
+        answer: RequestAnswer,
     ) -> ChartStream<T> {
         let ChartShare { pieces, in_transport } = memory;
-        self.charts.hold(messages, pieces, in_transport)
+        self.charts.hold(messages, pieces, in_transport, answer)
     }
 }
 
@@ -212,7 +214,7 @@ mod tests {
                 }
                 sender.wait(std::future::pending::<()>()).await
             });
-            memory.hold(memory.take(of_pieces(2)).await, messages)
+            memory.hold(memory.take(of_pieces(2)).await, messages, RequestAnswer::default())
         };
         let [mut unread, mut waiting, mut read] = [chart(9).await, chart(2).await, chart(9).await];
         // As the transport does, which then waits for its client.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use matyan_access::{CallClient, KnownRights, Role, TokenLimits};
+use matyan_access::{CallOrigin, KnownRights, Role, TokenLimits};
 use matyan_model::{
     ids::{NamedProject, Project, RunId},
     position::LogPosition,
@@ -26,8 +26,7 @@ pub(crate) struct Call {
     /// The name the caller gave; empty for the default project.
     pub(crate) project_name: String,
     pub(crate) caller: String,
-    /// The client that the call counts for; `None` if it counts for no client.
-    pub(crate) client: Option<CallClient>,
+    pub(crate) origin: CallOrigin,
     /// The rights of the caller of a call that sends data; none in other calls. `None` if access control is off.
     rights: Option<KnownRights>,
     /// Whether a translator of another tracker's protocol makes the call, if it writes a document.
@@ -40,11 +39,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) async fn start(
-        deps: &Deps,
-        metadata: &MetadataMap,
-        client: Option<CallClient>,
-    ) -> Result<Self> {
+    pub(crate) async fn start(deps: &Deps, metadata: &MetadataMap, origin: CallOrigin) -> Result<Self> {
         let project_name = metadata_text(metadata, PROJECT)?.unwrap_or_default().to_owned();
         let project = project(deps, &project_name).await?;
         let caller = metadata_text(metadata, CALLER)?.unwrap_or_default().to_owned();
@@ -60,7 +55,7 @@ impl Call {
             project,
             project_name,
             caller,
-            client,
+            origin,
             rights,
             is_translated: metadata.contains_key(TRANSLATED),
             manages_all_projects: known_projects(metadata)?.is_none(),
@@ -81,7 +76,7 @@ impl Call {
             project,
             project_name: self.project_name.clone(),
             caller: self.caller.clone(),
-            client: self.client.clone(),
+            origin: self.origin.clone(),
             rights,
             is_translated,
             manages_all_projects,

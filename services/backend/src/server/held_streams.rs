@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
+use matyan_access::RequestAnswer;
 use parking_lot::Mutex;
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -30,13 +31,15 @@ pub(crate) const UNREAD_CHECK: Duration = Duration::from_secs(1);
 pub(crate) struct HeldStreams(Arc<Mutex<Vec<Weak<dyn DropUnread>>>>);
 
 impl HeldStreams {
-    /// Holds memory until the client of a stream has read the last message, or others need the memory. Memory of
-    /// messages that the transport may have is held until the client is informed.
+    /// Holds memory until the client of a stream has read the last message, or others need the memory: the answer is then
+    /// given up. Memory of messages that the transport may have is held until the transport drops the stream, or informs
+    /// its client.
     pub(crate) fn hold<T, M, I>(
         &self,
         messages: ResponseStream<T>,
         memory: M,
         in_transport: I,
+        answer: RequestAnswer,
     ) -> HeldStream<T, M, I>
     where
         T: Send + 'static,
@@ -44,7 +47,7 @@ impl HeldStreams {
         I: InTransport + 'static,
     {
         let held = Held::Reading { messages, unread_since: None, _memory: memory };
-        let stream = Arc::new(Mutex::new(Some(Share { held, in_transport })));
+        let stream = Arc::new(Mutex::new(Some(Share { held, in_transport, answer })));
         let shared: Arc<dyn DropUnread> = stream.clone();
         let mut streams = self.0.lock();
         streams.retain(|stream| stream.strong_count() > 0);
@@ -85,6 +88,8 @@ pub(crate) struct HeldStream<T, M, I>(Arc<Mutex<Option<Share<T, M, I>>>>);
 struct Share<T, M, I> {
     held: Held<T, M>,
     in_transport: I,
+    /// The answer that the stream is a part of.
+    answer: RequestAnswer,
 }
 
 enum Held<T, M> {
@@ -119,13 +124,14 @@ trait DropUnread: Send + Sync {
 impl<T: Send, M: Send, I: InTransport> DropUnread for Mutex<Option<Share<T, M, I>>> {
     fn drop_unread(&self) {
         let mut share = self.lock();
-        let Some(Share { held, in_transport }) = &mut *share else { return };
+        let Some(Share { held, in_transport, answer }) = &mut *share else { return };
         if let Held::Reading { messages, unread_since, .. } = held
             && in_transport.is_held()
             && messages.is_ready()
             && unread_since.get_or_insert_with(Instant::now).elapsed() >= UNREAD
         {
             *held = Held::Dropped;
+            answer.give_up();
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use matyan_access::{CallClient, Refusal, ShareLimit, SharePermit};
+use matyan_access::{CallClient, CallOrigin, Refusal, ShareLimit, SharePermit};
 use matyan_proto::runs::v1::Run;
 use parking_lot::Mutex;
 
@@ -47,7 +47,7 @@ pub(crate) type LargeRunStream<T> = HeldStream<T, (), RoomInTransport>;
 
 type Room = SharePermit<CallClient>;
 
-/// Room that is held until the client is informed of the end of its stream.
+/// Room that is held until the transport drops the stream, or informs its client of the end.
 type RoomInTransport = Arc<Mutex<Option<Room>>>;
 
 impl InTransport for RoomInTransport {
@@ -66,13 +66,14 @@ impl LargeRuns {
     /// Starts a stream, whose work takes room before it sends a large run.
     pub(crate) fn stream<T: Send + 'static>(
         &self,
-        client: Option<CallClient>,
+        origin: CallOrigin,
         start: impl FnOnce(LargeRunRoom) -> ResponseStream<T>,
     ) -> LargeRunStream<T> {
+        let CallOrigin { client, answer } = origin;
         let in_transport = RoomInTransport::default();
         let room =
             LargeRunRoom { all: self.clone(), client, in_stream: None, in_transport: in_transport.clone() };
-        self.streams.hold(start(room), (), in_transport)
+        self.streams.hold(start(room), (), in_transport, answer)
     }
 }
 
@@ -129,7 +130,15 @@ mod tests {
 
     /// A stream that sends numbers once it has room.
     fn numbers(large_runs: &LargeRuns, streams: &Streams, client: Option<&str>) -> LargeRunStream<u32> {
-        large_runs.stream(client.map(CallClient::new), |mut room| {
+        numbers_for(large_runs, streams, origin(client))
+    }
+
+    fn origin(client: Option<&str>) -> CallOrigin {
+        CallOrigin { client: client.map(CallClient::new), ..CallOrigin::default() }
+    }
+
+    fn numbers_for(large_runs: &LargeRuns, streams: &Streams, origin: CallOrigin) -> LargeRunStream<u32> {
+        large_runs.stream(origin, |mut room| {
             streams.respond(async move |sender| {
                 room.take().await?;
                 for number in 0..100 {
@@ -166,10 +175,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn rule_45_clients_that_read_nothing_do_not_keep_the_room() {
+        let large_runs = LargeRuns::default();
+        let streams = Streams::default();
+        for number in 0..10 {
+            let origin = origin(Some(&number.to_string()));
+            let answer = origin.answer.clone();
+            let mut stream = numbers_for(&large_runs, &streams, origin);
+            assert_eq!(stream.next().await.unwrap().unwrap(), 0);
+            // As the edge does, which drops an answer that is given up.
+            tokio::spawn(async move {
+                answer.given_up().await;
+                drop(stream);
+            });
+        }
+        let read: Vec<_> = numbers(&large_runs, &streams, Some("reader")).collect().await;
+        assert_eq!(read.len(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn rule_45_only_streams_of_large_runs_make_room_and_not_for_a_client_that_has_its_share() {
         let large_runs = LargeRuns::default();
         let streams = Streams::default();
-        let mut small = large_runs.stream(None, |_| {
+        let mut small = large_runs.stream(CallOrigin::default(), |_| {
             streams.respond(async move |sender| {
                 for number in 0..100 {
                     sender.send(number).await?;
