@@ -1,10 +1,11 @@
 //! Tasks of a port that keep a processor busy, such as a connection that sends a large answer. Tasks that acknowledge
 //! data would wait for a busy task, so it continues on threads that leave the processors to others, until it pauses.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use futures::future::BoxFuture;
 use futures::task::AtomicWaker;
 use hyper::rt::Executor;
 use parking_lot::Mutex;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 /// Processor time after which a task is busy, less a part of the time in which it waits.
@@ -20,6 +22,16 @@ const BUSY: Duration = Duration::from_millis(20);
 /// Divisor of the waiting time that is subtracted, so that a task that uses less than a fifth of a processor is never
 /// busy.
 const WAITING_PART: u32 = 4;
+
+tokio::task_local! {
+    /// The connection of the current request.
+    static CONNECTION: Arc<Connection>;
+}
+
+thread_local! {
+    /// Whether this thread is polling a task that was moved off the threads of its port.
+    static IS_ELSEWHERE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// A task of a port.
 pub type PortTask = BoxFuture<'static, ()>;
@@ -38,7 +50,23 @@ pub trait BusyTaskThreads: Send + Sync {
 pub(crate) struct TaskSpawner {
     /// `None`: all tasks stay on the threads of the port.
     threads: Option<Arc<dyn BusyTaskThreads>>,
-    takes_data: Arc<AtomicBool>,
+    connection: Arc<Connection>,
+}
+
+/// Why the tasks of a connection stay on the threads of the port, even if they are busy. Elsewhere, acknowledgements would
+/// wait for programs that fill the processors, and other acknowledgements would wait for locks that the tasks hold.
+#[derive(Default)]
+struct Connection {
+    /// Data is logged on it.
+    logs_data: AtomicBool,
+    /// Changes that are being made by its requests.
+    changes: AtomicUsize,
+}
+
+impl Connection {
+    fn is_kept(&self) -> bool {
+        self.logs_data.load(Ordering::Relaxed) || self.changes.load(Ordering::Relaxed) > 0
+    }
 }
 
 impl TaskSpawner {
@@ -51,18 +79,54 @@ impl TaskSpawner {
         Self { threads: self.threads.clone(), ..Self::default() }
     }
 
-    /// Keeps the connection on the threads of the port, from its next step on. Elsewhere, its acknowledgements would wait
-    /// for programs that fill the processors, and other acknowledgements would wait for locks that its tasks hold.
-    pub(crate) fn take_data(&self) {
-        self.takes_data.store(true, Ordering::Relaxed);
+    /// Does the work of a request of the connection.
+    pub(crate) async fn enclose<T>(self, work: impl Future<Output = T>) -> T {
+        CONNECTION.scope(self.connection, work).await
     }
 
     /// A task that continues on other threads while it is busy.
     pub(crate) fn task(self, task: impl Future<Output = ()> + Send + 'static) -> PortTask {
         let task = Box::pin(task);
         match self.threads {
-            Some(threads) => Box::pin(MovingTask { threads, takes_data: self.takes_data }.run(task)),
+            Some(threads) => Box::pin(MovingTask { threads, connection: self.connection }.run(task)),
             None => task,
+        }
+    }
+}
+
+/// Keeps the tasks of a connection on the threads of its port until a call that is acknowledged has been answered.
+pub(crate) struct CallOnPort(Option<Arc<Connection>>);
+
+impl CallOnPort {
+    /// For a call that logs data. Its connection stays on the threads of the port for good.
+    pub(crate) fn for_data() -> Self {
+        if let Ok(connection) = CONNECTION.try_with(Arc::clone) {
+            connection.logs_data.store(true, Ordering::Relaxed);
+        }
+        Self(None)
+    }
+
+    /// For a call that changes something. Its connection may move again after the call.
+    pub(crate) fn for_change() -> Self {
+        let connection = CONNECTION.try_with(Arc::clone).ok();
+        if let Some(connection) = &connection {
+            connection.changes.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(connection)
+    }
+
+    /// Returns on the threads of the port, if the call is made by a task of the port.
+    pub(crate) async fn begin(&self) {
+        if IS_ELSEWHERE.get() {
+            yield_now().await;
+        }
+    }
+}
+
+impl Drop for CallOnPort {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.changes.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -71,7 +135,7 @@ impl TaskSpawner {
 #[derive(Clone)]
 struct MovingTask {
     threads: Arc<dyn BusyTaskThreads>,
-    takes_data: Arc<AtomicBool>,
+    connection: Arc<Connection>,
 }
 
 impl MovingTask {
@@ -89,24 +153,31 @@ impl MovingTask {
     async fn until_busy(&self, mut task: PortTask) -> Option<PortTask> {
         let mut load = Load { used: Duration::ZERO };
         let mut last_work = Instant::now();
+        let wakes = Wakes::new(last_work);
+        let waker = Waker::from(wakes.clone());
         let is_busy = poll_fn(|context| {
-            load.wait(last_work.elapsed());
-            let polled = load.measure(&*self.threads, || task.as_mut().poll(context));
+            wakes.driver.register(context.waker());
+            // Time in which the task could go on, but other programs have the processors, is no waiting time.
+            let Some(woken) = wakes.first.lock().take() else { return Poll::Pending };
+            load.wait(woken.saturating_duration_since(last_work));
+            let mut context_of_task = Context::from_waker(&waker);
+            let polled = load.measure(&*self.threads, || task.as_mut().poll(&mut context_of_task));
             last_work = Instant::now();
             match polled {
                 Poll::Ready(()) => Poll::Ready(false),
-                Poll::Pending if load.is_busy() && !self.takes_data() => Poll::Ready(true),
+                Poll::Pending if load.is_busy() && !self.connection.is_kept() => Poll::Ready(true),
                 Poll::Pending => Poll::Pending,
             }
         });
         is_busy.await.then_some(task)
     }
 
-    /// Runs a busy task until it is complete, pauses, or takes data. Returns a task that is not complete.
+    /// Runs a busy task until it is complete, pauses, or is kept on the threads of the port. Returns a task that is not
+    /// complete.
     async fn until_pause(self, mut task: PortTask) -> Option<PortTask> {
         let mut load = Load { used: BUSY };
         let mut last_work = Instant::now();
-        let wakes = Arc::new(Wakes { driver: AtomicWaker::new(), first: Mutex::new(Some(last_work)) });
+        let wakes = Wakes::new(last_work);
         let waker = Waker::from(wakes.clone());
         let mut pause = pin!(sleep(load.pause()));
         let is_paused = poll_fn(|context| {
@@ -120,12 +191,14 @@ impl MovingTask {
                 return Poll::Ready(true);
             }
             let mut context_of_task = Context::from_waker(&waker);
+            IS_ELSEWHERE.set(true);
             let polled = load.measure(&*self.threads, || task.as_mut().poll(&mut context_of_task));
+            IS_ELSEWHERE.set(false);
             last_work = Instant::now();
             if polled.is_ready() {
                 return Poll::Ready(false);
             }
-            if self.takes_data() {
+            if self.connection.is_kept() {
                 return Poll::Ready(true);
             }
             pause.as_mut().reset(last_work + load.pause());
@@ -133,10 +206,6 @@ impl MovingTask {
             pause.as_mut().poll(context).map(|()| true)
         });
         is_paused.await.then_some(task)
-    }
-
-    fn takes_data(&self) -> bool {
-        self.takes_data.load(Ordering::Relaxed)
     }
 }
 
@@ -150,6 +219,13 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TaskSpawner {
 struct Wakes {
     driver: AtomicWaker,
     first: Mutex<Option<Instant>>,
+}
+
+impl Wakes {
+    /// For a task that can go on since a time.
+    fn new(since: Instant) -> Arc<Self> {
+        Arc::new(Self { driver: AtomicWaker::new(), first: Mutex::new(Some(since)) })
+    }
 }
 
 impl Wake for Wakes {
@@ -191,8 +267,6 @@ impl Load {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use tokio::sync::mpsc;
 
     use super::*;
@@ -316,6 +390,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn rule_130_a_task_is_as_busy_when_other_programs_fill_the_processors() {
+        let work = async {
+            for _ in 0..10 {
+                USED.set(USED.get() + BUSY / 5);
+                yield_now().await;
+            }
+        };
+        let moving = MovingTask { threads: Arc::new(MarkedThreads), connection: Arc::default() };
+        let mut until_busy = Box::pin(moving.until_busy(Box::pin(work)));
+        for step in 1..=5 {
+            let polled = futures::poll!(&mut until_busy);
+            assert_eq!(polled.is_ready(), step == 5, "step {step}");
+            // The task could go on all the time.
+            sleep(BUSY * WAITING_PART).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn waiting_for_the_threads_is_no_pause() {
         let mut worker = Worker::start(LateThreads(BUSY * WAITING_PART * 2));
         assert!(!worker.is_elsewhere(BUSY).await);
@@ -325,15 +417,53 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn rule_130_a_connection_that_takes_data_stays_on_the_threads_of_the_port() {
+    async fn rule_130_a_connection_that_logs_data_stays_on_the_threads_of_the_port() {
         let mut worker = Worker::start(MarkedThreads);
-        worker.spawner.of_connection().take_data();
+        worker.spawner.of_connection().enclose(async { CallOnPort::for_data() }).await;
         assert!(!worker.is_elsewhere(BUSY).await);
-        assert!(worker.is_elsewhere(BUSY).await, "another connection takes data");
-        worker.spawner.take_data();
-        assert!(worker.is_elsewhere(BUSY).await, "the step in which it takes data");
+        assert!(worker.is_elsewhere(BUSY).await, "another connection logs data");
+        worker.spawner.clone().enclose(async { CallOnPort::for_data() }).await;
+        assert!(worker.is_elsewhere(BUSY).await, "the step in which data is logged");
         for _ in 0..10 {
             assert!(!worker.is_elsewhere(BUSY).await);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_130_a_change_keeps_its_connection_on_the_threads_of_the_port_until_it_is_made() {
+        let mut worker = Worker::start(MarkedThreads);
+        assert!(!worker.is_elsewhere(BUSY).await);
+        let calls =
+            worker.spawner.clone().enclose(async { [(); 2].map(|()| CallOnPort::for_change()) }).await;
+        assert!(worker.is_elsewhere(BUSY).await, "the step in which the change begins");
+        let [first, second] = calls;
+        drop(first);
+        for _ in 0..10 {
+            assert!(!worker.is_elsewhere(BUSY).await);
+        }
+        drop(second);
+        assert!(!worker.is_elsewhere(BUSY).await);
+        assert!(worker.is_elsewhere(BUSY).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_130_a_change_begins_on_the_threads_of_the_port() {
+        for is_busy in [false, true] {
+            let (place, mut places) = mpsc::unbounded_channel();
+            let spawner = TaskSpawner::with_busy_tasks_on(Arc::new(MarkedThreads));
+            let connection = spawner.clone();
+            spawner.execute(async move {
+                if is_busy {
+                    USED.set(USED.get() + BUSY);
+                    yield_now().await;
+                }
+                place.send(ELSEWHERE.try_get().is_ok()).unwrap();
+                let call = connection.enclose(async { CallOnPort::for_change() }).await;
+                call.begin().await;
+                place.send(ELSEWHERE.try_get().is_ok()).unwrap();
+            });
+            assert_eq!(places.recv().await, Some(is_busy));
+            assert_eq!(places.recv().await, Some(false));
         }
     }
 

@@ -215,11 +215,13 @@ impl Edge {
             Ok(Admission { limits, caller, payer, permit, .. }) => {
                 let address = request.extensions().get().copied();
                 let scope = Scope::new(project, caller, address, self.reports.clone());
+                let tasks = self.tasks.clone();
                 let response = if is_grpc {
-                    payer.enclose(scope.enclose(self.answer_grpc(request, limits))).await
+                    let answered = Box::pin(self.answer_grpc(request, limits));
+                    payer.enclose(scope.enclose(tasks.enclose(answered))).await
                 } else {
                     let answered = Box::pin(self.answer_http(request, limits, start));
-                    payer.enclose(scope.enclose(answered)).await
+                    payer.enclose(scope.enclose(tasks.enclose(answered))).await
                 };
                 call_limit::hold(response, permit, Body::new)
             }
@@ -294,9 +296,6 @@ impl Edge {
 
     async fn answer_grpc(&self, request: Request<Body>, limits: CallLimits) -> Response {
         let path = request.uri().path();
-        if path.starts_with(grpc::INGEST_PREFIX) {
-            self.tasks.take_data();
-        }
         let is_stream = methods::find(path).is_some_and(|method| method.is_server_streaming);
         let has_end = !deadline::is_open_ended(path);
         let unread = self.grpc.unread_limit(path);
@@ -424,14 +423,12 @@ impl Edge {
         if let Some(mlflow) = &self.mlflow
             && let Some(route) = MlflowPort::route(&request)
         {
-            self.take_data_unless_safe(request.method());
             return mlflow.answer(&self.services, route, request).await;
         }
         #[cfg(feature = "wandb")]
         if let Some(wandb) = &self.wandb
             && let Some(route) = WandbPort::route(&request)
         {
-            self.take_data_unless_safe(request.method());
             let permits = self.file_permits.as_ref();
             return Box::pin(wandb.answer(&self.services, route, request, self.base_path(), permits)).await;
         }
@@ -445,14 +442,6 @@ impl Edge {
                 Ok(response) => response,
                 Err(infallible) => match infallible {},
             },
-        }
-    }
-
-    /// A request of another tracker's client may log data, unless its method changes nothing.
-    #[cfg(any(feature = "mlflow", feature = "wandb"))]
-    fn take_data_unless_safe(&self, method: &Method) {
-        if !method.is_safe() {
-            self.tasks.take_data();
         }
     }
 

@@ -32,9 +32,6 @@ use crate::scope::Scope;
 use crate::transport::Transport;
 use crate::unread_response::{TRANSLATED_UNREAD, UNREAD};
 
-/// The beginning of the paths of calls that log data.
-pub(crate) const INGEST_PREFIX: &str = "/matyan.ingest.";
-
 /// Start of the paths of the calls that only the pages of this server make.
 const SIGN_IN_PREFIX: &str = "/matyan.access.v1.SignInService/";
 
@@ -179,7 +176,7 @@ impl Grpc {
     fn transport(&self, path: &str) -> Option<&Transport> {
         if path.starts_with(SIGN_IN_PREFIX) {
             None
-        } else if path.starts_with(INGEST_PREFIX) {
+        } else if path.starts_with(methods::INGEST_PREFIX) {
             self.frontier.as_ref()
         } else if path.starts_with("/matyan.system.") || path.starts_with("/grpc.health.") {
             Some(&self.own)

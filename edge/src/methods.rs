@@ -8,6 +8,9 @@ use matyan_proto::{DESCRIPTORS, accesses};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
+/// Start of the paths of calls that log data.
+pub(crate) const INGEST_PREFIX: &str = "/matyan.ingest.";
+
 /// Start of the paths of reflection.
 pub(crate) const REFLECTION_PREFIX: &str = "/grpc.reflection.";
 
@@ -51,6 +54,16 @@ pub(crate) fn access(path: &str) -> Option<Access> {
         return Some(Access::Caller);
     }
     find(path).map(|method| method.access)
+}
+
+/// Whether calls to this path log data.
+pub(crate) fn logs_data(path: &str) -> bool {
+    path.starts_with(INGEST_PREFIX) || access(path) == Some(Access::Ingest)
+}
+
+/// Whether calls to this path may change something. Logins of programs may, too, but are rare and small.
+pub(crate) fn may_change(path: &str) -> bool {
+    matches!(access(path), Some(Access::Signed | Access::Edit | Access::Manage | Access::Operate))
 }
 
 /// The right that a method declares. Probes of health declare and need none.

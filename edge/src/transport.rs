@@ -21,10 +21,12 @@ use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
+use crate::busy_task::CallOnPort;
 use crate::call_limit;
 use crate::deadline;
 use crate::error::refusal_status;
 use crate::local_frontier::{LocalFrontier, LocalStream, STREAM_METHOD};
+use crate::methods;
 use crate::permission::{Permission, Permitted, RefusedCall, limit_permission};
 use crate::request_id;
 use crate::scope::Scope;
@@ -122,6 +124,7 @@ impl Service<Request<Body>> for Transport {
             Ok(permit) => permit,
             Err(refused) => return Box::pin(ready(Ok(refused.into_http()))),
         };
+        let on_port = call_on_port(request.uri().path());
         request_id::propagate(request.headers_mut());
         request.extensions_mut().insert(self.origin.clone());
         let deadline = deadline::of_call(request.uri().path());
@@ -130,6 +133,9 @@ impl Service<Request<Body>> for Transport {
         let clone = self.service.clone();
         let mut service = std::mem::replace(&mut self.service, clone);
         let answered = async move {
+            if let Some(call) = &on_port {
+                call.begin().await;
+            }
             let (answer, refused) = make_call(scope, request, move |request| service.call(request)).await?;
             Ok::<_, Status>(answer.map(|response| limit_permission(response, refused)))
         };
@@ -149,6 +155,17 @@ impl Service<Request<Body>> for Transport {
             };
             Ok(call_limit::hold(response, permit, Body::new))
         })
+    }
+}
+
+/// Keeps the current request on the threads of its port for a call to this path; `None` if the call only reads.
+fn call_on_port(path: &str) -> Option<CallOnPort> {
+    if methods::logs_data(path) {
+        Some(CallOnPort::for_data())
+    } else if methods::may_change(path) {
+        Some(CallOnPort::for_change())
+    } else {
+        None
     }
 }
 
@@ -199,7 +216,22 @@ pub(crate) use client;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods;
+
+    #[test]
+    fn rule_130_calls_that_are_acknowledged_are_made_on_the_threads_of_the_port() {
+        for (path, is_on_port) in [
+            ("/matyan.ingest.v1.IngestService/Store", true),
+            ("/matyan.ingest.v1.IngestService/Presign", true),
+            ("/matyan.runs.v1.RunService/Update", true),
+            ("/matyan.project.v1.ProjectService/Update", true),
+            ("/matyan.backup.v1.BackupService/WriteRun", true),
+            ("/matyan.search.v1.SearchService/Runs", false),
+            ("/matyan.runs.v1.RunService/Get", false),
+            ("/matyan.no.v1.NoService/None", false),
+        ] {
+            assert_eq!(call_on_port(path).is_some(), is_on_port, "{path}");
+        }
+    }
 
     #[test]
     fn the_method_of_sockets_exists_and_has_no_limits() {

@@ -99,7 +99,7 @@ async fn rule_45_searches_that_wait_for_room_for_large_params_find_every_run() {
         RunsRequest { after_run_id: "r12".into(), ..list() },
         RunsRequest { sort: vec![by_time], limit: 5, ..list() },
     ]
-    .map(|request| search(request))
+    .map(search)
     .into();
     // Without a snapshot, so they wait for room.
     while observer.documents() < before + 2 * LARGE_RUNS {
