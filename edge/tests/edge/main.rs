@@ -25,6 +25,8 @@ mod ui;
 #[cfg(feature = "wandb")]
 mod wandb;
 #[cfg(feature = "wandb")]
+mod wandb_access;
+#[cfg(feature = "wandb")]
 mod wandb_artifacts;
 #[cfg(feature = "wandb")]
 mod wandb_writes;
