@@ -46,24 +46,23 @@ pub(crate) fn drop_if_unread_for(limit: Duration, body: Body, request: Option<Pe
     }
     let request = request.filter(|_| size.is_none());
     let response = UnreadResponse { body, rest: Bytes::new(), _request: request };
-    let response =
-        Arc::new(HeldResponse { response: Mutex::new(Some(response)), reader: AtomicWaker::new() });
+    let held = Arc::new(HeldResponse { response: Mutex::new(Some(response)), reader: AtomicWaker::new() });
     let (unread_since, unread) = watch::channel(Some(Instant::now()));
-    // Not the response itself: it ends at once when its client leaves.
-    let held = Arc::downgrade(&response);
     let answer = call_limit::call_origin().answer;
+    // Does not keep the response: it ends at once when its client leaves.
+    let watched = Arc::downgrade(&held);
     let dropping = tokio::spawn(async move {
         tokio::select! {
             () = unread_for(limit, unread) => {}
             () = answer.given_up() => {}
         }
-        if let Some(held) = held.upgrade() {
+        if let Some(held) = watched.upgrade() {
             let response = held.response.lock().take();
             drop(response);
             held.reader.wake();
         }
     });
-    Body::new(WatchedBody { response, unread_since, _dropping: AbortOnDropHandle::new(dropping) })
+    Body::new(WatchedBody { held, unread_since, _dropping: AbortOnDropHandle::new(dropping) })
 }
 
 struct HeldResponse {
@@ -125,7 +124,7 @@ async fn unread_for(limit: Duration, mut unread: watch::Receiver<Option<Instant>
 }
 
 struct WatchedBody {
-    response: Arc<HeldResponse>,
+    held: Arc<HeldResponse>,
     /// When the last frame was ready; `None` while the client waits for one.
     unread_since: watch::Sender<Option<Instant>>,
     _dropping: AbortOnDropHandle<()>,
@@ -140,8 +139,8 @@ impl HttpBody for WatchedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         self.unread_since.send_replace(None);
-        self.response.reader.register(context.waker());
-        let frame = match &mut *self.response.response.lock() {
+        self.held.reader.register(context.waker());
+        let frame = match &mut *self.held.response.lock() {
             Some(response) => ready!(response.poll_piece(context)),
             None => Some(Err(axum::Error::new("the response was not read for too long"))),
         };
@@ -150,7 +149,7 @@ impl HttpBody for WatchedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.response
+        self.held
             .response
             .lock()
             .as_ref()
@@ -158,7 +157,7 @@ impl HttpBody for WatchedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.response.response.lock().as_ref().map_or_else(SizeHint::new, UnreadResponse::size_hint)
+        self.held.response.lock().as_ref().map_or_else(SizeHint::new, UnreadResponse::size_hint)
     }
 }
 

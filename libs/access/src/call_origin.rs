@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-/// The origin of a call, as an extension of its request. The edge adds it to calls to services of the same process. A client
-/// cannot, because extensions do not come over a network.
+/// The origin of a call, as an extension of its request. The edge adds it to the calls that it makes to services in its own
+/// process. A client cannot set it: extensions are not sent over the network.
 #[derive(Clone, Debug, Default)]
 pub struct CallOrigin {
     /// The client that the call counts for; `None` if it counts for no client.
