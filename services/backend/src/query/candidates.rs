@@ -15,7 +15,7 @@ pub(crate) use {
     by_created::RunsByCreated,
     candidate::{Candidate, Sequence, SequenceHeader},
     filter::{MatchedRun, QueryFilter},
-    load::CandidateLoader,
+    load::{CandidateLoader, reads_large_params},
     page_reader::MatchPage,
     scan::{RunScanner, always_raised_warning, newest_run},
 };

@@ -41,7 +41,7 @@ pub(crate) const SLICE_STEPS: u64 = 500_000;
 pub(crate) const SLICE_VERDICTS: u64 = 20_000;
 
 /// Pages of documents in memory for each thread, over all searches: each has up to 4 MiB, and as much of params. As
-/// many pages that were read ahead, without params in pieces, wait until their searches have sent the page before.
+/// many pages that were read ahead, without large params, wait until their searches have sent the page before.
 const PAGES_OF_THREAD: usize = 4;
 
 /// Bounds of the number of pages in memory. The same number may be read ahead.
@@ -53,8 +53,8 @@ const FIRST_PAGES: usize = 2;
 /// Bytes of params after which a page of documents ends. The params of one run may take 6 MiB.
 pub(crate) const PAGE_PARAMS: usize = 4 << 20;
 
-/// Pages in memory that may have params in pieces, which take up to 12 MiB while they are joined.
-const LARGE_PARAMS: usize = 4;
+/// One in this number of pages may have large params, which take up to 12 MiB while their pieces are joined.
+const LARGE_PARAMS_PART: usize = 2;
 
 /// Searches at the same time that hold columns of params: each takes up to 50 MB.
 const COLUMN_SEARCHES: usize = 4;
@@ -98,7 +98,7 @@ impl Evaluation {
             threads,
             pages: Semaphore::new(pages),
             first_pages: Semaphore::new(FIRST_PAGES),
-            large_params: Semaphore::new(LARGE_PARAMS),
+            large_params: Semaphore::new(pages / LARGE_PARAMS_PART),
             pages_ahead: Arc::new(Semaphore::new(pages)),
             columns: Semaphore::new(COLUMN_SEARCHES),
             column_finds: Semaphore::new(COLUMN_FINDS),
@@ -344,10 +344,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rule_45_few_pages_have_large_params() {
+    async fn rule_45_half_of_the_pages_have_large_params() {
         let evaluation = Evaluation::start(1).unwrap();
         let mut large = Vec::new();
-        for _ in 0..LARGE_PARAMS {
+        for _ in 0..PAGES.start() / LARGE_PARAMS_PART {
             large.push(evaluation.page_of_large_params().await);
         }
         let mut page = evaluation.page().await;

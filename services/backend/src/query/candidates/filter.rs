@@ -107,7 +107,7 @@ struct PageEvaluation {
     rest: std::vec::IntoIter<Candidate>,
     /// A run, with the number of its sequences that have been evaluated.
     current: Option<(MatchedRun, usize)>,
-    /// Without params in pieces, which would take more memory than a page until the runs are sent.
+    /// Without large params, which would take more memory than a page until the runs are sent.
     matched: Vec<MatchedRun>,
 }
 

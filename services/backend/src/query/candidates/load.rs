@@ -86,9 +86,9 @@ impl CandidateLoader {
         Ok(Candidate { number, document, params, experiment, tags, parent, sequences })
     }
 
-    /// Whether loading a run reads params that are stored in pieces.
+    /// Whether loading a run reads large params.
     pub(crate) fn reads_large_params(&self, document: &Document) -> bool {
-        !self.query.needs().params.is_empty() && matches!(document.params, Params::Pieces)
+        reads_large_params(&self.query, document)
     }
 
     async fn experiment(&mut self, snapshot: &dyn Snapshot, id: &str) -> Result<Option<Arc<str>>> {
@@ -161,6 +161,11 @@ impl CandidateLoader {
         self.contexts.insert(text.to_owned(), context.clone());
         context
     }
+}
+
+/// Whether a query needs the params of a run, and these are large: they are stored in pieces.
+pub(crate) fn reads_large_params(query: &Query, document: &Document) -> bool {
+    !query.needs().params.is_empty() && matches!(document.params, Params::Pieces)
 }
 
 /// The sequences named in the query and, in a search of sequences, the sequences that can match.

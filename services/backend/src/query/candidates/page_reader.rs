@@ -58,8 +58,6 @@ pub(super) struct PageReader {
     filter: QueryFilter,
     /// The last page read params in pieces, or had no room for them: the next page is likely to need it.
     expects_large_params: bool,
-    /// The last page ended before a run because it had no room for params in pieces.
-    lacked_room: bool,
     /// Columns that may replace the rest of a scan; taken once that has been tried.
     columns: Option<NeededColumns>,
     /// Damaged runs that were read.
@@ -110,7 +108,6 @@ impl PageReader {
             loader: CandidateLoader::new(project, compiled.query.clone(), None),
             filter: QueryFilter::new(compiled.query.clone(), None),
             expects_large_params: false,
-            lacked_room: false,
             columns: None,
             left_out: LeftOutRuns::default(),
             progress: ScanProgress { checked: 0, total },
@@ -181,7 +178,8 @@ impl PageReader {
             let examined = read - page.unread.len();
             self.progress.checked += examined as u64;
             self.queue.put_back_unread(std::mem::take(&mut page.unread), examined);
-            if examined > 0 || !self.lacked_room {
+            // Only a lack of room lets a page end before its first run.
+            if examined > 0 || read == 0 {
                 return Ok(Some(page));
             }
         }
@@ -235,7 +233,7 @@ impl PageReader {
             self.left_out.extend(&deps.metrics, &damaged);
             let read = runs.len();
             let page = self.page(room, snapshot, runs).await?;
-            if page.unread.len() < read || !self.lacked_room {
+            if page.unread.len() < read || read == 0 {
                 return Ok(page);
             }
         }
@@ -253,14 +251,14 @@ impl PageReader {
         let mut params = 0;
         let mut documents = documents.into_iter();
         let mut unread = Vec::new();
-        self.lacked_room = false;
+        self.expects_large_params = false;
         for (number, document) in documents.by_ref() {
             if document.props.pending_delete {
                 continue;
             }
             if self.loader.reads_large_params(&document) && !room.is_enough_for_large_params() {
                 // The snapshot would expire during a long wait.
-                self.lacked_room = true;
+                self.expects_large_params = true;
                 unread.push(number);
                 break;
             }
@@ -286,7 +284,7 @@ impl PageReader {
             }
         }
         unread.extend(documents.map(|(number, _)| number));
-        self.expects_large_params = self.lacked_room || room.has_large_params();
+        self.expects_large_params |= room.has_large_params();
         let matched = self.filter.matching(&self.deps.evaluation, candidates).await?.into();
         Ok(MatchPage { snapshot, matched, unread })
     }

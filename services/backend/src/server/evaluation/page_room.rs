@@ -1,5 +1,6 @@
-//! Room for the documents that searches evaluate. A page of them has a few megabytes, but the params of a single run may
-//! take more than a page, and twice as much while their pieces are joined. So few pages at a time read such params.
+//! Room for the documents that searches evaluate. A page of documents has a few megabytes. Params that are stored in
+//! pieces are large: those of a single run may take more than a page, and twice as much while the pieces are joined. So only
+//! a part of all pages may have large params at a time.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 

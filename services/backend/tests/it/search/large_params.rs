@@ -101,7 +101,7 @@ async fn rule_45_searches_that_wait_for_room_for_large_params_find_every_run() {
     ]
     .map(search)
     .into();
-    // Without a snapshot, so they wait for room.
+    // They have read documents, and then hold no snapshot: they wait for room.
     while observer.documents() < before + 2 * LARGE_RUNS {
         tokio::task::yield_now().await;
     }

@@ -7,7 +7,7 @@ use std::{
 
 use matyan_model::{
     ids::RunNumber,
-    run::{Document, Params, run_id_get},
+    run::{Document, run_id_get},
 };
 use matyan_proto::{runs::v1::WatchRequest, search::v1::Query as QueryText};
 use matyan_ql::{Endpoint, Query};
@@ -17,7 +17,7 @@ use prost::Message;
 use crate::{
     changes::NUMBER_BYTES,
     query::{
-        candidates::{CandidateLoader, QueryFilter},
+        candidates::{CandidateLoader, QueryFilter, reads_large_params},
         plan::compile_query,
     },
     server::{
@@ -99,10 +99,10 @@ impl WatchFilter {
         Some(evaluation.page().await)
     }
 
-    /// Whether the query reads params in pieces of one of the runs.
+    /// Whether the query reads large params of one of the runs.
     pub(super) fn reads_large_params(&self, runs: &[(RunNumber, Document)]) -> bool {
-        let reads_params = self.query.as_ref().is_some_and(|query| !query.needs().params.is_empty());
-        reads_params && runs.iter().any(|(_, document)| matches!(document.params, Params::Pieces))
+        let Some(query) = &self.query else { return false };
+        runs.iter().any(|(_, document)| reads_large_params(query, document))
     }
 
     /// The runs that match the query. The caller has room for them.
