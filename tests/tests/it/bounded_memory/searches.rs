@@ -19,8 +19,8 @@ const RECEIVE_BYTES: u32 = 4_096;
 
 const RUNS: [&str; 4] = ["first", "second", "third", "fourth"];
 
-/// Searches that find all runs. The second has a query that reads their params.
-const FOUND: [&str; 2] = [
+/// Paths of searches that find all runs. The second has a query that reads their params.
+const SEARCH_PATHS: [&str; 2] = [
     "/api/v1/rest/runs/search/run/?report_progress=false",
     "/api/v1/rest/runs/search/run/?report_progress=false&q=run.a%20!=%201",
 ];
@@ -43,12 +43,12 @@ async fn rule_45_memory_is_bounded_with_searches_of_large_runs_that_nobody_reads
     }
     let before = server.memory("VmHWM");
     let mut unread = Vec::new();
-    for path in FOUND.into_iter().cycle().take(SEARCHES) {
+    for path in SEARCH_PATHS.into_iter().cycle().take(SEARCHES) {
         unread.push(ask(&server, path).await);
     }
     others_are_served(&server).await;
     // Another client has room for the same searches.
-    for path in FOUND {
+    for path in SEARCH_PATHS {
         let answer = reqwest::get(format!("{}{path}", server.query)).await.expect("the server answers");
         let all = answer.bytes().await.expect("the answer is complete");
         assert!(all.len() > RUNS.len() * 2 * PARAM_BYTES, "{} bytes", all.len());
