@@ -1,4 +1,4 @@
-"""Runs the stages of `make test`, and prints how long each took, the processor time of its
+"""Runs the stages of `make test`, and prints how long each took, the processor time of all its
 processes, and how many cases it had.
 
 At its end it names the tests that failed, and the flaky tests: those that failed at first, and
@@ -66,6 +66,9 @@ SUITES = [
 
 STAGES_AT_ONCE = 3
 
+# Runs a target, and counts and ends what it leaves behind.
+DESCENDANTS = Path(__file__).with_name("descendants.py")
+
 # A file system in memory, the free space that the tests need there, and the free memory that the
 # machine needs for these files and for the tests.
 MEMORY_FILES = Path("/dev/shm")
@@ -108,7 +111,6 @@ COLORS = re.compile(r"\x1b\[[\d;]*m")
 class Stage:
     name: str
     seconds: float = 0.0
-    # Without the time of programs that a test starts and nothing waits for.
     processor_seconds: float = 0.0
     passed: int = 0
     failed: int = 0
@@ -147,7 +149,8 @@ class Report:
         name = f"{target}-again" if only else target
         stage = Stage(name)
         log = self.logs / f"{name}.log"
-        command = [os.environ.get("MAKE", "make"), "--no-print-directory", target]
+        make = [os.environ.get("MAKE", "make"), "--no-print-directory", target]
+        command = [sys.executable, str(DESCENDANTS), *make]
         if any(earlier.name == "build" for earlier in self.stages):
             command.append("BUILT=1")
         if only:

@@ -1,0 +1,57 @@
+"""Runs a program, and ends the processes that it leaves behind, with a line for each.
+
+The time of all its processes counts as that of this process's children, even of those whose parent has ended
+without waiting for them. Without that, the browsers and servers of tests would count for nobody.
+
+Usage: descendants.py PROGRAM [ARGUMENT ...]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def running_children() -> Iterator[tuple[int, str]]:
+    """The process numbers and names of the children that have not ended."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name is in parentheses, and may contain some.
+            number, _, rest = stat.read_text(errors="replace").partition(" (")
+            name, _, fields = rest.rpartition(") ")
+            state, parent = fields.split()[:2]
+            if int(parent) == os.getpid() and state != "Z":
+                yield int(number), name
+
+
+def main(command: list[str]) -> int:
+    if sys.platform == "linux":
+        # Processes whose parent has ended become children of this process.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    program = os.posix_spawnp(command[0], command, os.environ)
+    code = None
+    while code is None:
+        ended, status = os.wait()
+        if ended == program:
+            code = os.waitstatus_to_exitcode(status)
+    killed = set()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            for number, name in running_children():
+                if number not in killed:
+                    print(f"left behind, and ended now: {name}", flush=True)
+                    os.kill(number, signal.SIGKILL)
+                    killed.add(number)
+            os.wait()
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
