@@ -132,9 +132,10 @@ fn requests() -> Vec<Vec<u8>> {
 
 /// Event files that TensorBoard's own packages wrote.
 fn event_files() -> Vec<Vec<u8>> {
-    let logs = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../sdk/python/tests/importing/fixtures/tensorboard/logs");
-    let mut folders = vec![logs];
+    // From the directory of this crate, where tests run, or from the root.
+    let logs = Path::new("sdk/python/tests/importing/fixtures/tensorboard/logs");
+    let places = [Path::new("../..").join(logs), logs.to_owned()];
+    let mut folders = vec![places.into_iter().find(|path| path.is_dir()).expect("the fixtures are there")];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("the fixtures are there").flatten() {
