@@ -3,6 +3,7 @@
 //! system as a user.
 
 pub mod binary;
+pub mod certificate;
 pub mod channel;
 pub mod codec;
 pub mod collector;

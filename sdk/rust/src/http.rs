@@ -8,11 +8,7 @@
 mod error;
 mod request;
 
-use std::{
-    fmt,
-    sync::{Arc, Once},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use matyan_value::{
@@ -27,13 +23,14 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION},
     redirect,
 };
+use rustls::ClientConfig;
 
 pub use error::HttpError;
 pub(crate) use error::{malformed, server_message, with_sources};
 pub(crate) use request::RequestToken;
 pub use request::{RestRequest, segment};
 
-use crate::access_token::authorization;
+use crate::{access_token::authorization, tls};
 use error::{failure, refusal};
 
 /// Longest error body that is read; an error page of a proxy can be of any size.
@@ -118,6 +115,7 @@ pub struct HttpClient {
     reads: Arc<OnceBox<reqwest::Client>>,
     /// For uploads, once there is one.
     uploads: Arc<OnceBox<reqwest::Client>>,
+    tls: ClientConfig,
     base: String,
     /// The URL `base`, parsed.
     address: Url,
@@ -135,15 +133,14 @@ impl HttpClient {
     /// # Ok::<(), matyan_sdk::http::HttpError>(())
     /// ```
     pub fn new(url: &str, timeouts: Timeouts) -> Result<Self, HttpError> {
-        static TLS: Once = Once::new();
-        // An error means that the process has already chosen a provider, which is as good.
-        TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let (base, address) = checked_url(url)?;
-        let calls = client(base, timeouts, protected_redirects(is_same_server))?;
+        let tls = tls::client_config();
+        let calls = client(base, timeouts, protected_redirects(is_same_server), &tls)?;
         Ok(Self {
             calls,
             reads: Arc::default(),
             uploads: Arc::default(),
+            tls,
             base: base.to_owned(),
             address,
             timeouts,
@@ -222,7 +219,7 @@ impl HttpClient {
     }
 
     fn uploads(&self) -> Result<&reqwest::Client, HttpError> {
-        let create = || client(&self.base, self.timeouts, redirect::Policy::none()).map(Box::new);
+        let create = || client(&self.base, self.timeouts, redirect::Policy::none(), &self.tls).map(Box::new);
         self.uploads.get_or_try_init(create)
     }
 
@@ -230,7 +227,8 @@ impl HttpClient {
         if *method != Method::GET {
             return Ok(&self.calls);
         }
-        let create = || client(&self.base, self.timeouts, protected_redirects(|_, _| true)).map(Box::new);
+        let redirects = || protected_redirects(|_, _| true);
+        let create = || client(&self.base, self.timeouts, redirects(), &self.tls).map(Box::new);
         self.reads.get_or_try_init(create)
     }
 
@@ -288,11 +286,17 @@ pub(crate) fn is_same_server(from: &Url, to: &Url) -> bool {
     from.host() == to.host() && (from.origin() == to.origin() || is_its_https)
 }
 
-fn client(base: &str, timeouts: Timeouts, redirects: redirect::Policy) -> Result<reqwest::Client, HttpError> {
+fn client(
+    base: &str,
+    timeouts: Timeouts,
+    redirects: redirect::Policy,
+    tls: &ClientConfig,
+) -> Result<reqwest::Client, HttpError> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("matyan-sdk/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timeouts.connect)
         .redirect(redirects)
+        .tls_backend_preconfigured(tls.clone())
         .tcp_nodelay(true);
     builder
         .build()

@@ -27,6 +27,7 @@ mod plain_text;
 mod progress;
 mod server_url;
 mod sys;
+mod tls;
 
 mod access_token;
 mod config;

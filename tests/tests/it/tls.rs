@@ -2,17 +2,11 @@
 //! renewed certificate is loaded from its files without a restart, and a broken one changes
 //! nothing.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::Arc,
-};
+use std::{path::Path, process::Command, sync::Arc};
 
 use futures::{SinkExt, StreamExt};
 use matyan_proto::system::v1::{VersionRequest, system_service_client::SystemServiceClient};
-use matyan_tests::{Server, eventually, json, server::binary};
-use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use matyan_tests::{certificate::CertificateFiles, eventually, json, server::binary};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde_json::{Value, json};
 use tokio::{
@@ -22,49 +16,6 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::tungstenite::Message;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig};
-
-/// A self-signed certificate, and the files that a server loads it from.
-struct CertificateFiles {
-    _folder: tempfile::TempDir,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl CertificateFiles {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("the temporary directory is writable");
-        let certificate = folder.path().join("tls.crt");
-        let key = folder.path().join("tls.key");
-        let files = Self { _folder: folder, certificate, key };
-        files.renew();
-        files
-    }
-
-    /// Writes another certificate to the same files, as a renewal does.
-    fn renew(&self) {
-        let CertifiedKey { cert, signing_key } = new_certificate();
-        replace(&self.certificate, &cert.pem());
-        replace(&self.key, &signing_key.serialize_pem());
-    }
-
-    fn pem(&self) -> String {
-        fs::read_to_string(&self.certificate).expect("the file can be read")
-    }
-
-    async fn server(&self) -> Server {
-        let path = |path: &Path| path.to_str().expect("the path is text").to_owned();
-        Server::up_with(&["--tls-cert", &path(&self.certificate), "--tls-key", &path(&self.key)]).await
-    }
-}
-
-fn new_certificate() -> CertifiedKey<KeyPair> {
-    generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("the name is valid")
-}
-
-fn replace(path: &Path, content: &str) {
-    let new = path.with_extension("new");
-    fs::write(&new, content).and_then(|()| fs::rename(&new, path)).expect("the directory is writable");
-}
 
 /// Connects to a server that must present this certificate.
 async fn connect(base: &str, root: &str) -> Result<TlsStream<TcpStream>, String> {
@@ -85,7 +36,7 @@ async fn connect(base: &str, root: &str) -> Result<TlsStream<TcpStream>, String>
 
 #[tokio::test]
 async fn every_protocol_speaks_tls() {
-    let files = CertificateFiles::new();
+    let files = CertificateFiles::create();
     let server = files.server().await;
 
     let mut rest = connect(&server.query, &files.pem()).await.expect("the certificate is good");
@@ -136,7 +87,7 @@ async fn ask(base: &str, root: &str, request: &str, body: &str) -> Result<String
 
 #[tokio::test]
 async fn an_upload_url_uses_the_tls_port() {
-    let files = CertificateFiles::new();
+    let files = CertificateFiles::create();
     let server = files.server().await;
     let root = files.pem();
     let body = json!({"run_id": "secured", "artifact_path": "a.txt", "content_type": "text/plain"});
@@ -165,12 +116,12 @@ async fn an_upload_url_uses_the_tls_port() {
 
 #[tokio::test]
 async fn a_renewed_certificate_is_loaded_and_a_broken_one_is_not() {
-    let files = CertificateFiles::new();
+    let files = CertificateFiles::create();
     let server = files.server().await;
     let first = files.pem();
     let mut before = connect(&server.query, &first).await.expect("the certificate is good");
 
-    replace(&files.key, &new_certificate().signing_key.serialize_pem());
+    files.replace_key();
     eventually("the server reports that the key does not match", async || {
         let log = server.log();
         if log.contains("failed to reload certificate; keeping the previous one") { Ok(()) } else { Err(log) }
@@ -196,7 +147,7 @@ async fn a_renewed_certificate_is_loaded_and_a_broken_one_is_not() {
 
 #[test]
 fn certificate_and_key_that_do_not_match_are_refused_with_the_file() {
-    let files = CertificateFiles::new();
+    let files = CertificateFiles::create();
     let folder = tempfile::tempdir().expect("the temporary directory is writable");
     let refused = |certificate: Option<&Path>, key: Option<&Path>, expected: &str| {
         let mut command = Command::new(binary());
@@ -213,6 +164,6 @@ fn certificate_and_key_that_do_not_match_are_refused_with_the_file() {
     refused(Some(&files.key), Some(&files.key), "tls.key contains no certificate");
     refused(Some(&files.certificate), Some(&files.certificate), "tls.crt contains no private key");
     refused(Some(Path::new("/absent")), Some(&files.key), "failed to read /absent");
-    replace(&files.key, &new_certificate().signing_key.serialize_pem());
+    files.replace_key();
     refused(Some(&files.certificate), Some(&files.key), "does not belong to");
 }

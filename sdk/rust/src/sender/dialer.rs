@@ -10,12 +10,7 @@ use hyper_util::client::{
     legacy::connect::{HttpConnector, proxy::Tunnel},
     proxy::matcher::{Intercept, Matcher},
 };
-use rustls::{
-    ClientConfig,
-    crypto::{CryptoProvider, ring},
-    pki_types::ServerName,
-};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -27,6 +22,7 @@ use tower::ServiceExt as _;
 use crate::{
     http::with_sources,
     sender::target::{ConnectError, Target},
+    tls,
 };
 
 /// Longest time for each step of connecting.
@@ -40,10 +36,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 #[derive(Clone, Default)]
 pub(crate) struct Dialer(Arc<Settings>);
 
-#[derive(Default)]
 struct Settings {
-    tls: OnceLock<Arc<ClientConfig>>,
+    tls: ClientConfig,
     proxies: OnceLock<Matcher>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { tls: tls::client_config(), proxies: OnceLock::new() }
+    }
 }
 
 impl Dialer {
@@ -60,7 +61,7 @@ impl Dialer {
             }
             let name = ServerName::try_from(target.host.clone());
             let name = name.map_err(|_| target.invalid("the host is invalid"))?;
-            let stream = self.tls(application_protocol)?.connect(name, tcp).await;
+            let stream = self.tls(application_protocol).connect(name, tcp).await;
             Ok(Box::new(stream.map_err(|error| ConnectError::Tcp {
                 address: target.address(),
                 reason: with_sources(&error),
@@ -111,23 +112,9 @@ impl Dialer {
         Err(ConnectError::Proxy { address: target.address(), proxy: proxy.uri().to_string(), reason })
     }
 
-    fn tls(&self, application_protocol: Option<&[u8]>) -> Result<TlsConnector, rustls::Error> {
-        let mut config = self.tls_config()?;
-        if let Some(protocol) = application_protocol {
-            let mut own = ClientConfig::clone(&config);
-            own.alpn_protocols = vec![protocol.to_vec()];
-            config = Arc::new(own);
-        }
-        Ok(TlsConnector::from(config))
-    }
-
-    fn tls_config(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
-        if let Some(config) = self.0.tls.get() {
-            return Ok(config.clone());
-        }
-        let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let config = Arc::new(builder.with_platform_verifier()?.with_no_client_auth());
-        Ok(self.0.tls.get_or_init(|| config).clone())
+    fn tls(&self, application_protocol: Option<&[u8]>) -> TlsConnector {
+        let mut config = self.0.tls.clone();
+        config.alpn_protocols.extend(application_protocol.map(<[u8]>::to_vec));
+        TlsConnector::from(Arc::new(config))
     }
 }

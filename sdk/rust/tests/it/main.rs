@@ -5,4 +5,5 @@ mod delivery;
 mod hostile_server;
 mod older_server;
 mod reading;
+mod tls;
 mod uploads;
