@@ -23,10 +23,11 @@ use super::catalog::Catalog;
 use crate::server::{
     RpcResult, Server,
     error::{Error, Result},
+    large_runs::{LargeRunStream, LargeRuns},
     stream::ResponseStream,
 };
 
-/// Exports at the same time: each may take some 15 MB.
+/// Exports at the same time: each may take some 15 MB, and the few that send large runs 30 MB.
 const EXPORTS: usize = 16;
 
 /// The number of exports that are running.
@@ -49,18 +50,20 @@ pub(crate) struct ExportApi {
     server: Server,
     catalog: Catalog,
     slots: ExportSlots,
+    /// Apart from the large runs of searches, which would wait for long exports.
+    large_runs: LargeRuns,
 }
 
 impl ExportApi {
     pub(crate) fn new(server: Server, catalog: Catalog) -> Self {
-        Self { server, catalog, slots: ExportSlots::default() }
+        Self { server, catalog, slots: ExportSlots::default(), large_runs: LargeRuns::default() }
     }
 }
 
 #[tonic::async_trait]
 impl ExportService for ExportApi {
     type MetricsStream = ResponseStream<pb::MetricsResponse>;
-    type RunsStream = ResponseStream<pb::RunsResponse>;
+    type RunsStream = LargeRunStream<pb::RunsResponse>;
     type ObjectsStream = ResponseStream<pb::ObjectsResponse>;
 
     async fn metrics(&self, request: Request<pb::MetricsRequest>) -> RpcResult<Self::MetricsStream> {
@@ -80,17 +83,22 @@ impl ExportService for ExportApi {
     async fn runs(&self, request: Request<pb::RunsRequest>) -> RpcResult<Self::RunsStream> {
         let (call, request) = self.server.start_call(request).await?;
         let slot = self.slots.take()?;
+        let origin = call.origin.clone();
         let format = table_format(request.format())?;
         let export = RunExport::new(&self.catalog, &call, request).await?;
         let search = export.search(call.again()).await?;
         let deps = self.server.deps.clone();
         let wrap = |piece| pb::RunsResponse { piece: Some(piece) };
-        Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
-            let _slot = slot;
-            let rows = export.rows(call, &sender).await?;
-            let file = FileExport::new(deps, format, rows)?;
-            file.send(async move |messages| search.send(WholeRuns, &messages, None).await, &sender, wrap)
-                .await
+        Ok(Response::new(self.large_runs.stream(origin, |mut room| {
+            self.server.respond_on_query_threads(async move |sender| {
+                let _slot = slot;
+                let rows = export.rows(call, &sender).await?;
+                let file = FileExport::new(deps, format, rows)?;
+                // Until the file is sent, not only until the search has ended.
+                let room = &mut room;
+                let send = async move |messages| search.send(WholeRuns, &messages, Some(room)).await;
+                file.send(send, &sender, wrap).await
+            })
         })))
     }
 

@@ -76,9 +76,10 @@ impl SearchService for SearchApi {
         let (call, request) = self.server.start_call(request).await?;
         let origin = call.origin.clone();
         let (search, metrics) = metrics::search(&self.catalog, call, request).await?;
-        Ok(Response::new(self.server.large_runs.stream(origin, |room| {
-            self.server
-                .respond_on_query_threads(async move |sender| search.send(metrics, &sender, Some(room)).await)
+        Ok(Response::new(self.server.large_runs.stream(origin, |mut room| {
+            self.server.respond_on_query_threads(async move |sender| {
+                search.send(metrics, &sender, Some(&mut room)).await
+            })
         })))
     }
 
@@ -86,9 +87,10 @@ impl SearchService for SearchApi {
         let (call, request) = self.server.start_call(request).await?;
         let origin = call.origin.clone();
         let (search, objects) = objects::search(&self.catalog, call, request).await?;
-        Ok(Response::new(self.server.large_runs.stream(origin, |room| {
-            self.server
-                .respond_on_query_threads(async move |sender| search.send(objects, &sender, Some(room)).await)
+        Ok(Response::new(self.server.large_runs.stream(origin, |mut room| {
+            self.server.respond_on_query_threads(async move |sender| {
+                search.send(objects, &sender, Some(&mut room)).await
+            })
         })))
     }
 

@@ -107,8 +107,8 @@ impl LargeRunRoom {
         let taken = self.all.streams.drop_unread_while(has_share, taking).await;
         self.keep(taken.map_err(|refusal| {
             Error::Waiting(match refusal {
-                Refusal::Full => "the memory for large runs is taken by searches that are read slowly",
-                Refusal::ClientFull => "your other searches for large runs are read slowly",
+                Refusal::Full => "the memory for large runs is taken by answers that are read slowly",
+                Refusal::ClientFull => "the answers to your other calls with large runs are read slowly",
             })
         })?);
         Ok(())

@@ -1,7 +1,8 @@
-//! Answers of searches that no client reads, in a project with large runs.
+//! Answers of searches and exports that no client reads, in a project with large runs.
 
+use futures::FutureExt as _;
 use matyan_tests::{
-    Server,
+    Server, eventually,
     loopback::{address, authority, connect},
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
@@ -25,6 +26,17 @@ const SEARCH_PATHS: [&str; 2] = [
     "/api/v1/rest/runs/search/run/?report_progress=false&q=run.a%20!=%201",
 ];
 
+/// Number of exports that are asked for, and the number that the server accepts.
+const EXPORTS: usize = 64;
+const MOST_EXPORTS: usize = 16;
+
+/// Paths of exports of all runs.
+const EXPORT_PATHS: [&str; 2] =
+    ["/api/v1/rest/export/runs?format=csv", "/api/v1/rest/export/runs?format=arrow"];
+
+/// Looks at the memory of a server without growth, after which it is taken to grow no more.
+const STEADY_LOOKS: usize = 20;
+
 /// Asks from an address, and reads nothing.
 async fn ask(server: &Server, path: &str) -> TcpStream {
     let mut socket =
@@ -34,13 +46,25 @@ async fn ask(server: &Server, path: &str) -> TcpStream {
     socket
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_45_memory_is_bounded_with_searches_of_large_runs_that_nobody_reads() {
+/// Whether the server has answered that it is busy. Reads nothing.
+fn is_refused(socket: &TcpStream) -> bool {
+    let mut head = [0; "HTTP/1.1 503".len()];
+    let peeked = socket.peek(&mut head).now_or_never();
+    peeked.is_some_and(|peeked| peeked.is_ok()) && head.ends_with(b"503")
+}
+
+async fn server_with_large_runs() -> Server {
     let server = Server::up().await;
     for run_id in RUNS {
         create_large(&server.ingest, run_id, ["a", "b"]).await;
         applied(&server, &format!("/api/v1/rest/runs/{run_id}/info/")).await;
     }
+    server
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_45_memory_is_bounded_with_searches_of_large_runs_that_nobody_reads() {
+    let server = server_with_large_runs().await;
     let before = server.memory("VmHWM");
     let mut unread = Vec::new();
     for path in SEARCH_PATHS.into_iter().cycle().take(SEARCHES) {
@@ -55,6 +79,34 @@ async fn rule_45_memory_is_bounded_with_searches_of_large_runs_that_nobody_reads
     }
     let largest = server.memory("VmHWM");
     println!("before {}; with {SEARCHES} searches: {}", megabytes(before), megabytes(largest));
+    assert!(largest <= UNREAD_BOUND, "{} exceeds {}", megabytes(largest), megabytes(UNREAD_BOUND));
+    drop(unread);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_45_memory_is_bounded_with_exports_of_large_runs_that_nobody_reads() {
+    let server = server_with_large_runs().await;
+    let before = server.memory("VmHWM");
+    let mut unread = Vec::new();
+    for path in EXPORT_PATHS.into_iter().cycle().take(EXPORTS) {
+        unread.push(ask(&server, path).await);
+    }
+    eventually("the server has accepted as many as it may, and refused the others", async || {
+        unread.retain(|socket| !is_refused(socket));
+        if unread.len() == MOST_EXPORTS { Ok(()) } else { Err(unread.len()) }
+    })
+    .await;
+    let mut largest = 0;
+    let mut looks = 0;
+    eventually("the memory no longer grows", async || {
+        let now = server.memory("VmHWM");
+        looks = if now > largest { 0 } else { looks + 1 };
+        largest = now;
+        if looks >= STEADY_LOOKS { Ok(()) } else { Err(megabytes(now)) }
+    })
+    .await;
+    others_are_served(&server).await;
+    println!("before {}; with {EXPORTS} exports: {}", megabytes(before), megabytes(largest));
     assert!(largest <= UNREAD_BOUND, "{} exceeds {}", megabytes(largest), megabytes(UNREAD_BOUND));
     drop(unread);
 }

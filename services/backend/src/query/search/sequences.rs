@@ -129,7 +129,7 @@ impl SequenceSearch {
         self,
         kind: K,
         sender: &Sender<K::Message>,
-        room: Option<LargeRunRoom>,
+        room: Option<&mut LargeRunRoom>,
     ) -> Result<(), StreamEnd> {
         let mut keep_alive = KeepAlive::new(sender);
         let last = match self.page.cursor.as_str() {
@@ -181,7 +181,7 @@ struct SequenceSender<'s, K: SequenceKind> {
     call: Call,
     kind: K,
     stream: RowStream<'s, K::Message>,
-    room: Option<LargeRunRoom>,
+    room: Option<&'s mut LargeRunRoom>,
     names: EntityNames,
     parts: RunParts,
     compiled: CompiledQuery,
