@@ -35,6 +35,9 @@ def main(command: list[str]) -> int:
     if sys.platform == "linux":
         # Processes whose parent has ended become children of this process.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # A signal for the session reaches the program too, and this process waits until the program has ended.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
     program = os.posix_spawnp(command[0], command, os.environ)
     code = None
     while code is None:
@@ -49,7 +52,7 @@ def main(command: list[str]) -> int:
                     print(f"left behind, and ended now: {name}", flush=True)
                     os.kill(number, signal.SIGKILL)
                     killed.add(number)
-            os.wait()
+            killed.discard(os.wait()[0])
     return code if code >= 0 else 128 - code
 
 

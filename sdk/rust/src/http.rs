@@ -292,11 +292,13 @@ fn client(
     redirects: redirect::Policy,
     tls: &ClientConfig,
 ) -> Result<reqwest::Client, HttpError> {
+    let mut tls = tls.clone();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let builder = reqwest::Client::builder()
         .user_agent(concat!("matyan-sdk/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timeouts.connect)
         .redirect(redirects)
-        .tls_backend_preconfigured(tls.clone())
+        .tls_backend_preconfigured(tls)
         .tcp_nodelay(true);
     builder
         .build()

@@ -12,7 +12,7 @@ use matyan_tests::{Server, certificate::CertificateFiles, eventually_blocking};
 /// The addresses of the server, if this process is the script.
 const SCRIPT: &str = "MATYAN_TEST_TLS";
 
-/// The script: records a run over every kind of connection, and reads it.
+/// The script: records a run with a value and an artifact, and reads it.
 #[test]
 fn a_script() {
     #[expect(clippy::disallowed_methods, reason = "the parent test says what to do")]
@@ -54,7 +54,8 @@ fn run_script(server: &Server, roots: &Path) {
         .env_remove("SSL_CERT_DIR")
         .output()
         .expect("the test program can be started");
-    assert!(script.status.success(), "{script:?}");
+    let printed = String::from_utf8_lossy(&script.stdout);
+    assert!(script.status.success() && printed.contains("1 passed"), "{script:?}");
 }
 
 #[tokio::test]
