@@ -1,7 +1,7 @@
-"""Runs a program, and ends the processes that it leaves behind, with a line for each.
+"""Runs a program, then kills and lists the processes that it leaves behind.
 
-The time of all its processes counts as that of this process's children, even of those whose parent has ended
-without waiting for them. Without that, the browsers and servers of tests would count for nobody.
+On Linux, the processor time of this process's children includes all processes of the program, even those whose
+parent has ended without waiting for them. Otherwise browsers and servers of tests would not be counted.
 
 Usage: descendants.py PROGRAM [ARGUMENT ...]
 """
@@ -20,10 +20,10 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def running_children() -> Iterator[tuple[int, str]]:
-    """The process numbers and names of the children that have not ended."""
+    """The ids and names of the child processes that have not ended."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # The name is in parentheses, and may contain some.
+            # The name is in parentheses, and may itself contain parentheses.
             number, _, rest = stat.read_text(errors="replace").partition(" (")
             name, _, fields = rest.rpartition(") ")
             state, parent = fields.split()[:2]
@@ -35,7 +35,7 @@ def main(command: list[str]) -> int:
     if sys.platform == "linux":
         # Processes whose parent has ended become children of this process.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # A signal for the session reaches the program too, and this process waits until the program has ended.
+    # Signals are sent to the whole session: the program gets them too, and this process waits until it has ended.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     program = os.posix_spawnp(command[0], command, os.environ)
@@ -49,7 +49,7 @@ def main(command: list[str]) -> int:
         while True:
             for number, name in running_children():
                 if number not in killed:
-                    print(f"left behind, and ended now: {name}", flush=True)
+                    print(f"killed a process that was left behind: {name}", flush=True)
                     os.kill(number, signal.SIGKILL)
                     killed.add(number)
             killed.discard(os.wait()[0])

@@ -66,7 +66,7 @@ SUITES = [
 
 STAGES_AT_ONCE = 3
 
-# Runs a target, and counts and ends what it leaves behind.
+# The program that runs a target. It counts the time of all processes, and ends those that the target leaves behind.
 DESCENDANTS = Path(__file__).with_name("descendants.py")
 
 # A file system in memory, the free space that the tests need there, and the free memory that the
