@@ -18,7 +18,7 @@ pub struct CertificateFiles {
 }
 
 impl CertificateFiles {
-    /// Creates the files in a directory of their own. Panics if it cannot be written, like the other functions.
+    /// Creates the files in a temporary directory. Like the other functions, panics if a file cannot be written.
     pub fn create() -> Self {
         let folder = tempfile::tempdir().expect("the temporary directory is writable");
         let certificate = folder.path().join("tls.crt");
@@ -28,14 +28,14 @@ impl CertificateFiles {
         files
     }
 
-    /// Writes another certificate to the same files, as a renewal does.
+    /// Replaces the certificate and its key, like a renewal.
     pub fn renew(&self) {
         let CertifiedKey { cert, signing_key } = new_certificate();
         replace(&self.certificate, &cert.pem());
         replace(&self.key, &signing_key.serialize_pem());
     }
 
-    /// Writes a key that belongs to another certificate.
+    /// Replaces the key with the key of another certificate.
     pub fn replace_key(&self) {
         replace(&self.key, &new_certificate().signing_key.serialize_pem());
     }

@@ -115,6 +115,7 @@ pub struct HttpClient {
     reads: Arc<OnceBox<reqwest::Client>>,
     /// For uploads, once there is one.
     uploads: Arc<OnceBox<reqwest::Client>>,
+    /// Shared by these clients.
     tls: ClientConfig,
     base: String,
     /// The URL `base`, parsed.
@@ -134,7 +135,8 @@ impl HttpClient {
     /// ```
     pub fn new(url: &str, timeouts: Timeouts) -> Result<Self, HttpError> {
         let (base, address) = checked_url(url)?;
-        let tls = tls::client_config();
+        let mut tls = tls::client_config();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let calls = client(base, timeouts, protected_redirects(is_same_server), &tls)?;
         Ok(Self {
             calls,
@@ -219,17 +221,18 @@ impl HttpClient {
     }
 
     fn uploads(&self) -> Result<&reqwest::Client, HttpError> {
-        let create = || client(&self.base, self.timeouts, redirect::Policy::none(), &self.tls).map(Box::new);
-        self.uploads.get_or_try_init(create)
+        self.uploads.get_or_try_init(|| self.client(redirect::Policy::none()))
+    }
+
+    fn client(&self, redirects: redirect::Policy) -> Result<Box<reqwest::Client>, HttpError> {
+        client(&self.base, self.timeouts, redirects, &self.tls).map(Box::new)
     }
 
     fn client_of(&self, method: &Method) -> Result<&reqwest::Client, HttpError> {
         if *method != Method::GET {
             return Ok(&self.calls);
         }
-        let redirects = || protected_redirects(|_, _| true);
-        let create = || client(&self.base, self.timeouts, redirects(), &self.tls).map(Box::new);
-        self.reads.get_or_try_init(create)
+        self.reads.get_or_try_init(|| self.client(protected_redirects(|_, _| true)))
     }
 
     fn url(&self, request: &RestRequest) -> String {
@@ -292,13 +295,11 @@ fn client(
     redirects: redirect::Policy,
     tls: &ClientConfig,
 ) -> Result<reqwest::Client, HttpError> {
-    let mut tls = tls.clone();
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let builder = reqwest::Client::builder()
         .user_agent(concat!("matyan-sdk/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timeouts.connect)
         .redirect(redirects)
-        .tls_backend_preconfigured(tls)
+        .tls_backend_preconfigured(tls.clone())
         .tcp_nodelay(true);
     builder
         .build()

@@ -11,7 +11,8 @@ use rustls::{
 };
 use rustls_platform_verifier::Verifier;
 
-/// Returns settings that read the trusted certificates when the first server is verified. Clones share what was read.
+/// Returns settings that read the trusted certificates when the first server is verified. Clones of the settings share
+/// these certificates.
 pub(crate) fn client_config() -> ClientConfig {
     let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
     let verifier = PlatformVerifier { provider: provider.clone(), verifier: OnceBox::new() };
@@ -23,12 +24,12 @@ pub(crate) fn client_config() -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// The verifier of the platform, which is created when it is needed: it reads all trusted certificates, and most
-/// clients only talk to a server by http.
+/// The verifier of the platform, which is created on first use: it reads all trusted certificates, and most clients
+/// only use plain HTTP.
 #[derive(Debug)]
 struct PlatformVerifier {
     provider: Arc<CryptoProvider>,
-    // A fork cannot copy a lock that is held, as there is none.
+    // It takes no lock, which a fork could copy while it is held.
     verifier: OnceBox<Verifier>,
 }
 

@@ -181,7 +181,7 @@ impl BackendClient {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
         }
-        // It reads the certificates of the system, which needs a descriptor.
+        // Creating it can fail, which `get_or_make` does not allow.
         let client = HttpClient::new(&self.base, self.options.timeouts)?;
         Ok(self.client.get_or_make(|_| true, || client.clone()).clone())
     }

@@ -114,7 +114,7 @@ impl Dialer {
 
     fn tls(&self, application_protocol: Option<&[u8]>) -> TlsConnector {
         let mut config = self.0.tls.clone();
-        config.alpn_protocols.extend(application_protocol.map(<[u8]>::to_vec));
+        config.alpn_protocols = application_protocol.into_iter().map(<[u8]>::to_vec).collect();
         TlsConnector::from(Arc::new(config))
     }
 }

@@ -17,8 +17,6 @@ pub(crate) enum ConnectError {
     Tcp { address: String, reason: String },
     #[error("failed to connect to {address} through the proxy {proxy}: {reason}")]
     Proxy { address: String, proxy: String, reason: String },
-    #[error("failed to set up TLS: {0}")]
-    Tls(#[from] rustls::Error),
     #[error("{address} does not answer in time")]
     Timeout { address: String },
     #[error("{address} refuses the connection with status {status}: {message}")]
