@@ -103,8 +103,8 @@ impl TranslatedService {
     }
 }
 
-/// Answers questions about all services. Decoding their descriptors takes a large part of a start, so it waits for the
-/// first question.
+/// Serves reflection for all services. Decoding their descriptors takes a large part of a server's startup, so it waits
+/// for the first call.
 static REFLECTION: LazyLock<Transport> = LazyLock::new(|| {
     let builder = || {
         tonic_reflection::server::Builder::configure()

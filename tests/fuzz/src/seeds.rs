@@ -132,10 +132,11 @@ fn requests() -> Vec<Vec<u8>> {
 
 /// Event files that TensorBoard's own packages wrote.
 fn event_files() -> Vec<Vec<u8>> {
-    // From the directory of this crate, where tests run, or from the root.
     let logs = Path::new("sdk/python/tests/importing/fixtures/tensorboard/logs");
+    // Tests run in the directory of their crate, and programs usually in the root.
     let places = [Path::new("../..").join(logs), logs.to_owned()];
-    let mut folders = vec![places.into_iter().find(|path| path.is_dir()).expect("the fixtures are there")];
+    let found = places.into_iter().find(|path| path.is_dir());
+    let mut folders = vec![found.unwrap_or_else(|| panic!("{} is missing", logs.display()))];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("the fixtures are there").flatten() {

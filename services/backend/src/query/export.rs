@@ -50,7 +50,7 @@ pub(crate) struct ExportApi {
     server: Server,
     catalog: Catalog,
     slots: ExportSlots,
-    /// Apart from the large runs of searches, which would wait for long exports.
+    /// Separate from the room of searches, which would otherwise wait for long exports.
     large_runs: LargeRuns,
 }
 
@@ -94,7 +94,7 @@ impl ExportService for ExportApi {
                 let _slot = slot;
                 let rows = export.rows(call, &sender).await?;
                 let file = FileExport::new(deps, format, rows)?;
-                // Until the file is sent, not only until the search has ended.
+                // The room is held until the file is sent, not only until the search has ended.
                 let room = &mut room;
                 let send = async move |messages| search.send(WholeRuns, &messages, Some(room)).await;
                 file.send(send, &sender, wrap).await
