@@ -10,13 +10,11 @@ mod row_columns;
 mod run_selection;
 mod runs;
 
-use std::sync::Arc;
-
 use file::FileExport;
+use matyan_access::{CallClient, CallOrigin, Refusal, ShareLimit, SharePermit};
 use matyan_export::TableFormat;
 use matyan_proto::export::v1::{self as pb, export_service_server::ExportService};
 use runs::{RunExport, WholeRuns};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response};
 
 use super::catalog::Catalog;
@@ -27,21 +25,27 @@ use crate::server::{
     stream::ResponseStream,
 };
 
-/// Exports at the same time: each may take some 15 MB, and the few that send large runs 30 MB.
+/// Exports at the same time: each may take some 15 MB, and the few that send large runs 30 MB. One client may
+/// have twelve.
 const EXPORTS: usize = 16;
 
-/// The number of exports that are running.
-struct ExportSlots(Arc<Semaphore>);
+/// The exports that are running.
+struct ExportSlots(ShareLimit<CallClient>);
 
 impl Default for ExportSlots {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(EXPORTS)))
+        Self(ShareLimit::new("exports", EXPORTS))
     }
 }
 
 impl ExportSlots {
-    fn take(&self) -> Result<OwnedSemaphorePermit> {
-        self.0.clone().try_acquire_owned().map_err(|_| Error::Waiting("too many exports are running"))
+    fn take(&self, origin: &CallOrigin) -> Result<SharePermit<CallClient>> {
+        self.0.admit(origin.client.clone()).map_err(|refusal| {
+            Error::Waiting(match refusal {
+                Refusal::Full => "too many exports are running",
+                Refusal::ClientFull => "too many of your exports are running",
+            })
+        })
     }
 }
 
@@ -68,7 +72,7 @@ impl ExportService for ExportApi {
 
     async fn metrics(&self, request: Request<pb::MetricsRequest>) -> RpcResult<Self::MetricsStream> {
         let (call, request) = self.server.start_call(request).await?;
-        let slot = self.slots.take()?;
+        let slot = self.slots.take(&call.origin)?;
         let format = table_format(request.format())?;
         let (search, sequences) = metrics::search(&self.catalog, call, request).await?;
         let file = FileExport::new(self.server.deps.clone(), format, metrics::MetricRows::new())?;
@@ -82,7 +86,7 @@ impl ExportService for ExportApi {
 
     async fn runs(&self, request: Request<pb::RunsRequest>) -> RpcResult<Self::RunsStream> {
         let (call, request) = self.server.start_call(request).await?;
-        let slot = self.slots.take()?;
+        let slot = self.slots.take(&call.origin)?;
         let origin = call.origin.clone();
         let format = table_format(request.format())?;
         let export = RunExport::new(&self.catalog, &call, request).await?;
@@ -104,7 +108,7 @@ impl ExportService for ExportApi {
 
     async fn objects(&self, request: Request<pb::ObjectsRequest>) -> RpcResult<Self::ObjectsStream> {
         let (call, request) = self.server.start_call(request).await?;
-        let slot = self.slots.take()?;
+        let slot = self.slots.take(&call.origin)?;
         let format = table_format(request.format())?;
         let rows = objects::ObjectRows::new(request.r#type());
         let (search, sequences) = objects::search(&self.catalog, call, request).await?;
@@ -127,5 +131,26 @@ fn table_format(format: pb::Format) -> Result<TableFormat> {
         pb::Format::Unspecified => {
             Err(Error::field("format", "is missing: use arrow, parquet, csv or raw-csv"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_45_a_client_leaves_exports_to_others() {
+        let slots = ExportSlots::default();
+        let origin = |client| CallOrigin { client: Some(CallClient::new(client)), ..CallOrigin::default() };
+        let mut running: Vec<_> =
+            std::iter::repeat_with(|| slots.take(&origin("many"))).map_while(Result::ok).collect();
+        assert_eq!(running.len(), 12);
+        running.extend(std::iter::repeat_with(|| slots.take(&origin("other"))).map_while(Result::ok));
+        assert_eq!(running.len(), EXPORTS);
+        let refusal = slots.take(&CallOrigin::default()).err().unwrap().to_string();
+        assert!(refusal.contains("too many exports are running"), "{refusal}");
+        running.truncate(12);
+        let refusal = slots.take(&origin("many")).err().unwrap().to_string();
+        assert!(refusal.contains("too many of your exports are running"), "{refusal}");
     }
 }
