@@ -61,9 +61,13 @@ fn backend(url: &str) -> BackendClient {
 
 /// Runs a script in a process that trusts the certificates in a file, and returns what it prints.
 fn run_script(script: &str, server: &Server, roots: &Path) -> String {
+    run_script_with_gateway(script, server, &server.ingest, roots)
+}
+
+fn run_script_with_gateway(script: &str, server: &Server, gateway_url: &str, roots: &Path) -> String {
     let ended = Command::new(env::current_exe().expect("a running program has a path"))
         .args(["--exact", script, "--nocapture"])
-        .env(SCRIPT, format!("{}|{}", server.ingest, server.query))
+        .env(SCRIPT, format!("{gateway_url}|{}", server.query))
         .env("SSL_CERT_FILE", roots)
         .env_remove("SSL_CERT_DIR")
         .output()
@@ -80,7 +84,9 @@ async fn runs_are_recorded_and_read_over_tls() {
     let files = CertificateFiles::create();
     let server = files.server().await;
     assert!(server.ingest.starts_with("https://"), "{}", server.ingest);
-    run_script("tls::a_script", &server, &files.certificate);
+    for gateway_url in [server.ingest.clone(), format!("grpc+{}", server.ingest)] {
+        run_script_with_gateway("tls::a_script", &server, &gateway_url, &files.certificate);
+    }
 }
 
 #[cfg(target_os = "linux")]
