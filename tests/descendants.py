@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,15 +21,14 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def running_children() -> Iterator[tuple[int, str]]:
-    """The ids and names of the child processes that have not ended."""
+    """The ids and commands of the child processes that have not ended."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # The name is in parentheses, and may itself contain parentheses.
-            number, _, rest = stat.read_text(errors="replace").partition(" (")
-            name, _, fields = rest.rpartition(") ")
-            state, parent = fields.split()[:2]
+            # The name before these fields is in parentheses, and may itself contain parentheses.
+            state, parent = stat.read_text(errors="replace").rpartition(") ")[2].split()[:2]
             if int(parent) == os.getpid() and state != "Z":
-                yield int(number), name
+                arguments = (stat.parent / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                yield int(stat.parent.name), shlex.join(arguments[:-1])
 
 
 def main(command: list[str]) -> int:
@@ -47,9 +47,9 @@ def main(command: list[str]) -> int:
     killed = set()
     with contextlib.suppress(ChildProcessError):
         while True:
-            for number, name in running_children():
+            for number, command in running_children():
                 if number not in killed:
-                    print(f"killed a process that was left behind: {name}", flush=True)
+                    print(f"killed a process that was left behind: {command}", flush=True)
                     os.kill(number, signal.SIGKILL)
                     killed.add(number)
             killed.discard(os.wait()[0])
