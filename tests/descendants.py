@@ -14,10 +14,15 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
+
+# Time for which processes may outlast the program, because they end when they notice its end, such as those that start
+# the processes of Python's multiprocessing.
+PATIENCE = 2.0
 
 
 def running_children() -> Iterator[tuple[int, str]]:
@@ -44,6 +49,9 @@ def main(command: list[str]) -> int:
         ended, status = os.wait()
         if ended == program:
             code = os.waitstatus_to_exitcode(status)
+    program_ended = time.monotonic()
+    while any(running_children()) and time.monotonic() < program_ended + PATIENCE:
+        time.sleep(0.02)
     killed = set()
     with contextlib.suppress(ChildProcessError):
         while True:
