@@ -46,9 +46,18 @@ impl Order {
         }
     }
 
+    pub(super) fn key(&self) -> &OrderKey {
+        &self.key
+    }
+
     /// Whether too many runs have changed to move each of them.
-    pub(super) fn is_outdated(&self) -> bool {
-        self.changed.len() > self.sorted.len() / SORT_FROM
+    fn is_outdated(&self) -> bool {
+        self.is_outdated_by(self.changed.len())
+    }
+
+    /// Whether these are too many changed runs to move each of them.
+    pub(super) fn is_outdated_by(&self, changed: usize) -> bool {
+        changed > self.sorted.len() / SORT_FROM
     }
 
     pub(super) fn bytes(&self) -> usize {
