@@ -27,11 +27,14 @@ const SEARCH_PATHS: [&str; 2] = [
     "/api/v1/rest/runs/search/run/?report_progress=false&q=run.a%20!=%201",
 ];
 
-/// Number of exports that are asked for.
+/// Number of exports that two clients ask for.
 const EXPORTS: usize = 64;
 
 /// Number of exports that the server accepts at a time.
 const MOST_EXPORTS: usize = 16;
+
+/// Number of exports that it accepts at a time from one client.
+const MOST_EXPORTS_OF_CLIENT: usize = 12;
 
 /// Number of exports that are read at the same time, more than may send large runs.
 const READ_EXPORTS: usize = 6;
@@ -43,10 +46,10 @@ const EXPORT_PATHS: [&str; 2] =
 /// Number of readings of the server's memory without growth after which it counts as steady.
 const STEADY_READINGS: usize = 20;
 
-/// Asks from an address, and reads nothing.
-async fn ask(server: &Server, path: &str) -> TcpStream {
+/// Asks from the address of a client, and reads nothing.
+async fn ask(server: &Server, client: u8, path: &str) -> TcpStream {
     let mut socket =
-        connect(address(0), &server.query, Some(RECEIVE_BYTES)).await.expect("the server listens");
+        connect(address(client), &server.query, Some(RECEIVE_BYTES)).await.expect("the server listens");
     let head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", authority(&server.query));
     socket.write_all(head.as_bytes()).await.expect("the server reads requests");
     socket
@@ -80,7 +83,7 @@ async fn rule_45_memory_is_bounded_with_searches_of_large_runs_that_nobody_reads
     let before = server.memory("VmHWM");
     let mut unread = Vec::new();
     for path in SEARCH_PATHS.into_iter().cycle().take(SEARCHES) {
-        unread.push(ask(&server, path).await);
+        unread.push(ask(&server, 0, path).await);
     }
     others_are_served(&server).await;
     // Another client has room for the same searches.
@@ -104,14 +107,16 @@ async fn rule_45_memory_is_bounded_with_exports_of_large_runs_that_nobody_reads(
         assert!(file.len() > RUNS.len() * 2 * PARAM_BYTES, "{} bytes", file.len());
     }
     let mut unread = Vec::new();
-    for path in EXPORT_PATHS.into_iter().cycle().take(EXPORTS) {
-        unread.push(ask(&server, path).await);
+    for (client, most) in [(0, MOST_EXPORTS_OF_CLIENT), (1, MOST_EXPORTS)] {
+        for path in EXPORT_PATHS.into_iter().cycle().take(EXPORTS / 2) {
+            unread.push(ask(&server, client, path).await);
+        }
+        eventually("the server has accepted as many as it may, and refused the others", async || {
+            unread.retain(|socket| !is_refused(socket));
+            if unread.len() == most { Ok(()) } else { Err(unread.len()) }
+        })
+        .await;
     }
-    eventually("the server has accepted as many as it may, and refused the others", async || {
-        unread.retain(|socket| !is_refused(socket));
-        if unread.len() == MOST_EXPORTS { Ok(()) } else { Err(unread.len()) }
-    })
-    .await;
     let mut largest = 0;
     let mut readings = 0;
     eventually("the memory no longer grows", async || {
