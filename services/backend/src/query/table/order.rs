@@ -51,13 +51,13 @@ impl Order {
     }
 
     /// Whether too many runs have changed to move each of them.
-    fn is_outdated(&self) -> bool {
-        self.is_outdated_by(self.changed.len())
+    pub(super) fn is_outdated(&self) -> bool {
+        self.changed.len() > self.most_changed()
     }
 
-    /// Whether these are too many changed runs to move each of them.
-    pub(super) fn is_outdated_by(&self, changed: usize) -> bool {
-        changed > self.sorted.len() / SORT_FROM
+    /// The number of changed runs up to which each of them is moved.
+    pub(super) fn most_changed(&self) -> usize {
+        self.sorted.len() / SORT_FROM
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -27,9 +27,9 @@ impl SortRuns {
 
 impl TableWork for SortRuns {
     fn bytes(&self, table: &RunTable) -> usize {
-        // The new order, and a flag for each run.
+        // The new order, the runs that have changed, and a flag for each run.
         let runs = table.roster.len();
-        SlicedSort::<Slot>::bytes(runs) + runs * size_of::<Slot>() + runs
+        SlicedSort::<Slot>::bytes(runs) + 2 * runs * size_of::<Slot>() + runs
     }
 
     fn step(&mut self, table: &mut RunTable) -> Option<bool> {
@@ -66,10 +66,12 @@ impl RunTable {
         for slot in changed.iter() {
             is_changed[*slot as usize] = true;
         }
-        let unchanged = order.sorted.iter().copied().filter(|slot| !is_changed[*slot as usize]);
+        drop(changed);
+        let mut unchanged = Vec::with_capacity(order.sorted.len());
+        unchanged.extend(order.sorted.iter().copied().filter(|slot| !is_changed[*slot as usize]));
         let changed =
             self.roster.all_slots().filter(|slot| is_changed[*slot as usize] && self.is_listed(*slot));
-        Some(SlicedSort::new(unchanged.collect(), changed.collect()))
+        Some(SlicedSort::new(unchanged, changed.collect()))
     }
 
     /// Whether a slice is enough to bring an order up to date.
@@ -78,26 +80,30 @@ impl RunTable {
         SlicedSort::<Slot>::is_short(changed)
     }
 
-    /// The order itself, or the newest order by durations until another time, unless too many runs have changed.
+    /// The order itself, or an order by durations until another time, unless too many runs have changed.
     fn known_order(&self, key: &OrderKey) -> Option<KnownOrder<'_>> {
-        let known = match self.orders.get(key) {
-            Some(order) => KnownOrder { order, changed: Cow::Borrowed(&order.changed) },
-            None => self.order_of_another_time(key)?,
-        };
-        (!known.order.is_outdated_by(known.changed.len())).then_some(known)
+        match self.orders.get(key).filter(|order| !order.is_outdated()) {
+            Some(order) => Some(KnownOrder { order, changed: Cow::Borrowed(&order.changed) }),
+            None => self.order_of_another_time(key),
+        }
     }
 
-    /// Only active runs have other places in an order by durations until another time.
+    /// An order by the same durations, as they were at another time. Since then, only active runs have moved.
     fn order_of_another_time(&self, key: &OrderKey) -> Option<KnownOrder<'_>> {
-        let timeless = without_time(key);
-        if timeless == *key {
+        if !key.iter().any(|(value, _)| matches!(value, TableValue::Duration { .. })) {
             return None;
         }
-        let others = self.orders.values().filter(|order| without_time(order.key()) == timeless);
+        let others = self
+            .orders
+            .values()
+            .filter(|order| differ_only_in_time(order.key(), key) && !order.is_outdated());
         let order = others.max_by_key(|order| order.used)?;
         let active = self.columns.get(&ColumnKey::Active)?;
-        let active = self.roster.all_slots().filter(|slot| matches!(active.get(*slot), TermRef::Bool(true)));
-        Some(KnownOrder { order, changed: order.changed.iter().copied().chain(active).collect() })
+        let is_active = |slot| matches!(active.get(slot), TermRef::Bool(true)) && self.is_listed(slot);
+        let moved = self.roster.all_slots().filter(|slot| is_active(*slot));
+        let most = order.most_changed();
+        let changed: Vec<Slot> = order.changed.iter().copied().chain(moved).take(most + 1).collect();
+        (changed.len() <= most).then_some(KnownOrder { order, changed: Cow::Owned(changed) })
     }
 }
 
@@ -107,13 +113,14 @@ struct KnownOrder<'t> {
     changed: Cow<'t, [Slot]>,
 }
 
-/// The same key for durations until any time.
-fn without_time(key: &OrderKey) -> OrderKey {
-    let timeless = key.iter().map(|(value, descending)| match value {
-        TableValue::Duration { .. } => (TableValue::Duration { now_us: 0 }, *descending),
-        value => (value.clone(), *descending),
-    });
-    timeless.collect()
+fn differ_only_in_time(one: &OrderKey, other: &OrderKey) -> bool {
+    let is_same = |one: &TableValue, other: &TableValue| match (one, other) {
+        (TableValue::Duration { .. }, TableValue::Duration { .. }) => true,
+        (one, other) => one == other,
+    };
+    let mut pairs = one.iter().zip(other);
+    one.len() == other.len()
+        && pairs.all(|((a, a_descends), (b, b_descends))| a_descends == b_descends && is_same(a, b))
 }
 
 #[cfg(test)]
@@ -194,7 +201,7 @@ mod tests {
         vec![(TableValue::Duration { now_us }, true)]
     }
 
-    /// Sorts by durations until this time. Returns the number of slices.
+    /// Sorts by the durations at this time. Returns the number of slices.
     fn sort_by_duration(table: &mut RunTable, now_us: i64) -> usize {
         let key = durations(now_us);
         let mut work = SortRuns::new(key.clone());
@@ -202,12 +209,12 @@ mod tests {
         let comparison = table.comparison(&key).unwrap();
         let sorted = table.sorted(&key);
         assert_eq!(sorted.len(), table.roster.len());
-        assert!(sorted.is_sorted_by(|a, b| comparison.compare(*a, *b).is_lt()), "until {now_us}");
+        assert!(sorted.is_sorted_by(|a, b| comparison.compare(*a, *b).is_lt()), "at {now_us}");
         slices
     }
 
     #[test]
-    fn only_active_runs_are_sorted_again_by_durations_until_later() {
+    fn only_active_runs_are_sorted_again_by_later_durations() {
         let mut table = runs_of_many_lengths(50_000, 100);
         assert!(sort_by_duration(&mut table, 50_000) > 6);
         assert!(table.is_soon_sorted(&durations(50_400)));
