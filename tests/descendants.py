@@ -1,4 +1,4 @@
-"""Runs a program, then kills and lists the processes that it leaves behind.
+"""Runs a program, then kills and lists the processes that outlast it by two seconds.
 
 On Linux, the processor time of this process's children includes all processes of the program, even those whose
 parent has ended without waiting for them. Otherwise browsers and servers of tests would not be counted.
@@ -24,16 +24,21 @@ PR_SET_CHILD_SUBREAPER = 36
 # the processes of Python's multiprocessing.
 PATIENCE = 2.0
 
+# Characters of a command that are printed.
+COMMAND_LENGTH = 300
+
 
 def running_children() -> Iterator[tuple[int, str]]:
     """The ids and commands of the child processes that have not ended."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # The name before these fields is in parentheses, and may itself contain parentheses.
-            state, parent = stat.read_text(errors="replace").rpartition(") ")[2].split()[:2]
+            # The name is in parentheses, and may itself contain parentheses.
+            name, _, fields = stat.read_text(errors="replace").partition(" (")[2].rpartition(") ")
+            state, parent = fields.split()[:2]
             if int(parent) == os.getpid() and state != "Z":
-                arguments = (stat.parent / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                yield int(stat.parent.name), shlex.join(arguments[:-1])
+                arguments = (stat.parent / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+                command = shlex.join(arguments) if any(arguments) else name
+                yield int(stat.parent.name), command.replace("\n", " ")[:COMMAND_LENGTH]
 
 
 def main(command: list[str]) -> int:
@@ -55,9 +60,9 @@ def main(command: list[str]) -> int:
     killed = set()
     with contextlib.suppress(ChildProcessError):
         while True:
-            for number, command in running_children():
+            for number, left in running_children():
                 if number not in killed:
-                    print(f"killed a process that was left behind: {command}", flush=True)
+                    print(f"killed a process that was left behind: {left}", flush=True)
                     os.kill(number, signal.SIGKILL)
                     killed.add(number)
             killed.discard(os.wait()[0])
