@@ -29,7 +29,7 @@ impl TableWork for SortRuns {
     fn bytes(&self, table: &RunTable) -> usize {
         // The new order, the runs that have changed, and a flag for each run.
         let runs = table.roster.len();
-        SlicedSort::<Slot>::bytes(runs) + 2 * runs * size_of::<Slot>() + runs
+        SlicedSort::<Slot>::bytes(runs) + runs * size_of::<Slot>() + runs
     }
 
     fn step(&mut self, table: &mut RunTable) -> Option<bool> {
@@ -80,7 +80,7 @@ impl RunTable {
         SlicedSort::<Slot>::is_short(changed)
     }
 
-    /// The order itself, or an order by durations until another time, unless too many runs have changed.
+    /// The order itself, or one by the durations at another time, unless too many runs have changed.
     fn known_order(&self, key: &OrderKey) -> Option<KnownOrder<'_>> {
         match self.orders.get(key).filter(|order| !order.is_outdated()) {
             Some(order) => Some(KnownOrder { order, changed: Cow::Borrowed(&order.changed) }),
@@ -88,7 +88,8 @@ impl RunTable {
         }
     }
 
-    /// An order by the same durations, as they were at another time. Since then, only active runs have moved.
+    /// The newest order by the same values, except that its durations are those at another time. Only active runs may
+    /// have other places in it.
     fn order_of_another_time(&self, key: &OrderKey) -> Option<KnownOrder<'_>> {
         if !key.iter().any(|(value, _)| matches!(value, TableValue::Duration { .. })) {
             return None;
@@ -205,7 +206,10 @@ mod tests {
     fn sort_by_duration(table: &mut RunTable, now_us: i64) -> usize {
         let key = durations(now_us);
         let mut work = SortRuns::new(key.clone());
-        let slices = 1 + std::iter::from_fn(|| (work.step(table) == Some(false)).then_some(())).count();
+        let mut slices = 1;
+        while work.step(table) == Some(false) {
+            slices += 1;
+        }
         let comparison = table.comparison(&key).unwrap();
         let sorted = table.sorted(&key);
         assert_eq!(sorted.len(), table.roster.len());
