@@ -429,11 +429,11 @@ fn files_that_wait_are_bounded_like_records() {
         left => Err(left),
     });
     // An upload gives its space back just after it stops being pending.
-    let mut dropped = 1;
-    eventually_blocking("there is space again", || {
+    let dropped = eventually_blocking("there is space again", || {
+        let before = run.health().dropped;
         run.log_artifact(Content::Bytes(&content(400_000)), "third.bin", None).unwrap();
-        let dropped_before = std::mem::replace(&mut dropped, run.health().dropped);
-        if dropped == dropped_before { Ok(()) } else { Err(dropped) }
+        let dropped = run.health().dropped;
+        if dropped == before { Ok(dropped) } else { Err(dropped) }
     });
     let report = run.close(PATIENT, |_| true);
     assert_eq!((report.pending, report.dropped), (0, dropped));

@@ -140,12 +140,13 @@ mod tests {
 
     #[test]
     fn rule_45_a_client_leaves_exports_to_others() {
-        let slots = ExportSlots::default();
+        let slots = &ExportSlots::default();
         let origin = |client| CallOrigin { client: Some(CallClient::new(client)), ..CallOrigin::default() };
-        let mut running: Vec<_> =
-            std::iter::repeat_with(|| slots.take(&origin("many"))).map_while(Result::ok).collect();
+        let run_many =
+            |client| std::iter::repeat_with(move || slots.take(&origin(client))).map_while(Result::ok);
+        let mut running: Vec<_> = run_many("many").collect();
         assert_eq!(running.len(), 12);
-        running.extend(std::iter::repeat_with(|| slots.take(&origin("other"))).map_while(Result::ok));
+        running.extend(run_many("other"));
         assert_eq!(running.len(), EXPORTS);
         let refusal = slots.take(&CallOrigin::default()).err().unwrap().to_string();
         assert!(refusal.contains("too many exports are running"), "{refusal}");
