@@ -20,11 +20,10 @@ from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
 
-# Time for which processes may outlast the program, because they end when they notice its end, such as those that start
-# the processes of Python's multiprocessing.
+# Seconds in which processes may end by themselves after the program, as the helpers of Python's multiprocessing do.
 PATIENCE = 2.0
 
-# Characters of a command that are printed.
+# Maximum length of a command in the output.
 COMMAND_LENGTH = 300
 
 
