@@ -90,10 +90,10 @@ impl SeriesService for SeriesApi {
 
     async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
         let (call, request) = self.server.start_call(request).await?;
-        let found = self.server.deps.find_run(&call, &request.run_id).await?;
-        let run_ref = RunRef { project: call.project, number: found.number };
         let requested: Vec<SeriesType> = request.types().collect();
         let types = if requested.is_empty() { ALL_TYPES.to_vec() } else { requested };
+        let (found, turn) = self.server.find_run_with_series(&call, &request.run_id, &types).await?;
+        let run_ref = RunRef { project: call.project, number: found.number };
         let wanted = view::WantedSeries { names: &request.names, keys: &[] };
         let page = view::SeriesPage::ALL;
         let (mut listed, _) =
@@ -104,6 +104,7 @@ impl SeriesService for SeriesApi {
         // No snapshot stays open while the call waits.
         drop(found);
         let memory = self.charts.take(chart_memory::of_list(&listed)).await;
+        drop(turn);
         let messages = self.server.respond(async move |sender| {
             let mut listed = listed.into_iter();
             loop {

@@ -13,6 +13,7 @@ pub(crate) mod held_streams;
 pub(crate) mod large_runs;
 pub(crate) mod left_out_runs;
 pub(crate) mod live_readers;
+pub(crate) mod long_lists;
 pub(crate) mod metrics;
 pub(crate) mod quota;
 pub(crate) mod run_samples;
@@ -29,6 +30,7 @@ use call::Call;
 use deps::Deps;
 use evaluation::SearchTime;
 use large_runs::LargeRuns;
+use long_lists::LongLists;
 use stream::{ResponseStream, Sender, StreamEnd, Streams};
 
 /// The result of an rpc.
@@ -40,12 +42,18 @@ pub(crate) struct Server {
     pub(crate) deps: Arc<Deps>,
     pub(crate) streams: Streams,
     pub(crate) large_runs: LargeRuns,
+    pub(crate) long_lists: LongLists,
 }
 
 impl Server {
     pub(crate) fn new(mut deps: Deps) -> Self {
         deps.evaluation.count_slices(deps.metrics.query_slices.clone());
-        Self { deps: Arc::new(deps), streams: Streams::default(), large_runs: LargeRuns::default() }
+        Self {
+            deps: Arc::new(deps),
+            streams: Streams::default(),
+            large_runs: LargeRuns::default(),
+            long_lists: LongLists::default(),
+        }
     }
 
     /// Starts a call: reads its metadata, and waits for the positions that the metadata requires.

@@ -1,6 +1,7 @@
 //! The API's view of a run: only the requested parts are read, all from one snapshot.
 
 pub(crate) mod run_lookup;
+mod series_lookup;
 pub(crate) mod typed_values;
 
 use std::{borrow::Cow, collections::HashMap};

@@ -4,6 +4,7 @@
 
 mod merged_params;
 mod searches;
+mod series_lists;
 mod stalled_uploads;
 
 use std::{process::Command, sync::Arc, time::Duration};
@@ -412,7 +413,7 @@ const NAMED_BOUND: u64 = 512 << 20;
 
 /// The bytes of frames with points of series that have long names. All sockets send the same frames: a socket
 /// that encoded its frames while sending would be slow, and lose its memory to the others.
-fn naming_frames() -> Arc<[Vec<u8>]> {
+fn naming_frames(frames: usize) -> Arc<[Vec<u8>]> {
     let long = "x".repeat(NAME_BYTES);
     let named = |frame: usize, number: usize| {
         let mut item = metric("named", 1.0, Some(1));
@@ -423,7 +424,7 @@ fn naming_frames() -> Arc<[Vec<u8>]> {
         let items: Vec<Value> = (0..NAMES).map(|number| named(frame, number)).collect();
         raw::frame(Kind::Text, Value::from(items).to_string().as_bytes())
     };
-    (0..NAMING_FRAMES).map(encode).collect()
+    (0..frames).map(encode).collect()
 }
 
 /// Sends frames, and returns once all of them are in the log.
@@ -440,7 +441,7 @@ async fn name_series(ingest: String, run_id: String, frames: Arc<[Vec<u8>]>) -> 
 async fn rule_45_memory_is_bounded_with_many_dictionaries() {
     let server = Server::up().await;
     let fresh = server.memory("VmRSS");
-    let frames = naming_frames();
+    let frames = naming_frames(NAMING_FRAMES);
     let mut naming = JoinSet::new();
     for number in 0..NAMING {
         naming.spawn(name_series(server.ingest.clone(), format!("naming-{number}"), frames.clone()));

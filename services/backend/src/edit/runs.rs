@@ -54,8 +54,9 @@ impl RunService for RunApi {
 
     async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
         let (call, request) = self.server.start_call(request).await?;
-        let found = self.server.deps.find_run(&call, &request.run_id).await?;
         let parts = convert::parts(request.parts)?;
+        let types: Vec<_> = parts.series_types().collect();
+        let (found, _turn) = self.server.find_run_with_series(&call, &request.run_id, &types).await?;
         let run = run_view(&self.server.deps, &mut EntityNames::new(&call), &found, &parts).await?;
         Ok(Response::new(pb::GetResponse { run: Some(first_piece(run)) }))
     }
@@ -64,12 +65,12 @@ impl RunService for RunApi {
         let (call, request) = self.server.start_call(request).await?;
         convert::check_limit("run_ids", request.run_ids.len(), limits::RUNS_PER_CALL)?;
         let parts = convert::parts(request.parts)?;
-        let deps = self.server.deps.clone();
+        let server = self.server.clone();
         let run_ids = request.run_ids;
         let origin = call.origin.clone();
         Ok(Response::new(self.server.large_runs.stream(origin, |mut room| {
             self.server.respond(async move |sender| {
-                batch_get::send(&deps, &call, run_ids, &parts, &sender, &mut room).await
+                batch_get::send(&server, &call, run_ids, &parts, &sender, &mut room).await
             })
         })))
     }

@@ -7,8 +7,8 @@ use prost::Message;
 
 use crate::{
     server::{
+        Server,
         call::Call,
-        deps::Deps,
         error::Error,
         large_runs::LargeRunRoom,
         stream::{MESSAGE_BYTES, Sender, StreamEnd},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(super) async fn send(
-    deps: &Deps,
+    server: &Server,
     call: &Call,
     run_ids: Vec<String>,
     parts: &RunParts,
@@ -25,33 +25,35 @@ pub(super) async fn send(
     room: &mut LargeRunRoom,
 ) -> Result<(), StreamEnd> {
     let mut names = EntityNames::new(call);
+    let types: Vec<_> = parts.series_types().collect();
     let mut message = BatchGetResponse::default();
     let mut bytes = 0;
     let mut unknown = Vec::new();
     let mut run_ids = VecDeque::from(run_ids);
     while let Some(run_id) = run_ids.pop_front() {
-        let found = match deps.try_find_run(call, &run_id).await {
-            Ok(Some(found)) => found,
-            Ok(None) => {
+        let (found, turn) = match server.find_run_with_series(call, &run_id, &types).await {
+            Ok(found) => found,
+            Err(Error::NotFound { .. }) => {
                 unknown.push(run_id);
                 continue;
             }
             Err(Error::DamagedRun { .. }) => {
-                deps.metrics.count_left_out(1);
+                server.deps.metrics.count_left_out(1);
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
-        let run = match run_view(deps, &mut names, &found, parts).await {
+        let run = match run_view(&server.deps, &mut names, &found, parts).await {
             Ok(run) => run,
             Err(error) => {
-                deps.metrics.leave_out(&run_id, error)?;
+                server.deps.metrics.leave_out(&run_id, error)?;
                 continue;
             }
         };
         drop(found);
         if !room.is_enough_for(&run) {
             drop(run);
+            drop(turn);
             if bytes > 0 {
                 bytes = 0;
                 sender.send(std::mem::take(&mut message)).await?;
@@ -61,6 +63,8 @@ pub(super) async fn send(
             run_ids.push_front(run_id);
             continue;
         }
+        // From here on, the run has its room.
+        drop(turn);
         for piece in in_pieces(run) {
             bytes += piece.encoded_len();
             message.runs.push(piece);
