@@ -34,7 +34,7 @@ pub(crate) enum Error {
         path.display()
     )]
     InUse { path: PathBuf, holder: String },
-    #[error("cannot use the data directory {} ({what} failed): check its path and permissions", path.display())]
+    #[error("cannot use the directory {} ({what} failed): check its path and permissions", path.display())]
     Unusable { path: PathBuf, what: &'static str, source: io::Error },
     #[error("the file {} does not contain 64 hex digits: restore it from a backup, or remove it to create a new one", .0.display())]
     BadSecret(PathBuf),
@@ -50,16 +50,11 @@ pub(crate) struct DataDir {
 
 impl DataDir {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let unusable = |what| move |source| Error::Unusable { path: path.to_owned(), what, source };
-        create_dir_synced(path, PRIVATE).map_err(unusable("creating it"))?;
-        let path = path.canonicalize().map_err(unusable("resolving its path"))?;
-        if is_open_to_others(&path).map_err(unusable("reading its permissions"))? {
-            let path = path.display();
-            tracing::warn!(
-                %path,
-                "other users may have access to the data directory: run `chmod o= {path}`"
-            );
-        }
+        let path = open_private(path)?;
+        let unusable = |what| {
+            let path = path.clone();
+            move |source| Error::Unusable { path, what, source }
+        };
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .create(true)
@@ -118,6 +113,18 @@ impl DataDir {
 /// A new random secret.
 pub(crate) fn new_secret() -> String {
     hex::encode(rand::rng().random::<[u8; 32]>())
+}
+
+/// Creates a missing directory, only for its owner, and reports one that is open to others. Returns its real path.
+pub(super) fn open_private(path: &Path) -> Result<PathBuf, Error> {
+    let unusable = |what| move |source| Error::Unusable { path: path.to_owned(), what, source };
+    create_dir_synced(path, PRIVATE).map_err(unusable("creating it"))?;
+    let path = path.canonicalize().map_err(unusable("resolving its path"))?;
+    if is_open_to_others(&path).map_err(unusable("reading its permissions"))? {
+        let path = path.display();
+        tracing::warn!(%path, "other users may have access to what was logged: run `chmod o= {path}`");
+    }
+    Ok(path)
 }
 
 /// Whether users other than the owner and the group may use a directory.

@@ -15,7 +15,7 @@ use std::{
 use matyan_blob::{Blobs, Cloud, LimitedBlobs, UrlSigner, fs::FsBlobs};
 use tokio::time::timeout;
 
-use super::{Error, clock};
+use super::{Error, clock, data_dir::open_private};
 use crate::settings::{BlobStore, Secret, Settings};
 pub(crate) use log::Log;
 pub(crate) use store::{Network, Store};
@@ -113,7 +113,11 @@ async fn open_blobs(
 ) -> Result<OpenBlobs, Error> {
     let path = match &settings.storage.blobs {
         BlobStore::Embedded => data_path("blobs"),
-        BlobStore::Directory(path) => path.clone(),
+        BlobStore::Directory(path) => {
+            let path = path.clone();
+            let opened = tokio::task::spawn_blocking(move || open_private(&path)).await;
+            opened.expect("opening neither panics nor is canceled")?
+        }
         BlobStore::Cloud(cloud) => {
             create_bucket(settings, cloud).await;
             let bucket = cloud.open(clock::now_us()).await?;
@@ -168,6 +172,8 @@ async fn create_bucket(settings: &Settings, cloud: &Cloud) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use futures::FutureExt as _;
     use matyan_model::keys;
     use matyan_store::{Batch, Commit};
@@ -192,6 +198,19 @@ mod tests {
         assert!(ended.as_mut().now_or_never().is_none(), "all parts run");
         end(&substrates).await;
         ended.await.to_string()
+    }
+
+    #[tokio::test]
+    async fn rule_73_a_new_directory_of_blobs_is_only_for_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/on/demand");
+        let flags = [("MATYAN_ACCESS", "off"), ("MATYAN_BLOBS", &format!("file://{}", path.display()))];
+        let variables = flags.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = Settings::resolve(Role::Up, Default::default(), variables.into_iter().collect());
+        open_blobs(&settings.unwrap(), |_| unreachable!("it is given"), &Secret::new("secret".to_owned()))
+            .await
+            .unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[tokio::test]
