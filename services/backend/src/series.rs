@@ -92,9 +92,10 @@ impl SeriesService for SeriesApi {
         let (call, request) = self.server.start_call(request).await?;
         let requested: Vec<SeriesType> = request.types().collect();
         let types = if requested.is_empty() { ALL_TYPES.to_vec() } else { requested };
-        let (found, turn) = self.server.find_run_with_series(&call, &request.run_id, &types).await?;
-        let run_ref = RunRef { project: call.project, number: found.number };
+        convert::check_limit("names", request.names.len(), convert::MAX_COLUMNS)?;
         let wanted = view::WantedSeries { names: &request.names, keys: &[] };
+        let (found, turn) = self.server.find_run_with_series(&call, &request.run_id, &types, wanted).await?;
+        let run_ref = RunRef { project: call.project, number: found.number };
         let page = view::SeriesPage::ALL;
         let (mut listed, _) =
             view::series_view(found.snapshot.as_ref(), run_ref, &types, wanted, page).await?;

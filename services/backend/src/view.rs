@@ -158,7 +158,7 @@ pub(crate) async fn run_parts_with(
         }
     }
     let run_ref = RunRef { project: names.project, number };
-    let wanted = WantedSeries { names: &parts.series_names, keys: &parts.series_keys };
+    let wanted = WantedSeries::of(parts);
     let types = parts.series_types().collect::<Vec<_>>();
     let page = SeriesPage::of(parts);
     let (series, count) = series_view(snapshot, run_ref, &types, wanted, page).await?;
@@ -302,7 +302,11 @@ pub(crate) struct WantedSeries<'a> {
     pub(crate) keys: &'a [SeriesKey],
 }
 
-impl WantedSeries<'_> {
+impl<'a> WantedSeries<'a> {
+    pub(crate) fn of(parts: &'a RunParts) -> Self {
+        Self { names: &parts.series_names, keys: &parts.series_keys }
+    }
+
     fn is_everything(self) -> bool {
         self.names.is_empty() && self.keys.is_empty()
     }

@@ -31,7 +31,7 @@ use crate::{
         large_runs::LargeRunStream,
         stream::ResponseStream,
     },
-    view::{EntityNames, first_piece, run_view},
+    view::{EntityNames, WantedSeries, first_piece, run_view},
 };
 
 /// The service of runs.
@@ -56,7 +56,8 @@ impl RunService for RunApi {
         let (call, request) = self.server.start_call(request).await?;
         let parts = convert::parts(request.parts)?;
         let types: Vec<_> = parts.series_types().collect();
-        let (found, _turn) = self.server.find_run_with_series(&call, &request.run_id, &types).await?;
+        let wanted = WantedSeries::of(&parts);
+        let (found, _turn) = self.server.find_run_with_series(&call, &request.run_id, &types, wanted).await?;
         let run = run_view(&self.server.deps, &mut EntityNames::new(&call), &found, &parts).await?;
         Ok(Response::new(pb::GetResponse { run: Some(first_piece(run)) }))
     }

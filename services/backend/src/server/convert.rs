@@ -39,7 +39,7 @@ pub(crate) fn context(key: &SeriesKey) -> Result<Context> {
 }
 
 /// Table columns, or series names, in one call.
-const MAX_COLUMNS: usize = 1_000;
+pub(crate) const MAX_COLUMNS: usize = 1_000;
 
 /// The requested parts of runs. Param paths are sorted, so that each run is traversed once.
 pub(crate) fn parts(parts: Option<RunParts>) -> Result<RunParts> {

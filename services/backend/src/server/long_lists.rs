@@ -38,3 +38,28 @@ impl LongLists {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_45_one_client_leaves_a_turn_to_others() {
+        let lists = LongLists::default();
+        let [one, other] = ["one", "other"].map(|name| Some(CallClient::new(name)));
+        let first = lists.turn(one.clone()).await.unwrap();
+        let refused = lists.turn(one.clone()).await.err().unwrap().to_string();
+        assert!(refused.contains("your other calls"), "{refused}");
+        let second = lists.turn(other.clone()).await.unwrap();
+        let refused = lists.turn(None).await.err().unwrap().to_string();
+        assert!(refused.contains("other calls"), "{refused}");
+        let mut waiting = Box::pin(lists.turn(one));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(second);
+        assert!(waiting.as_mut().now_or_never().is_none(), "the client still has its turn");
+        drop(first);
+        waiting.await.unwrap();
+    }
+}

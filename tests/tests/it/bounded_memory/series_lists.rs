@@ -1,35 +1,49 @@
-//! Lists of the series of a run with many of them, of calls at the same time and of calls whose answers no client reads.
+//! A run with many series: calls that read their list at the same time, and lists that no client reads.
 
 use matyan_proto::{
     common::v1::SeriesType,
-    runs::v1::{GetRequest, RunParts, run_service_client::RunServiceClient},
+    runs::v1::{BatchGetRequest, GetRequest, RunParts, run_service_client::RunServiceClient},
     series::v1::{ListRequest, series_service_client::SeriesServiceClient},
 };
 use matyan_tests::{Server, channel, eventually};
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
+use tonic::{Status, transport::Channel};
 
 use super::{
     NAME_BYTES, NAMES, UNREAD_BOUND, megabytes, merged_params::others_are_served, name_series, naming_frames,
 };
 
-/// Frames that name series: the list has 16 MB.
+/// Frames that name series. The list of the series has 16 MB.
 const FRAMES: usize = 16;
 
 /// Upper bound of a message.
 const MESSAGE_BYTES: usize = 16 << 20;
 
-/// Number of calls of each method. All lists together have 1.6 GB.
+/// Number of calls that read the list at the same time, and of calls whose answers nobody reads. All lists together have
+/// 1.6 GB.
 const CALLS: usize = 100;
 
-/// Lower bound of the lists that are in memory at a time.
+/// Bytes of unread lists above which the server has as many in memory as it permits.
 const LISTS_BYTES: u64 = 200 << 20;
 
-/// Asks for the series of the run; without a limit, for all that fit in a message.
-fn series_of_run(series_limit: u32) -> GetRequest {
-    let series_types = vec![SeriesType::Metric.into()];
-    let parts = RunParts { series_types, series_limit, ..RunParts::default() };
+/// The series of the run; without a limit, all that fit in a message.
+fn series(series_limit: u32) -> RunParts {
+    RunParts { series_types: vec![SeriesType::Metric.into()], series_limit, ..RunParts::default() }
+}
+
+fn get(parts: RunParts) -> GetRequest {
     GetRequest { run_id: "wide".into(), parts: Some(parts) }
+}
+
+/// Reads the run over a stream that contains all series, and returns their number.
+async fn read_all(mut runs: RunServiceClient<Channel>) -> Result<usize, Status> {
+    let request = BatchGetRequest { run_ids: vec!["wide".into()], parts: Some(series(0)) };
+    let mut messages = runs.batch_get(request).await?.into_inner();
+    let mut count = 0;
+    while let Some(message) = messages.message().await? {
+        count += message.runs.iter().map(|run| run.series.len()).sum::<usize>();
+    }
+    Ok(count)
 }
 
 async fn runs_of(server: &Server) -> RunServiceClient<Channel> {
@@ -42,7 +56,7 @@ async fn rule_45_memory_is_bounded_with_lists_of_series_that_nobody_reads() {
     drop(name_series(server.ingest.clone(), "wide".into(), naming_frames(FRAMES)).await);
     let runs = runs_of(&server).await;
     eventually("all series are readable", async || {
-        let answer = runs.clone().get(series_of_run(1)).await.map_err(|status| status.to_string())?;
+        let answer = runs.clone().get(get(series(1))).await.map_err(|status| status.to_string())?;
         match answer.into_inner().run.map(|run| run.series_count) {
             Some(count) if count as usize == FRAMES * NAMES => Ok(()),
             other => Err(format!("{other:?}")),
@@ -56,20 +70,25 @@ async fn rule_45_memory_is_bounded_with_lists_of_series_that_nobody_reads() {
     let runs = runs_of(&server).await;
     let before = server.memory("VmHWM");
     let mut reading = JoinSet::new();
-    for _ in 0..CALLS {
+    let mut reading_all = JoinSet::new();
+    for _ in 0..CALLS / 2 {
+        reading_all.spawn(read_all(runs.clone()));
         let mut runs = runs.clone();
-        reading.spawn(async move { runs.get(series_of_run(0)).await.map(drop) });
+        reading.spawn(async move { runs.get(get(series(0))).await.map(drop) });
     }
     for answer in reading.join_all().await {
         answer.expect("the run is read when it is the call's turn");
     }
+    for count in reading_all.join_all().await {
+        assert_eq!(count.expect("the run is read when it is the call's turn"), FRAMES * NAMES);
+    }
     let read = server.memory("VmHWM");
-    let series = SeriesServiceClient::new(channel(&server.query).await);
+    let lists = SeriesServiceClient::new(channel(&server.query).await);
     let mut listing = JoinSet::new();
     for _ in 0..CALLS {
-        let mut series = series.clone();
+        let mut lists = lists.clone();
         let request = ListRequest { run_id: "wide".into(), ..ListRequest::default() };
-        listing.spawn(async move { series.list(request).await });
+        listing.spawn(async move { lists.list(request).await });
     }
     // As many lists as there is memory for have begun.
     let bytes = (FRAMES * NAMES * NAME_BYTES) as u64;

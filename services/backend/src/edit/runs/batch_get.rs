@@ -13,7 +13,7 @@ use crate::{
         large_runs::LargeRunRoom,
         stream::{MESSAGE_BYTES, Sender, StreamEnd},
     },
-    view::{EntityNames, in_pieces, run_view},
+    view::{EntityNames, WantedSeries, in_pieces, run_view},
 };
 
 pub(super) async fn send(
@@ -26,12 +26,13 @@ pub(super) async fn send(
 ) -> Result<(), StreamEnd> {
     let mut names = EntityNames::new(call);
     let types: Vec<_> = parts.series_types().collect();
+    let wanted = WantedSeries::of(parts);
     let mut message = BatchGetResponse::default();
     let mut bytes = 0;
     let mut unknown = Vec::new();
     let mut run_ids = VecDeque::from(run_ids);
     while let Some(run_id) = run_ids.pop_front() {
-        let (found, turn) = match server.find_run_with_series(call, &run_id, &types).await {
+        let (found, turn) = match server.find_run_with_series(call, &run_id, &types, wanted).await {
             Ok(found) => found,
             Err(Error::NotFound { .. }) => {
                 unknown.push(run_id);
@@ -63,7 +64,7 @@ pub(super) async fn send(
             run_ids.push_front(run_id);
             continue;
         }
-        // From here on, the run has its room.
+        // A run with many series has room of its own.
         drop(turn);
         for piece in in_pieces(run) {
             bytes += piece.encoded_len();
