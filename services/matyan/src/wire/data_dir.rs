@@ -50,7 +50,7 @@ pub(crate) struct DataDir {
 
 impl DataDir {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let path = open_private(path)?;
+        let path = open_private_dir(path)?;
         let unusable = |what| {
             let path = path.clone();
             move |source| Error::Unusable { path, what, source }
@@ -115,8 +115,9 @@ pub(crate) fn new_secret() -> String {
     hex::encode(rand::rng().random::<[u8; 32]>())
 }
 
-/// Creates a missing directory, only for its owner, and reports one that is open to others. Returns its real path.
-pub(super) fn open_private(path: &Path) -> Result<PathBuf, Error> {
+/// Creates a directory for its owner only, if it is missing. Logs a warning if other users have access to an existing
+/// directory. Returns the real path of the directory.
+pub(super) fn open_private_dir(path: &Path) -> Result<PathBuf, Error> {
     let unusable = |what| move |source| Error::Unusable { path: path.to_owned(), what, source };
     create_dir_synced(path, PRIVATE).map_err(unusable("creating it"))?;
     let path = path.canonicalize().map_err(unusable("resolving its path"))?;

@@ -15,7 +15,7 @@ use std::{
 use matyan_blob::{Blobs, Cloud, LimitedBlobs, UrlSigner, fs::FsBlobs};
 use tokio::time::timeout;
 
-use super::{Error, clock, data_dir::open_private};
+use super::{Error, clock, data_dir::open_private_dir};
 use crate::settings::{BlobStore, Secret, Settings};
 pub(crate) use log::Log;
 pub(crate) use store::{Network, Store};
@@ -115,7 +115,7 @@ async fn open_blobs(
         BlobStore::Embedded => data_path("blobs"),
         BlobStore::Directory(path) => {
             let path = path.clone();
-            let opened = tokio::task::spawn_blocking(move || open_private(&path)).await;
+            let opened = tokio::task::spawn_blocking(move || open_private_dir(&path)).await;
             opened.expect("opening neither panics nor is canceled")?
         }
         BlobStore::Cloud(cloud) => {
