@@ -18,9 +18,11 @@ use super::{
     damaged, entities, file_error,
     file_in::open_in,
     lines::{self, LineReader},
-    run_folder, unpack,
+    run_files, run_folder, unpack,
 };
-pub use super::{run_reader::RunReader, run_step::RunStep, studies_file::StudyLines};
+pub use super::{
+    run_files::RunDescription, run_reader::RunReader, run_step::RunStep, studies_file::StudyLines,
+};
 
 pub struct ArchiveReader {
     root: PathBuf,
@@ -146,6 +148,15 @@ impl ArchiveReader {
         digest.finalize().into()
     }
 
+    /// Whether a run was in the bin of its server.
+    pub fn is_binned(&self, folder: &str) -> Result<bool> {
+        run_files::is_binned(&self.root, folder)
+    }
+
+    pub fn describe_run(&self, folder: &str) -> Result<RunDescription> {
+        RunDescription::read(&self.root, folder)
+    }
+
     pub fn open_run(&self, folder: &str, with_blobs: bool, position: u64) -> Result<RunReader> {
         RunReader::open(&self.root, folder, with_blobs, position)
     }
@@ -153,10 +164,21 @@ impl ArchiveReader {
     /// Returns all entities except entities of unknown kinds. A missing creation time is
     /// replaced by `now_us`.
     pub fn entities(&self, now_us: i64) -> Result<Vec<pb::Entity>> {
+        self.entities_that(now_us, |_| true)
+    }
+
+    /// Returns the entities of a kind, as the archive names it.
+    pub fn entities_of(&self, kind: &str) -> Result<Vec<pb::Entity>> {
+        self.entities_that(0, |found| found == kind)
+    }
+
+    fn entities_that(&self, now_us: i64, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<pb::Entity>> {
         let mut found = Vec::new();
         if let Some(mut lines) = LineReader::open(&self.root, ENTITIES, 0)? {
             while let Some(line) = lines.next()? {
-                found.extend(entities::entity(&line, now_us)?);
+                if is_wanted(&line.required_text("entity_type")?) {
+                    found.extend(entities::entity(&line, now_us)?);
+                }
             }
         }
         Ok(found)

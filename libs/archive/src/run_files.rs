@@ -14,7 +14,7 @@ use matyan_proto::{
 use matyan_value::{Map, Value, cbor};
 
 use super::{
-    ARTIFACTS, BLOB_LIST, BLOBS, JsonObject, Result, damaged,
+    ARTIFACTS, BLOB_LIST, BLOBS, JsonObject, RUNS, Result, damaged,
     entities::cursor,
     file_error,
     lines::{self, LineReader},
@@ -35,7 +35,7 @@ fn quarantine(quarantine: &JsonObject) -> Result<pb::Quarantine> {
     Ok(pb::Quarantine { reason, since_us: quarantine.time("since")?.unwrap_or_default() })
 }
 
-pub(super) fn head(run: &JsonObject, name: &str) -> Result<pb::RunHead> {
+fn head(run: &JsonObject, name: &str) -> Result<pb::RunHead> {
     let run_id = run.text("hash")?.unwrap_or_else(|| name.to_owned());
     if run_id != name && run_folder(&run_id) != name {
         return Err(run.error(format!("the run `{run_id}` is in the folder of another run")));
@@ -76,12 +76,45 @@ pub(super) fn head(run: &JsonObject, name: &str) -> Result<pb::RunHead> {
         cursor: run.inner("cursor")?.map(|at| cursor(&at)).transpose()?,
         quarantine: run.inner("quarantine")?.map(|at| quarantine(&at)).transpose()?,
         run_id,
-        ..pb::RunHead::default()
+        // Read from files of their own.
+        params: bytes::Bytes::new(),
     })
 }
 
+/// The description of a run, without its data.
+pub struct RunDescription {
+    pub head: pb::RunHead,
+    /// Whether the archive has a name. Otherwise `head` has the name that a server gives such a run.
+    pub is_named: bool,
+    pub artifacts: Vec<pb::Artifact>,
+    /// What the archive says of the artifacts.
+    pub stored_artifacts: Map,
+}
+
+impl RunDescription {
+    pub(super) fn read(root: &Path, name: &str) -> Result<Self> {
+        let file = |file: &str| format!("{RUNS}/{name}/{file}");
+        let run = lines::object(root, &file("run.json"))?;
+        let mut head = head(&run, name)?;
+        let mut params = lines::object(root, &file("attrs.json"))?;
+        let stored_artifacts = match params.inner(ARTIFACTS)? {
+            Some(stored) => stored.entries().map(|(path, facts)| (path.clone(), facts.clone())).collect(),
+            None => Map::new(),
+        };
+        let artifacts = artifacts(&params)?;
+        head.params = params_of(root, &file("attrs.cbor"), &mut params)?;
+        Ok(Self { head, is_named: run.text("name")?.is_some(), artifacts, stored_artifacts })
+    }
+}
+
+/// Whether a run was in the bin of its server.
+pub(super) fn is_binned(root: &Path, name: &str) -> Result<bool> {
+    let run = lines::object(root, &format!("{RUNS}/{name}/run.json"))?;
+    Ok(run.time("binned_at")?.is_some())
+}
+
 /// Returns the exact params if the run has a file with them, otherwise those in the JSON.
-pub(super) fn params_of(root: &Path, exact: &str, params: &mut JsonObject) -> Result<bytes::Bytes> {
+fn params_of(root: &Path, exact: &str, params: &mut JsonObject) -> Result<bytes::Bytes> {
     if root.join(exact).exists() {
         let text = lines::text(root, exact)?;
         let bytes = hex::decode(text.trim()).map_err(|error| damaged(exact, error.to_string()))?;
@@ -93,19 +126,19 @@ pub(super) fn params_of(root: &Path, exact: &str, params: &mut JsonObject) -> Re
     Ok(cbor::encode_map(&map).into())
 }
 
-pub(super) fn artifacts(params: &JsonObject) -> Result<Vec<Content>> {
+fn artifacts(params: &JsonObject) -> Result<Vec<pb::Artifact>> {
     let Some(blobs) = params.inner(ARTIFACTS)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for (path, _) in blobs.entries() {
         let Some(blob) = blobs.inner(path)? else { continue };
-        found.push(Content::Artifact(pb::Artifact {
+        found.push(pb::Artifact {
             path: path.clone(),
             blob_key: blob.text("s3_key")?.unwrap_or_default(),
             content_type: blob.text("content_type")?.unwrap_or_default(),
             size: blob.unsigned("size")?,
             content_hash: blob.bytes("blake3")?.into(),
             time_us: blob.time("time")?.unwrap_or_default(),
-        }));
+        });
     }
     Ok(found)
 }
@@ -187,13 +220,12 @@ fn level(value: &JsonObject) -> Result<i64> {
 }
 
 /// Returns the files below `blobs`, sorted, with their content types where known.
-pub(super) fn blobs(root: &Path, folder: &str, artifacts: &[Content]) -> Result<VecDeque<RunStep>> {
+pub(super) fn blobs(root: &Path, folder: &str, artifacts: &[pb::Artifact]) -> Result<VecDeque<RunStep>> {
     // Keyed by file: the path of the blob and its content type.
     let mut described: BTreeMap<String, (String, String)> = BTreeMap::new();
     for artifact in artifacts {
-        if let Content::Artifact(pb::Artifact { path, content_type, .. }) = artifact {
-            described.insert(path.clone(), (path.clone(), content_type.clone()));
-        }
+        let described_by = (artifact.path.clone(), artifact.content_type.clone());
+        described.insert(artifact.path.clone(), described_by);
     }
     if let Some(mut lines) = LineReader::open(root, &format!("{folder}/{BLOB_LIST}"), 0)? {
         while let Some(line) = lines.next()? {

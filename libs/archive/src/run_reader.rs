@@ -18,7 +18,7 @@ use super::{
     JsonObject, PARKED, RUNS, Result,
     lines::{self, LineReader},
     parked_items::parked_item,
-    run_files::{artifacts, blobs, head, log_record, params_of, payloads, producers, sanitised, traces},
+    run_files::{RunDescription, blobs, log_record, payloads, producers, sanitised, traces},
     run_step::{LINES, PARKED_LINES, PIECE_BYTES, PIECES, RunStep, STAGE, piece},
     series::RunSeries,
 };
@@ -56,16 +56,13 @@ impl RunReader {
     pub(super) fn open(root: &Path, name: &str, with_blobs: bool, position: u64) -> Result<Self> {
         let folder = format!("{RUNS}/{name}");
         let file = |file: &str| format!("{folder}/{file}");
-        let record = lines::object(root, &file("run.json"))?;
-        let mut head = head(&record, name)?;
-        let mut params = lines::object(root, &file("attrs.json"))?;
-        let artifacts = artifacts(&params)?;
-        head.params = params_of(root, &file("attrs.cbor"), &mut params)?;
+        let RunDescription { head, artifacts, .. } = RunDescription::read(root, name)?;
         let contexts = lines::object(root, &file("contexts.json"))?;
         let known = RunSeries::read(&traces(root, &file("traces.json"))?, &contexts)?;
         let named = payloads(root, &folder)?;
         let blobs = if with_blobs { blobs(root, &folder, &artifacts)? } else { VecDeque::new() };
-        let mut early: Vec<pb::Piece> = artifacts.into_iter().map(piece).collect();
+        let mut early: Vec<pb::Piece> =
+            artifacts.into_iter().map(|artifact| piece(Content::Artifact(artifact))).collect();
         early.extend(producers(root, &file("producers.jsonl"))?);
         // All other stages come before these two.
         let offset = |stage| if position & STAGE == stage { position & !STAGE } else { 0 };

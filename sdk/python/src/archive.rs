@@ -4,10 +4,10 @@ use std::{io, path::PathBuf, vec};
 
 use matyan_archive::{
     Error, Interrupt,
-    reader::{ArchiveReader, RunReader, RunStep},
+    reader::{ArchiveReader, RunDescription, RunReader, RunStep},
     unpack_interruptibly,
 };
-use matyan_proto::backup::v1::{self as pb, piece::Content};
+use matyan_proto::backup::v1::{self as pb, entity::Kind, piece::Content};
 use matyan_value::json::{self, JsonStyle};
 use pyo3::{
     exceptions::PyValueError,
@@ -28,6 +28,27 @@ pub(crate) struct UnpackedArchive {
 /// An archive in a directory.
 #[pyclass(frozen, module = "matyan_client._core")]
 pub(crate) struct Archive(ArchiveReader);
+
+/// The description of a run of an archive. Texts that the archive does not have are empty.
+#[pyclass(frozen, get_all, module = "matyan_client._core")]
+pub(crate) struct ArchivedRun {
+    run_hash: String,
+    name: String,
+    description: String,
+    /// Id and name of the experiment.
+    experiment: Option<(String, String)>,
+    tags: Vec<String>,
+    /// JSON of a map.
+    params: String,
+    /// JSON of a map: what the archive says of each artifact, by its path.
+    artifacts: String,
+    created_us: i64,
+    finalized_us: Option<i64>,
+    outcome: Option<&'static str>,
+    outcome_message: String,
+    is_archived: bool,
+    is_active: bool,
+}
 
 /// Items of a run, in the order in which `matyan restore` sends them.
 #[pyclass(module = "matyan_client._core")]
@@ -74,12 +95,69 @@ impl Archive {
         self.0.runs.clone()
     }
 
+    /// Returns the ids and the names of the experiments.
+    fn experiments(&self, py: Python<'_>) -> PyResult<Vec<(String, String)>> {
+        let experiments =
+            self.entities_of(py, "experiment")?.into_iter().filter_map(|entity| match entity.kind {
+                Some(Kind::Experiment(experiment)) => Some((entity.id, experiment.name)),
+                _ => None,
+            });
+        Ok(experiments.collect())
+    }
+
+    /// Returns the names, colors and descriptions of the tags.
+    fn tags(&self, py: Python<'_>) -> PyResult<Vec<(String, String, String)>> {
+        let tags = self.entities_of(py, "tag")?.into_iter().filter_map(|entity| match entity.kind {
+            Some(Kind::Tag(tag)) => Some((tag.name, tag.color, tag.description)),
+            _ => None,
+        });
+        Ok(tags.collect())
+    }
+
+    /// Whether the run in a folder was in the bin of its server.
+    fn is_binned(&self, py: Python<'_>, folder: &str) -> PyResult<bool> {
+        py.detach(|| self.0.is_binned(folder)).map_err(|error| archive_error(&error))
+    }
+
+    /// Reads the description of the run in a folder.
+    fn run(&self, py: Python<'_>, folder: &str) -> PyResult<ArchivedRun> {
+        let described = py.detach(|| self.0.describe_run(folder));
+        archived_run(described.map_err(|error| archive_error(&error))?)
+    }
+
     /// Returns the items of the run in a folder. Without blobs, files are left out.
     fn items(&self, py: Python<'_>, folder: &str, blobs: bool) -> PyResult<ArchivedItems> {
         let reader = py.detach(|| self.0.open_run(folder, blobs, 0));
         let reader = reader.map_err(|error| archive_error(&error))?;
         Ok(ArchivedItems { reader, pieces: Vec::new().into_iter() })
     }
+}
+
+impl Archive {
+    fn entities_of(&self, py: Python<'_>, kind: &str) -> PyResult<Vec<pb::Entity>> {
+        py.detach(|| self.0.entities_of(kind)).map_err(|error| archive_error(&error))
+    }
+}
+
+fn archived_run(described: RunDescription) -> PyResult<ArchivedRun> {
+    let RunDescription { head, is_named, stored_artifacts, .. } = described;
+    let params = json_text(&head.params)?.unwrap_or_else(|| "{}".to_owned());
+    let outcome = head.outcome.unwrap_or_default();
+    Ok(ArchivedRun {
+        run_hash: head.run_id,
+        name: if is_named { head.name } else { String::new() },
+        description: head.description,
+        experiment: head.experiment.map(|link| (link.id, link.name)),
+        tags: head.tags.into_iter().map(|link| link.name).filter(|name| !name.is_empty()).collect(),
+        params,
+        artifacts: json::map_text(&stored_artifacts, JsonStyle::ARCHIVE),
+        created_us: head.created_us,
+        finalized_us: head.finalized_us,
+        outcome: outcome.kind().name(),
+        outcome_message: outcome.message,
+        is_archived: head.archived,
+        is_active: head.active,
+    })
 }
 
 #[pymethods]

@@ -68,7 +68,7 @@ mod _core {
 
     #[pymodule_export]
     use crate::{
-        archive::{Archive, ArchivedItems, UnpackedArchive, run_folder, singular_dtype},
+        archive::{Archive, ArchivedItems, ArchivedRun, UnpackedArchive, run_folder, singular_dtype},
         archive_files::{ArchiveFiles, RunFiles, pack_archive},
         backend::{Backend, SearchResults},
         columns::{Column, Series},

@@ -39,7 +39,8 @@ def stored(own_server):
     """A run with something of everything."""
     np = pytest.importorskip("numpy")
     with Run(repo=own_server.url, experiment="E", capture_terminal_logs=False) as run:
-        run.name, run.archived = "named", True
+        run.name = "named"
+        run.archived = True
         run.add_tag("tag")
         run["hparams"] = {"lr": 0.1, "layers": [1, 2]}
         for step in range(120):
@@ -300,7 +301,8 @@ def test_rule_72_a_packed_archive_does_not_lead_outside(tmp_path):
     ):
         with tarfile.open(packed, "w:gz") as archive:
             member = tarfile.TarInfo(name)
-            member.type, member.linkname = kind, "/etc/passwd"
+            member.type = kind
+            member.linkname = "/etc/passwd"
             archive.addfile(member)
         assert refusal in refusal_of_packed(packed)
 
@@ -348,7 +350,8 @@ def test_rule_72_metadata_of_a_packed_archive_is_limited(tmp_path, kind, refusal
         large.size = 3 << 20
         archive.addfile(large, Zeros())
         header = tarfile.TarInfo("name")
-        header.type, header.size = kind, 3 << 20
+        header.type = kind
+        header.size = 3 << 20
         archive.addfile(header, Zeros())
     assert refusal in refusal_of_packed(packed)
 
@@ -372,7 +375,7 @@ def test_a_run_of_an_archive_is_the_run_of_its_folder(tmp_path, capsys):
     archive = plain_archive(tmp_path / "archive", {"hash": "another"})
     assert cli.main(["restore-reingest", str(archive), "--dry-run"]) == 1
     shown = capsys.readouterr().out
-    assert "run.json describes the run 'another', not that of its folder" in shown
+    assert "run.json: the run `another` is in the folder of another run" in shown
 
 
 def test_a_run_has_the_folder_that_the_server_gives_it():

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from . import _core, _urls
 from .archives import archived_runs, open_archive
-from .archives.reading import entities
 from .config import SETTINGS
 from .importing import ImportReport, SourceFiles, Target, import_runs
 from .transport.http import HttpTransport
@@ -43,23 +42,19 @@ def restore_reingest(
         experiments = 0
         tags = 0
         if not skip_entities and not dry_run:
-            experiments, tags = _restore_entities(root, HttpTransport(url))
+            experiments, tags = _restore_entities(_core.Archive(root), HttpTransport(url))
         report = import_runs("archive", runs, target, SourceFiles(root.resolve()))
         return RestoreResult(report, experiments, tags)
 
 
-def _restore_entities(root: Path, http: HttpTransport) -> tuple[int, int]:
+def _restore_entities(archive: _core.Archive, http: HttpTransport) -> tuple[int, int]:
     """Creates the experiments and tags that the server does not have."""
-    experiments = {found["name"] for found in http.list_experiments()}
-    tags = {found["name"] for found in http.list_tags()}
-    created = {"experiment": 0, "tag": 0}
-    for entity in entities(root):
-        data = entity["data"]
-        if entity["entity_type"] == "experiment" and data["name"] not in experiments:
-            http.create_experiment(data["name"])
-            created["experiment"] += 1
-        elif entity["entity_type"] == "tag" and data["name"] not in tags:
-            description = data.get("description") or None
-            http.create_tag(data["name"], color=data.get("color"), description=description)
-            created["tag"] += 1
-    return created["experiment"], created["tag"]
+    known = {found["name"] for found in http.list_experiments()}
+    experiments = [name for _, name in archive.experiments() if name not in known]
+    for name in experiments:
+        http.create_experiment(name)
+    known = {found["name"] for found in http.list_tags()}
+    tags = [tag for tag in archive.tags() if tag[0] not in known]
+    for name, color, description in tags:
+        http.create_tag(name, color=color or None, description=description or None)
+    return len(experiments), len(tags)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matyan_client._console import counted
-from matyan_client._core import ABSENT, Archive, UnpackedArchive, run_folder
+from matyan_client._core import ABSENT, Archive, UnpackedArchive
 from matyan_client.importing.model import (
     Artifact,
     ImportedRun,
@@ -19,7 +19,6 @@ from matyan_client.importing.model import (
     LoggingRecord,
     Points,
     RunFacts,
-    SourceError,
     StoredObject,
     TerminalLine,
     TrackedObject,
@@ -29,7 +28,9 @@ from matyan_client.importing.model import (
 from matyan_client.importing.source_files import SourceFiles
 from matyan_client.objects._media import Encoded
 
-from . import layout
+# Names of the files and folders that are also read here.
+_RUNS = "runs"
+_SEQUENCES = "sequences.jsonl"
 
 
 @contextlib.contextmanager
@@ -53,84 +54,66 @@ def archived_runs(root: Path, *, blobs: bool = True) -> list[ImportedRun]:
     """
     archive = Archive(root)
     files = SourceFiles(root.resolve())
-    folders = [
-        folder
-        for folder in (root / layout.RUNS / name for name in archive.runs)
-        if not _is_binned(folder, files)
-    ]
-    experiments = {
-        entity["data"].get("id"): entity["data"].get("name")
-        for entity in entities(root)
-        if entity["entity_type"] == "experiment"
-    }
+    experiments = dict(archive.experiments())
     return [
-        attempted(folder.name, partial(_run, archive, folder, files, experiments, blobs))
-        for folder in folders
+        attempted(folder, partial(_run, archive, root / _RUNS / folder, files, experiments, blobs))
+        for folder in archive.runs
+        if not _is_binned(archive, folder)
     ]
 
 
-def entities(root: Path) -> Iterator[dict[str, Any]]:
-    """Yields experiments, tags, and others that belong to no run."""
-    file = root / layout.ENTITIES
-    if file.is_file():
-        yield from _lines(file, SourceFiles(root.resolve()))
-
-
-def _run(
-    archive: Archive, folder: Path, files: SourceFiles, experiments: dict[Any, Any], blobs: bool
-) -> ImportedRun:
-    described = _object(folder / "run.json", files)
-    run_hash = described.get("hash") or folder.name
-    if run_folder(run_hash) != folder.name:
-        raise SourceError(f"run.json describes the run {run_hash!r}, not that of its folder")
-    params = _object(folder / "attrs.json", files)
-    artifacts = params.pop("__blobs__", None) or {}
-    experiment = described.get("experiment_name") or experiments.get(described.get("experiment_id"))
-    tags = [tag.get("name") for tag in described.get("tags", []) if isinstance(tag, dict)]
-    facts = RunFacts(
-        name=described.get("name") or None,
-        description=described.get("description") or None,
-        experiment=experiment,
-        tags=[tag for tag in tags if tag],
-        params=params,
-        created=described.get("created_at"),
-        ended=described.get("finalized_at"),
-        state=described.get("outcome"),
-        error=described.get("outcome_message"),
-        is_archived=bool(described.get("is_archived")),
-        is_active=bool(described.get("active")) and described.get("finalized_at") is None,
-    )
-    return ImportedRun(
-        run_hash=run_hash,
-        label=facts.name or folder.name,
-        fingerprint=digest(facts, artifacts, _size(folder / layout.SEQUENCES), blobs),
-        items=partial(_items, archive, folder, files, artifacts, facts, blobs),
-        facts=facts,
-    )
-
-
-def _is_binned(folder: Path, files: SourceFiles) -> bool:
+def _is_binned(archive: Archive, folder: str) -> bool:
     try:
-        return _object(folder / "run.json", files).get("binned_at") is not None
-    except (OSError, SourceError, ValueError):
+        return archive.is_binned(folder)
+    except (OSError, ValueError):
         # Reported when the run is read.
         return False
 
 
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.is_file() else 0
+def _run(
+    archive: Archive, folder: Path, files: SourceFiles, experiments: dict[str, str], blobs: bool
+) -> ImportedRun:
+    described = archive.run(folder.name)
+    experiment_id, experiment = described.experiment or ("", "")
+    facts = RunFacts(
+        name=described.name or None,
+        description=described.description or None,
+        experiment=experiment or experiments.get(experiment_id),
+        tags=described.tags,
+        params=json.loads(described.params),
+        created=_seconds(described.created_us or None),
+        ended=_seconds(described.finalized_us),
+        state=described.outcome,
+        error=described.outcome_message or None,
+        is_archived=described.is_archived,
+        is_active=described.is_active and described.finalized_us is None,
+    )
+    sequences = folder / _SEQUENCES
+    size = sequences.stat().st_size if sequences.is_file() else 0
+    artifacts = json.loads(described.artifacts)
+    return ImportedRun(
+        run_hash=described.run_hash,
+        label=facts.name or folder.name,
+        fingerprint=digest(facts, artifacts, size, blobs),
+        items=partial(_items, archive, folder.name, files, list(artifacts), facts, blobs),
+        facts=facts,
+    )
+
+
+def _seconds(time_us: int | None) -> float | None:
+    return None if time_us is None else time_us / 1e6
 
 
 def _items(
     archive: Archive,
-    folder: Path,
+    folder: str,
     files: SourceFiles,
-    artifacts: dict[str, Any],
+    artifacts: list[str],
     facts: RunFacts,
     blobs: bool,
 ) -> Iterator[Item]:
     objects = _ObjectReader(facts, files)
-    items = archive.items(folder.name, blobs)
+    items = archive.items(folder, blobs)
     for item in items:
         match item:
             # Files come first.
@@ -225,19 +208,3 @@ class _ObjectReader:
             return None
         content = self._source.read_bytes(file)
         return StoredObject(value, Encoded(content, value.get("format") or ""))
-
-
-def _lines(file: Path, files: SourceFiles) -> Iterator[dict[str, Any]]:
-    with files.open_text(file) as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{file.name}, line {number}: {error}") from None
-
-
-def _object(file: Path, files: SourceFiles) -> dict[str, Any]:
-    value = json.loads(files.read_text(file))
-    if not isinstance(value, dict):
-        raise SourceError(f"{file.name}: expected an object")
-    return value
