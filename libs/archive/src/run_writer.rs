@@ -235,55 +235,84 @@ impl RunWriter {
 }
 
 fn run_json(head: &pb::RunHead) -> String {
-    let experiment = head.experiment.as_ref();
-    let tags =
-        head.tags.iter().map(|tag| Fields::default().text("id", &tag.id).text("name", &tag.name).value());
+    // All fields are named, so that the compiler reports a new one.
+    let pb::RunHead {
+        run_id,
+        name,
+        description,
+        created_us,
+        updated_us,
+        finalized_us,
+        archived,
+        active,
+        experiment,
+        tags,
+        client_started_us,
+        first_started_us,
+        duration_us,
+        parent,
+        implicit,
+        // In files of their own.
+        params: _,
+        last_data_us,
+        cursor,
+        given_up,
+        reopened_us,
+        outcome,
+        quarantine,
+        binned_us,
+        client,
+    } = head;
+    let experiment = experiment.as_ref();
+    let tags = tags.iter().map(|tag| Fields::default().text("id", &tag.id).text("name", &tag.name).value());
     let fields = Fields::default()
-        .text("hash", &head.run_id)
-        .text("name", &head.name)
-        .text("description", &head.description)
-        .time("created_at", head.created_us)
-        .time("updated_at", head.updated_us)
-        .optional_time("finalized_at", head.finalized_us)
-        .bool("is_archived", head.archived)
-        .bool("active", head.active)
+        .text("hash", run_id)
+        .text("name", name)
+        .text("description", description)
+        .time("created_at", *created_us)
+        .time("updated_at", *updated_us)
+        .optional_time("finalized_at", *finalized_us)
+        .bool("is_archived", *archived)
+        .bool("active", *active)
         .optional_text("experiment_id", experiment.map(|link| link.id.as_str()))
         .optional_text("experiment_name", experiment.map(|link| link.name.as_str()))
         .set("tags", Value::List(tags.collect()))
-        .optional_time("client_start_ts", head.client_started_us)
-        .optional_time("first_start_ts", head.first_started_us)
-        .optional_time("duration", head.duration_us)
-        .bool("is_implicit", head.implicit)
-        .bool("is_given_up", head.given_up)
-        .optional_time("reopened_at", head.reopened_us)
-        .time("last_data_at", head.last_data_us)
-        .optional_text("outcome", head.outcome.as_ref().and_then(|outcome| outcome.kind().name()))
-        .optional_text("outcome_message", head.outcome.as_ref().map(|outcome| outcome.message.as_str()));
-    let fields = if head.client.is_empty() { fields } else { fields.text("client", &head.client) };
+        .optional_time("client_start_ts", *client_started_us)
+        .optional_time("first_start_ts", *first_started_us)
+        .optional_time("duration", *duration_us)
+        .bool("is_implicit", *implicit)
+        .bool("is_given_up", *given_up)
+        .optional_time("reopened_at", *reopened_us)
+        .time("last_data_at", *last_data_us)
+        .optional_text("outcome", outcome.as_ref().and_then(|outcome| outcome.kind().name()))
+        .optional_text("outcome_message", outcome.as_ref().map(|outcome| outcome.message.as_str()));
+    let fields = if client.is_empty() { fields } else { fields.text("client", client) };
     // Left out of runs that are not in the bin, so that archives of older versions stay the same.
-    let fields = match head.binned_us {
-        Some(binned_us) => fields.time("binned_at", binned_us),
+    let fields = match binned_us {
+        Some(binned_us) => fields.time("binned_at", *binned_us),
         None => fields,
     };
-    let fields = match &head.parent {
-        Some(parent) => {
-            let step = parent.step.map_or(Value::Null, Value::Integer);
-            fields.set("parent", Fields::default().text("hash", &parent.run_id).set("step", step).value())
-        }
+    let fields = match parent {
+        Some(parent) => fields.set("parent", parent_fields(parent).value()),
         None => fields,
     };
-    let fields = match &head.quarantine {
-        Some(quarantine) => {
-            let quarantine =
-                Fields::default().text("reason", &quarantine.reason).time("since", quarantine.since_us);
-            fields.set("quarantine", quarantine.value())
-        }
+    let fields = match quarantine {
+        Some(quarantine) => fields.set("quarantine", quarantine_fields(quarantine).value()),
         None => fields,
     };
-    match &head.cursor {
+    match cursor {
         Some(cursor) => fields.set("cursor", cursor_fields(cursor).value()).json(),
         None => fields.json(),
     }
+}
+
+fn parent_fields(parent: &pb::Parent) -> Fields {
+    let step = parent.step.map_or(Value::Null, Value::Integer);
+    Fields::default().text("hash", &parent.run_id).set("step", step)
+}
+
+fn quarantine_fields(quarantine: &pb::Quarantine) -> Fields {
+    Fields::default().text("reason", &quarantine.reason).time("since", quarantine.since_us)
 }
 
 #[cfg(test)]

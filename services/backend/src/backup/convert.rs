@@ -22,25 +22,60 @@ use crate::server::{
 };
 
 pub(super) fn head_view(props: &Props) -> pb::RunHead {
+    // All properties are named, so that the compiler reports a new one.
+    let Props {
+        run_id,
+        name,
+        description,
+        created_us,
+        updated_us,
+        finalized_us,
+        archived,
+        active,
+        // Of these, the caller adds what the archive has.
+        experiment: _,
+        tags: _,
+        parent: _,
+        client_start_us,
+        first_start_us,
+        duration_us,
+        is_implicit,
+        is_given_up,
+        reopened_us,
+        outcome,
+        binned_us,
+        client,
+        // A hidden run is in the bin, or is not backed up.
+        pending_delete: _,
+        // The archive has the params.
+        is_without_param_rows: _,
+    } = props.clone();
     pb::RunHead {
-        run_id: props.run_id.clone(),
-        name: props.name.clone(),
-        description: props.description.clone(),
-        created_us: props.created_us,
-        updated_us: props.updated_us,
-        finalized_us: props.finalized_us,
-        archived: props.archived,
-        active: props.active,
-        client_started_us: props.client_start_us,
-        first_started_us: props.first_start_us,
-        duration_us: props.duration_us,
-        implicit: props.is_implicit,
-        given_up: props.is_given_up,
-        reopened_us: props.reopened_us,
-        outcome: props.outcome.as_ref().map(Outcome::to_api),
-        binned_us: props.binned_us,
-        client: props.client.clone().unwrap_or_default(),
-        ..pb::RunHead::default()
+        run_id,
+        name,
+        description,
+        created_us,
+        updated_us,
+        finalized_us,
+        archived,
+        active,
+        client_started_us: client_start_us,
+        first_started_us: first_start_us,
+        duration_us,
+        implicit: is_implicit,
+        given_up: is_given_up,
+        reopened_us,
+        outcome: outcome.as_ref().map(Outcome::to_api),
+        binned_us,
+        client: client.unwrap_or_default(),
+        // The caller adds these.
+        experiment: None,
+        tags: Vec::new(),
+        parent: None,
+        params: bytes::Bytes::new(),
+        last_data_us: 0,
+        cursor: None,
+        quarantine: None,
     }
 }
 
@@ -72,7 +107,11 @@ pub(super) fn props(run_id: &str, head: &pb::RunHead, now_us: i64) -> Result<Pro
         // Its week in the bin starts again: the original week may be over, and the run would be purged at
         // once.
         binned_us: head.binned_us.map(|_| now_us),
-        ..Props::default()
+        // The caller adds the links, and the model sets the rest.
+        experiment: None,
+        tags: Vec::new(),
+        parent: None,
+        is_without_param_rows: false,
     })
 }
 
