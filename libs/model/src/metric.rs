@@ -146,13 +146,11 @@ pub async fn metric_series_list(
     number: RunNumber,
 ) -> Result<Vec<(SeriesNumber, MetricHeader)>> {
     let range = keys::series_headers(project, number);
-    let rows = rows::scan_all(snapshot, &range).await?;
-    rows.iter()
-        .map(|(key, value)| {
-            let (series,) = keys::tail(&range.start, key)?;
-            Ok((SeriesNumber(series), MetricHeader::decode(value)?))
-        })
-        .collect()
+    rows::decode_all(snapshot, &range, |key, value| {
+        let (series,) = keys::tail(&range.start, key)?;
+        Ok((SeriesNumber(series), MetricHeader::decode(value)?))
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -162,13 +162,11 @@ pub async fn object_series_list(
     number: RunNumber,
 ) -> Result<Vec<(SeriesNumber, ObjectHeader)>> {
     let range = keys::object_headers(project, number);
-    let rows = rows::scan_all(snapshot, &range).await?;
-    rows.iter()
-        .map(|(key, value)| {
-            let (series,) = keys::tail(&range.start, key)?;
-            Ok((SeriesNumber(series), rows::decode(key, value)?))
-        })
-        .collect()
+    rows::decode_all(snapshot, &range, |key, value| {
+        let (series,) = keys::tail(&range.start, key)?;
+        Ok((SeriesNumber(series), rows::decode(key, value)?))
+    })
+    .await
 }
 
 /// About one megabyte of the headers of the object series of a run, starting at `range`

@@ -110,7 +110,27 @@ pub(crate) async fn scan_all(snapshot: &dyn Snapshot, range: &Range) -> Result<V
     }
 }
 
-/// Number of rows from which on neighbors are read by a scan.
+/// Decodes all rows of a range. Their bytes are in memory for one page at a time.
+pub(crate) async fn decode_all<T>(
+    snapshot: &dyn Snapshot,
+    range: &Range,
+    decode: impl Fn(&Key, &Value) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut rest = range.clone();
+    let mut decoded = Vec::new();
+    loop {
+        let page = snapshot.scan(&rest, Scan::default()).await?;
+        for (key, value) in &page.rows {
+            decoded.push(decode(key, value)?);
+        }
+        match page.rest(&rest) {
+            Some(next) => rest = next,
+            None => return Ok(decoded),
+        }
+    }
+}
+
+/// Number of rows from which neighbors are read by a scan.
 const SCANNED_FROM: usize = 8;
 
 /// Maximum number of rows that such a scan reads for each wanted row.

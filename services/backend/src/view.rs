@@ -177,11 +177,11 @@ pub(crate) async fn run_parts_with(
     Ok(run)
 }
 
-/// Maximum size of the series in one message: well below the limit of a message, because it
-/// also contains the params.
-const SERIES_BYTES: usize = 4 << 20;
+/// Bytes of series after which a message gets no further series. With the last one, they stay below 4 MiB, up to which
+/// gRPC clients decode messages by default. The first message of a run may also have its params.
+const SERIES_BYTES: usize = 3 << 20;
 
-/// A number of series whose size never exceeds `SERIES_BYTES`.
+/// A number of series that never have more than `SERIES_BYTES`.
 const FEW_SERIES: usize =
     SERIES_BYTES / (limits::NAME_BYTES + 3 * limits::CONTEXT_BYTES + limits::DTYPE_BYTES + 256);
 

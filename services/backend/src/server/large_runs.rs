@@ -14,10 +14,10 @@ use super::{
     stream::{MESSAGES_IN_FLIGHT, MESSAGES_IN_TRANSPORT, ResponseStream},
 };
 
-/// Bytes of params from which a run is large.
-const LARGE_PARAMS: usize = 256 << 10;
+/// Bytes of params, and of names and contexts of series, above which a run is large.
+const LARGE_RUN_BYTES: usize = 256 << 10;
 
-/// Number of series from which a run is large.
+/// Number of series above which a run is large.
 const LARGE_SERIES: usize = 1_000;
 
 /// Streams that send large runs at a time. One client may have three.
@@ -46,6 +46,11 @@ pub(crate) struct LargeRuns {
 pub(crate) type LargeRunStream<T> = HeldStream<T, (), RoomInTransport>;
 
 type Room = SharePermit<CallClient>;
+
+fn is_large(run: &Run) -> bool {
+    let names = || run.series.iter().map(|info| info.name.len() + info.context.len()).sum::<usize>();
+    run.series.len() > LARGE_SERIES || run.params.len() > LARGE_RUN_BYTES || names() > LARGE_RUN_BYTES
+}
 
 /// Room that is held until the transport drops the stream, or informs its client of the end.
 type RoomInTransport = Arc<Mutex<Option<Room>>>;
@@ -88,8 +93,7 @@ pub(crate) struct LargeRunRoom {
 impl LargeRunRoom {
     /// Whether a run can be sent now. Takes room for large runs if there is some.
     pub(crate) fn is_enough_for(&mut self, run: &Run) -> bool {
-        let is_large = run.params.len() > LARGE_PARAMS || run.series.len() > LARGE_SERIES;
-        !is_large || self.in_stream.is_some() || self.try_take()
+        !is_large(run) || self.in_stream.is_some() || self.try_take()
     }
 
     fn try_take(&mut self) -> bool {
@@ -123,6 +127,7 @@ impl LargeRunRoom {
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
+    use matyan_proto::runs::v1::SeriesInfo;
     use tokio::time::{Instant, sleep};
 
     use super::*;
@@ -147,6 +152,18 @@ mod tests {
                 Ok(())
             })
         })
+    }
+
+    #[test]
+    fn rule_45_a_run_is_large_by_its_params_and_its_series() {
+        let with_series = |count: usize, context: usize| {
+            let info = SeriesInfo { context: "x".repeat(context), ..SeriesInfo::default() };
+            Run { series: vec![info; count], ..Run::default() }
+        };
+        assert!(!is_large(&with_series(LARGE_SERIES, 100)));
+        assert!(is_large(&with_series(LARGE_SERIES + 1, 0)));
+        assert!(is_large(&with_series(LARGE_SERIES, 1_000)));
+        assert!(is_large(&Run { params: vec![0; LARGE_RUN_BYTES + 1].into(), ..Run::default() }));
     }
 
     #[tokio::test(start_paused = true)]
