@@ -59,16 +59,16 @@ pub(crate) struct PagePermissions<'a> {
     /// Another host with the API.
     pub(crate) api_host: &'a str,
     /// Whether reports may run the code that is stored in them.
-    pub(crate) runs_reports: bool,
+    pub(crate) allows_report_code: bool,
     /// Origins whose pages may show the page in a frame.
     pub(crate) framed_by: &'a [String],
 }
 
 /// The policy of a UI page: scripts are files of this server, and those inside of the page.
 pub(crate) fn page_policy(page: &str, permissions: PagePermissions<'_>) -> HeaderValue {
-    let PagePermissions { api_host, runs_reports, framed_by } = permissions;
+    let PagePermissions { api_host, allows_report_code, framed_by } = permissions;
     let hashes: Vec<String> = inline_scripts(page).map(hash).collect();
-    let (scripts, sources) = if runs_reports { (REPORT_SCRIPTS, REPORT_SOURCES) } else { ("", "") };
+    let (scripts, sources) = if allows_report_code { (REPORT_SCRIPTS, REPORT_SOURCES) } else { ("", "") };
     let directives = [
         words(&["default-src 'self'"]),
         words(&["script-src 'self'", &hashes.join(" "), scripts]),
@@ -139,8 +139,11 @@ mod tests {
     #[test]
     fn permissions_are_added() {
         let origins = ["https://notebooks.example".to_owned()];
-        let permissions =
-            PagePermissions { api_host: "https://api.example", runs_reports: true, framed_by: &origins };
+        let permissions = PagePermissions {
+            api_host: "https://api.example",
+            allows_report_code: true,
+            framed_by: &origins,
+        };
         let policy = policy("", permissions);
         assert!(policy.contains("script-src 'self' 'unsafe-eval' https://cdn.jsdelivr.net;"), "{policy}");
         assert!(

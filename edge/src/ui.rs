@@ -59,19 +59,20 @@ pub struct UiSettings {
     /// Sent by the browser as a bearer token.
     pub api_auth_token: String,
     /// Whether pages may run the code in reports.
-    pub runs_reports: bool,
+    pub allows_report_code: bool,
 }
 
 /// Omits the token.
 impl fmt::Debug for UiSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dir, base_path, api_base_path, api_host_base, api_auth_token: _, runs_reports } = self;
+        let Self { dir, base_path, api_base_path, api_host_base, api_auth_token: _, allows_report_code } =
+            self;
         f.debug_struct("UiSettings")
             .field("dir", dir)
             .field("base_path", base_path)
             .field("api_base_path", api_base_path)
             .field("api_host_base", api_host_base)
-            .field("runs_reports", runs_reports)
+            .field("allows_report_code", allows_report_code)
             .finish_non_exhaustive()
     }
 }
@@ -270,11 +271,14 @@ impl Ui {
 impl Page {
     fn render(template: &str, settings: &UiSettings, framed_by: &[String]) -> Result<Self, UiError> {
         let content = template::render(template, settings)?;
-        let UiSettings { dir, api_host_base, runs_reports, .. } = settings;
+        let UiSettings { dir, api_host_base, allows_report_code, .. } = settings;
         let policy = match dir {
             Some(_) => {
-                let permissions =
-                    PagePermissions { api_host: api_host_base, runs_reports: *runs_reports, framed_by };
+                let permissions = PagePermissions {
+                    api_host: api_host_base,
+                    allows_report_code: *allows_report_code,
+                    framed_by,
+                };
                 page_policy(&content, permissions)
             }
             None => embedded::policy(framed_by),

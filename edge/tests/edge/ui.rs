@@ -178,7 +178,7 @@ async fn pages_run_only_their_own_scripts() {
     let data = get(&edge, "/health/live/").await;
     assert!(data.header("content-security-policy").ends_with("sandbox"), "{:?}", data.headers);
 
-    let with_reports = UiSettings { runs_reports: true, ..settings(&folder, "") };
+    let with_reports = UiSettings { allows_report_code: true, ..settings(&folder, "") };
     let framed_by = ["https://notebooks.example".to_owned()];
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let open = matyan_edge::query(Settings::default(), metrics, Transport::new(Backend::default()), None)

@@ -18,7 +18,7 @@ use crate::{
     plain_text::plain_text,
     settings::{
         Environment, Program, RecoverySettings, Role, Settings, TopicsSettings, Violations, print_settings,
-        resolve_topic, setting_flags,
+        resolve_kafka, setting_flags,
     },
     wire,
 };
@@ -146,7 +146,7 @@ fn execute(command: Command, flags: Flags) -> Result<(), Error> {
             Ok(topics::create(&TopicsSettings::resolve(flags, Environment::of_process())?)?)
         }
         Command::Topics(TopicsCommand::Close { undo: is_open }) => {
-            Ok(topics::set_open(&resolve_topic(flags, Environment::of_process())?, is_open)?)
+            Ok(topics::set_open(&resolve_kafka(flags, Environment::of_process())?, is_open)?)
         }
         Command::Store(command) => Ok(store::run(&command)?),
         Command::Uploads(command) => Ok(uploads::run(command)?),

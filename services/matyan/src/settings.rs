@@ -70,7 +70,8 @@ pub(crate) struct Settings {
     pub(crate) edge: matyan_edge::Settings,
     pub(crate) frontier: matyan_frontier::Settings,
     pub(crate) upload_limits: UploadLimits,
-    /// Maximum bytes of the blobs of projects with their own limits; 0: no limit.
+    /// Maximum bytes of the blobs of a project, by the name of the project, in place of `upload_limits.max_project_bytes`;
+    /// 0: no limit.
     pub(crate) project_upload_bytes: ProjectLimits,
     pub(crate) project_quotas: Arc<ProjectQuotas>,
     pub(crate) backend: BackendSettings,
@@ -79,22 +80,21 @@ pub(crate) struct Settings {
     /// Directory of event files of TensorBoard to follow.
     #[cfg_attr(
         not(feature = "tensorboard"),
-        expect(dead_code, reason = "only used by builds that follow them")
+        expect(dead_code, reason = "only used by builds that follow event files")
     )]
     pub(crate) logdir: Option<PathBuf>,
-    /// Project of the runs of this directory; empty for the default one.
+    /// Project of the runs that are found in `logdir`; empty for the default project.
     #[cfg_attr(
         not(feature = "tensorboard"),
-        expect(dead_code, reason = "only used by builds that follow them")
+        expect(dead_code, reason = "only used by builds that follow event files")
     )]
     pub(crate) logdir_project: String,
-    /// File to which the addresses are written.
+    /// File to which the addresses of the ports are written once the server is ready.
     pub(crate) ready_file: Option<PathBuf>,
-    /// Time limit at shutdown, first for connections to end, and then for brokers to
-    /// respond.
+    /// Time limit at shutdown for connections to end, and again for brokers to respond.
     pub(crate) shutdown_timeout: Duration,
     /// Variables of Matyan 0.3 that are set but no longer have any effect.
-    pub(crate) unused: Vec<&'static str>,
+    pub(crate) ignored_variables: Vec<&'static str>,
 }
 
 /// Settings of the ports.
@@ -167,8 +167,8 @@ impl RecoverySettings {
     }
 }
 
-/// Reads the settings of `topics close`.
-pub(crate) fn resolve_topic(
+/// Reads the settings of Kafka for `topics close`.
+pub(crate) fn resolve_kafka(
     flags: BTreeMap<String, String>,
     environment: Environment,
 ) -> Result<matyan_log::kafka_settings::Settings, Violations> {
@@ -190,19 +190,19 @@ impl TopicsSettings {
 }
 
 impl Settings {
-    /// Whether the process accepts data: it is a frontier, or a backend that answers clients of other trackers, whose
-    /// data it then takes at its query port.
+    /// Whether the process accepts data: as a frontier, or as a backend that speaks the protocols of other trackers, whose
+    /// clients send data to its query port.
     pub(crate) fn accepts_data(&self) -> bool {
         self.role.has_frontier()
             || self.role.has_backend() && self.edge.protocols.iter().any(|protocol| protocol.needs_frontier())
     }
 
-    /// The store; `None` if the process may not access state.
+    /// The store; `None` for a role that has no access to state.
     pub(crate) fn store(&self) -> Option<&Store> {
         self.role.has_store().then_some(&self.storage.store)
     }
 
-    /// Returns the settings, or all violations.
+    /// Returns the settings, or everything that is wrong with them.
     pub(crate) fn resolve(
         role: Role,
         flags: BTreeMap<String, String>,
@@ -211,6 +211,7 @@ impl Settings {
         Self::resolve_from(role, Reader::open(Program::Server(role), flags, environment))
     }
 
+    /// Resolves what a reader finds, which may be the reader of a build without some clients.
     fn resolve_from(role: Role, mut reader: Reader) -> Result<Self, Violations> {
         let settings = Self::read(role, &mut reader);
         let ListenSettings { port, frontier_port, .. } = settings.listen;
@@ -274,7 +275,7 @@ impl Settings {
             logdir_project: read_logdir_project(reader),
             ready_file: reader.optional(&table::READY_FILE),
             shutdown_timeout: reader.read(&table::SHUTDOWN_FLUSH_TIMEOUT),
-            unused: reader.unused(),
+            ignored_variables: reader.unused(),
             storage,
         }
     }
@@ -282,7 +283,7 @@ impl Settings {
 
 impl ListenSettings {
     fn read(role: Role, reader: &mut Reader) -> Self {
-        // A frontier's only port has the plain name.
+        // The only port of a frontier is set by PORT, like the port of any other role.
         let frontier_port = if role == Role::Frontier { &table::PORT } else { &table::FRONTIER_PORT };
         Self {
             host: reader.read(&table::HOST),
@@ -298,7 +299,7 @@ impl TelemetrySettings {
     fn read(role: Role, reader: &mut Reader) -> Self {
         let otlp_endpoint = reader.optional(&table::OTLP_ENDPOINT);
         if otlp_endpoint.is_some() {
-            reader.require(&table::OTLP_ENDPOINT, &clients::OTLP);
+            reader.require_in_build(&table::OTLP_ENDPOINT, &clients::OTLP);
         }
         Self {
             log_level: reader.read(&table::LOG_LEVEL),
@@ -359,7 +360,7 @@ fn read_quotas(reader: &mut Reader) -> ProjectQuotas {
 fn read_logdir(reader: &mut Reader) -> Option<PathBuf> {
     let logdir = reader.optional(&table::LOGDIR);
     if logdir.is_some() {
-        reader.require(&table::LOGDIR, &clients::TENSORBOARD);
+        reader.require_in_build(&table::LOGDIR, &clients::TENSORBOARD);
     }
     logdir
 }
@@ -372,21 +373,22 @@ fn read_logdir_project(reader: &mut Reader) -> String {
     project.unwrap_or_default()
 }
 
-/// The protocols to answer. Only a protocol that someone asks for must be in this build.
+/// The protocols to answer. The default is those of this build; a protocol that is named has to be in this build.
 fn read_protocols(reader: &mut Reader) -> Vec<Protocol> {
-    if reader.is_set(&table::PROTOCOLS) {
-        let asked = reader.optional(&table::PROTOCOLS).unwrap_or_default();
-        for protocol in &asked {
-            reader.require(&table::PROTOCOLS, clients::of_protocol(*protocol));
-        }
-        return asked;
+    if !reader.is_set(&table::PROTOCOLS) {
+        let mut protocols = reader.read(&table::PROTOCOLS);
+        protocols.retain(|protocol| protocol.is_included());
+        return protocols;
     }
-    let mut protocols = reader.read(&table::PROTOCOLS);
-    protocols.retain(|protocol| protocol.is_included());
-    protocols
+    // `read` would return the default in place of an invalid value, which is refused already.
+    let named = reader.optional(&table::PROTOCOLS).unwrap_or_default();
+    for protocol in &named {
+        reader.require_in_build(&table::PROTOCOLS, clients::of_protocol(*protocol));
+    }
+    named
 }
 
-/// The name that other machines may have for this one.
+/// Host name of this machine, by which other machines may address it.
 fn machine_name() -> Option<String> {
     let name = rustix::system::uname().nodename().to_str().ok()?.to_owned();
     (!name.is_empty()).then_some(name)
@@ -400,6 +402,6 @@ fn read_ui(role: Role, reader: &mut Reader) -> Option<UiSettings> {
         api_base_path: reader.read(&table::UI_API_BASE_PATH),
         api_host_base: reader.read(&table::UI_API_HOST_BASE),
         api_auth_token: reader.read(&table::UI_API_AUTH_TOKEN),
-        runs_reports: reader.read(&table::UI_REPORTS),
+        allows_report_code: reader.read(&table::UI_REPORTS),
     })
 }

@@ -137,8 +137,8 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
     // Started after telemetry, because its threads may log a warning.
     let query_runtime = settings.role.has_backend().then(query_runtime).transpose().map_err(Error::SetUp)?;
     open_files::raise_limit();
-    if !settings.unused.is_empty() {
-        let variables = settings.unused.join(", ");
+    if !settings.ignored_variables.is_empty() {
+        let variables = settings.ignored_variables.join(", ");
         tracing::warn!(variables, "ignoring settings of Matyan 0.3 that are no longer used");
     }
     let for_queries = query_runtime.as_ref().map_or(runtime.handle(), Runtime::handle);

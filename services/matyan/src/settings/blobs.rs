@@ -59,7 +59,7 @@ pub(super) fn read(uri: &str, upload_lifetime: Duration, reader: &mut Reader) ->
         "gs" => (clients::GCS, Cloud::Gcs(gcs(bucket, upload_lifetime, reader))),
         _ => (clients::AZURE, Cloud::Azure(azure(bucket, upload_lifetime, reader))),
     };
-    reader.require(&table::BLOBS, &client);
+    reader.require_in_build(&table::BLOBS, &client);
     BlobStore::Cloud(cloud)
 }
 

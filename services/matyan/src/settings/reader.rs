@@ -93,7 +93,7 @@ impl Reader {
     }
 
     /// Refuses a setting that needs a client which this build lacks.
-    pub(super) fn require<T>(&mut self, setting: &Setting<T>, client: &Client) {
+    pub(super) fn require_in_build<T>(&mut self, setting: &Setting<T>, client: &Client) {
         if !(self.includes)(client) {
             self.refuse(setting, client.problem());
         }

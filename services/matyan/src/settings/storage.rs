@@ -119,7 +119,7 @@ pub(super) fn read_kafka(reader: &mut Reader) -> matyan_log::kafka_settings::Set
     if scheme(&uri) != "kafka" {
         refuse_uri(&table::LOG, &uri, "kafka://host:port", reader);
     }
-    reader.require(&table::LOG, &clients::KAFKA);
+    reader.require_in_build(&table::LOG, &clients::KAFKA);
     kafka::read(&uri, reader)
 }
 
@@ -164,7 +164,7 @@ fn scheme(uri: &str) -> &str {
 fn store_at(uri: &str, reader: &mut Reader) -> Store {
     match scheme(uri) {
         "fdb" if uri == "fdb:" || uri.starts_with("fdb:///") => {
-            reader.require(&table::STORE, &clients::FOUNDATION_DB);
+            reader.require_in_build(&table::STORE, &clients::FOUNDATION_DB);
             return Store::Fdb(fdb::read(uri, reader));
         }
         "embedded" if uri == EMBEDDED => {}
@@ -176,7 +176,7 @@ fn store_at(uri: &str, reader: &mut Reader) -> Store {
 fn read_log(uri: &str, reader: &mut Reader) -> Log {
     match scheme(uri) {
         "kafka" => {
-            reader.require(&table::LOG, &clients::KAFKA);
+            reader.require_in_build(&table::LOG, &clients::KAFKA);
             return Log::Kafka(Box::new(kafka::read(uri, reader)));
         }
         "embedded" if uri == EMBEDDED => {}

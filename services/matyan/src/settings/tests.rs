@@ -527,7 +527,7 @@ fn production_checks_effective_values_from_any_source() {
 
 #[test]
 fn unused_settings_of_matyan_0_3_are_reported() {
-    let unused = |variables| resolve(Role::Up, &[], variables).unwrap().unused;
+    let unused = |variables| resolve(Role::Up, &[], variables).unwrap().ignored_variables;
     assert!(unused(&[("LOG_LEVEL", "debug"), ("QUERY_TIMING_ENABLED", " ")]).is_empty());
     let set = [("ingest_batch_size", "200"), ("SERVER_URL", "http://x"), ("MATYAN_UI_PORT", "8000")];
     assert_eq!(unused(&set), ["INGEST_BATCH_SIZE", "SERVER_URL", "MATYAN_UI_PORT"]);
