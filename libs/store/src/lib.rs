@@ -32,7 +32,6 @@ mod transact;
 mod version;
 
 pub mod embedded;
-#[cfg(feature = "fdb")]
 pub mod fdb;
 #[cfg(feature = "faults")]
 pub mod layers;

@@ -35,8 +35,6 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Du
 pub(crate) use access::{AccessSettings, ProviderSettings};
 pub(crate) use access_file::{AccessFile, DeclaredRole, DeclaredToken};
 pub(crate) use blobs::BlobStore;
-#[cfg(feature = "fdb")]
-pub(crate) use fdb::Fdb;
 pub(crate) use flags::setting_flags;
 pub(crate) use listing::print_settings;
 pub(crate) use parse::{AccessMode, LogFormat};

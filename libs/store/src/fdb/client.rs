@@ -21,27 +21,18 @@ mod token;
 mod unknown_outcomes;
 mod watch;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 pub use network::Network;
-pub use retry::Retries;
 
-use crate::{Batch, Commit, Key, Prefix, Result, Snapshot, Store, Value};
+use super::Settings;
+use crate::{Batch, Commit, Key, Result, Snapshot, Store, Value};
 use cluster::Cluster;
 use snapshot::FdbSnapshot;
 use space::KeySpace;
 use token::TokenLanes;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    pub cluster_file: PathBuf,
-    /// Prefix of every key, so that others can use the same cluster.
-    pub prefix: Prefix,
-    pub retries: Retries,
-}
 
 /// A store under a prefix of a cluster. Any number of processes may open the same one.
 pub struct FdbStore {

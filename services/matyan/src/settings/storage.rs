@@ -8,9 +8,7 @@ use matyan_wire::ingestion::RecordFormat;
 
 use super::{
     blobs::{self, BlobStore},
-    clients,
-    fdb::{self, Fdb},
-    kafka,
+    clients, fdb, kafka,
     reader::Reader,
     role::Role,
     secret::Secret,
@@ -41,8 +39,7 @@ pub(crate) struct StorageSettings {
 #[derive(Clone, Debug)]
 pub(crate) enum Store {
     Embedded,
-    #[cfg_attr(not(feature = "fdb"), expect(dead_code, reason = "only used by builds with FoundationDB"))]
-    Fdb(Fdb),
+    Fdb(matyan_store::fdb::Settings),
 }
 
 /// The log between ingestion and store.

@@ -1,7 +1,6 @@
 //! Store, log and blobs: opened once, shared by all services of the process, closed last. Only
 //! this module names implementations.
 
-#[cfg(any(test, feature = "fdb"))]
 mod format_fence;
 mod log;
 mod store;

@@ -8,9 +8,9 @@ use foundationdb::{Database, FdbResult, Transaction};
 
 use super::errors::call_error;
 use super::network::Network;
-use super::retry::{Retries, with_timeout};
+use super::retry::with_timeout;
 use super::space::KeySpace;
-use crate::{Error, Range, Result};
+use crate::{Error, Range, Result, fdb::Retries};
 
 /// Number of keys that a process may watch at the same time; the client's default limit is
 /// 10,000.

@@ -1,28 +1,10 @@
 //! Limits on retries of calls that certainly had no effect, and timeouts.
 
-use std::time::Duration;
-
 use foundationdb::FdbResult;
 use tokio::time::{sleep, timeout};
 
 use super::errors::{is_version_unreached, read_error};
-use crate::{Error, Limits, Result};
-
-/// Retry policy for calls that had no effect. A commit that may have been applied is followed
-/// up without limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retries {
-    pub attempts: u32,
-    /// Delay before the first retry; doubles with every attempt.
-    pub first_delay: Duration,
-    pub longest_delay: Duration,
-}
-
-impl Default for Retries {
-    fn default() -> Self {
-        Self { attempts: 5, first_delay: Duration::from_millis(50), longest_delay: Duration::from_secs(2) }
-    }
-}
+use crate::{Error, Limits, Result, fdb::Retries};
 
 impl Retries {
     /// Waits after the failed attempt number `attempt` (from 1). Random jitter keeps

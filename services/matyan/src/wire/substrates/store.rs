@@ -1,14 +1,12 @@
 //! The store of a process, embedded or FoundationDB, in a single value. Startup and shutdown steps
-//! that only one of these stores needs are here, and so is the handling of builds without FoundationDB.
+//! that only one of these stores needs are here.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use matyan_model::{format::format_open, keys};
 use matyan_store::embedded::EmbeddedStore;
-#[cfg(feature = "fdb")]
 use matyan_store::fdb::{self, FdbStore};
 
-#[cfg(feature = "fdb")]
 use super::format_fence::FormatFence;
 use crate::{settings, wire::Error};
 
@@ -18,7 +16,6 @@ const FORMAT_RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) enum Store {
     Embedded(Arc<EmbeddedStore>),
-    #[cfg(feature = "fdb")]
     Fdb {
         store: Arc<FdbStore>,
         /// The same store, for everything that is written.
@@ -29,39 +26,23 @@ pub(crate) enum Store {
 /// Process-wide state of a store client. It is created before everything else and dropped after
 /// it.
 pub(crate) struct Network {
-    #[cfg(feature = "fdb")]
     fdb: Option<fdb::Network>,
 }
 
 impl Network {
-    #[cfg(feature = "fdb")]
     pub(crate) fn start(store: Option<&settings::Store>) -> Result<Self, Error> {
         let is_needed = matches!(store, Some(settings::Store::Fdb(_)));
         Ok(Self { fdb: is_needed.then(fdb::Network::start).transpose()? })
     }
 
-    #[cfg(feature = "fdb")]
     pub(crate) fn is_used(&self) -> bool {
         self.fdb.is_some()
-    }
-
-    #[cfg(not(feature = "fdb"))]
-    #[expect(clippy::unused_self, reason = "same signature in every build")]
-    pub(crate) fn is_used(&self) -> bool {
-        false
-    }
-
-    #[cfg(not(feature = "fdb"))]
-    #[expect(clippy::unnecessary_wraps, reason = "same signature in every build")]
-    pub(crate) fn start(_store: Option<&settings::Store>) -> Result<Self, Error> {
-        Ok(Self {})
     }
 }
 
 impl Store {
     pub(crate) async fn open(
         setting: &settings::Store,
-        #[cfg_attr(not(feature = "fdb"), expect(unused_variables, reason = "only used with FoundationDB"))]
         network: &Network,
         data_path: impl Fn(&str) -> PathBuf,
     ) -> Result<Self, Error> {
@@ -71,22 +52,18 @@ impl Store {
                 format_open(&store).await?;
                 Ok(Self::Embedded(Arc::new(store)))
             }
-            #[cfg(feature = "fdb")]
-            settings::Store::Fdb(fdb) => {
+            settings::Store::Fdb(settings) => {
                 let network = network.fdb.as_ref().expect("the network is started for a FoundationDB store");
-                let store = Arc::new(FdbStore::open(network, fdb_settings(fdb)).await?);
+                let store = Arc::new(FdbStore::open(network, settings.clone()).await?);
                 let fenced = Arc::new(FormatFence::open(store.clone()).await?);
                 Ok(Self::Fdb { store, fenced })
             }
-            #[cfg(not(feature = "fdb"))]
-            settings::Store::Fdb(_) => unreachable!("the settings refuse backends that the build lacks"),
         }
     }
 
     pub(crate) fn shared(&self) -> Arc<dyn matyan_store::Store> {
         match self {
             Self::Embedded(store) => store.clone(),
-            #[cfg(feature = "fdb")]
             Self::Fdb { fenced, .. } => fenced.clone(),
         }
     }
@@ -96,7 +73,6 @@ impl Store {
         match self {
             Self::Embedded(store) => store.ended().await,
             // Its thread belongs to the FoundationDB client.
-            #[cfg(feature = "fdb")]
             Self::Fdb { .. } => std::future::pending().await,
         }
     }
@@ -118,7 +94,6 @@ impl Store {
     pub(crate) async fn close(&self) -> Result<(), Error> {
         match self {
             Self::Embedded(store) => store.close().await?,
-            #[cfg(feature = "fdb")]
             Self::Fdb { store, .. } => store.close().await,
         }
         Ok(())
@@ -131,13 +106,6 @@ async fn until_format_changes(store: &dyn matyan_store::Store) -> matyan_store::
     // After reading the row, so that no change between the two is missed.
     format_open(store).await?;
     store.changed(&key, seen.as_ref()).await
-}
-
-#[cfg(feature = "fdb")]
-fn fdb_settings(settings: &settings::Fdb) -> fdb::Settings {
-    let settings::Fdb { cluster_file, prefix, attempts, first_delay, longest_delay } = settings.clone();
-    let retries = fdb::Retries { attempts, first_delay, longest_delay };
-    fdb::Settings { cluster_file, prefix, retries }
 }
 
 #[cfg(test)]
