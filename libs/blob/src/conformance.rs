@@ -63,7 +63,7 @@ type Case = fn(Arc<dyn Fixture>) -> BoxFuture<'static, ()>;
 /// All cases: name of the guarantee and of the case, function.
 const CASES: &[(&str, Case)] = &[
     ("whole/replaced_while_read", |f| Box::pin(writing::replaced_while_read(f))),
-    ("whole/broken_put_leaves_the_old", |f| Box::pin(writing::broken_put_leaves_the_old(f))),
+    ("whole/failed_put_changes_nothing", |f| Box::pin(writing::failed_put_changes_nothing(f))),
     ("whole/announced_size_is_checked", |f| Box::pin(writing::announced_size_is_checked(f))),
     ("durable/reopened", |f| Box::pin(writing::reopened(f))),
     ("durable/writers_and_deleters_of_one_folder", |f| Box::pin(writing::writers_and_deleters(f))),

@@ -37,7 +37,7 @@ use crate::{
     BlobKey, BlobMeta, Blobs, Clock, Content, Error, Listing, MultipartUpload, MultipartUploads, Part,
     PresignedUpload, Result, UrlSigner, content_type as types, multipart::new_id,
 };
-use disk_threads::{DiskThreads, DroppedOnDisk};
+use disk_threads::{DiskThreads, DroppedOnDiskThread};
 use multipart::{Completion, OpenedPart};
 use write::Draft;
 
@@ -95,11 +95,11 @@ impl FsBlobs {
 
     async fn blocking<T: Send + 'static>(
         &self,
-        doing: &'static str,
+        action: &'static str,
         work: impl FnOnce(&Folders) -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
         let folders = self.folders.clone();
-        self.threads.run(doing, move || work(&folders)).await
+        self.threads.run(action, move || work(&folders)).await
     }
 }
 
@@ -165,18 +165,18 @@ impl Blobs for FsBlobs {
         let max_size = size.unwrap_or(u64::MAX);
         let mut content = content.ready_chunks(PIECES_PER_WRITE);
         // Created with the first pieces: a client that sends nothing holds no file.
-        let mut open = DroppedOnDisk::none(self.threads.clone());
+        let mut open = DroppedOnDiskThread::empty(self.threads.clone());
         let mut received = 0;
         while let Some(pieces) = content.next().await {
             let pieces = pieces.into_iter().collect::<Result<Vec<_>>>()?;
-            let draft = open.take();
             let written = self.blocking("writing", move |folders| {
-                let mut draft = draft.map_or_else(|| Draft::create(&folders.tmp), Ok)?;
-                draft.write(&pieces).map(|()| draft)
+                let mut draft = open.take().map_or_else(|| Draft::create(&folders.tmp), Ok)?;
+                draft.write(&pieces)?;
+                let size = draft.size();
+                open.set(draft);
+                Ok((open, size))
             });
-            let written = written.await?;
-            received = written.size();
-            open.set(written);
+            (open, received) = written.await?;
             // Longer than announced: there is no point in receiving the remainder.
             if received > max_size {
                 break;
@@ -190,9 +190,8 @@ impl Blobs for FsBlobs {
 
         let trailer = trailer::encode(content_type, (self.clock)());
         let path = path::blob_path(key);
-        let draft = open.take();
         self.blocking("publishing", move |folders| {
-            let mut draft = draft.map_or_else(|| Draft::create(&folders.tmp), Ok)?;
+            let mut draft = open.take().map_or_else(|| Draft::create(&folders.tmp), Ok)?;
             draft.write(&[trailer])?;
             draft.publish(&folders.data, &path)
         })
@@ -236,7 +235,7 @@ impl FsBlobs {
     ) -> Result<String> {
         multipart::check_id(id)?;
         // Opened with the first pieces, like the file of a whole blob.
-        let mut opened = None;
+        let mut opened = DroppedOnDiskThread::empty(self.threads.clone());
         let mut received = 0;
         let mut content = content.ready_chunks(PIECES_PER_WRITE);
         while let Some(pieces) = content.next().await {
@@ -246,38 +245,41 @@ impl FsBlobs {
             if received > length {
                 break;
             }
-            let file = match opened {
-                Some(file) => file,
-                None => self.open_part(key, id, offset + length).await?,
-            };
-            let written = self
-                .threads
-                .run("writing", move || multipart::write_at(&file, start, &pieces).map(|()| file));
-            opened = Some(written.await?);
+            if opened.is_empty() {
+                opened = self.open_part(key, id, offset + length).await?;
+            }
+            let written = self.threads.run("writing", move || {
+                let file = opened.get_mut().expect("the file is open");
+                multipart::write_at(file, start, &pieces).map(|()| opened)
+            });
+            opened = written.await?;
         }
         if received != length {
             return Err(Error::WrongLength { announced: length, received });
         }
-        let file = match opened {
-            Some(file) => file,
-            None => self.open_part(key, id, offset + length).await?,
-        };
-        self.threads.run("writing", move || file.sync_data()).await?;
+        if opened.is_empty() {
+            opened = self.open_part(key, id, offset + length).await?;
+        }
+        self.threads.run("writing", move || opened.take().expect("the file is open").sync_data()).await?;
         Ok(self.signer.receipt(key, id, offset, length))
     }
 
     /// Opens the file of the upload of a key to write a part that ends at this offset.
-    async fn open_part(&self, key: &BlobKey, id: &str, end: u64) -> Result<File> {
+    async fn open_part(&self, key: &BlobKey, id: &str, end: u64) -> Result<DroppedOnDiskThread<File>> {
         let name = id.to_owned();
         let key = key.clone();
+        let mut open = DroppedOnDiskThread::empty(self.threads.clone());
         let opened = self.blocking("opening an upload", move |folders| {
-            multipart::open_part(&folders.uploads, &name, &key, end)
+            Ok(match multipart::open_part(&folders.uploads, &name, &key, end)? {
+                OpenedPart::Open(file) => {
+                    open.set(file);
+                    Ok(open)
+                }
+                OpenedPart::TooLong { size } => Err(Error::WrongLength { announced: size, received: end }),
+                OpenedPart::Missing => Err(Error::NoUpload),
+            })
         });
-        match opened.await? {
-            OpenedPart::Open(file) => Ok(file),
-            OpenedPart::TooLong { size } => Err(Error::WrongLength { announced: size, received: end }),
-            OpenedPart::Missing => Err(Error::NoUpload),
-        }
+        opened.await?
     }
 
     /// Removes uploads in parts that have been silent for too long, and returns the others, without

@@ -43,7 +43,7 @@ pub(super) async fn replaced_while_read(fixture: Arc<dyn Fixture>) {
     tokio::select! { () = writes => {}, () = reads => {} }
 }
 
-pub(super) async fn broken_put_leaves_the_old(fixture: Arc<dyn Fixture>) {
+pub(super) async fn failed_put_changes_nothing(fixture: Arc<dyn Fixture>) {
     let blobs = fixture.open().await;
     put(&*blobs, "run/old", "old").await;
     // A small blob, and a blob that is large enough for a multipart upload to have started.

@@ -11,13 +11,15 @@ use tokio::{
 use super::failure;
 use crate::{Error, Result};
 
-/// More than a disk can handle in parallel.
+/// Enough to keep any disk busy.
 pub(super) const THREADS: usize = 16;
 
 /// Runs blocking calls. Further callers wait until one of the threads is free.
 pub(super) struct DiskThreads {
     /// Only its pool of blocking threads is used. Taken on drop.
     runtime: Option<Runtime>,
+    /// A permit for each thread. Calls wait for one, and not in the queue of the runtime: there, a call would stay whose
+    /// caller has given up. Only values to be dropped are put there without a permit.
     free: Arc<Semaphore>,
 }
 
@@ -28,10 +30,12 @@ impl DiskThreads {
         Ok(Self { runtime: Some(runtime), free: Arc::new(Semaphore::new(THREADS)) })
     }
 
-    /// Runs a call to its end, even if the caller gives up.
+    /// Waits for a free thread, and runs a call there to its end, even if the caller gives up meanwhile. If the caller
+    /// gives up before or after, what the call holds or returns is dropped on the thread of the caller: open files belong
+    /// into a `DroppedOnDiskThread`.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        doing: &'static str,
+        action: &'static str,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
         let free = self.free.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -41,7 +45,7 @@ impl DiskThreads {
             work()
         });
         match call.await {
-            Ok(done) => done.map_err(|source| failure(doing, source)),
+            Ok(done) => done.map_err(|source| failure(action, source)),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(Error::unavailable("the process is shutting down")),
@@ -50,15 +54,24 @@ impl DiskThreads {
     }
 }
 
-/// A value whose drop may take long, such as the last handle of a large file that was removed.
-pub(super) struct DroppedOnDisk<T: Send + 'static> {
+/// Holder of a value that is dropped on a disk thread, because that may take long: closing the last handle of a removed
+/// file frees its blocks, and a draft that is not complete removes its file.
+pub(super) struct DroppedOnDiskThread<T: Send + 'static> {
     value: Option<T>,
     threads: Arc<DiskThreads>,
 }
 
-impl<T: Send + 'static> DroppedOnDisk<T> {
-    pub(super) fn none(threads: Arc<DiskThreads>) -> Self {
+impl<T: Send + 'static> DroppedOnDiskThread<T> {
+    pub(super) fn empty(threads: Arc<DiskThreads>) -> Self {
         Self { value: None, threads }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.value.is_none()
+    }
+
+    pub(super) fn get_mut(&mut self) -> Option<&mut T> {
+        self.value.as_mut()
     }
 
     pub(super) fn take(&mut self) -> Option<T> {
@@ -70,11 +83,10 @@ impl<T: Send + 'static> DroppedOnDisk<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for DroppedOnDisk<T> {
+impl<T: Send + 'static> Drop for DroppedOnDiskThread<T> {
     fn drop(&mut self) {
-        if let Some(value) = self.value.take()
-            && let Some(runtime) = &self.threads.runtime
-        {
+        if let Some(value) = self.value.take() {
+            let runtime = self.threads.runtime.as_ref().expect("taken only on drop");
             runtime.spawn_blocking(move || drop(value));
         }
     }
@@ -82,7 +94,7 @@ impl<T: Send + 'static> Drop for DroppedOnDisk<T> {
 
 impl Drop for DiskThreads {
     fn drop(&mut self) {
-        // A call may hang for as long as its file system.
+        // Calls are not waited for: they may hang for as long as the file system does.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -105,19 +117,19 @@ mod tests {
     async fn rule_39_a_bounded_number_of_calls_is_made_at_a_time() {
         let threads = DiskThreads::new().unwrap();
         let running = Arc::new(AtomicUsize::new(0));
-        let most = Arc::new(AtomicUsize::new(0));
-        let (begun, begins) = mpsc::channel();
-        let (end, ends) = mpsc::channel::<()>();
-        let ends = Arc::new(Mutex::new(ends));
+        let max_running = Arc::new(AtomicUsize::new(0));
+        let (start, started) = mpsc::channel();
+        let (end, may_end) = mpsc::channel::<()>();
+        let may_end = Arc::new(Mutex::new(may_end));
         let calls = (0..4 * THREADS).map(|_| {
             let running = running.clone();
-            let most = most.clone();
-            let begun = begun.clone();
-            let ends = ends.clone();
+            let max_running = max_running.clone();
+            let start = start.clone();
+            let may_end = may_end.clone();
             threads.run("reading", move || {
-                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                begun.send(()).unwrap();
-                ends.lock().unwrap().recv().unwrap();
+                max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                start.send(()).unwrap();
+                may_end.lock().unwrap().recv().unwrap();
                 running.fetch_sub(1, Ordering::SeqCst);
                 Ok(())
             })
@@ -125,7 +137,7 @@ mod tests {
         let mut calls = Box::pin(join_all(calls));
         assert!(futures::poll!(&mut calls).is_pending());
         for _ in 0..THREADS {
-            begins.recv().unwrap();
+            started.recv().unwrap();
         }
         for _ in 0..4 * THREADS {
             end.send(()).unwrap();
@@ -133,6 +145,42 @@ mod tests {
         for done in calls.await {
             done.unwrap();
         }
-        assert_eq!(most.load(Ordering::SeqCst), THREADS);
+        assert_eq!(max_running.load(Ordering::SeqCst), THREADS);
+    }
+
+    /// Reports the thread on which it is dropped.
+    struct Draft(mpsc::Sender<Option<String>>);
+
+    impl Drop for Draft {
+        fn drop(&mut self) {
+            self.0.send(std::thread::current().name().map(str::to_owned)).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn rule_39_what_a_waiting_call_holds_is_dropped_on_these_threads() {
+        let threads = Arc::new(DiskThreads::new().unwrap());
+        let (drafts, dropped) = mpsc::channel();
+        let gates: Vec<_> = (0..THREADS).map(|_| mpsc::channel::<()>()).collect();
+        let mut ends = Vec::new();
+        let hanging = gates.into_iter().map(|(end, may_end)| {
+            ends.push(end);
+            threads.run("reading", move || may_end.recv().map_err(io::Error::other))
+        });
+        let mut hanging = Box::pin(join_all(hanging));
+        assert!(futures::poll!(&mut hanging).is_pending());
+        let mut draft = DroppedOnDiskThread::empty(threads.clone());
+        draft.set(Draft(drafts));
+        let mut waiting = Box::pin(threads.run("writing", move || Ok(draft)));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(waiting);
+        assert!(dropped.try_recv().is_err(), "no thread is free");
+        for end in ends {
+            end.send(()).unwrap();
+        }
+        for done in hanging.await {
+            done.unwrap();
+        }
+        assert_eq!(dropped.recv().unwrap().as_deref(), Some("blobs"));
     }
 }

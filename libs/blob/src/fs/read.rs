@@ -14,7 +14,10 @@ use bytes::{Bytes, BytesMut};
 use cap_std::fs::Dir;
 use futures::{StreamExt, stream};
 
-use super::{disk_threads::DiskThreads, trailer};
+use super::{
+    disk_threads::{DiskThreads, DroppedOnDiskThread},
+    trailer,
+};
 use crate::{BlobMeta, Content};
 
 /// Large enough that the thread hop is negligible, small enough for many concurrent readers.
@@ -35,12 +38,22 @@ pub(super) fn open(
     let range = range.unwrap_or(0..meta.size);
     let mut rest = RemainingContent { file, at: range.start, end: range.end.min(meta.size) };
     let first = rest.next()?;
-    let others = stream::unfold(Some(rest), move |rest| {
+    let mut open = DroppedOnDiskThread::empty(threads.clone());
+    open.set(rest);
+    let others = stream::unfold(Some(open), move |open| {
         let threads = threads.clone();
         async move {
-            let mut rest = rest?;
-            match threads.run("reading", move || Ok((rest.next()?, rest))).await {
-                Ok((piece, rest)) => Some((Ok(piece?), Some(rest))),
+            let mut open = open?;
+            let read = threads.run("reading", move || {
+                let rest = open.get_mut().expect("the file is open until its end");
+                let piece = rest.next()?;
+                if piece.is_none() {
+                    drop(open.take());
+                }
+                Ok((piece, open))
+            });
+            match read.await {
+                Ok((piece, open)) => Some((Ok(piece?), Some(open))),
                 Err(error) => Some((Err(error), None)),
             }
         }
