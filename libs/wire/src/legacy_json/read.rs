@@ -1,5 +1,5 @@
 //! The reader of envelopes, each of which becomes a batch with one item. An envelope of an unknown
-//! type becomes an empty batch, because Matyan 0.3 ignores it.
+//! type is unreadable, so that it is parked: Matyan 0.3 skips it.
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1::{self as pb, IngestionBatch};
@@ -8,6 +8,7 @@ use matyan_value::{Map, Value};
 use super::{
     member_values::{context, integer, microseconds, optional_text, text_of},
     payload::Payload,
+    write::NOTHING,
 };
 use crate::{
     MessageType, UnreadableRecord,
@@ -45,10 +46,15 @@ impl Envelope {
 
     /// Returns a batch with the item, and with a dictionary for it.
     pub fn batch(&self) -> Result<IngestionBatch, UnreadableRecord> {
-        let Some(message_type) = MessageType::from_name(&self.name) else {
-            tracing::debug!(kind = self.name, "skipped an envelope of an unknown type");
+        if self.name == NOTHING {
             return Ok(IngestionBatch::default());
-        };
+        }
+        let message_type = MessageType::from_name(&self.name).ok_or_else(|| {
+            UnreadableRecord(format!(
+                "its type `{}` is unknown: a newer frontier may have written it",
+                self.name
+            ))
+        })?;
         let mut members = self.payload.clone();
         let is_object = matches!(members.get(Member::Value.name()), Some(Value::Map(_)));
         if message_type == MessageType::LogMetric && !is_object {

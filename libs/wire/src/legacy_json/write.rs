@@ -21,8 +21,8 @@ use crate::{
 /// Reason why values can be written without a check.
 const CHECKED: &str = "a checked batch has no event without a kind, and no malformed value";
 
-/// Type of an envelope without an item, which all readers ignore as an unknown type.
-const NOTHING: &str = "nothing";
+/// Type of an envelope without an item. Matyan 0.3 skips it as an unknown type.
+pub(super) const NOTHING: &str = "nothing";
 
 /// Beginning and end of the payloads of each series.
 #[derive(Debug, Default)]

@@ -117,15 +117,16 @@ fn every_type_of_envelope_is_an_event() {
     }
 }
 
+/// It was acknowledged, so it is parked, with its reason, instead of dropped.
 #[test]
-fn an_unknown_type_is_skipped() {
-    for kind in ["nothing", "no_such_type"] {
+fn an_envelope_of_an_unknown_type_cannot_be_decoded() {
+    let entry_of = |kind| {
         let value = format!(r#"{{"type":"{kind}","run_id":"r","timestamp":"","payload":{{}}}}"#);
-        assert_eq!(
-            Entry::read(0, 0, record(value, &[]), false).batch().unwrap().items,
-            IngestionBatch::default()
-        );
-    }
+        Entry::read(0, 0, record(value, &[]), false)
+    };
+    assert_eq!(entry_of("nothing").batch().unwrap().items, IngestionBatch::default());
+    let reason = entry_of("no_such_type").batch().err().unwrap();
+    assert!(reason.contains("its type `no_such_type` is unknown"), "{reason}");
 }
 
 #[test]
