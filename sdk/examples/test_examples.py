@@ -165,7 +165,8 @@ def example(request, checkout, tmp_path_factory) -> Example:
     root = checkout
     if language == "Rust":
         # It needs the whole workspace, and has been built with it.
-        root, command = ROOT, in_rust("track")
+        root = ROOT
+        command = in_rust("track")
     directory = root / enter.removeprefix("cd ")
     for line in build:
         built = shell(line, directory)

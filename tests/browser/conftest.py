@@ -134,7 +134,8 @@ class Visit:
     """A page of the UI, with all errors that occurred on it."""
 
     def __init__(self, context, base, screenshots):
-        self.base, self.screenshots = base, screenshots
+        self.base = base
+        self.screenshots = screenshots
         self.errors: list[str] = []
         self.requests: list[str] = []
         # Errors that a test provokes, by status and path; and harmless messages of the bundle, by a part of the text.

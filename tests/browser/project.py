@@ -60,7 +60,8 @@ def log_project(query: str, ingest: str, folder: Path) -> Project:
 
 
 def log_metrics(run: Run, dice: random.Random) -> None:
-    pace, noise = dice.uniform(5, 20), dice.uniform(0.01, 0.1)
+    pace = dice.uniform(5, 20)
+    noise = dice.uniform(0.01, 0.1)
     for step in range(STEPS):
         for subset, shift in (("train", 0.0), ("val", 0.1)):
             loss = math.exp(-step / pace) + shift + dice.gauss(0, noise)

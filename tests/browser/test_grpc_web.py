@@ -118,7 +118,8 @@ def test_a_page_reads_a_stream_to_its_end(visit, server, project):
     from matyan.runs.v1 import run_pb2
     from matyan.search.v1 import search_pb2
 
-    method, page = "/matyan.search.v1.SearchService/Runs", f"{server.query}/docs"
+    method = "/matyan.search.v1.SearchService/Runs"
+    page = f"{server.query}/docs"
     query = search_pb2.Query(text="run.name.startswith('run ')", report_progress=True)
     ask = search_pb2.RunsRequest(query=query, parts=run_pb2.RunParts(props=True, params=True))
     call = Call(visit, server, page, method, ask.SerializeToString())

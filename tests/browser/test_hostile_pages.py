@@ -131,7 +131,8 @@ def site(request, origins, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     server = Server(folder, variables={"CORS_ORIGINS": origins[0], "MATYAN_UI_REPORTS": "off"})
     server.start(*(["--ui-dir", os.environ["MATYAN_UI_BUNDLE"]] if request.param == "stock" else []))
-    server.ui, server.ids = request.param, log_hostile(server, folder)
+    server.ui = request.param
+    server.ids = log_hostile(server, folder)
     yield server
     assert server.stop() == 0, server.said()
 

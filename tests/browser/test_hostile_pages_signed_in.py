@@ -90,7 +90,8 @@ def made_certificate(folder):
     """Flags of a server with a certificate for the host name, that nobody but this test trusts."""
     if not shutil.which("openssl"):
         pytest.skip("openssl is not on the PATH")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    key = folder / "key.pem"
+    certificate = folder / "certificate.pem"
     kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
     names = ["-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"]
     made = ["openssl", "req", "-x509", *kind, *names, "-keyout", str(key), "-out", str(certificate)]

@@ -197,7 +197,8 @@ def report(outcomes: dict[str, dict]) -> bool:
 
 
 def main() -> int:
-    checkout, arguments = Path(sys.argv[1]).resolve(), sys.argv[2:]
+    checkout = Path(sys.argv[1]).resolve()
+    arguments = sys.argv[2:]
     if not (checkout / "tests" / "tracking" / "integration_test_utils.py").is_file():
         print(f"{checkout} is no checkout of MLflow's repository", file=sys.stderr)
         return 2

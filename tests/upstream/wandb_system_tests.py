@@ -143,7 +143,8 @@ def print_causes(failed: set[str]) -> None:
 
 
 def main() -> int:
-    checkout, arguments = Path(sys.argv[1]).resolve(), sys.argv[2:]
+    checkout = Path(sys.argv[1]).resolve()
+    arguments = sys.argv[2:]
     if not (checkout / SYSTEM_TESTS / "conftest.py").is_file():
         print(f"{checkout} is no checkout of W&B's repository: it has no {SYSTEM_TESTS}", file=sys.stderr)
         return 2

@@ -268,7 +268,9 @@ def tone(hertz: float, rate: int = 16_000) -> bytes:
 
 
 def log_metrics(run: Run, dice: random.Random) -> None:
-    pace, noise, floor = dice.uniform(15, 70), dice.uniform(0.01, 0.06), dice.uniform(0.05, 0.3)
+    pace = dice.uniform(15, 70)
+    noise = dice.uniform(0.01, 0.06)
+    floor = dice.uniform(0.05, 0.3)
     for step in range(STEPS):
         for subset, shift in (("train", 0.0), ("val", 0.1)):
             loss = floor + math.exp(-step / pace) + shift + abs(dice.gauss(0, noise))

@@ -178,7 +178,8 @@ def sparkline(values: list[float]) -> str:
     width = min(len(values), CHART_WIDTH)
     shown = [values[index * len(values) // width] for index in range(width)]
     finite = [value for value in shown if math.isfinite(value)]
-    low, high = min(finite, default=0), max(finite, default=0)
+    low = min(finite, default=0)
+    high = max(finite, default=0)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0
     bars = (BARS[round((value - low) * scale)] if math.isfinite(value) else " " for value in shown)
     return "".join(bars).ljust(CHART_WIDTH)

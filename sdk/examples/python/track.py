@@ -131,7 +131,8 @@ def send(ingest: IngestServiceStub, run_id: str, batches: list[bytes]) -> LogPos
             for response in ingest.Stream(stream_requests(run_id, producer_id, acknowledged, batches)):
                 for rejection in response.rejections:
                     sys.exit(f"track.py: the server rejected `{rejection.field}`: {rejection.reason}")
-                acknowledged, position = response.sequence, response.position
+                acknowledged = response.sequence
+                position = response.position
                 failures = 0
         except grpc.RpcError as error:
             failures += 1
@@ -151,7 +152,9 @@ def search(backend: SearchServiceStub, run_id: str, position: LogPosition) -> tu
     )
     # The answer includes everything up to this position.
     after = f"{position.log}/{position.partition}/{position.offset}"
-    found, values, done = Run(), [], False
+    found = Run()
+    values = []
+    done = False
     for response in backend.Metrics(request, metadata=[("matyan-after", after)]):
         # A long series is split over several messages.
         for piece in response.runs:

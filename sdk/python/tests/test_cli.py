@@ -46,7 +46,8 @@ def test_the_command_removes_spools_that_no_script_uses(capsys):
 def test_sync_without_a_server_says_so(spool, monkeypatch, capsys):
     monkeypatch.setattr(_sync_command, "_UNREACHABLE_LIMIT", 0.5)
     monkeypatch.setattr(_sync_command, "_PROGRESS_INTERVAL", 0.1)
-    run, path = left_run(NOWHERE), spool.glob("*/")
+    run = left_run(NOWHERE)
+    path = spool.glob("*/")
     assert cli.main(["sync"]) == 1
     shown = capsys.readouterr()
     assert shown.out == "0 of 1 run sent (0 of 1 spool), 0 values stored\n"
@@ -58,7 +59,8 @@ def test_sync_without_a_server_says_so(spool, monkeypatch, capsys):
 
 
 def test_sync_counts_a_spool_that_cannot_be_opened(spool, capsys):
-    run, path = left_run(NOWHERE), next(spool.glob("*/"))
+    run = left_run(NOWHERE)
+    path = next(spool.glob("*/"))
     (path / "series").unlink()
     (path / "series").mkdir()
     assert cli.main(["sync"]) == 1

@@ -55,7 +55,8 @@ class DeviceModule:
 
     @contextlib.contextmanager
     def device(self, device):
-        before, self.current = self.current, device
+        before = self.current
+        self.current = device
         yield
         self.current = before
 

@@ -40,7 +40,8 @@ def log(run):
         points = {}
         # Steps out of order, with gaps, and few epochs.
         for at, value in reversed(list(enumerate(ODD))):
-            step, epoch = at * at * 1_000_003, at if at % 4 == 1 else None
+            step = at * at * 1_000_003
+            epoch = at if at % 4 == 1 else None
             run.track(value, name=name, step=step, epoch=epoch, context=context)
             points[step] = (epoch, bits(value))
         logged[name, json.dumps(context, sort_keys=True)] = points
@@ -65,7 +66,9 @@ def canonical(context):
 
 def points(rows, run):
     """Groups rows of an export of one run like the points that were logged, and their times."""
-    found, times, last = {}, {}, {}
+    found = {}
+    times = {}
+    last = {}
     for run_hash, experiment, name, context, step, epoch, moment, value in rows:
         assert (run_hash, experiment) == (run.hash, "exp, 1")
         key = (name, canonical(context))

@@ -43,7 +43,8 @@ OWNERS = {
 def test_a_lock_that_a_thread_holds_is_free_in_a_forked_child(owner):
     make, use = OWNERS[owner]
     target = make()
-    is_held, ends = threading.Event(), threading.Event()
+    is_held = threading.Event()
+    ends = threading.Event()
 
     def hold():
         with target._lock:

@@ -34,7 +34,8 @@ def run(shared_server):
 def test_columns_are_read_without_a_copy(run):
     np = pytest.importorskip("numpy")
     values = np.random.default_rng(1).normal(size=10_000)
-    values[5], values[6] = np.nan, np.inf
+    values[5] = np.nan
+    values[6] = np.inf
     run.track_many(values, steps=np.arange(10_000) * 3, name="loss", context={"subset": "train"})
     assert run.flush(20)
     series = run.series("loss", {"subset": "train"})
@@ -115,7 +116,8 @@ def test_columns_are_arrow_arrays(run):
     assert pyarrow.array(series.values).to_pylist() == [1.0, 2.0, 3.0]
     assert pyarrow.array(series.steps).to_pylist() == [0, 1, 2]
     assert pyarrow.array(series.epochs).type == pyarrow.int64()
-    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    pd = pytest.importorskip("pandas")
+    pl = pytest.importorskip("polars")
     np = pytest.importorskip("numpy")
     assert pl.Series(series.values).to_list() == [1.0, 2.0, 3.0]
     assert np.shares_memory(np.asarray(series.values), pd.Series(series.values).to_numpy())
@@ -130,7 +132,8 @@ def test_columns_are_arrow_arrays(run):
 
 def test_a_series_is_an_arrow_table(run):
     pyarrow = pytest.importorskip("pyarrow")
-    pl, np = pytest.importorskip("polars"), pytest.importorskip("numpy")
+    pl = pytest.importorskip("polars")
+    np = pytest.importorskip("numpy")
     run.track_many([1.0, 2.0, 3.0], name="m", epochs=[1, 1, 2])
     run.track(7.0, name="n", step=5)
     assert run.flush(20)
@@ -183,7 +186,9 @@ def test_data_frames(run):
 
 
 def test_properties_of_a_stored_run_are_those_of_the_server(run, shared_server):
-    run.name, run.description, run.experiment = "n", "d", "e"
+    run.name = "n"
+    run.description = "d"
+    run.experiment = "e"
     run.add_tag("t")
     assert run.flush(20)
     reader = Run(run.hash, repo=shared_server.url, read_only=True)
@@ -369,7 +374,8 @@ def test_a_list_of_objects_is_stored_at_one_step(run):
     run.track((Text("a"), Text("b")), name="texts", step=1)
     run.track([Text("alone")], name="texts", step=2)
     assert run.flush(30)
-    repo, query = Repo(run._backend_url), f"run.hash == '{run.hash}'"
+    repo = Repo(run._backend_url)
+    query = f"run.hash == '{run.hash}'"
     found = repo.http.search_sequence("images", query, index_density=100)
     (trace,) = found[0]["traces"].values()
     (stored,) = trace["values"].values()
@@ -489,7 +495,8 @@ print(run.hash, flush=True)
     ended = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
-    repo, run_hash = Repo(shared_server.url), ended.stdout.strip()
+    repo = Repo(shared_server.url)
+    run_hash = ended.stdout.strip()
     eventually(lambda: (run := repo.get_run(run_hash)) and run.props.get("active") is False)
     assert (ended.returncode, repo.get_run(run_hash).props["outcome"]) == (1, None)
 

@@ -344,9 +344,11 @@ def test_a_wait_for_children_costs_no_processor_time(shared_server, spool):
     )
     child.start()
     child.join(60)
-    began, used = time.monotonic(), time.process_time()
+    began = time.monotonic()
+    used = time.process_time()
     run.close()
-    used, took = time.process_time() - used, time.monotonic() - began
+    used = time.process_time() - used
+    took = time.monotonic() - began
     assert len(list(spool.iterdir())) == 1
     # Without pauses, two threads are busy all the time.
     assert used < took / 2, (used, took)

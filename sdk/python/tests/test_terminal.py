@@ -124,13 +124,14 @@ def test_print_works_while_captures_begin_and_end(monkeypatch):
 
 
 def test_both_streams_are_captured_and_restored(monkeypatch):
-    out, err = io.StringIO(), io.StringIO()
     # `StringIO` itself does not allow a method to be replaced.
     stream = type("Stream", (io.StringIO,), {})
-    out, err = stream(), stream()
+    out = stream()
+    err = stream()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    first, second = Screen(), Screen()
+    first = Screen()
+    second = Screen()
     cutters = [terminal.LineCutter(first), terminal.LineCutter(second)]
     terminal.start(cutters[0])
     terminal.start(cutters[1])
@@ -200,7 +201,8 @@ class Shell:
         return self
 
     def run(self, cell):
-        stream, original = sys.stdout, sys.stdout.write
+        stream = sys.stdout
+        original = sys.stdout.write
         stream.write = functools.partial(original)
         for callback in self.callbacks["pre_run_cell"]:
             callback(None)
@@ -211,7 +213,8 @@ class Shell:
 def test_every_cell_of_a_notebook_is_captured(monkeypatch):
     stream = type("Stream", (io.StringIO,), {})()
     monkeypatch.setattr(sys, "stdout", stream)
-    shell, screen = Shell(), Screen()
+    shell = Shell()
+    screen = Screen()
     monkeypatch.setitem(sys.modules, "IPython", shell)
     cutter = terminal.LineCutter(screen)
 

@@ -537,7 +537,8 @@ def test_watched_models(online):
 
 def test_a_process_may_fork_while_a_thread_holds_locks(offline):
     run = wandb.init(settings=offline)
-    held, released = threading.Event(), threading.Event()
+    held = threading.Event()
+    released = threading.Event()
 
     def hold():
         with run._history._lock, run._summary._lock, _notices._lock:

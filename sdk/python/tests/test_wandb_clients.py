@@ -415,7 +415,8 @@ def test_the_load_of_the_machine_is_stored_as_metrics(client, shared_server):
     assert all(0 < percent < 100 for percent in percents.values())
     # The step is the tenth of a second since the start.
     columns = run.series(name, {})
-    steps, times = list(columns.steps), [time / 1e6 for time in columns.times_us]
+    steps = list(columns.steps)
+    times = [time / 1e6 for time in columns.times_us]
     assert steps == pytest.approx([steps[0] + 10 * (time - times[0]) for time in times], abs=1.5)
     shown = "system.memory_percent"
     rows = {row["_step"]: row[shown] for row in json.loads(printed) if shown in row}

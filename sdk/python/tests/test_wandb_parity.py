@@ -131,7 +131,8 @@ def script_output(script, line, ending, directory, extra):
 def records(path, messages):
     """Yields the messages of an offline file: blocks of 32 KiB, as in LevelDB's log."""
     data = path.read_bytes()
-    position, parts = 7, b""
+    position = 7
+    parts = b""
     while position + 7 <= len(data):
         left = 32768 - position % 32768
         if left < 7:
@@ -158,7 +159,9 @@ def put(tree, path, value):
 
 def theirs(path, messages):
     """Config, rows, and summary that W&B has stored."""
-    config, summary, rows = {}, {}, {}
+    config = {}
+    summary = {}
+    rows = {}
     for record in records(path, messages):
         kind = record.WhichOneof("record_type")
         if kind in ("run", "config"):

@@ -69,7 +69,8 @@ class System:
             service.directory.mkdir()
             state = [] if service.role == "frontier" else ["--store", f"fdb://{self.cluster.file}"]
             service.start(*flags, *state)
-        self.ingest, self.query = self.services[0].ingest, self.services[1].query
+        self.ingest = self.services[0].ingest
+        self.query = self.services[1].query
         return self
 
     def stop(self) -> int:

@@ -76,7 +76,8 @@ class Server:
         eventually(has_started_or_ended, "the server announces its addresses")
         assert self.process.poll() is None, f"the server ended at its start: {self.said()}"
         addresses = json.loads(ready.read_text())
-        self.query, self.ingest = addresses.get("query"), addresses.get("ingest")
+        self.query = addresses.get("query")
+        self.ingest = addresses.get("ingest")
         return self
 
     def said(self) -> str:

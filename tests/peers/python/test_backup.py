@@ -73,7 +73,8 @@ def rest(server, method, path, **kwargs):
 
 def fill(server):
     run = Run("rich", repo=server.query, frontier_url=server.ingest, capture_terminal_logs=False, experiment="größe")
-    run.name, run.description = "the rich one", "with\nlines"
+    run.name = "the rich one"
+    run.description = "with\nlines"
     run["hparams"] = {
         "lr": 0.1, "zero": -0.0, "tiny": 5e-324, "big": 12345678901234567890123, "none": None, "list": [1, "a", {"b": []}],
         "text": "größe 模型 🚀 \" \\ \n", "empty": {},
@@ -277,7 +278,8 @@ def test_the_published_client_replays_archives_of_this_server(rich, fresh, tmp_p
     server = fresh()
     result = restore_reingest(made["archive"], backend_url=server.query, frontier_url=server.ingest)
     assert not result.errors, result.errors
-    before, after = state(rich), state(server)
+    before = state(rich)
+    after = state(server)
     for run in RUNS:
         assert_same(kept(before["run", run]), kept(after["run", run]))
     names = lambda found, kind: sorted(one["name"] for one in found[kind])
@@ -290,11 +292,13 @@ def test_archives_of_the_published_client_can_be_restored(rich, fresh, tmp_path)
     result = restore(server, written.backup_path)
     # The client omits archived runs, and writes references instead of images and other objects.
     assert result["runs_restored"] == 2 and result["objects_lost"] == 15 and not result["links_lost"]
-    before, after = state(rich, RUNS[:2]), state(server, RUNS[:2])
+    before = state(rich, RUNS[:2])
+    after = state(server, RUNS[:2])
     names = lambda found, kind: sorted(one["name"] for one in found[kind])
     assert names(before, "experiments") == names(after, "experiments") and names(before, "tags") == names(after, "tags")
     for run in RUNS[:2]:
-        old, new = before["run", run], after["run", run]
+        old = before["run", run]
+        new = after["run", run]
         props = ("name", "description", "active", "archived", "creation_time", "end_time", "experiment")
         assert_same(*({key: found["info"]["props"][key] for key in props} for found in (old, new)))
         assert_same(*([{key: one[key] for key in ("name", "context", "iters", "values")} for one in found["points"]] for found in (old, new)))

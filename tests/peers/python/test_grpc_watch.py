@@ -34,7 +34,9 @@ def test_watches_see_what_is_logged_and_end_with_the_server(tmp_path):
     from matyan.runs.v1 import run_pb2, runs_pb2, runs_pb2_grpc
 
     server = Server(tmp_path).start()
-    runs, lines, resumes = {}, [], []
+    runs = {}
+    lines = []
+    resumes = []
     with grpc.insecure_channel(urlsplit(server.query).netloc) as channel:
         watching = runs_pb2_grpc.RunServiceStub(channel)
         parts = run_pb2.RunParts(props=True)

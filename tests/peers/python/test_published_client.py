@@ -196,7 +196,8 @@ def test_same_step_again_replaces(server, http, open_run, stubs):
 
 def test_tags_and_properties(server, http, open_run):
     run = open_run(experiment="first experiment")
-    run.name, run.description = "A näme", "what it does"
+    run.name = "A näme"
+    run.description = "what it does"
     run.add_tag("good"), run.add_tag("to remove"), run.add_tag("good"), run.remove_tag("to remove")
     run.experiment = "second experiment"
     run.archived = True
@@ -258,7 +259,9 @@ def test_images_and_audios(server, http, open_run):
 
 def test_artifacts_of_0_bytes_and_200_MB(server, http, open_run, tmp_path):
     run = open_run()
-    empty, odd, large = tmp_path / "empty.bin", tmp_path / "ünusual name #1.txt", tmp_path / "large.bin"
+    empty = tmp_path / "empty.bin"
+    odd = tmp_path / "ünusual name #1.txt"
+    large = tmp_path / "large.bin"
     empty.write_bytes(b"")
     odd.write_text("odd")
     block = os.urandom(1 << 20)

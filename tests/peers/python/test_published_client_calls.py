@@ -48,7 +48,9 @@ def test_the_default_repo_comes_from_the_environment(server, http, open_run):
 def test_properties_of_a_run_match_what_is_stored(server, http, open_run):
     before = time.time()
     run = open_run(experiment=f"e-{uuid.uuid4().hex}")
-    run.name, run.description, run.archived = "named", "described", True
+    run.name = "named"
+    run.description = "described"
+    run.archived = True
     assert (run.active, run.end_time, run.finalized_at, run.duration) == (True, None, None, None)
     run.close()
     finished(http, run.hash)
@@ -68,7 +70,8 @@ def test_properties_of_a_run_match_what_is_stored(server, http, open_run):
     reader = stored(server, run.hash)
     assert (reader.name, reader.description, reader.experiment, reader.archived) == (None, None, None, False)
     assert reader.creation_time >= after and (reader.active, reader.end_time, reader.duration) == (True, None, None)
-    reader.name, reader.archived = "not sent", False
+    reader.name = "not sent"
+    reader.archived = False
     reader.add_tag("not sent"), reader.remove_tag("not sent"), reader.log_info("not sent")
     for refused in (lambda: reader.track(1.0, name="m"), lambda: reader.log_artifact(__file__)):
         with pytest.raises(RuntimeError):
@@ -167,7 +170,8 @@ def test_runs_and_series_are_searched_over_http(server, http, open_run):
 def test_an_artifact_is_uploaded_step_by_step(server, http, open_run, tmp_path):
     """The individual steps of an upload: URL, content, reference. The artifact exists only after the reference."""
     run = open_run()
-    path, content = "folder/größe 1.bin", os.urandom(100_000)
+    path = "folder/größe 1.bin"
+    content = os.urandom(100_000)
     signed = http.presign_artifact(server.ingest, run.hash, path, content_type="application/x-weights")
     assert signed["s3_key"] == f"{run.hash}/{path}"
     headers = {"content-type": "application/x-weights", **(signed.get("headers") or {})}

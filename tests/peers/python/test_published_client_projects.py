@@ -46,7 +46,8 @@ def log(run, word, artifact):
 
 def shown(server, run_hash):
     """The parts of a run that the client reads."""
-    run, repo = stored(server, run_hash), Repo(server.query)
+    run = stored(server, run_hash)
+    repo = Repo(server.query)
     [found] = repo.query_runs(f"run.hash == '{run_hash}'")
     return {
         "name": found["props"]["name"],
@@ -59,7 +60,8 @@ def shown(server, run_hash):
 
 
 def expected(word):
-    content, context = word.encode(), {"of": word}
+    content = word.encode()
+    context = {"of": word}
     return {"name": word, "word": word, "tags": word, "experiment": word, "loss": [context], "artifact": content}
 
 

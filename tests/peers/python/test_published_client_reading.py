@@ -18,7 +18,8 @@ def test_every_reading_method_of_the_client(server, http, open_run, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "two.bin").write_bytes(b"\x00two")
     for number, run in enumerate(runs):
-        run.name, run.description = f"{word} {number}", "described"
+        run.name = f"{word} {number}"
+        run.description = "described"
         run.set("hparams", {"number": number, "word": word})
         run.add_tag(f"t-{word}")
         for step in range(10):

@@ -19,7 +19,8 @@ class Api:
     """Calls with a path prefix, with or without a trailing slash."""
 
     def __init__(self, base, prefix, slash):
-        self.prefix, self.slash = prefix, slash
+        self.prefix = prefix
+        self.slash = slash
         self.client = httpx.Client(base_url=base, timeout=60)
 
     def call(self, method, path, status=200, **options):

@@ -57,7 +57,8 @@ class Side:
 
     def __init__(self, server, project, directory):
         prefix = f"/p/{project}" if project else ""
-        self.url, self.ingest = server.query + prefix, server.ingest + prefix
+        self.url = server.query + prefix
+        self.ingest = server.ingest + prefix
         self.canary = f"canary{secrets.token_hex(8)}"
         self.http = httpx.Client(timeout=120)
         self.numbers = itertools.count()
@@ -265,7 +266,9 @@ def test_no_operation_shows_or_changes_another_project(tmp_path):
     made.raise_for_status()
     sides = [Side(server, "", tmp_path), Side(server, "team", tmp_path)]
     remaining = {side: set(DELETED) for side in sides}
-    deleted, renamed, failures = iter(DELETED), iter(RENAMED), []
+    deleted = iter(DELETED)
+    renamed = iter(RENAMED)
+    failures = []
 
     for (method, prefix, path), (own, other) in itertools.product(operations(server), (sides, sides[::-1])):
         name = f"{method} {path}"

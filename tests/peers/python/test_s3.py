@@ -36,7 +36,8 @@ def s3_jars():
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory):
     """Address of the S3 server, and the directory in which its buckets are directories."""
-    jars, directory = s3_jars(), tmp_path_factory.mktemp("s3")
+    jars = s3_jars()
+    directory = tmp_path_factory.mktemp("s3")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -108,7 +109,8 @@ def test_uploads_are_stored_in_the_bucket_and_deletes_remove_them(server, s3, tm
     bucket_create()
     endpoint, data = s3
     http = HttpTransport(server.query)
-    large, odd = tmp_path / "large.bin", tmp_path / "ünusual name #1.txt"
+    large = tmp_path / "large.bin"
+    odd = tmp_path / "ünusual name #1.txt"
     block = os.urandom(1 << 20)
     with large.open("wb") as file:
         for _ in range(LARGE_MB):

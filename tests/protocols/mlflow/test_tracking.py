@@ -133,7 +133,8 @@ def test_deleted_runs_are_restored(mlflow):
     client = mlflow.MlflowClient()
     with mlflow.start_run() as run:
         mlflow.log_param("a", 1)
-    run_id, experiment = run.info.run_id, run.info.experiment_id
+    run_id = run.info.run_id
+    experiment = run.info.experiment_id
     client.delete_run(run_id)
     client.delete_run(run_id)
     assert client.get_run(run_id).info.lifecycle_stage == "deleted"

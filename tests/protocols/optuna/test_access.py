@@ -47,7 +47,8 @@ def code_of(call, *arguments):
 def test_studies_of_projects_are_apart(server):
     for project in ("optuna-a", "optuna-b"):
         command(server, "projects", "create", project)
-    one, other = storage_in(server, "optuna-a"), storage_in(server, "optuna-b")
+    one = storage_in(server, "optuna-a")
+    other = storage_in(server, "optuna-b")
     study = optuna.create_study(storage=one, study_name="same")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     assert [found.study_name for found in one.get_all_studies()] == ["same"]

@@ -39,7 +39,8 @@ def test_intermediate_values_reach_a_connected_reader_before_the_trial_ends(serv
     study = optuna.create_study(storage=storage, study_name="live")
     trial = study.ask()
     [run] = eventually(lambda: found_runs(server, "run.experiment == 'live'"), "the trial is a run")
-    points, caught_up = [], threading.Event()
+    points = []
+    caught_up = threading.Event()
 
     def read(stream):
         try:

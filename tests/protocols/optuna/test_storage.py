@@ -166,7 +166,8 @@ def test_exact_values_of_a_trial(storage):
         system_attrs={"large": "x" * (3 << 20)},
         intermediate_values={0: math.nan, 2**31: -math.inf, 7: 1e-320},
     )
-    given.datetime_start, given.datetime_complete = moment, moment + datetime.timedelta(microseconds=1)
+    given.datetime_start = moment
+    given.datetime_complete = moment + datetime.timedelta(microseconds=1)
     trial_id = storage.create_new_trial(study_id, given)
     for found in (storage.get_trial(trial_id), storage.get_all_trials(study_id)[0]):
         assert found.params == given.params

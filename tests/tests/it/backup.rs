@@ -520,10 +520,10 @@ fn lose(server: &Server, ending: &str) {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false if path.to_string_lossy().contains(ending) => found.push(path),
-                false => {}
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().contains(ending) {
+                found.push(path);
             }
         }
     }

@@ -74,7 +74,8 @@ def main() -> None:
         uneven.append((x, dice.normal(0, 1, count)))
     uneven[1][1][[4, 5]] = np.nan
     many = [(np.arange(5.0), dice.normal(1, 3, 5)) for _ in range(40)]
-    a, b = dice.normal(0, 1, 30).round(1), dice.integers(0, 6, 30).astype(float)
+    a = dice.normal(0, 1, 30).round(1)
+    b = dice.integers(0, 6, 30).astype(float)
     content = {
         "smoothed": [
             {"weight": weight, "values": plain(values), "expected": plain(smoothed(values, weight))}

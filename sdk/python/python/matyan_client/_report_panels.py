@@ -61,7 +61,8 @@ class PanelSettings:
 
     def ends(self, first: str, last: str) -> Ends:
         """Returns the ends of an axis, or no ends if they are in the wrong order."""
-        low, high = self.number(first), self.number(last)
+        low = self.number(first)
+        high = self.number(last)
         is_wrong = low is not None and high is not None and low >= high
         return Ends() if is_wrong else Ends(low, high)
 

@@ -87,7 +87,8 @@ def test_objects_of_frameworks_become_text() -> None:
             return "Model()"
 
     class Scalar:
-        dtype, shape = "float32", ()
+        dtype = "float32"
+        shape = ()
 
     scalar = Scalar()
     value = {"model": Model(), 1: [None, True, 2, 0.5, "x", (Model(),)], "array": scalar}

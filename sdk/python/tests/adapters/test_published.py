@@ -123,7 +123,8 @@ def test_the_same_is_stored(train: Train, training: str, module: str) -> None:
 def test_everything_that_was_stored_is_stored(train: Train, training: str, module: str) -> None:
     (their_run,) = train(training, module, published=True)
     (our_run,) = train(training, module, published=False)
-    theirs, ours = comparable(their_run), comparable(our_run)
+    theirs = comparable(their_run)
+    ours = comparable(our_run)
     assert theirs == {key: ours.get(key) for key in theirs}
     assert len(ours) > len(theirs)
 

@@ -26,7 +26,8 @@ def _open(repo, **given):
 
 def _first(repo, directory):
     run = _open(repo, experiment="tuning", capture_terminal_logs=False)
-    run.name, run.description = "first", "A description"
+    run.name = "first"
+    run.description = "A description"
     run.add_tag("good one")
     run["hparams"] = {"lr": 0.1, "net": {"sizes": [1, 2]}, "none": None, "text": "ä"}
     run["dotted.key"] = True

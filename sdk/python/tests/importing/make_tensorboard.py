@@ -166,7 +166,9 @@ def _read(path):
                 text = "\n".join(element.decode() for element in array.ravel())
                 found["texts"].setdefault(tag, []).append([event.step, text])
             elif plugin == "histograms":
-                low, high, total = array[0][0], array[-1][1], array[:, 2].sum()
+                low = array[0][0]
+                high = array[-1][1]
+                total = array[:, 2].sum()
                 row = [event.step, float(low), float(high), float(total)]
                 found["histograms"].setdefault(tag, []).append(row)
             elif plugin == "images":

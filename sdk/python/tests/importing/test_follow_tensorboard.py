@@ -271,7 +271,8 @@ def test_rule_125_a_cut_network_loses_and_doubles_nothing(shared_server, network
     content = source.read_bytes()
     file = tmp_path / f"logs-{os.urandom(4).hex()}" / "x" / f"{source.name}.{os.urandom(4).hex()}"
     file.parent.mkdir(parents=True)
-    half, most = len(content) // 2, len(content) * 3 // 4
+    half = len(content) // 2
+    most = len(content) * 3 // 4
     file.write_bytes(content[:half])
     process = command(network, str(file.parent.parent))
     try:

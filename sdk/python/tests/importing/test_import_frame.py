@@ -126,7 +126,8 @@ Run({run.run_hash!r}, repo="http://127.0.0.1:1", capture_terminal_logs=False).tr
 
 
 def test_only_files_below_the_source_are_uploaded(shared_server, tmp_path):
-    source, outside = tmp_path / "source", tmp_path / "outside"
+    source = tmp_path / "source"
+    outside = tmp_path / "outside"
     source.mkdir()
     outside.write_text("secret")
     (source / "own").write_text("own")
@@ -210,7 +211,8 @@ def test_times_and_outcome_are_those_of_the_source(shared_server, state, outcome
         # As in formats that mix data and facts, the creation is known with the first item.
         run.facts.created = 1_700_000_000.25
         yield TrackedObject([Text("a"), Text("b")], "texts", 3, time=1_700_000_001.5, epoch=2)
-        run.facts.ended, run.facts.state = 1_700_000_060.5, state
+        run.facts.ended = 1_700_000_060.5
+        run.facts.state = state
 
     run = imported(f"times {state}", items)
     (found,) = import_runs("test", [run], Target(shared_server.url)).runs

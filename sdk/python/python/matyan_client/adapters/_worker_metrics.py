@@ -56,7 +56,8 @@ def take_packets(buffer: bytearray) -> Iterator[tuple[Stat, Worker]]:
         packet = json.loads(bytes(buffer[HEADER_BYTES:end]))
         del buffer[:end]
         try:
-            stat, worker = dict(packet["stat"]), dict(packet["worker"])
+            stat = dict(packet["stat"])
+            worker = dict(packet["worker"])
         except (KeyError, TypeError) as error:
             raise ValueError("packet has no `stat` and `worker`") from error
         yield stat, worker

@@ -240,7 +240,8 @@ class Object3D(Media):
                 key: value.tolist() if values.is_array(value) else values.plain(value)
                 for key, value in data_or_path.items()
             }
-            data, suffix = json.dumps(lists).encode(), _POINTS
+            data = json.dumps(lists).encode()
+            suffix = _POINTS
         else:
             data, suffix = _content(data_or_path, file_type or _POINTS)
             suffix = _POINTS if suffix == "json" else suffix
@@ -345,7 +346,7 @@ class Table(Media):
         return column
 
     def get_dataframe(self) -> Any:
-        """Returns the table as a data frame of pandas."""
+        """Returns the table as a pandas data frame."""
         import pandas as pd  # noqa: PLC0415 - optional
 
         return pd.DataFrame(self.data, columns=self.columns)
