@@ -116,15 +116,19 @@ def work():
     step = 0
     while True:
         run.track(step, name="thread", step=step)
+        has_recorded.set()
         step += 1
         time.sleep(0.001)
 
 run = Run(repo=sys.argv[1], capture_terminal_logs=False)
-for number in range(40):
-    run.log_artifact(__file__, f"file-{number}")
 print(run.hash, flush=True)
 if sys.argv[2] == "recording":
+    has_recorded = threading.Event()
     threading.Thread(target=work, daemon=True).start()
+    has_recorded.wait()
+# Last, so that files are left at the end of the script.
+for number in range(40):
+    run.log_artifact(__file__, f"file-{number}")
 """
 
 
