@@ -229,7 +229,7 @@ test('a browser without notifications says so, and a page shows what it refuses'
     const desktop = await Desktop.of(page);
     await setRefusal(page, true);
     await choose(page);
-    await page.getByText('of installed apps only').waitFor();
+    await page.getByText('only from installed apps').waitFor();
     expect(
       await page.getByRole('button', { name: 'Notify me at the end' }).getAttribute('aria-pressed'),
     ).toBe('false');

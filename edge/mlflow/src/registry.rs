@@ -1,4 +1,4 @@
-//! Registered models, without their versions.
+//! MLflow's calls about registered models, their tags and their aliases. The calls about one version are in `versions`.
 
 use serde_json::{Map, Value, json};
 
@@ -12,12 +12,12 @@ use crate::version_view::{VersionAliases, latest_versions, model_view, version_v
 use matyan_channels::Channels;
 use matyan_channels::documents::Effect;
 
-/// The tag of prompts. A prompt is a registered model, and the text of a version of a prompt is a tag of the version.
+/// The tag that makes a registered model a prompt. The text of each version of a prompt is a tag of that version.
 pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
-/// Maximum characters of a description.
+/// Maximum number of characters in a description.
 pub(crate) const DESCRIPTION_CHARS: usize = 100_000;
 
-/// The tags of a request.
+/// The tags in a request about a model or a version, checked.
 pub(crate) fn model_tags(fields: &Fields) -> Result<Map<String, Value>> {
     let mut tags = Map::new();
     for tag in fields.objects("tags")? {
@@ -62,7 +62,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     let now = now_ms();
     let content = documents::change(channels, REGISTERED_MODELS, name, Effect::Adds, |content, exists| {
         if exists {
-            return Err(name_is_taken(name, is_stored_prompt(content), is_prompt(&tags)));
+            return Err(name_taken_error(name, is_stored_prompt(content), is_prompt(&tags)));
         }
         let new = json!({
             "created_ms": now, "updated_ms": now, "description": description, "tags": tags, "aliases": {},
@@ -89,7 +89,7 @@ pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value
     Ok(answer(&changed))
 }
 
-/// Renames a model, in one step.
+/// Renames a model atomically: it is never missing under both names.
 pub(crate) async fn rename(channels: &Channels, fields: &Fields) -> Result<Value> {
     let name = fields.required("name")?;
     let new_name = fields.required("new_name")?;
@@ -109,17 +109,17 @@ fn model_exists(name: &str) -> MlflowError {
     MlflowError::exists(format!("Registered Model (name={name}) already exists."))
 }
 
-/// A model and a prompt cannot have the same name.
-fn name_is_taken(name: &str, is_prompt: bool, wants_prompt: bool) -> MlflowError {
+/// The error for a name that is in use. Models and prompts share one set of names.
+fn name_taken_error(name: &str, exists_as_prompt: bool, wants_prompt: bool) -> MlflowError {
     let word = |is_prompt: bool| if is_prompt { "prompt" } else { "registered model" };
-    match (is_prompt, wants_prompt) {
+    match (exists_as_prompt, wants_prompt) {
         (false, false) => model_exists(name),
         (true, true) => MlflowError::exists(format!("Prompt (name={name}) already exists.")),
         _ => MlflowError::exists(format!(
             "Tried to create a {} with name '{name}', but the name is already taken by a {}. MLflow does not allow \
              creating a model and a prompt with the same name.",
             word(wants_prompt),
-            word(is_prompt)
+            word(exists_as_prompt)
         )),
     }
 }
@@ -140,7 +140,7 @@ pub(crate) async fn get_latest(channels: &Channels, fields: &Fields) -> Result<V
     Ok(json!({"model_versions": latest_versions(&model, &stages)}))
 }
 
-/// The stages that a client asks for, each once, in its order; all if it names none.
+/// The stages that a request names, without duplicates and in its order; all stages if it names none.
 fn wanted_stages(names: &[String]) -> Result<Vec<&'static str>> {
     let mut stages = Vec::new();
     for name in names {
@@ -204,6 +204,7 @@ pub(crate) async fn delete_alias(channels: &Channels, fields: &Fields) -> Result
 pub(crate) async fn get_by_alias(channels: &Channels, fields: &Fields) -> Result<Value> {
     let alias = fields.required("alias")?;
     let model = registry_store::find(channels, fields.required("name")?).await?;
+    // `latest` is reserved: `check_alias` accepts no such alias.
     let number = if alias.eq_ignore_ascii_case("latest") {
         model.versions().last().map(|(number, _)| *number)
     } else {
@@ -215,7 +216,7 @@ pub(crate) async fn get_by_alias(channels: &Channels, fields: &Fields) -> Result
     Ok(json!({"model_version": version_view(&model, number, version, &VersionAliases::new(&model))}))
 }
 
-/// The number of the next version. A number is never used a second time.
+/// The number of the next version. The caller stores it as `last_version`, so that no number is used a second time.
 pub(crate) fn next_number(content: &Map<String, Value>) -> i64 {
     integer(content, "last_version") + 1
 }
@@ -225,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_is_asked_for_once() {
+    fn repeated_stages_are_merged_and_no_stages_mean_all() {
         let stages = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             wanted_stages(&names)

@@ -12,7 +12,7 @@ const CUT_OFF: CborError = CborError::Syntax { at: 0, reason: "it is cut off" };
 
 const INVALID_TEXT: CborError = CborError::Syntax { at: 0, reason: "a text is not UTF-8" };
 
-/// Length from which a key or scalar is written before it is complete.
+/// Length above which a key or scalar is written before it is complete.
 const LONG: usize = 4 << 10;
 
 /// A converter of one encoded value.

@@ -72,8 +72,8 @@ struct RunSearchParameters {
     limit: i64,
     #[serde(default)]
     offset: String,
-    /// `progress_cursor` of the previous page, or empty for the first one: the answer then has another,
-    /// which is empty after the last run
+    /// `progress_cursor` of the previous page, or empty for the first page. If given, the answer ends with the cursor of
+    /// the next page, which is empty after the last run
     cursor: Option<String>,
     #[serde(default)]
     sort: String,
@@ -94,11 +94,8 @@ async fn search(call: Call<RunSearchParameters>) -> ApiResult<SearchResults> {
         let message = "Input should be greater than or equal to 0".to_owned();
         ApiError::validation(&[Problem { field: "limit".to_owned(), message }])
     })?;
-    let parts = RunParts {
-        params: !exclude_params,
-        series_types: metric_types_unless(exclude_traces),
-        ..search.parts()
-    };
+    let parts =
+        RunParts { params: !exclude_params, series_types: metric_types(!exclude_traces), ..search.parts() };
     let request = RunsRequest {
         query: Some(search.query(&zone)),
         sort: parse_sort(&sort)?,
@@ -117,8 +114,8 @@ async fn search(call: Call<RunSearchParameters>) -> ApiResult<SearchResults> {
     stream_response::search_results(messages, writer).await
 }
 
-fn metric_types_unless(excluded: bool) -> Vec<i32> {
-    if excluded { Vec::new() } else { vec![SeriesType::Metric.into()] }
+fn metric_types(with_metrics: bool) -> Vec<i32> {
+    if with_metrics { vec![SeriesType::Metric.into()] } else { Vec::new() }
 }
 
 /// Parses the `sort` parameter; valid JSON that is not an array is ignored.
@@ -182,15 +179,16 @@ impl RunSearchWriter {
     }
 }
 
-/// Ranks of runs among all matches; if the server does not count the matches, among the runs of this response.
+/// Counts the ranks of runs: among all matches or, if the server does not count those, among the runs of this response.
 #[derive(Default)]
 struct RankCounter {
+    /// Rank of the last run of the previous messages.
     last: i64,
 }
 
 impl RankCounter {
-    /// `is_open`: the first run of the message continues the last one of the previous
-    /// message.
+    /// The ranks of the runs in a message, without an end: zip them with the runs. `is_open`: the first run continues the
+    /// last run of the previous message.
     fn next_ranks(&mut self, message: &RunsResponse, is_open: bool) -> impl Iterator<Item = i64> + use<> {
         let next = self.last + i64::from(!is_open);
         if message.runs.is_empty() {
@@ -203,7 +201,7 @@ impl RankCounter {
     }
 }
 
-/// Number of matches; until that is known, the number of runs that may match.
+/// Number of matches or, while it is not known, of runs that may match.
 fn total(message: &RunsResponse) -> i64 {
     let runs = message.progress.as_ref().map_or(0, |progress| progress.total);
     message.match_count.unwrap_or(runs) as i64
@@ -219,7 +217,7 @@ impl EntryWriter for RunSearchWriter {
     fn write(&mut self, message: RunsResponse, encoder: &mut Encoder) {
         let total = total(&message);
         let has_matches = message.match_count.is_some_and(|count| count > 0) || !message.runs.is_empty();
-        // The first progress entry precedes the first run.
+        // The first progress entry precedes the first run. A search that ends without matches has only the end entry.
         if self.progress.is_unwritten() && (has_matches || total > 0 && !message.done) {
             self.progress.write_if_changed(encoder, 0, total);
         } else if message.runs.is_empty()
@@ -250,17 +248,17 @@ impl EntryWriter for RunSearchWriter {
     }
 }
 
-/// Writes trees of runs. A run with very many series arrives in several messages.
+/// Writes trees of runs. A run with very many series arrives in several messages, which continue one tree.
 struct RunTreeWriter {
-    values: OverviewFields,
+    fields: OverviewFields,
     contexts: Contexts,
     /// The unfinished run, and the number of its series written so far.
     open: Option<(Run, i64)>,
 }
 
 impl RunTreeWriter {
-    fn new(values: OverviewFields) -> Self {
-        RunTreeWriter { values, contexts: Contexts::default(), open: None }
+    fn new(fields: OverviewFields) -> Self {
+        RunTreeWriter { fields, contexts: Contexts::default(), open: None }
     }
 
     fn is_open(&self) -> bool {
@@ -273,16 +271,17 @@ impl RunTreeWriter {
         let is_last = !run.more_series;
         let (run, written) = self.open.take().unwrap_or_else(|| {
             encoder.member(&run.run_id, |it| {
-                if self.values == OverviewFields::All {
+                if self.fields == OverviewFields::All {
                     it.member("params", |it| write_params(&run, it));
                 }
                 it.member("traces", |it| it.member("metric", Encoder::array));
             });
             (run, 0)
         });
+        // Entries have full paths, so opening the same members again adds to the same tree.
         encoder.member(&run.run_id, |it| {
             it.member("traces", |it| {
-                it.member("metric", |it| write_series(written, &series, it, self.values, &mut self.contexts));
+                it.member("metric", |it| write_series(written, &series, it, self.fields, &mut self.contexts));
             });
             if is_last {
                 write_props(&run, it);
@@ -310,32 +309,32 @@ pub(crate) fn write_props(run: &Run, encoder: &mut Encoder) {
     }
 }
 
-/// Writes a context. If it is unreadable, this is logged and no context is written.
+/// Writes a context. An unreadable context is logged and left out.
 pub(crate) fn write_context(context: &str, encoder: &mut Encoder) {
     if let Err(error) = values::stream_context(context, encoder) {
         tracing::error!(context, error = &error as &dyn std::error::Error, "failed to convert context");
     }
 }
 
-/// The values included in the overview of a series.
+/// The fields in the overview of a series: all, or only the last value and its step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OverviewFields {
     All,
     Last,
 }
 
-/// Contexts as CBOR, by their texts: the runs of an answer have few different ones, and tens of thousands of
-/// series.
+/// Converted contexts (CBOR) by their JSON. The series of an answer are many, but share few contexts, of which the first
+/// are converted once.
 #[derive(Default)]
 struct Contexts(HashMap<String, Vec<u8>>);
 
 impl Contexts {
-    /// Number of contexts kept.
+    /// Maximum number of contexts kept.
     const KEPT: usize = 1_000;
 
     fn write(&mut self, context: &str, encoder: &mut Encoder) {
         if let Some(cbor) = self.0.get(context) {
-            values::stream(cbor, encoder).expect("it was written by the converter");
+            values::stream(cbor, encoder).expect("`context_cbor` returns valid CBOR");
             return;
         }
         write_context(context, encoder);
@@ -352,23 +351,23 @@ fn write_series(
     from: i64,
     series: &[SeriesInfo],
     encoder: &mut Encoder,
-    values: OverviewFields,
+    fields: OverviewFields,
     contexts: &mut Contexts,
 ) {
     for (index, info) in (from..).zip(series) {
         encoder.element(index, |it| {
             it.text_member(b"name", info.name.as_bytes());
             it.member("context", |it| contexts.write(&info.context, it));
-            it.member("values", |it| write_overview(info, it, values));
+            it.member("values", |it| write_overview(info, it, fields));
         });
     }
 }
 
-fn write_overview(info: &SeriesInfo, encoder: &mut Encoder, values: OverviewFields) {
+fn write_overview(info: &SeriesInfo, encoder: &mut Encoder, fields: OverviewFields) {
     let last = info.last.unwrap_or(0.0);
     encoder.float_member(b"last", last);
     encoder.int_member(b"last_step", info.last_step);
-    if values == OverviewFields::All {
+    if fields == OverviewFields::All {
         encoder.float_member(b"first", info.first.unwrap_or(last));
         // Without any finite value, the series has no minimum or maximum.
         encoder.float_member(b"min", info.min.unwrap_or(f64::NAN));
@@ -384,7 +383,7 @@ struct ActiveParameters {
 
 async fn active(call: Call<ActiveParameters>) -> ApiResult<Entries> {
     let query = Query { text: ACTIVE_RUNS_QUERY.to_owned(), report_progress: true, ..Default::default() };
-    let parts = RunParts { props: true, series_types: metric_types_unless(false), ..Default::default() };
+    let parts = RunParts { props: true, series_types: metric_types(true), ..Default::default() };
     let request = RunsRequest { query: Some(query), parts: Some(parts), ..Default::default() };
     let messages = call.services.backend().search().runs(request).await?.into_inner();
     let progress = ProgressWriter::new(call.parameters.report_progress);

@@ -262,7 +262,7 @@ enum ComparedSize {
 
 /// Small cohorts that are merged even if they do not nearly fill one.
 const MANY_COHORTS: usize = 8;
-/// Age from which on a cohort that runs have left is written again: until then, its rows have values of deleted runs, and
+/// Age above which a cohort that runs have left is written again: until then, its rows have values of deleted runs, and
 /// earlier values of changed ones.
 pub(crate) const REWRITTEN_US: i64 = 7 * 24 * 3_600_000_000;
 /// Cohorts that are written again, and groups that are merged, while the lock is held once, so that new runs do not wait for

@@ -31,7 +31,7 @@ use crate::{
     paged_sweep::PagedSweep,
 };
 
-/// Number of runs from which a small cohort is made if they have waited. Reading the documents of fewer runs
+/// Number of runs above which a small cohort is made if they have waited. Reading the documents of fewer runs
 /// takes no time.
 const FEW_RUNS: usize = 64;
 /// Time for which runs wait for a full cohort.

@@ -142,7 +142,7 @@ pub(crate) async fn has_sharers(
     Ok(!snapshot.scan(&sharers, Scan { rows: 1, ..Scan::default() }).await?.rows.is_empty())
 }
 
-/// The steps from which on series of a deleted run hide points of its ancestors.
+/// The steps from which series of a deleted run hide points of its ancestors.
 pub(crate) type HidingSeries = HashMap<SeriesNumber, i64>;
 
 #[derive(Encode, Decode)]

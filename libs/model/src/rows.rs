@@ -64,7 +64,7 @@ pub(crate) fn readable<T>(decoded: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// Number of damaged rows from which further damaged rows are reported each time they are read.
+/// Number of damaged rows above which further damaged rows are reported each time they are read.
 const MAX_REPORTED: usize = 1_000;
 
 /// Reports a damaged row that a list or a sweep has left out, once in the life of the process.
@@ -130,7 +130,7 @@ pub(crate) async fn decode_all<T>(
     }
 }
 
-/// Number of rows from which neighbors are read by a scan.
+/// Number of rows above which neighbors are read by a scan.
 const SCANNED_FROM: usize = 8;
 
 /// Maximum number of rows that such a scan reads for each wanted row.

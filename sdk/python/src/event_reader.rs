@@ -186,8 +186,8 @@ impl OpenFile {
     /// The damage of the part that was read.
     fn problems(&self, chunk: &RecordChunk) -> Vec<String> {
         let Self { path, position, size, .. } = self;
-        let left_out = |at: &u64| format!("left out a damaged record at byte {at}");
-        let mut problems: Vec<String> = chunk.damaged.iter().map(left_out).collect();
+        let mut problems: Vec<String> =
+            chunk.damaged.iter().map(|at| format!("left out a damaged record at byte {at}")).collect();
         match chunk.end {
             ChunkEnd::Damaged => {
                 problems.push(format!("damaged at byte {position}; the rest was not read"));

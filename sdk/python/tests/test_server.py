@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from matyan_client import Image, Repo, Run, Text, cli, errors
+from matyan_client._query_result import FoundRun
 from matyan_client.config import SETTINGS
 from matyan_client.transport.http import HttpTransport
 
@@ -179,6 +180,8 @@ def test_data_frames(run):
         ("b", {}),
     ]
     assert [list(metric.values) for metric in reader if metric.name == "a"] == [[0.5]]
+    # Without series, not all of them.
+    assert len(FoundRun({"hash": run.hash}, run._backend_url, "metric").dataframe()) == 0
     run.track(Text("note"), name="notes", step=2)
     assert run.flush(20)
     (texts,) = Repo(run._backend_url).query_texts(f"run.hash == '{run.hash}'").iter()

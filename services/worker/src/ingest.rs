@@ -74,7 +74,7 @@ pub struct IngestSettings {
     pub trim_every: Duration,
     /// Maximum bytes of a project's payloads that wait in the store for the blob store.
     pub max_pending_bytes: u64,
-    /// Size of a run's parked records from which on its quarantine is reported as large.
+    /// Size of a run's parked records above which its quarantine is reported as large.
     pub large_quarantine_bytes: u64,
 }
 

@@ -23,7 +23,7 @@ const GOAL: f64 = 0.7;
 /// The largest number of cores with a goal.
 const MOST_CORES: usize = 8;
 
-/// Share of the generator's cores from which on the generator may have limited the figure.
+/// Share of the generator's cores above which the generator may have limited the figure.
 const BUSY_GENERATOR: f64 = 0.9;
 
 pub(crate) struct Curve {

@@ -1,7 +1,6 @@
 /**
- * Notifications of the browser at the end of runs that the reader chose, in its local storage: they
- * come in whatever tab of the project is open, also in the background. A run that has ended while
- * none was open is reported by the next one.
+ * Notifications of the browser when a run ends that the reader chose. The choice is in local storage. Any open tab of the
+ * project shows them, also in the background. If a run ends while no tab is open, the next tab reports it.
  */
 import { liveRuns } from '../api/live.ts';
 import { Urgency } from '../api/read_queue.ts';
@@ -13,7 +12,7 @@ import { href, navigate } from './location.svelte.ts';
 import { toaster } from './toasts.svelte.ts';
 
 const KEY = `matyan-end-notices ${projectName}`.trimEnd();
-/** More runs are not followed; the oldest choices are dropped. */
+/** Maximum number of runs that are followed. When it is exceeded, the oldest choice is dropped. */
 const MAX_RUNS = 100;
 
 const ENDS: Record<OutcomeKind, string> = {
@@ -35,7 +34,7 @@ class EndNotices {
     liveRuns.subscribe(message => {
       if (message.kind === 'reset') void this.#check();
       if (message.kind !== 'changes') return;
-      // A run that has left may be in the bin, and come back: only a check drops it.
+      // Changes of the kind `left` are ignored: such a run may be restored from the bin, and stays chosen until the next check.
       for (const { runId, change } of message.changes)
         if (change.case === 'run') this.#report(runId, change.value.props);
     });
@@ -46,25 +45,27 @@ class EndNotices {
     return this.runs.includes(runId);
   }
 
-  /** Asks the reader for the permission first. Throws if there is none. */
+  /** Follows a run, or stops following it. Following needs the permission of the reader; throws without it. */
   async toggle(runId: string): Promise<void> {
     if (this.isWanted(runId)) {
       this.#drop(runId);
       return;
     }
     if (!('Notification' in globalThis) || !isSecureContext)
-      throw new Error('The browser notifies only over HTTPS and on this machine');
+      throw new Error('The browser allows notifications only over HTTPS or on this machine');
     if (!canNotify())
-      throw new Error('This browser shows notifications of installed apps only, and of no page');
+      throw new Error(
+        'This browser shows notifications only from installed apps, not from web pages',
+      );
     if ((await Notification.requestPermission()) !== 'granted')
-      throw new Error('The browser does not permit notifications of this page');
+      throw new Error('The browser does not allow notifications from this page');
     if (!this.#keep([...read().filter(id => id !== runId), runId].slice(-MAX_RUNS)))
-      throw new Error('The browser does not let this page remember the run');
+      throw new Error('The browser does not let this page save the choice');
     // It may have ended before the permission was given.
     await this.#check();
   }
 
-  /** Reads the runs whose end may have been missed. A failure is repeated with the next reset. */
+  /** Reads the runs whose end may have been missed. If that fails, the next reset tries again. */
   async #check(): Promise<void> {
     const ids = read();
     if (ids.length === 0) return;
@@ -91,7 +92,7 @@ class EndNotices {
     if (before.includes(runId)) this.#keep(before.filter(id => id !== runId));
   }
 
-  /** Returns whether the list is stored; without that, nothing would be reported. */
+  /** Stores the list. Returns false if the browser refuses: a run that is not stored is not reported. */
   #keep(runs: readonly string[]): boolean {
     try {
       localStorage.setItem(KEY, JSON.stringify(runs));
@@ -108,7 +109,7 @@ function notify(runId: string, title: string, body: string): boolean {
   // Tabs that see the end at the same moment show one notification.
   const tag = `${KEY} ${runId}`;
   try {
-    // Without the permission, which the reader may have taken back, it would be made and not shown.
+    // Without permission, which the reader may have revoked, a notification is created but never shown.
     if (Notification.permission !== 'granted') return false;
     const notification = new Notification(title, { body, tag });
     notification.onclick = () => {
@@ -122,8 +123,8 @@ function notify(runId: string, title: string, body: string): boolean {
 }
 
 /**
- * Whether a page can show notifications. Browsers of phones have the permission and the
- * constructor, but the constructor throws: there, only the service worker of an app may show them.
+ * Whether a page can show notifications. Mobile browsers have the API, but the constructor throws: only the service worker
+ * of an app may show them. So this creates one. Without permission it is not shown; otherwise it is closed at once.
  */
 function canNotify(): boolean {
   try {

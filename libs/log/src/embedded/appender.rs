@@ -26,10 +26,10 @@ const MAX_RESERVE: u32 = 4 << 20;
 /// time: reserved blocks that are written for the first time have to be recorded in its journal.
 const PADDING: u32 = 256 << 10;
 
-/// Size of a group from which padding costs more time than it saves.
+/// Size of a group above which padding costs more time than it saves.
 const UNPADDED_BYTES: u32 = PADDING / 4;
 
-/// Size from which an idle topic replaces a segment that is completely trimmed.
+/// Size above which an idle topic replaces a segment that is completely trimmed.
 const IDLE_BYTES: u32 = 256 << 10;
 
 /// Capacity that the buffer keeps between groups.

@@ -84,7 +84,7 @@ impl OldFolders {
         Ok(())
     }
 
-    /// The key from which on the next listing tells something new: after the folder of a run that has old
+    /// The key from which the next listing tells something new: after the folder of a run that has old
     /// blobs, or after the folders of other projects.
     fn end_of_known(&self, project: &str, last: BlobKey) -> Result<BlobKey, matyan_blob::Error> {
         if !last.is_in_project(project) {

@@ -18,7 +18,7 @@ use matyan_value::{Value, cbor};
 
 use crate::{Error, pace::Pace};
 
-/// Bytes of keys and references from which on no more candidates are added. The rows of a run are
+/// Bytes of keys and references above which no more candidates are added. The rows of a run are
 /// read once for each such set.
 const MOST_BYTES: usize = 4 << 20;
 

@@ -130,7 +130,7 @@ pub fn index_name(project: Project, name: &str, number: RunNumber) -> Key {
 
 const INDEXED_NAME_BYTES: usize = matyan_proto::limits::NAME_BYTES;
 
-/// Size from which on an indexed name may be cut off. A character of four bytes at the limit is
+/// Size above which an indexed name may be cut off. A character of four bytes at the limit is
 /// dropped whole, which shortens the name by up to three bytes more.
 const SHORTEST_CUT: usize = INDEXED_NAME_BYTES - 3;
 

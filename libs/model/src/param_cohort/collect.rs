@@ -19,7 +19,7 @@ use crate::{
 
 const FORMAT: u8 = 1;
 
-/// Size in memory from which on a cohort takes no more runs. The params of one more run may be added to it: indexes have up to
+/// Size in memory above which a cohort takes no more runs. The params of one more run may be added to it: indexes have up to
 /// a megabyte of them.
 const MAX_BYTES: usize = 32 << 20;
 /// Approximate memory of a path, without its values.

@@ -29,7 +29,7 @@ use crate::series::{
 
 const FORMAT: u8 = 1;
 
-/// Size of a column from which on it is written in halves: well below the limit of the store for a value. A column of one run
+/// Size of a column above which it is written in halves: well below the limit of the store for a value. A column of one run
 /// may be larger.
 const SPLIT_BYTES: usize = 64 << 10;
 

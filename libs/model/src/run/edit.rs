@@ -22,7 +22,7 @@ use matyan_value::{Map, cbor};
 const INLINE_PARAMS_BYTES: usize = 16 * 1024;
 /// Bytes by which the header of an encoded map can grow when entries are added.
 const MAP_HEAD_BYTES: usize = 8;
-/// Size of params from which on they may not fit in a transaction in which their index rows of an earlier format are
+/// Size of params above which they may not fit in a transaction in which their index rows of an earlier format are
 /// cleared.
 const CLEARED_AHEAD_BYTES: usize = 4 << 20;
 

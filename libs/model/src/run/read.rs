@@ -34,7 +34,7 @@ pub async fn document_get(
     }
 }
 
-/// Number of documents from which on reading them in two halves is faster.
+/// Number of documents above which reading them in two halves is faster.
 const APART: usize = 130;
 
 /// The documents of several run numbers, in the given order. A damaged one counts as missing, so that

@@ -48,7 +48,7 @@ pub(crate) enum ColumnUse {
 }
 
 impl ColumnUse {
-    /// Number of values from which on pco pays off.
+    /// Number of values above which pco pays off.
     fn pco_from(self) -> usize {
         match self {
             Self::Kept | Self::Unordered => PCO_FROM,

@@ -22,7 +22,7 @@ const FREE_PER_BYTE: u64 = 2;
 
 /// Interval between looks at the store.
 pub(super) const INTERVAL: Duration = Duration::from_secs(3);
-/// Bytes written in an interval from which the store is not quiet.
+/// Bytes written in an interval above which the store is not quiet.
 const BUSY_BYTES: u64 = 256 << 10;
 /// Pause between merges. A merge leaves the tombstones of rows that were deleted during the merge, or all
 /// tombstones if it failed.

@@ -1,4 +1,4 @@
-"""Results of queries: lists of dicts, with the members that scripts for Aim use."""
+"""Results of queries: lists of dicts, with the attributes of Aim's results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FoundRun(Run):
-    """A run that a query has found, to be read. Iteration yields the series that it selected."""
+    """A run found by a query, read-only. Iterating it yields the series that the query selected."""
 
     def __init__(self, found: dict[str, Any], url: str, kind: str) -> None:
         super().__init__(found["hash"], repo=url, read_only=True)
@@ -25,7 +25,7 @@ class FoundRun(Run):
 
     @property
     def run(self) -> FoundRun:
-        """The run itself: results of Aim have it as a member."""
+        """The run itself: results of Aim have an attribute `run`."""
         return self
 
     def __iter__(self) -> Iterator[Any]:
@@ -42,25 +42,29 @@ class FoundRun(Run):
     def dataframe(
         self, include_props: bool | None = None, include_params: bool | None = None
     ) -> pd.DataFrame:
-        """Returns the selected series as a data frame of pandas.
+        """Returns the selected series as a pandas data frame.
 
-        These are all points of the metrics, or all objects, with a row for each of their steps. The
-        arguments are the same as for `Run.dataframe`.
+        It has a row for each point of the metrics, or for each step of the objects. With an
+        argument, it is the same as `Run.dataframe`.
         """
-        is_of_run = include_props is not None or include_params is not None
-        if self._kind == "runs" or is_of_run:
+        describes_run = include_props is not None or include_params is not None
+        if self._kind == "runs" or describes_run:
             return super().dataframe(include_props, include_params)
         if self._kind != "metric":
             return _joined([sequence.dataframe() for sequence in self])
         keys = [(trace["name"], json.dumps(trace.get("context") or {})) for trace in self._traces()]
-        return series_frame(self.hash, self._http.series(self.hash, keys))
+        # Without keys, the server would return all metrics.
+        return series_frame(self.hash, self._http.series(self.hash, keys) if keys else [])
 
     def _traces(self) -> list[dict[str, Any]]:
         return found_traces(self._found)
 
 
 class QueryResult(list[dict[str, Any]]):
-    """Result of a query: a list of dicts, one for each run."""
+    """Result of a query: a list of dicts, one for each run.
+
+    The kind is "runs", "metric", or a type of objects such as "images".
+    """
 
     def __init__(self, items: list[dict[str, Any]], url: str, kind: str) -> None:
         super().__init__(items)
@@ -68,7 +72,7 @@ class QueryResult(list[dict[str, Any]]):
         self._kind = kind
 
     def iter_runs(self) -> Iterator[FoundRun]:
-        """Yields the runs, to be read. Each is iterable: its series that the query selected."""
+        """Yields the runs, read-only. Iterating a run yields the series that the query selected."""
         for item in self:
             yield FoundRun(item, self._url, self._kind)
 
@@ -81,10 +85,10 @@ class QueryResult(list[dict[str, Any]]):
                 yield from run
 
     def dataframe(self) -> pd.DataFrame:
-        """Returns all results as a data frame of pandas.
+        """Returns all results as a pandas data frame.
 
-        These are all points of the metrics, as `Run.dataframe` returns them, or all objects, with a
-        row for each of their steps.
+        It has a row for each point of the metrics, as in `Run.dataframe`, or for each step of the
+        objects.
         """
         return _joined([run.dataframe() for run in self.iter_runs()])
 

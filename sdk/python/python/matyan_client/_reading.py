@@ -290,7 +290,7 @@ class RunReader:
     def dataframe(
         self, include_props: bool | None = None, include_params: bool | None = None
     ) -> pd.DataFrame:
-        """Returns all points of all metrics as a data frame of pandas, one row for each point.
+        """Returns all points of all metrics as a pandas data frame, one row for each point.
 
         Its columns are `run.hash`, `metric.name`, `metric.context` (the JSON of a dict), `step`,
         `value`, `epoch`, and `time` (seconds since the Unix epoch). Epochs and times that are not
@@ -491,7 +491,7 @@ def _utc(seconds: float) -> datetime.datetime:
 
 
 def series_frame(run_hash: str, found: Iterable[_core.SeriesColumns]) -> pd.DataFrame:
-    """Returns series as a data frame of pandas, one row for each point."""
+    """Returns series as a pandas data frame, one row for each point."""
     import numpy as np  # noqa: PLC0415 - optional
     import pandas as pd  # noqa: PLC0415 - optional
 

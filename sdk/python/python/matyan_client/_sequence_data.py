@@ -93,7 +93,7 @@ class SequenceData:
 
 
 def metric_frame(data: SequenceData, facts: dict[str, Any]) -> pd.DataFrame:
-    """Returns points as a data frame of pandas, with facts that are the same in each row."""
+    """Returns points as a pandas data frame, with facts that are the same in each row."""
     import pandas as pd  # noqa: PLC0415 - optional
 
     steps, (values, epochs, times) = data.items_list()

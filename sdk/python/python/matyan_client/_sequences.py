@@ -201,7 +201,7 @@ class Metric(dict[str, Any]):
         include_run: bool = False,
         only_last: bool = False,
     ) -> pd.DataFrame:
-        """Returns all points as a data frame of pandas, or only the last point.
+        """Returns all points as a pandas data frame, or only the last point.
 
         Its columns are `idx`, `step`, `value`, `epoch`, and `time`, a time of the local zone. On
         request it has the name, a column for each member of the context, and the hash and the
@@ -282,7 +282,7 @@ class ObjectSequence:
         return self._all().steps[-1]
 
     def dataframe(self) -> pd.DataFrame:
-        """Returns the objects as a data frame of pandas, one row for each step."""
+        """Returns the objects as a pandas data frame, one row for each step."""
         import pandas as pd  # noqa: PLC0415 - optional
 
         loaded = self._all()

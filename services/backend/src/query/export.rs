@@ -76,11 +76,10 @@ impl ExportService for ExportApi {
         let format = table_format(request.format())?;
         let (search, sequences) = metrics::search(&self.catalog, call, request).await?;
         let file = FileExport::new(self.server.deps.clone(), format, metrics::MetricRows::new())?;
-        let wrap = |piece| pb::MetricsResponse { piece: Some(piece) };
         Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             let _slot = slot;
-            file.send(async move |messages| search.send(sequences, &messages, None).await, &sender, wrap)
-                .await
+            let send = async move |messages| search.send(sequences, &messages, None).await;
+            file.send(send, &sender, |piece| pb::MetricsResponse { piece: Some(piece) }).await
         })))
     }
 
@@ -92,7 +91,6 @@ impl ExportService for ExportApi {
         let export = RunExport::new(&self.catalog, &call, request).await?;
         let search = export.search(call.again()).await?;
         let deps = self.server.deps.clone();
-        let wrap = |piece| pb::RunsResponse { piece: Some(piece) };
         Ok(Response::new(self.large_runs.stream(origin, |mut room| {
             self.server.respond_on_query_threads(async move |sender| {
                 let _slot = slot;
@@ -101,7 +99,7 @@ impl ExportService for ExportApi {
                 // The room is held until the file is sent, not only until the search has ended.
                 let room = &mut room;
                 let send = async move |messages| search.send(WholeRuns, &messages, Some(room)).await;
-                file.send(send, &sender, wrap).await
+                file.send(send, &sender, |piece| pb::RunsResponse { piece: Some(piece) }).await
             })
         })))
     }
@@ -113,11 +111,10 @@ impl ExportService for ExportApi {
         let rows = objects::ObjectRows::new(request.r#type());
         let (search, sequences) = objects::search(&self.catalog, call, request).await?;
         let file = FileExport::new(self.server.deps.clone(), format, rows)?;
-        let wrap = |piece| pb::ObjectsResponse { piece: Some(piece) };
         Ok(Response::new(self.server.respond_on_query_threads(async move |sender| {
             let _slot = slot;
-            file.send(async move |messages| search.send(sequences, &messages, None).await, &sender, wrap)
-                .await
+            let send = async move |messages| search.send(sequences, &messages, None).await;
+            file.send(send, &sender, |piece| pb::ObjectsResponse { piece: Some(piece) }).await
         })))
     }
 }

@@ -268,7 +268,7 @@ settings! {
     /// further ones are parked
     MAX_PENDING_PAYLOAD_BYTES: u64 = Setting::new("max_pending_payload_bytes", &["MATYAN_MAX_PENDING_PAYLOAD_BYTES"], parse::upload_bytes)
         .default("1073741824");
-    /// Size in bytes of a run's parked records from which its quarantine is logged and counted as large
+    /// Size in bytes of a run's parked records above which its quarantine is logged and counted as large
     LARGE_QUARANTINE_BYTES: u64 = Setting::new("large_quarantine_bytes", &["MATYAN_LARGE_QUARANTINE_BYTES"], parse::upload_bytes)
         .default("268435456");
     /// Maximum memory in bytes that a worker keeps for runs between their records; what it drops is read

@@ -238,7 +238,8 @@ impl<'w> Pass<'w> {
 
     async fn park_whole(&mut self) -> Step {
         let mut state = self.writer.state.take();
-        let parked = self.writer.quarantined().apply(&mut state, self.queue.records(), self.applied).await;
+        let parked =
+            self.writer.quarantined().park_or_delete(&mut state, self.queue.records(), self.applied).await;
         self.writer.state = state;
         match parked {
             Ok(QuarantineOutcome::Done(records)) => Step::Done(records),

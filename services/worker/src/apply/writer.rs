@@ -32,7 +32,7 @@ pub(crate) struct WriterContext {
     pub(crate) uploads: Arc<PayloadUploads>,
     pub(crate) slots: TransactionSlots,
     pub(crate) backlogs: Backlogs,
-    /// Size of a run's parked records from which on its quarantine is reported as large.
+    /// Size of a run's parked records above which its quarantine is reported as large.
     pub(crate) large_quarantine: u64,
     /// Number of transactions in which items were applied.
     pub(crate) commits: Arc<AtomicU64>,

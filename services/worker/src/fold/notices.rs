@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::apply::{RunKey, WrittenBlocks};
 
-/// Sizes of unhandled blocks, of one run and of all runs, from which a writer waits. Blocks of a run without
+/// Sizes of unhandled blocks, of one run and of all runs, above which a writer waits. Blocks of a run without
 /// unhandled blocks are always accepted.
 pub(super) const RUN_BYTES: usize = 8 << 20;
 pub(super) const ALL_BYTES: usize = 32 << 20;

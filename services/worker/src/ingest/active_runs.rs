@@ -38,7 +38,7 @@ const DEFERRED_RUNS: usize = 8_192;
 const FREE_SHARE: usize = 2;
 /// Bytes of entries with which a run does not rest.
 pub(super) const REST_BYTES: usize = 256 << 10;
-/// Parts of the window, and of the busy runs, from which no run rests.
+/// Parts of the window, and of the busy runs, above which no run rests.
 const REST_SHARE: usize = 4;
 
 pub(super) struct ActiveRuns {

@@ -34,7 +34,7 @@ const TAG: &str = "baseline";
 const AT_ONCE: u64 = 50;
 /// Transactions prepared while one is written.
 const AHEAD: usize = 3;
-/// Number of points of a series from which a run has its own transaction.
+/// Number of points of a series above which a run has its own transaction.
 const LONG_FROM: u32 = 1_000;
 
 pub(super) async fn project(content: Content, directory: &Path) {

@@ -33,7 +33,7 @@ export interface Grown {
 const MIN_BEND = 0.08;
 /** The ranks of a param reach from −1 to 1; a bend nearer to an end is none. */
 const MAX_VERTEX = 0.85;
-/** Standard errors from which on the correlation of ranks is no chance. */
+/** Standard errors above which the correlation of ranks is no chance. */
 const CLEAR = 2;
 
 /**

@@ -17,7 +17,7 @@ pub struct SeriesView {
     /// In the order of their steps, which do not overlap. The last part is the run's own, and the only part
     /// unless the run is a branch.
     parts: Vec<SeriesPart>,
-    /// The step from which on further ancestors are hidden by a run that was deleted.
+    /// The step from which further ancestors are hidden by a run that was deleted.
     hidden_from: Option<i64>,
 }
 

@@ -16,7 +16,7 @@ use crate::{Error, Key, Limits, Page, Range, Result, Scan, Snapshot, Value, Vers
 
 /// Number of concurrent point reads per caller.
 pub(super) const CONCURRENT_READS: usize = 64;
-/// Number of keys from which it is worth trying whether they are next to each other.
+/// Number of keys above which it is worth trying whether they are next to each other.
 const SCANNED_FROM: usize = 64;
 /// Bytes that a scan may read for each wanted key. Beyond that, single reads cost less.
 const SCANNED_BYTES_A_KEY: usize = 4 << 10;

@@ -35,7 +35,7 @@ class TableFile(NamedTuple):
 class Table:
     """Rows with named columns, whose cells may be images and recordings.
 
-    Accepts rows that are sequences or dicts by column, and a data frame of pandas.
+    Accepts rows that are sequences or dicts by column, and a pandas data frame.
 
     A table is stored as a file among the artifacts of the run, once for each step and epoch;
     without either, it replaces the table of the same name. The web UI sorts and filters it, shows

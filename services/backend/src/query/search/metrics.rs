@@ -191,7 +191,7 @@ impl SequenceKind for MetricSequences {
     }
 }
 
-/// Number of points from which on the size of a piece is estimated. It decides only whether the piece shares a message
+/// Number of points above which the size of a piece is estimated. It decides only whether the piece shares a message
 /// with others, and a long piece fills one.
 const ESTIMATED_FROM: usize = 8 * 1024;
 

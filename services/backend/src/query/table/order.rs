@@ -13,7 +13,7 @@ use super::{
 };
 use crate::listing::{Term, TermRef, compare};
 
-/// Fraction of the runs from which on sorting all of them is faster than moving the changed runs.
+/// Fraction of the runs above which sorting all of them is faster than moving the changed runs.
 const SORT_FROM: usize = 8;
 
 /// Values with their directions, the most significant first.

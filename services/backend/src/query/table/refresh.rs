@@ -34,10 +34,10 @@ use crate::{
 /// Changes read from one snapshot.
 const CHANGES: usize = 10_000;
 
-/// Changes from which on a table is read again instead: about a second of work.
+/// Changes above which a table is read again instead: about a second of work.
 const MAX_CHANGES: usize = 500_000;
 
-/// Changed runs from which on a table is read again.
+/// Changed runs above which a table is read again.
 const MAX_CHANGED_RUNS: usize = 100_000;
 
 /// Documents read from one snapshot.

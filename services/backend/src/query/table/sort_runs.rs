@@ -115,13 +115,18 @@ struct KnownOrder<'t> {
 }
 
 fn differ_only_in_time(one: &OrderKey, other: &OrderKey) -> bool {
-    let is_same = |one: &TableValue, other: &TableValue| match (one, other) {
-        (TableValue::Duration { .. }, TableValue::Duration { .. }) => true,
-        (one, other) => one == other,
-    };
     let mut pairs = one.iter().zip(other);
     one.len() == other.len()
-        && pairs.all(|((a, a_descends), (b, b_descends))| a_descends == b_descends && is_same(a, b))
+        && pairs.all(|((a, a_descends), (b, b_descends))| {
+            a_descends == b_descends && is_same_apart_from_time(a, b)
+        })
+}
+
+fn is_same_apart_from_time(one: &TableValue, other: &TableValue) -> bool {
+    match (one, other) {
+        (TableValue::Duration { .. }, TableValue::Duration { .. }) => true,
+        (one, other) => one == other,
+    }
 }
 
 #[cfg(test)]

@@ -25,27 +25,27 @@ use crate::{
     record::Entry,
 };
 
-/// Slow attempts at an item before its run is put in quarantine: five minutes of waits alone. The log cannot
-/// be trimmed during that time.
+/// Slow attempts at one item before its run is put in quarantine. The waits between them add up to five minutes, during
+/// which the log cannot be trimmed.
 const MAX_SLOW_ATTEMPTS: u32 = 64;
-/// Bytes that a parked record counts in addition to its own: its rows and their keys.
+/// Estimated size of the rows and keys of a parked record, besides its content.
 const RECORD_EXTRA_BYTES: u64 = 256;
 /// Parked records that are deleted together.
 const CLEAR_RECORDS: usize = 100;
 
-/// A run of a writer that is in quarantine, or is put there.
+/// A run that is in quarantine, or is about to be, with what its writer needs to park its records.
 #[derive(Clone, Copy)]
 pub(crate) struct QuarantinedRun<'a> {
     pub(crate) deps: &'a Deps,
     pub(crate) run: &'a RunKey,
     pub(crate) metrics: &'a TransactionMetrics,
-    /// Size of the parked records from which on the quarantine is reported as large.
+    /// Size of the parked records above which the quarantine is reported as large.
     pub(crate) large_bytes: u64,
 }
 
-/// Result of applying records of a run in quarantine.
+/// Result of parking records of a run, or of deleting the run.
 pub(crate) enum QuarantineOutcome {
-    /// This number of records is done.
+    /// This number of records was parked, deleted, or handled before.
     Done(usize),
     /// The quarantine is ending: the parked records have to be applied first.
     Ending,
@@ -53,14 +53,17 @@ pub(crate) enum QuarantineOutcome {
 
 /// The row of a quarantine.
 struct StoredQuarantine {
+    /// As it was read: nothing is parked if it has changed by then.
     row: Option<Value>,
     /// `None` if the row is damaged.
     quarantine: Option<Quarantine>,
+    /// The reason of the quarantine, or what is wrong with its row.
     reason: String,
 }
 
 /// The reason why a run has to be put in quarantine after a failure that followed this many slow attempts;
-/// `None` if the run can be left as it is.
+/// `None` if the run can be left as it is. Damage of rows that runs share is not a failure of the run: see
+/// `isolate_damage`.
 pub(crate) fn quarantine_reason(failure: &ApplyFailure, slow_attempts: u32) -> Option<String> {
     match failure {
         ApplyFailure::Store(Error::Corrupt { reason, .. }) => Some(reason.clone()),
@@ -129,9 +132,9 @@ impl QuarantinedRun<'_> {
         }
     }
 
-    /// Parks records, or deletes the run if the first record says so. Takes the state in both cases, so that
-    /// the next step reloads it.
-    pub(crate) async fn apply(
+    /// Parks records, or deletes the run if the first record that is left says so. Both change the cursor, so they take
+    /// the state, and the next step reloads it.
+    pub(crate) async fn park_or_delete(
         &self,
         loaded: &mut Option<RunState>,
         records: &[DecodedRecord],
@@ -150,26 +153,20 @@ impl QuarantinedRun<'_> {
             Err(Error::Corrupt { reason, .. }) => StoredQuarantine { row, quarantine: None, reason },
             Err(error) => return Err(error.into()),
         };
-        let state = loaded.take().expect("a run in quarantine has been loaded");
+        let state = loaded.as_ref().expect("a run in quarantine has been loaded");
         let skipped = records
             .iter()
             .take_while(|record| state.cursor.next_item(record.entry.position).is_none())
             .count();
-        match records.get(skipped) {
-            None => {
-                *loaded = Some(state);
-                Ok(QuarantineOutcome::Done(skipped))
-            }
-            Some(record) if record.deletes_run() => {
-                self.delete(&state, &record.entry).await?;
-                applied.items += 1;
-                Ok(QuarantineOutcome::Done(skipped + 1))
-            }
-            Some(_) => {
-                let parked = self.park_records(state, &records[skipped..], stored, applied).await?;
-                Ok(QuarantineOutcome::Done(skipped + parked))
-            }
+        let Some(record) = records.get(skipped) else { return Ok(QuarantineOutcome::Done(skipped)) };
+        let state = loaded.take().expect("the state was read above");
+        if record.deletes_run() {
+            self.delete(&state, &record.entry).await?;
+            applied.items += 1;
+            return Ok(QuarantineOutcome::Done(skipped + 1));
         }
+        let parked = self.park_records(state, &records[skipped..], stored, applied).await?;
+        Ok(QuarantineOutcome::Done(skipped + parked))
     }
 
     /// Parks as many records as fit in a transaction, up to a delete.
@@ -194,17 +191,21 @@ impl QuarantinedRun<'_> {
                 done += 1;
                 continue;
             };
-            // Records before a delete are not needed any more.
+            // If the log has a delete of the run further on, the records before it are dropped instead of parked.
             if !quarantine.as_ref().is_some_and(|quarantine| quarantine.is_deleting) {
                 let item = self.parked_item(entry, first_item, &reason);
                 if let Some(quarantine) = &mut quarantine {
                     quarantine.parked_bytes += item.item.len() as u64 + RECORD_EXTRA_BYTES;
                 }
-                for content in parked_content(self.run.project, &item) {
-                    if item.item.len() <= TRANSACTION_BYTES {
-                        batch.append(content);
-                    } else {
-                        commit_at_cursor(self.deps, self.run, state.cursor.row(), content).await?;
+                let content = parked_content(self.run.project, &item);
+                if item.item.len() <= TRANSACTION_BYTES {
+                    for pieces in content {
+                        batch.append(pieces);
+                    }
+                } else {
+                    // Too large for the transaction. Content without its row has no effect, so it may be committed before.
+                    for pieces in content {
+                        commit_at_cursor(self.deps, self.run, state.cursor.row(), pieces).await?;
                     }
                 }
                 parked_put(&mut batch, self.run.project, &item);
@@ -226,8 +227,8 @@ impl QuarantinedRun<'_> {
 
     /// Reports a quarantine whose size in bytes has become large. Further records are parked all the same: if
     /// they stayed in the log, the records of all other runs could not be trimmed.
-    fn report_large(&self, before: u64, bytes: u64) {
-        if before <= self.large_bytes && bytes > self.large_bytes {
+    fn report_large(&self, bytes_before: u64, bytes: u64) {
+        if bytes_before <= self.large_bytes && bytes > self.large_bytes {
             self.metrics.quarantine_grew_large();
             let run = self.run.id.as_str();
             tracing::error!(
