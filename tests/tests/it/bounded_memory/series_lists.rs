@@ -23,7 +23,7 @@ const MESSAGE_BYTES: usize = 16 << 20;
 /// 1.6 GB.
 const CALLS: usize = 100;
 
-/// Bytes of unread lists from which the server has as many in memory as it permits.
+/// Bytes of unread lists above which the server has as many in memory as it permits.
 const LISTS_BYTES: u64 = 200 << 20;
 
 /// The series of the run; without a limit, all that fit in a message.

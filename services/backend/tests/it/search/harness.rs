@@ -40,6 +40,19 @@ pub(crate) const P: Project = Project(0);
 /// The current time, after everything that tests create.
 pub(crate) const NOW_US: i64 = 1_800_000_000_000_000;
 
+/// Where the params of the runs of a project are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoredParams {
+    /// In documents, like the params of new runs.
+    Documents,
+    Columns,
+    /// In columns, some of which may be outdated, or in documents.
+    Both,
+}
+
+pub(crate) const STORED_PARAMS: [StoredParams; 3] =
+    [StoredParams::Documents, StoredParams::Columns, StoredParams::Both];
+
 /// Description of a run to create.
 #[derive(Clone, Debug)]
 pub(crate) struct RunSpec {

@@ -14,7 +14,7 @@ use matyan_ql::Endpoint;
 use matyan_value::{Map, Value};
 
 use crate::search::{
-    harness::{self, Harness, RunSpec, Sequence, map, spec},
+    harness::{self, Harness, RunSpec, STORED_PARAMS, Sequence, StoredParams, map, spec},
     naive::{NaiveSearch, compare},
 };
 
@@ -187,18 +187,6 @@ fn expression(random: &mut Random, depth: u64) -> String {
     }
 }
 
-/// Where the params of the runs of a project are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StoredParams {
-    /// In documents, like the params of new runs.
-    Documents,
-    Columns,
-    /// In columns, some of which are outdated, or in documents.
-    Both,
-}
-
-const STORED_PARAMS: [StoredParams; 3] = [StoredParams::Documents, StoredParams::Columns, StoredParams::Both];
-
 /// Runs of a cohort: few, so that a project has several.
 const COHORT: usize = 50;
 
@@ -357,9 +345,15 @@ fn reported(sequence: &Sequence) -> (String, String) {
 }
 
 #[tokio::test]
-async fn searches_of_sequences_match_the_naive_evaluation() {
-    let mut random = Random(3);
-    let (harness, runs) = project(&mut random, 200).await;
+async fn rule_133_searches_of_sequences_match_the_naive_evaluation() {
+    for (stored, seed) in STORED_PARAMS.into_iter().zip(3..) {
+        check_searches_of_sequences(stored, seed).await;
+    }
+}
+
+async fn check_searches_of_sequences(stored: StoredParams, seed: u64) {
+    let mut random = Random(seed);
+    let (harness, runs) = project_with(&mut random, 200, stored).await;
     let kinds = [
         (Endpoint::Metric, SeriesType::Metric, "metric"),
         (Endpoint::Images, SeriesType::Images, "images"),
@@ -392,7 +386,7 @@ async fn searches_of_sequences_match_the_naive_evaluation() {
                 }
             }
             found += expected.len();
-            assert_eq!(response(&harness, &text, series_type).await, expected, "{text}");
+            assert_eq!(response(&harness, &text, series_type).await, expected, "{stored:?}: {text}");
         }
     }
     assert!(found > 1_000);

@@ -11,7 +11,7 @@ use matyan_value::Map;
 use serde_json::Value;
 use tonic::Status;
 
-use crate::search::harness::{Harness, RunSpec, Sequence, map, spec};
+use crate::search::harness::{Harness, RunSpec, STORED_PARAMS, Sequence, StoredParams, map, spec};
 
 fn files() -> Vec<(String, Value)> {
     let own = PathBuf::from("../../tests/vectors");
@@ -150,26 +150,50 @@ fn is_always_known(query: &str) -> bool {
     query.contains(".first is None") || query.contains(".last_step is None")
 }
 
+/// Runs of a cohort: few, so that a file has several.
+const COHORT: usize = 2;
+
+/// A project with the runs of a file.
+async fn project(runs: &[Value], stored: StoredParams) -> Harness {
+    let harness = Harness::new().await;
+    for (at, value) in runs.iter().enumerate() {
+        if stored == StoredParams::Both && at == runs.len() / 2 {
+            harness.collect_params(COHORT).await;
+        }
+        harness.create(&run(value)).await;
+    }
+    if stored == StoredParams::Columns {
+        harness.collect_params(COHORT).await;
+    }
+    harness
+}
+
+/// Adds the vectors that do not give what was recorded. Returns the number of all vectors.
+async fn check(content: &Value, stored: StoredParams, name: &str, wrong: &mut Vec<String>) -> usize {
+    let harness = project(content["fixture"]["runs"].as_array().unwrap(), stored).await;
+    let mut count = 0;
+    for vector in content["vectors"].as_array().unwrap() {
+        if is_always_known(vector["q"].as_str().unwrap()) {
+            continue;
+        }
+        count += 1;
+        let response = response(&harness, vector).await;
+        let expected = vector.get("recommended").unwrap_or(&vector["expect"]);
+        let accepted = vector.get("also_accept");
+        if !fits(&response, expected) && !accepted.is_some_and(|accepted| fits(&response, accepted)) {
+            wrong.push(format!("{name} {stored:?} {}: {}\n  {response:?}", vector["id"], vector["q"]));
+        }
+    }
+    count
+}
+
 #[tokio::test]
-async fn vectors_matyanql_through_the_backend() {
+async fn rule_133_vectors_matyanql_through_the_backend() {
     let mut wrong = Vec::new();
     let mut count = 0;
     for (file, content) in files() {
-        let harness = Harness::new().await;
-        for value in content["fixture"]["runs"].as_array().unwrap() {
-            harness.create(&run(value)).await;
-        }
-        for vector in content["vectors"].as_array().unwrap() {
-            if is_always_known(vector["q"].as_str().unwrap()) {
-                continue;
-            }
-            count += 1;
-            let response = response(&harness, vector).await;
-            let expected = vector.get("recommended").unwrap_or(&vector["expect"]);
-            let accepted = vector.get("also_accept");
-            if !fits(&response, expected) && !accepted.is_some_and(|accepted| fits(&response, accepted)) {
-                wrong.push(format!("{file} {}: {}\n  {response:?}", vector["id"], vector["q"]));
-            }
+        for stored in STORED_PARAMS {
+            count += check(&content, stored, &file, &mut wrong).await;
         }
     }
     println!("{count} vectors");
