@@ -79,7 +79,7 @@ pub(crate) async fn run(options: Options) {
 }
 
 /// Free bytes of the disk of a directory; 0 if they are not known.
-fn free_bytes(directory: &Path) -> u64 {
+pub(crate) fn free_bytes(directory: &Path) -> u64 {
     let status = rustix::fs::statvfs(directory);
     status.map_or(0, |status| status.f_bavail.saturating_mul(status.f_frsize))
 }

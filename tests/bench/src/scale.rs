@@ -10,7 +10,12 @@ use std::path::PathBuf;
 use clap::Args;
 use matyan_tests::Server;
 
-use crate::{machine::Machine, process::idle_memory};
+use crate::{limits::free_bytes, machine::Machine, process::idle_memory};
+
+/// Free bytes that a growing project leaves.
+const RESERVE: f64 = 4e9;
+/// Space that a project takes for a while, for each byte that it grows by: merges write files before they delete others.
+const SPACE_FOR_BYTE: f64 = 1.5;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -79,6 +84,26 @@ impl Growth {
         println!("| {} |", cells.join(" | "));
         self.rows.push((size, figures));
     }
+}
+
+/// Whether the disk has room for a project of `size` things, by the bytes that it takes with `reached` of them. If not,
+/// says where the growth ends.
+fn has_room(server: &Server, bytes: f64, reached: u64, size: u64) -> bool {
+    if reached == 0 {
+        return true;
+    }
+    let more = bytes * (size - reached) as f64 / reached as f64 * SPACE_FOR_BYTE;
+    let free = free_bytes(&server.data_dir()) as f64;
+    let has_room = more + RESERVE <= free;
+    if !has_room {
+        let [reached, size] = [reached, size].map(count);
+        println!(
+            "\nEnded at {reached}: the next size of {size} would need {:.1} GB more, and {:.1} GB are free.",
+            more / 1e9,
+            free / 1e9
+        );
+    }
+    has_room
 }
 
 /// Three digits, and no fraction for large figures.

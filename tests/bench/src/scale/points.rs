@@ -11,7 +11,7 @@ use matyan_tests::{Server, binary::BinaryWriter, channel};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use super::{Column, Growth, median, megabytes, reset_peak, restart};
+use super::{Column, Growth, has_room, median, megabytes, reset_peak, restart};
 use crate::{
     disk::settled,
     ingest::{points_readable, send_each},
@@ -43,7 +43,11 @@ pub(super) async fn grow(sizes: &[u64]) -> Growth {
     let mut server = Server::up().await;
     let mut written = 0;
     let mut long = 0;
+    let mut disk = 0.0;
     for &size in sizes {
+        if !has_room(&server, disk, written, size) {
+            break;
+        }
         reset_peak(&server);
         let more = size - written;
         let start = Instant::now();
@@ -55,7 +59,7 @@ pub(super) async fn grow(sizes: &[u64]) -> Growth {
         let rate = others as f64 / start.elapsed().as_secs_f64();
         written += more / 10 + others;
         let peak = megabytes(&server, "VmHWM");
-        let disk = settled(&server.data_dir()).await as f64;
+        disk = settled(&server.data_dir()).await as f64;
         let [ready, idle] = restart(&mut server).await;
         let mut charts = Charts::connect(&server).await;
         let first = charts.milliseconds(0..long).await;

@@ -20,7 +20,7 @@ use prost::Message as _;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use super::{Column, Growth, median, megabytes, reset_peak, restart};
+use super::{Column, Growth, has_room, median, megabytes, reset_peak, restart};
 use crate::{disk::settled, load, runs::until_found};
 
 const COLUMNS: [Column; 10] = [
@@ -53,7 +53,11 @@ pub(super) async fn grow(sizes: &[u64]) -> Growth {
     let mut growth = Growth::new("runs", &COLUMNS);
     let mut server = Server::up().await;
     let mut created = 0;
+    let mut disk = 0.0;
     for &size in sizes {
+        if !has_room(&server, disk, created, size) {
+            break;
+        }
         reset_peak(&server);
         let start = Instant::now();
         create(&server, created, size).await;
@@ -61,7 +65,7 @@ pub(super) async fn grow(sizes: &[u64]) -> Growth {
         let rate = (size - created) as f64 / start.elapsed().as_secs_f64();
         created = size;
         let peak = megabytes(&server, "VmHWM");
-        let disk = settled(&server.data_dir()).await as f64;
+        disk = settled(&server.data_dir()).await as f64;
         let [ready, idle] = restart(&mut server).await;
         let mut client = SearchServiceClient::new(channel(&server.query).await);
         let first = page(&mut client, 0).await;
