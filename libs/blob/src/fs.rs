@@ -165,18 +165,21 @@ impl Blobs for FsBlobs {
         let max_size = size.unwrap_or(u64::MAX);
         let mut content = content.ready_chunks(PIECES_PER_WRITE);
         // Created with the first pieces: a client that sends nothing holds no file.
-        let mut open = DroppedOnDiskThread::empty(self.threads.clone());
+        let mut open = None;
         let mut received = 0;
         while let Some(pieces) = content.next().await {
             let pieces = pieces.into_iter().collect::<Result<Vec<_>>>()?;
+            let threads = self.threads.clone();
             let written = self.blocking("writing", move |folders| {
-                let mut draft = open.take().map_or_else(|| Draft::create(&folders.tmp), Ok)?;
-                draft.write(&pieces)?;
-                let size = draft.size();
-                open.set(draft);
-                Ok((open, size))
+                let mut draft = match open {
+                    Some(draft) => draft,
+                    None => DroppedOnDiskThread::new(Draft::create(&folders.tmp)?, threads),
+                };
+                draft.write(&pieces).map(|()| draft)
             });
-            (open, received) = written.await?;
+            let draft = written.await?;
+            received = draft.size();
+            open = Some(draft);
             // Longer than announced: there is no point in receiving the remainder.
             if received > max_size {
                 break;
@@ -191,7 +194,10 @@ impl Blobs for FsBlobs {
         let trailer = trailer::encode(content_type, (self.clock)());
         let path = path::blob_path(key);
         self.blocking("publishing", move |folders| {
-            let mut draft = open.take().map_or_else(|| Draft::create(&folders.tmp), Ok)?;
+            let mut draft = match open {
+                Some(draft) => draft.into_inner(),
+                None => Draft::create(&folders.tmp)?,
+            };
             draft.write(&[trailer])?;
             draft.publish(&folders.data, &path)
         })
@@ -235,7 +241,7 @@ impl FsBlobs {
     ) -> Result<String> {
         multipart::check_id(id)?;
         // Opened with the first pieces, like the file of a whole blob.
-        let mut opened = DroppedOnDiskThread::empty(self.threads.clone());
+        let mut opened: Option<DroppedOnDiskThread<File>> = None;
         let mut received = 0;
         let mut content = content.ready_chunks(PIECES_PER_WRITE);
         while let Some(pieces) = content.next().await {
@@ -245,22 +251,23 @@ impl FsBlobs {
             if received > length {
                 break;
             }
-            if opened.is_empty() {
-                opened = self.open_part(key, id, offset + length).await?;
-            }
-            let written = self.threads.run("writing", move || {
-                let file = opened.get_mut().expect("the file is open");
-                multipart::write_at(file, start, &pieces).map(|()| opened)
-            });
-            opened = written.await?;
+            let file = match opened {
+                Some(file) => file,
+                None => self.open_part(key, id, offset + length).await?,
+            };
+            let written = self
+                .threads
+                .run("writing", move || multipart::write_at(&file, start, &pieces).map(|()| file));
+            opened = Some(written.await?);
         }
         if received != length {
             return Err(Error::WrongLength { announced: length, received });
         }
-        if opened.is_empty() {
-            opened = self.open_part(key, id, offset + length).await?;
-        }
-        self.threads.run("writing", move || opened.take().expect("the file is open").sync_data()).await?;
+        let file = match opened {
+            Some(file) => file,
+            None => self.open_part(key, id, offset + length).await?,
+        };
+        self.threads.run("writing", move || file.into_inner().sync_data()).await?;
         Ok(self.signer.receipt(key, id, offset, length))
     }
 
@@ -268,13 +275,10 @@ impl FsBlobs {
     async fn open_part(&self, key: &BlobKey, id: &str, end: u64) -> Result<DroppedOnDiskThread<File>> {
         let name = id.to_owned();
         let key = key.clone();
-        let mut open = DroppedOnDiskThread::empty(self.threads.clone());
+        let threads = self.threads.clone();
         let opened = self.blocking("opening an upload", move |folders| {
             Ok(match multipart::open_part(&folders.uploads, &name, &key, end)? {
-                OpenedPart::Open(file) => {
-                    open.set(file);
-                    Ok(open)
-                }
+                OpenedPart::Open(file) => Ok(DroppedOnDiskThread::new(file, threads)),
                 OpenedPart::TooLong { size } => Err(Error::WrongLength { announced: size, received: end }),
                 OpenedPart::Missing => Err(Error::NoUpload),
             })

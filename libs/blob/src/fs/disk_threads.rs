@@ -1,7 +1,11 @@
 //! Dedicated threads for the calls of a blob directory. A directory whose server hangs uses up these threads,
 //! but none of the threads on which the process reads its store and its log.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -30,9 +34,9 @@ impl DiskThreads {
         Ok(Self { runtime: Some(runtime), free: Arc::new(Semaphore::new(THREADS)) })
     }
 
-    /// Waits for a free thread, and runs a call there to its end, even if the caller gives up meanwhile. If the caller
-    /// gives up before or after, what the call holds or returns is dropped on the thread of the caller: open files belong
-    /// into a `DroppedOnDiskThread`.
+    /// Waits for a free thread, and then runs a call on it. The call runs to its end even if the caller gives up. Files
+    /// that a call takes or returns are held in `DroppedOnDiskThread`: if the caller gives up, they are dropped where the
+    /// caller runs.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         action: &'static str,
@@ -54,32 +58,38 @@ impl DiskThreads {
     }
 }
 
-/// Holder of a value that is dropped on a disk thread, because that may take long: closing the last handle of a removed
-/// file frees its blocks, and a draft that is not complete removes its file.
+/// A value that is dropped on a disk thread, because that may take long: closing the last handle of a removed file frees
+/// its blocks, and an incomplete draft removes its file.
 pub(super) struct DroppedOnDiskThread<T: Send + 'static> {
+    /// Taken by `into_inner` and on drop.
     value: Option<T>,
     threads: Arc<DiskThreads>,
 }
 
 impl<T: Send + 'static> DroppedOnDiskThread<T> {
-    pub(super) fn empty(threads: Arc<DiskThreads>) -> Self {
-        Self { value: None, threads }
+    pub(super) fn new(value: T, threads: Arc<DiskThreads>) -> Self {
+        Self { value: Some(value), threads }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.value.is_none()
+    /// The value, for a call on a disk thread.
+    pub(super) fn into_inner(mut self) -> T {
+        self.value.take().expect(HELD)
     }
+}
 
-    pub(super) fn get_mut(&mut self) -> Option<&mut T> {
-        self.value.as_mut()
+const HELD: &str = "the value is taken only at the end";
+
+impl<T: Send + 'static> Deref for DroppedOnDiskThread<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect(HELD)
     }
+}
 
-    pub(super) fn take(&mut self) -> Option<T> {
-        self.value.take()
-    }
-
-    pub(super) fn set(&mut self, value: T) {
-        self.value = Some(value);
+impl<T: Send + 'static> DerefMut for DroppedOnDiskThread<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect(HELD)
     }
 }
 
@@ -169,8 +179,7 @@ mod tests {
         });
         let mut hanging = Box::pin(join_all(hanging));
         assert!(futures::poll!(&mut hanging).is_pending());
-        let mut draft = DroppedOnDiskThread::empty(threads.clone());
-        draft.set(Draft(drafts));
+        let draft = DroppedOnDiskThread::new(Draft(drafts), threads.clone());
         let mut waiting = Box::pin(threads.run("writing", move || Ok(draft)));
         assert!(futures::poll!(&mut waiting).is_pending());
         drop(waiting);

@@ -38,22 +38,20 @@ pub(super) fn open(
     let range = range.unwrap_or(0..meta.size);
     let mut rest = RemainingContent { file, at: range.start, end: range.end.min(meta.size) };
     let first = rest.next()?;
-    let mut open = DroppedOnDiskThread::empty(threads.clone());
-    open.set(rest);
-    let others = stream::unfold(Some(open), move |open| {
+    let rest = DroppedOnDiskThread::new(rest, threads.clone());
+    let others = stream::unfold(Some(rest), move |rest| {
         let threads = threads.clone();
         async move {
-            let mut open = open?;
+            let mut rest = rest?;
             let read = threads.run("reading", move || {
-                let rest = open.get_mut().expect("the file is open until its end");
-                let piece = rest.next()?;
-                if piece.is_none() {
-                    drop(open.take());
-                }
-                Ok((piece, open))
+                let Some(piece) = rest.next()? else {
+                    drop(rest.into_inner());
+                    return Ok(None);
+                };
+                Ok(Some((piece, rest)))
             });
-            match read.await {
-                Ok((piece, open)) => Some((Ok(piece?), Some(open))),
+            match read.await.transpose()? {
+                Ok((piece, rest)) => Some((Ok(piece), Some(rest))),
                 Err(error) => Some((Err(error), None)),
             }
         }
