@@ -167,7 +167,7 @@ impl ArchiveReader {
         self.entities_that(now_us, |_| true)
     }
 
-    /// Returns the entities of a kind, as the archive names it.
+    /// Returns the entities of one kind, by its name in archives, such as `tag`.
     pub fn entities_of(&self, kind: &str) -> Result<Vec<pb::Entity>> {
         self.entities_that(0, |found| found == kind)
     }

@@ -11,7 +11,10 @@ use matyan_proto::{
     backup::v1::{self as pb, piece::Content},
     common::v1::{Outcome, OutcomeKind},
 };
-use matyan_value::{Map, Value, cbor};
+use matyan_value::{
+    Map, Value, cbor,
+    json::{self, JsonStyle},
+};
 
 use super::{
     ARTIFACTS, BLOB_LIST, BLOBS, JsonObject, RUNS, Result, damaged,
@@ -86,9 +89,8 @@ pub struct RunDescription {
     pub head: pb::RunHead,
     /// Whether the archive has a name. Otherwise `head` has the name that a server gives such a run.
     pub is_named: bool,
-    pub artifacts: Vec<pb::Artifact>,
-    /// What the archive says of the artifacts.
-    pub stored_artifacts: Map,
+    /// What the archive says of each artifact, by its path.
+    artifacts: Option<JsonObject>,
 }
 
 impl RunDescription {
@@ -97,13 +99,33 @@ impl RunDescription {
         let run = lines::object(root, &file("run.json"))?;
         let mut head = head(&run, name)?;
         let mut params = lines::object(root, &file("attrs.json"))?;
-        let stored_artifacts = match params.inner(ARTIFACTS)? {
-            Some(stored) => stored.entries().map(|(path, facts)| (path.clone(), facts.clone())).collect(),
-            None => Map::new(),
-        };
-        let artifacts = artifacts(&params)?;
+        let artifacts = params.inner(ARTIFACTS)?;
         head.params = params_of(root, &file("attrs.cbor"), &mut params)?;
-        Ok(Self { head, is_named: run.text("name")?.is_some(), artifacts, stored_artifacts })
+        Ok(Self { head, is_named: run.text("name")?.is_some(), artifacts })
+    }
+
+    /// The JSON of the archive about the artifacts: an object with a member for each path.
+    pub fn artifacts_json(&self) -> String {
+        let entries = self.artifacts.iter().flat_map(JsonObject::entries);
+        let map: Map = entries.map(|(path, facts)| (path.clone(), facts.clone())).collect();
+        json::map_text(&map, JsonStyle::ARCHIVE)
+    }
+
+    pub(super) fn artifacts(&self) -> Result<Vec<pb::Artifact>> {
+        let Some(artifacts) = &self.artifacts else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for (path, _) in artifacts.entries() {
+            let Some(artifact) = artifacts.inner(path)? else { continue };
+            found.push(pb::Artifact {
+                path: path.clone(),
+                blob_key: artifact.text("s3_key")?.unwrap_or_default(),
+                content_type: artifact.text("content_type")?.unwrap_or_default(),
+                size: artifact.unsigned("size")?,
+                content_hash: artifact.bytes("blake3")?.into(),
+                time_us: artifact.time("time")?.unwrap_or_default(),
+            });
+        }
+        Ok(found)
     }
 }
 
@@ -124,23 +146,6 @@ fn params_of(root: &Path, exact: &str, params: &mut JsonObject) -> Result<bytes:
     let map: Map =
         params.entries().filter(|(key, _)| *key != ARTIFACTS).map(|(k, v)| (k.clone(), v.clone())).collect();
     Ok(cbor::encode_map(&map).into())
-}
-
-fn artifacts(params: &JsonObject) -> Result<Vec<pb::Artifact>> {
-    let Some(blobs) = params.inner(ARTIFACTS)? else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
-    for (path, _) in blobs.entries() {
-        let Some(blob) = blobs.inner(path)? else { continue };
-        found.push(pb::Artifact {
-            path: path.clone(),
-            blob_key: blob.text("s3_key")?.unwrap_or_default(),
-            content_type: blob.text("content_type")?.unwrap_or_default(),
-            size: blob.unsigned("size")?,
-            content_hash: blob.bytes("blake3")?.into(),
-            time_us: blob.time("time")?.unwrap_or_default(),
-        });
-    }
-    Ok(found)
 }
 
 /// Reads the traces, the only file that is a JSON list; wrapping it makes it an object like the

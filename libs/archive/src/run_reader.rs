@@ -56,7 +56,9 @@ impl RunReader {
     pub(super) fn open(root: &Path, name: &str, with_blobs: bool, position: u64) -> Result<Self> {
         let folder = format!("{RUNS}/{name}");
         let file = |file: &str| format!("{folder}/{file}");
-        let RunDescription { head, artifacts, .. } = RunDescription::read(root, name)?;
+        let described = RunDescription::read(root, name)?;
+        let artifacts = described.artifacts()?;
+        let head = described.head;
         let contexts = lines::object(root, &file("contexts.json"))?;
         let known = RunSeries::read(&traces(root, &file("traces.json"))?, &contexts)?;
         let named = payloads(root, &folder)?;

@@ -140,7 +140,8 @@ impl Archive {
 }
 
 fn archived_run(described: RunDescription) -> PyResult<ArchivedRun> {
-    let RunDescription { head, is_named, stored_artifacts, .. } = described;
+    let artifacts = described.artifacts_json();
+    let RunDescription { head, is_named, .. } = described;
     let params = json_text(&head.params)?.unwrap_or_else(|| "{}".to_owned());
     let outcome = head.outcome.unwrap_or_default();
     Ok(ArchivedRun {
@@ -150,7 +151,7 @@ fn archived_run(described: RunDescription) -> PyResult<ArchivedRun> {
         experiment: head.experiment.map(|link| (link.id, link.name)),
         tags: head.tags.into_iter().map(|link| link.name).filter(|name| !name.is_empty()).collect(),
         params,
-        artifacts: json::map_text(&stored_artifacts, JsonStyle::ARCHIVE),
+        artifacts,
         created_us: head.created_us,
         finalized_us: head.finalized_us,
         outcome: outcome.kind().name(),
