@@ -4,6 +4,7 @@ use matyan_proto::{
     experiments::{self, v1::experiment_service_client::ExperimentServiceClient},
     runs::v1::RunParts,
     search::v1::{RunsRequest, Sort, SortField, sort::By},
+    series::v1::ListRequest,
     tags::{self, v1::tag_service_client::TagServiceClient},
 };
 use tonic::Code;
@@ -195,6 +196,10 @@ async fn invalid_requests_are_rejected() {
         "series_names",
     )
     .await;
+    let list = ListRequest { names: vec![String::new(); 1_001], ..ListRequest::default() };
+    let status = harness.series().list(list).await.expect_err("the names are too many");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(status.message().contains("names"), "{status:?}");
 }
 
 /// More runs than are read at a time share one experiment and one tag; their lists can continue
