@@ -323,8 +323,8 @@ enum OverviewFields {
     Last,
 }
 
-/// Converted contexts (CBOR) by their JSON. The series of an answer are many, but share few contexts, of which the first
-/// are converted once.
+/// Contexts as CBOR, by their JSON. The many series of an answer share few contexts, so up to `KEPT` of them are kept and
+/// not converted again.
 #[derive(Default)]
 struct Contexts(HashMap<String, Vec<u8>>);
 

@@ -371,7 +371,8 @@ fn read_logdir_project(reader: &mut Reader) -> String {
     project.unwrap_or_default()
 }
 
-/// The protocols to answer. The default is those of this build; a protocol that is named has to be in this build.
+/// The protocols that the process answers: by default, all protocols that this build includes. The build must include
+/// every protocol that the setting names.
 fn read_protocols(reader: &mut Reader) -> Vec<Protocol> {
     if !reader.is_set(&table::PROTOCOLS) {
         let mut protocols = reader.read(&table::PROTOCOLS);

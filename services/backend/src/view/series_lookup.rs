@@ -35,8 +35,8 @@ impl Server {
     }
 }
 
-/// The rows that reading the series begins with. Objects are read before they are selected by name, and the number of
-/// keys is limited.
+/// The rows that are scanned to find the series. Objects are selected by name only after all of them were read. Series that
+/// are wanted by key are not counted, because a request has few keys.
 fn rows_to_read(run_ref: RunRef, types: &[SeriesType], wanted: WantedSeries<'_>) -> Vec<Range> {
     let RunRef { project, number } = run_ref;
     let mut ranges = Vec::new();

@@ -19,8 +19,8 @@ const FRAMES: usize = 16;
 /// Upper bound of a message.
 const MESSAGE_BYTES: usize = 16 << 20;
 
-/// Number of calls that read the list at the same time, and of calls whose answers nobody reads. All lists together have
-/// 1.6 GB.
+/// Number of simultaneous calls that read the list, and of simultaneous calls whose clients do not read their answers. A
+/// list for each call would take 1.6 GB in all.
 const CALLS: usize = 100;
 
 /// Bytes of unread lists above which the server has as many in memory as it permits.
