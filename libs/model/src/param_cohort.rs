@@ -15,6 +15,7 @@
 //! from one form to the other by listing it; see [`indexed_params_move`].
 
 mod collect;
+mod page;
 mod read;
 
 use matyan_store::{Key, Result, Scan, Snapshot, Transaction};
@@ -22,9 +23,10 @@ use matyan_store::{Key, Result, Scan, Snapshot, Transaction};
 use self::collect::cohort_paths;
 pub use self::{
     collect::ParamValues,
+    page::{CohortPage, CohortParams, param_cohort_numbers},
     read::{
-        ColumnCounts, ListedParams, ParamPage, ParamReader, ReadList, param_columns_count, param_members,
-        param_rows_within, undamaged,
+        ColumnCounts, ListedParams, ParamPage, ParamReader, ReadList, param_columns_count, param_rows_within,
+        undamaged,
     },
 };
 use crate::{

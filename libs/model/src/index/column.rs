@@ -135,6 +135,17 @@ impl IndexColumn {
         self.cells.push((number, cell));
     }
 
+    /// Adds index rows of a param in a store of an earlier format; `all` is the range of the whole path. The column must be
+    /// sorted before values are looked up.
+    pub fn add_params(&mut self, all: &Range, rows: &[(Key, Bytes)]) -> Result<()> {
+        self.cells.reserve(rows.len());
+        for (key, stored) in rows {
+            let (number, value) = decode_param_row(all, key, stored)?;
+            self.push(number, value.as_ref());
+        }
+        Ok(())
+    }
+
     /// Adds rows of the index of names. The column must be sorted before values are looked up.
     pub fn add_names(&mut self, project: Project, rows: &[(Key, Bytes)]) -> Result<()> {
         self.cells.reserve(rows.len());

@@ -406,7 +406,7 @@ impl ParamPage {
 
 impl CohortColumns {
     fn members(&self) -> Result<CohortRuns> {
-        CohortRuns::decode(&self.runs).map_err(|malformed| malformed.at(&self.cohort_key))
+        cohort_runs(&self.cohort_key, &self.runs)
     }
 
     fn visit(
@@ -414,27 +414,7 @@ impl CohortColumns {
         listed: &HashSet<RunNumber>,
         visit: &mut dyn FnMut(RunNumber, Option<IndexedParam<'_>>),
     ) -> Result<()> {
-        let runs = self.members()?;
-        for (key, stored) in &self.columns {
-            let column = ParamColumn::decode(stored).map_err(|malformed| malformed.at(key));
-            let Some(column) = rows::readable(column)?.filter(|column| column.runs() <= runs.len()) else {
-                // The documents decide about a column that is damaged.
-                runs.members()
-                    .filter(|number| !listed.contains(number))
-                    .for_each(|number| visit(number, None));
-                continue;
-            };
-            for (at, value) in column.iter() {
-                let Some(number) = runs.member_at(at).filter(|number| !listed.contains(number)) else {
-                    continue;
-                };
-                match value {
-                    IndexedParam::Rounded(_) | IndexedParam::LongText => visit(number, None),
-                    value => visit(number, Some(value)),
-                }
-            }
-        }
-        Ok(())
+        visit_columns(&self.members()?, &self.columns, listed, visit)
     }
 
     fn find(
@@ -471,15 +451,37 @@ impl CohortColumns {
     }
 }
 
-/// The members of some cohorts, of rows in `keys::cohorts`. Each run is in the list of uncollected params, or in a cohort, or
-/// has index rows. Fails if a row is damaged, see [`undamaged`].
-pub fn param_members(cohorts: &[(Key, Value)]) -> Result<Vec<RunNumber>> {
-    let mut members = Vec::new();
-    for (key, value) in cohorts {
-        let runs = CohortRuns::decode(value).map_err(|malformed| malformed.at(key))?;
-        members.extend(runs.members());
+/// The runs of a cohort.
+pub(super) fn cohort_runs(key: &Key, stored: &[u8]) -> Result<CohortRuns> {
+    CohortRuns::decode(stored).map_err(|malformed| malformed.at(key))
+}
+
+/// Visits the members of a cohort with their values in the columns of a param, or without one if it must be read from the
+/// document. `listed` runs are left out.
+pub(super) fn visit_columns(
+    runs: &CohortRuns,
+    columns: &[(Key, Value)],
+    listed: &HashSet<RunNumber>,
+    visit: &mut dyn FnMut(RunNumber, Option<IndexedParam<'_>>),
+) -> Result<()> {
+    for (key, stored) in columns {
+        let column = ParamColumn::decode(stored).map_err(|malformed| malformed.at(key));
+        let Some(column) = rows::readable(column)?.filter(|column| column.runs() <= runs.len()) else {
+            // The documents decide about a column that is damaged.
+            runs.members().filter(|number| !listed.contains(number)).for_each(|number| visit(number, None));
+            continue;
+        };
+        for (at, value) in column.iter() {
+            let Some(number) = runs.member_at(at).filter(|number| !listed.contains(number)) else {
+                continue;
+            };
+            match value {
+                IndexedParam::Rounded(_) | IndexedParam::LongText => visit(number, None),
+                value => visit(number, Some(value)),
+            }
+        }
     }
-    Ok(members)
+    Ok(())
 }
 
 /// Runs that columns have, counted.

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     ops::Bound,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -197,6 +197,19 @@ async fn read(
     (known, unknown)
 }
 
+/// The members of all cohorts with their values of each path, as pages of two cohorts have them.
+async fn paged(snapshot: &dyn Snapshot, listed: &HashSet<RunNumber>) -> Vec<CohortParams> {
+    let paths: Vec<_> = PATHS.iter().map(|of| path(of)).collect();
+    let mut pages = Vec::new();
+    let mut rest = Some(keys::cohorts(CohortKind::Params, P));
+    while let Some(range) = rest {
+        let (page, of_range) = CohortPage::read(snapshot, P, &paths, &range, 2).await.unwrap();
+        pages.push(page.decode(listed).unwrap());
+        rest = of_range;
+    }
+    pages
+}
+
 async fn find(snapshot: &dyn Snapshot, mut reader: ParamReader) -> [BTreeSet<RunNumber>; 2] {
     let mut found = Vec::new();
     let mut unknown = Vec::new();
@@ -243,6 +256,31 @@ async fn check(store: &TestStore, runs: &BTreeMap<RunNumber, Map>, when: &str) {
     for (number, tree) in runs {
         let document = document_get(snapshot, P, *number).await.unwrap().unwrap();
         assert_eq!(params_get(snapshot, P, *number, &document).await.unwrap(), *tree, "{when}");
+    }
+    let list = ReadList::read(snapshot, P, usize::MAX).await.unwrap().unwrap();
+    let pages = paged(snapshot, list.runs()).await;
+    let members: BTreeSet<RunNumber> =
+        cohorts(store).await.into_iter().flat_map(|cohort| cohort.members).collect();
+    let of_pages: Vec<RunNumber> = pages.iter().flat_map(|page| page.runs.iter().copied()).collect();
+    let unlisted: BTreeSet<RunNumber> =
+        members.iter().copied().filter(|number| !list.runs().contains(number)).collect();
+    assert_eq!(of_pages.len(), unlisted.len(), "{when}: no run is in two cohorts");
+    assert_eq!(of_pages.iter().copied().collect::<BTreeSet<_>>(), unlisted, "{when}");
+    for (at, of) in PATHS.iter().enumerate() {
+        for page in &pages {
+            for number in page.runs.iter().filter(|number| runs.contains_key(*number)) {
+                let column = &page.columns[at];
+                let mut of_run = column.rows().filter(|(other, _)| other == number);
+                let expected = scalar(&runs[number], of);
+                match (of_run.next(), expected) {
+                    (Some((_, Some(value))), Some(expected)) => {
+                        assert_eq!(format!("{value:?}"), format!("{expected:?}"), "{when} {of:?} {number}");
+                    }
+                    (Some((_, None)), _) | (None, None) => {}
+                    (found, expected) => panic!("{when} {of:?} {number}: {found:?} instead of {expected:?}"),
+                }
+            }
+        }
     }
     for of in PATHS {
         let (known, unknown) = read(snapshot, ParamReader::new(P, &path(of))).await;
@@ -549,6 +587,9 @@ async fn a_damaged_row_of_a_cohort_is_noticed() {
         }
     }
     assert_eq!(damaged, 2);
+    let all = keys::cohorts(CohortKind::Params, P);
+    let (page, _) = CohortPage::read(&*snapshot, P, &[depth], &all, 100).await.unwrap();
+    assert!(undamaged(page.decode(&HashSet::new())).unwrap().is_none());
 }
 
 /// A snapshot that is renewed by each read: the next one takes its place.

@@ -56,7 +56,7 @@ pub(crate) const PAGE_PARAMS: usize = 4 << 20;
 /// One in this number of pages may have large params, which take up to 12 MiB while their pieces are joined.
 const LARGE_PARAMS_PART: usize = 2;
 
-/// Searches at the same time that hold columns of params: each takes up to 50 MB.
+/// Searches at the same time that hold columns of params: each takes up to 50 MB, usually less than one.
 const COLUMN_SEARCHES: usize = 4;
 
 /// Searches for columns at the same time: each takes up to 64 MiB of merged params in CBOR, decoded.

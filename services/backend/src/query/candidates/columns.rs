@@ -1,9 +1,12 @@
 //! Scans without documents. Once a search has read some documents without finding enough, it
-//! reads the params that its query names, and the names of runs if it uses them, from columns and
-//! indexes: a hundredth of the bytes. It evaluates the query on these values. Runs that do not match are
+//! reads the params that its query names from columns, a few cohorts at a time, and the names of runs if it uses
+//! them from their index: a hundredth of the bytes. It evaluates the query on these values. Runs that do not match are
 //! dropped; the rest are checked against their documents, as after any index. A document is also
 //! needed if the query reads a value that no column has, such as the run's tags or a param that is
 //! a list. If that is true of many runs, the scan of documents continues instead.
+//!
+//! The runs come in groups: those whose params only documents have, those with index rows of an earlier format, and those of
+//! some cohorts at a time.
 
 use std::{
     borrow::Cow,
@@ -18,32 +21,41 @@ use std::{
 use matyan_model::{
     cohort::CohortKind,
     format::format_has_every_run,
-    ids::{Project, RunNumber},
+    ids::{CohortNumber, Project, RunNumber},
     index::{IndexColumn, IndexedValue, index_rows_runs, is_indexed_path},
     keys,
-    param_cohort::{ParamReader, ReadList, param_members, undamaged},
+    param_cohort::{CohortPage, CohortParams, ReadList, param_cohort_numbers, undamaged},
+    series::COHORT_RUNS,
 };
 use matyan_ql::{
     Datum, Endpoint, Evaluator, KeyPath, NeedSet, Outcome, ParamRead, Query, QueryLimits, RunView,
     SequenceView,
 };
-use matyan_store::{Error as StoreError, Key, Range, Snapshot, Value};
+use matyan_store::{Key, Range, Scan, Snapshot, Value};
+use tokio::sync::Mutex;
 
 use super::filter::VerdictCounts;
-use crate::server::{
-    error::{Error, Result},
-    evaluation::{Evaluation, SLICE_STEPS, SLICE_VERDICTS},
+use crate::{
+    query::plan::RenewedSnapshot,
+    server::{
+        error::Result,
+        evaluation::{Evaluation, SLICE_STEPS, SLICE_VERDICTS},
+    },
 };
 
 /// Maximum number of columns of a query.
 const MAX_COLUMNS: usize = 4;
-/// Maximum number of their values in memory: 24 bytes each, plus strings.
-const MAX_VALUES: usize = 500_000;
+/// Maximum number of rows in memory of an index or a list: 24 bytes each, plus strings.
+const MAX_ROWS: usize = 500_000;
+/// Cohorts that are evaluated at a time. They have up to 256 KiB of each param, and usually 4 kB.
+const COHORTS: usize = 16;
 /// Scanning documents is cheaper than fetching one in this many.
 const FETCH_FROM: usize = 8;
-/// Number of runs that are evaluated first, to see how many of them remain. They are of all ages,
+/// Documents are fetched if they are fewer than `FETCH_FROM` allows for so many runs.
+const FEW_RUNS: usize = 1_000;
+/// Number of cohorts that are evaluated first, to see how many of their runs remain. They are of all ages,
 /// because runs of the same period often resemble each other.
-const TRIED: usize = 1_000;
+const TRIED: usize = 8;
 
 /// The result of evaluating a scan on columns.
 pub(super) struct ColumnScan {
@@ -62,10 +74,16 @@ pub(super) struct ColumnVerdicts {
 }
 
 impl ColumnVerdicts {
-    /// Whether scanning all documents costs less than fetching the documents of the runs that remain of
-    /// `evaluated`.
-    fn is_scan_cheaper(&self, evaluated: usize) -> bool {
-        self.remaining.len() > evaluated.max(TRIED) / FETCH_FROM
+    /// Whether scanning the documents of `runs`, or of all runs evaluated, costs less than fetching the documents of the runs
+    /// that remain.
+    fn is_scan_cheaper(&self, runs: usize) -> bool {
+        let evaluated = self.remaining.len() + self.verdicts.evaluated as usize;
+        self.remaining.len() > evaluated.max(runs).max(FEW_RUNS) / FETCH_FROM
+    }
+
+    fn add(&mut self, other: Self) {
+        self.remaining.extend(other.remaining);
+        self.verdicts.add(other.verdicts);
     }
 }
 
@@ -88,8 +106,10 @@ impl NeededColumns {
         is_of_columns.then(|| Self { paths: paths.iter().cloned().collect(), name: needs.name })
     }
 
-    fn len(&self) -> usize {
-        self.paths.len() + usize::from(self.name)
+    /// The paths as the keys of rows have them.
+    fn key_paths(&self) -> Vec<Vec<Cow<'_, str>>> {
+        let keys = self.paths.iter().map(KeyPath::keys);
+        keys.map(|keys| keys.iter().map(|key| Cow::Borrowed(&**key)).collect()).collect()
     }
 }
 
@@ -106,78 +126,275 @@ pub(super) struct RemainingScan {
 /// Evaluates the query on columns.
 pub(super) async fn evaluate(
     evaluation: &Evaluation,
-    snapshot: &dyn Snapshot,
+    snapshot: &RenewedSnapshot,
     scan: RemainingScan,
 ) -> Result<ColumnScan> {
     let budget = AtomicU64::new(scan.limits.steps_in_total);
-    let verdicts = match try_evaluate(evaluation, snapshot, scan, &budget).await {
-        // There is too much data for one snapshot; documents can be read from many.
-        Err(Error::Store(StoreError::SnapshotTooOld)) => None,
-        verdicts => verdicts?,
-    };
+    let verdicts = try_evaluate(evaluation, snapshot, scan, &budget).await?;
     Ok(ColumnScan { verdicts, steps_left: budget.into_inner() })
 }
 
 async fn try_evaluate(
     evaluation: &Evaluation,
-    snapshot: &dyn Snapshot,
+    snapshot: &RenewedSnapshot,
     scan: RemainingScan,
     budget: &AtomicU64,
 ) -> Result<Option<ColumnVerdicts>> {
-    let RemainingScan { project, query, needed, end, limits } = scan;
-    let Some(rows) = read_rows(evaluation, snapshot, project, &needed).await? else { return Ok(None) };
-    let ColumnRows { columns, runs, archived } = rows;
-    let columns = Arc::new(Columns { needed, columns });
-    let slices = ColumnSlices { evaluation, budget, query, columns, limits };
-    let samples = evaluation.run(move || {
-        let all = flag_runs(runs, archived, |number| keys::document(project, number) < end);
-        (all.len(), split_sample(all))
-    });
-    let (count, [tried, mut others]) = samples.await?;
-    let tried_count = tried.len();
-    let Some(mut found) = slices.evaluate(tried).await? else { return Ok(None) };
-    if found.is_scan_cheaper(tried_count) {
+    // Until a migration has reached all runs, only an index has them.
+    if !format_has_every_run(snapshot).await? {
         return Ok(None);
     }
-    // Two threads evaluate one half each.
-    let second = others.split_off(others.len() / 2);
-    let (first, second) = futures::future::try_join(slices.evaluate(others), slices.evaluate(second)).await?;
-    let (Some(first), Some(second)) = (first, second) else { return Ok(None) };
-    for half in [first, second] {
-        found.remaining.extend(half.remaining);
-        found.verdicts.add(half.verdicts);
+    let version = snapshot.version();
+    let project = scan.project;
+    let Some(list) = ReadList::read(snapshot, project, MAX_ROWS).await? else { return Ok(None) };
+    let cohorts = param_cohort_numbers(snapshot, project).await?;
+    let indexes = IndexReader { evaluation, snapshot, project };
+    let Some(runs) = ScannedRuns::read(&indexes, list.clone(), &scan).await? else { return Ok(None) };
+    let groups =
+        GroupReader { evaluation, snapshot, project, budget, rules: Arc::new(GroupRules { scan, runs }) };
+
+    let Some(mut found) = groups.evaluate_listed(&indexes).await? else { return Ok(None) };
+    if found.is_scan_cheaper(cohorts.len() * COHORT_RUNS) {
+        return Ok(None);
     }
-    if found.is_scan_cheaper(count) {
+    let (tried, others) = split_sample(project, &cohorts);
+    let Some(sample) = groups.evaluate_cohorts(tried).await? else { return Ok(None) };
+    if sample.is_scan_cheaper(0) {
+        return Ok(None);
+    }
+    found.add(sample);
+    let Some(rest) = groups.evaluate_cohorts(others).await? else { return Ok(None) };
+    found.add(rest);
+    if snapshot.version() != version {
+        // A run that was listed meanwhile may have left its cohort before the cohort was read.
+        let Some(listed) = ReadList::read(snapshot, project, MAX_ROWS).await? else { return Ok(None) };
+        let listed = listed.runs().difference(list.runs()).copied();
+        found.remaining.extend(listed.filter(|number| groups.rules.is_in_scan(*number)));
+    }
+    if found.is_scan_cheaper(0) {
         return Ok(None);
     }
     found.remaining.sort_unstable();
+    found.remaining.dedup();
     Ok(Some(found))
 }
 
-/// The evaluation of runs on columns, in slices on the threads of queries.
-struct ColumnSlices<'e> {
-    evaluation: &'e Evaluation,
-    /// Steps that all slices have left together.
-    budget: &'e AtomicU64,
-    query: Arc<Query>,
-    columns: Arc<Columns>,
-    limits: QueryLimits,
+/// Ranges of evenly spaced cohorts, `TRIED` of them or none if all are few, and the ranges of the others. The first of these is
+/// the newest, and includes cohorts that are made later.
+fn split_sample(project: Project, cohorts: &[CohortNumber]) -> (Vec<Range>, Vec<Range>) {
+    let all = keys::cohorts(CohortKind::Params, project);
+    let distance = cohorts.len() / TRIED;
+    let tried = cohorts.iter().step_by(distance.max(1)).take(if distance > 1 { TRIED } else { 0 });
+    let mut sample = Vec::new();
+    let mut others = Vec::new();
+    let mut start = all.start.clone();
+    for cohort in tried {
+        let key = keys::cohort(CohortKind::Params, project, *cohort);
+        let rest = all.after(&key);
+        others.push(Range::new(start, key.clone()));
+        sample.push(Range::new(key, rest.start.clone()));
+        start = rest.start;
+    }
+    others.push(Range::new(start, all.end));
+    others.reverse();
+    (sample, others)
 }
 
-impl ColumnSlices<'_> {
-    /// Evaluates runs, one slice after another; `None` if the query exceeds a limit.
-    async fn evaluate(&self, runs: Vec<(RunNumber, bool)>) -> Result<Option<ColumnVerdicts>> {
-        let runs: Arc<[(RunNumber, bool)]> = runs.into();
-        let mut progress = self.columns.start(&runs);
-        while progress.at < runs.len() {
-            let taken = take_steps(self.budget, self.limits);
-            let limits = QueryLimits { steps_in_total: taken, ..self.limits };
-            let columns = self.columns.clone();
-            let query = self.query.clone();
-            let runs = runs.clone();
+/// What is known of runs apart from their params.
+struct ScannedRuns {
+    /// Runs whose params only documents have.
+    list: ReadList,
+    archived: HashSet<RunNumber>,
+    binned: HashSet<RunNumber>,
+    /// Empty if the query does not use names.
+    names: IndexColumn,
+}
+
+impl ScannedRuns {
+    /// Returns `None` if it is too much.
+    async fn read(indexes: &IndexReader<'_>, list: ReadList, scan: &RemainingScan) -> Result<Option<Self>> {
+        let names =
+            async { if scan.needed.name { indexes.names().await } else { Ok(Some(IndexColumn::default())) } };
+        let (archived, binned, names) = futures::try_join!(
+            indexes.runs(keys::index_archived_all(scan.project, true)),
+            indexes.runs(keys::index_binned_all(scan.project)),
+            names,
+        )?;
+        let (Some(archived), Some(binned), Some(names)) = (archived, binned, names) else { return Ok(None) };
+        Ok(Some(Self {
+            list,
+            archived: archived.into_iter().collect(),
+            binned: binned.into_iter().collect(),
+            names,
+        }))
+    }
+}
+
+/// Reads indexes of a project. What has more than `MAX_ROWS` rows is `None`.
+struct IndexReader<'r> {
+    evaluation: &'r Evaluation,
+    snapshot: &'r RenewedSnapshot,
+    project: Project,
+}
+
+impl IndexReader<'_> {
+    /// The names of the runs.
+    async fn names(&self) -> Result<Option<IndexColumn>> {
+        let project = self.project;
+        let names = keys::index_names(project);
+        self.column(names, MAX_ROWS, move |column, rows| column.add_names(project, rows)).await
+    }
+
+    /// The values of some params in index rows of an earlier format.
+    async fn params(&self, paths: &[Vec<Cow<'_, str>>]) -> Result<Option<Vec<IndexColumn>>> {
+        let most = MAX_ROWS / paths.len().max(1);
+        let columns = paths.iter().map(|path| {
+            let all = keys::index_param_path(self.project, path);
+            self.column(all.clone(), most, move |column, rows| column.add_params(&all, rows))
+        });
+        let columns = futures::future::try_join_all(columns).await?;
+        Ok(columns.into_iter().collect())
+    }
+
+    /// The runs of the rows, in any order.
+    async fn runs(&self, rows: Range) -> Result<Option<Vec<RunNumber>>> {
+        let add = |runs: &mut Vec<RunNumber>, rows: &[(Key, Value)]| {
+            runs.extend(index_rows_runs(rows)?);
+            Ok(())
+        };
+        self.read(rows, MAX_ROWS, add).await
+    }
+
+    async fn column(
+        &self,
+        rows: Range,
+        most: usize,
+        add: impl Fn(&mut IndexColumn, &[(Key, Value)]) -> matyan_store::Result<()> + Clone + Send + 'static,
+    ) -> Result<Option<IndexColumn>> {
+        let Some(mut column) = self.read::<IndexColumn>(rows, most, add).await? else { return Ok(None) };
+        let sorted = move || {
+            column.sort();
+            column
+        };
+        self.evaluation.run(sorted).await.map(Some)
+    }
+
+    async fn read<T: Default + Send + 'static>(
+        &self,
+        rows: Range,
+        most: usize,
+        add: impl Fn(&mut T, &[(Key, Value)]) -> matyan_store::Result<()> + Clone + Send + 'static,
+    ) -> Result<Option<T>> {
+        let mut found = T::default();
+        let mut read = 0;
+        let mut rest = Some(rows);
+        while let Some(range) = rest {
+            let page = self.snapshot.scan(&range, Scan::default()).await?;
+            rest = page.rest(&range);
+            read += page.rows.len();
+            if read > most {
+                return Ok(None);
+            }
+            let add = add.clone();
+            found = self.evaluation.run(move || add(&mut found, &page.rows).map(|()| found)).await??;
+        }
+        Ok(Some(found))
+    }
+}
+
+/// Reads runs with their params, and evaluates the query on them.
+struct GroupReader<'e> {
+    evaluation: &'e Evaluation,
+    snapshot: &'e RenewedSnapshot,
+    project: Project,
+    /// Steps that all groups have left together.
+    budget: &'e AtomicU64,
+    rules: Arc<GroupRules>,
+}
+
+impl GroupReader<'_> {
+    /// Evaluates the runs that no cohort has; `None` if they are too many, or the query exceeds a limit.
+    async fn evaluate_listed(&self, indexes: &IndexReader<'_>) -> Result<Option<ColumnVerdicts>> {
+        let GroupRules { scan, runs } = &*self.rules;
+        let columns = scan.needed.paths.iter().map(|_| IndexColumn::default()).collect();
+        let listed = CohortParams { runs: runs.list.runs().iter().copied().collect(), columns };
+        let Some(mut found) = self.evaluate(listed).await? else { return Ok(None) };
+        if runs.list.may_have_index_rows() {
+            let with_rows = indexes.runs(keys::indexed_params_all(self.project)).await?;
+            let columns = indexes.params(&scan.needed.key_paths()).await?;
+            let (Some(runs), Some(columns)) = (with_rows, columns) else { return Ok(None) };
+            let Some(others) = self.evaluate(CohortParams { runs, columns }).await? else { return Ok(None) };
+            found.add(others);
+        }
+        Ok(Some(found))
+    }
+
+    /// Evaluates the cohorts of some ranges, of the last range first; `None` if a cohort is damaged, or the query exceeds a limit.
+    async fn evaluate_cohorts(&self, ranges: Vec<Range>) -> Result<Option<ColumnVerdicts>> {
+        let rest = Mutex::new(ranges);
+        // Two threads evaluate pages, and read them one after the other.
+        let (first, second) =
+            futures::future::try_join(self.evaluate_pages(&rest), self.evaluate_pages(&rest)).await?;
+        let (Some(mut first), Some(second)) = (first, second) else { return Ok(None) };
+        first.add(second);
+        Ok(Some(first))
+    }
+
+    /// Takes pages from the rest, and evaluates them.
+    async fn evaluate_pages(&self, rest: &Mutex<Vec<Range>>) -> Result<Option<ColumnVerdicts>> {
+        let paths = self.rules.scan.needed.key_paths();
+        let mut all = ColumnVerdicts::default();
+        loop {
+            let mut ranges = rest.lock().await;
+            let Some(range) = ranges.pop() else { return Ok(Some(all)) };
+            let (page, of_range) = self.read_cohorts(&paths, &range).await?;
+            ranges.extend(of_range);
+            drop(ranges);
+            let Some(found) = self.evaluate_page(page).await? else { return Ok(None) };
+            all.add(found);
+        }
+    }
+
+    /// The first cohorts of a range, and the range of the rest.
+    async fn read_cohorts(
+        &self,
+        paths: &[Vec<Cow<'_, str>>],
+        range: &Range,
+    ) -> Result<(CohortPage, Option<Range>)> {
+        // Rows of a page must agree.
+        let current = self.snapshot.current();
+        let read = CohortPage::read(current.as_ref(), self.project, paths, range, COHORTS).await;
+        if let Some(page) = self.snapshot.renew(read).await? {
+            return Ok(page);
+        }
+        let current = self.snapshot.current();
+        Ok(CohortPage::read(current.as_ref(), self.project, paths, range, COHORTS).await?)
+    }
+
+    async fn evaluate_page(&self, page: CohortPage) -> Result<Option<ColumnVerdicts>> {
+        let rules = self.rules.clone();
+        let decoded = self.evaluation.run(move || page.decode(rules.runs.list.runs())).await?;
+        match undamaged(decoded)? {
+            Some(params) => self.evaluate(params).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Evaluates runs in slices on the threads of queries; `None` if the query exceeds a limit.
+    async fn evaluate(&self, params: CohortParams) -> Result<Option<ColumnVerdicts>> {
+        let limits = self.rules.scan.limits;
+        let rules = self.rules.clone();
+        let group = self.evaluation.run(move || rules.group(params)).await?;
+        let mut progress = group.start(&self.rules);
+        let group = Arc::new(group);
+        while progress.at < group.runs.len() {
+            let taken = take_steps(self.budget, limits);
+            let limits = QueryLimits { steps_in_total: taken, ..limits };
+            let rules = self.rules.clone();
+            let group = group.clone();
             let slice = move |is_stopped: &dyn Fn() -> bool| {
-                let evaluator = query.stoppable_evaluator(limits, is_stopped);
-                columns.evaluate(evaluator, limits, &runs, progress)
+                let evaluator = rules.scan.query.stoppable_evaluator(limits, is_stopped);
+                group.evaluate(&rules, evaluator, limits, progress)
             };
             let (continued, steps_left) = self.evaluation.run_stoppable(slice).await?;
             self.budget.fetch_add(steps_left, Ordering::Relaxed);
@@ -199,225 +416,71 @@ fn take_steps(budget: &AtomicU64, limits: QueryLimits) -> u64 {
     left.unwrap_or_else(|left| left).min(most)
 }
 
-/// The runs with whether they are archived, ascending, as far as they are in the scan. `archived` is ascending.
-fn flag_runs(
-    mut runs: Vec<RunNumber>,
-    archived: Vec<RunNumber>,
-    is_in_scan: impl Fn(RunNumber) -> bool,
-) -> Vec<(RunNumber, bool)> {
-    runs.extend(&archived);
-    runs.sort_unstable();
-    runs.dedup();
-    runs.truncate(runs.partition_point(|number| is_in_scan(*number)));
-    let mut archived = archived.into_iter().peekable();
-    let flagged = runs.into_iter().map(|number| {
-        while archived.next_if(|other| *other < number).is_some() {}
-        (number, archived.peek() == Some(&number))
-    });
-    flagged.collect()
+/// What is equal for all groups.
+struct GroupRules {
+    scan: RemainingScan,
+    runs: ScannedRuns,
 }
 
-/// Evenly spaced runs, about `TRIED` of them, and the others.
-fn split_sample(all: Vec<(RunNumber, bool)>) -> [Vec<(RunNumber, bool)>; 2] {
-    let distance = (all.len() / TRIED).max(1);
-    let (sample, others): (Vec<_>, Vec<_>) =
-        all.into_iter().enumerate().partition(|(index, _)| index.is_multiple_of(distance));
-    let runs = |runs: Vec<(usize, (RunNumber, bool))>| runs.into_iter().map(|(_, run)| run).collect();
-    [runs(sample), runs(others)]
+impl GroupRules {
+    fn is_in_scan(&self, number: RunNumber) -> bool {
+        keys::document(self.scan.project, number) < self.scan.end
+    }
+
+    /// The runs of the scan, ascending.
+    fn group(&self, params: CohortParams) -> RunGroup {
+        let ScannedRuns { archived, binned, .. } = &self.runs;
+        let CohortParams { mut runs, columns } = params;
+        runs.sort_unstable();
+        runs.truncate(runs.partition_point(|number| self.is_in_scan(*number)));
+        let runs = runs.into_iter().filter(|number| !binned.contains(number));
+        let runs = runs.map(|number| (number, archived.contains(&number))).collect();
+        RunGroup { runs, params: columns }
+    }
 }
 
-/// The rows of the indexes that an evaluation needs.
-struct ColumnRows {
-    columns: Vec<IndexColumn>,
-    /// All runs, in any order, with or without the archived ones.
-    runs: Vec<RunNumber>,
-    /// The archived runs, ascending.
-    archived: Vec<RunNumber>,
+/// Runs with their params.
+struct RunGroup {
+    /// The runs with whether they are archived, ascending.
+    runs: Vec<(RunNumber, bool)>,
+    params: Vec<IndexColumn>,
 }
 
-/// Reads the columns of a query, and the runs of a project; `None` if there are too many rows.
-async fn read_rows(
-    evaluation: &Evaluation,
-    snapshot: &dyn Snapshot,
-    project: Project,
-    needed: &NeededColumns,
-) -> Result<Option<ColumnRows>> {
-    // Read once for all columns.
-    let Some(list) = ReadList::read(snapshot, project, MAX_VALUES).await? else { return Ok(None) };
-    let most = MAX_VALUES / needed.len();
-    let reader = IndexColumnReader { evaluation, snapshot, project, list: &list, most };
-    let columns = needed.paths.iter().map(|path| reader.param(path));
-    let (columns, names, runs, archived) = futures::future::try_join4(
-        futures::future::try_join_all(columns),
-        async { if needed.name { reader.names().await.map(|column| vec![column]) } else { Ok(Vec::new()) } },
-        read_all_runs(evaluation, snapshot, project, &list),
-        read_runs(evaluation, snapshot, keys::index_archived_all(project, true)),
-    )
-    .await?;
-    // The names are the last column.
-    let columns: Option<Vec<IndexColumn>> = columns.into_iter().chain(names).collect();
-    let (Some(columns), Some(runs), Some(archived)) = (columns, runs, archived) else { return Ok(None) };
-    Ok(Some(ColumnRows { columns, runs, archived }))
-}
-
-/// Reads columns of a project. A column is `None` if it has more than `most` rows, or is not known.
-struct IndexColumnReader<'r> {
-    evaluation: &'r Evaluation,
-    snapshot: &'r dyn Snapshot,
-    project: Project,
-    /// Runs whose params are only in documents: they get no value.
-    list: &'r ReadList,
-    most: usize,
-}
-
-impl IndexColumnReader<'_> {
-    /// The values of a param.
-    async fn param(&self, path: &KeyPath) -> Result<Option<IndexColumn>> {
-        let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
-        let mut reader = ParamReader::new(self.project, &path).with_list(self.list.clone());
-        let mut column = IndexColumn::default();
-        while let Some(page) = reader.next(self.snapshot).await? {
-            let add =
-                move || page.visit(&mut |number, value| column.push(number, value.as_ref())).map(|()| column);
-            let Some(added) = undamaged(self.evaluation.run(add).await?)? else { return Ok(None) };
-            column = added;
-            if column.len() > self.most {
-                return Ok(None);
-            }
+impl RunGroup {
+    fn start(&self, rules: &GroupRules) -> GroupProgress {
+        let first = self.runs.first().map_or(RunNumber(0), |(number, _)| *number);
+        GroupProgress {
+            at: 0,
+            positions: self.params.iter().map(|column| column.position(first)).collect(),
+            name: rules.runs.names.position(first),
+            found: ColumnVerdicts::default(),
         }
-        self.sorted(column).await.map(Some)
-    }
-
-    /// The names of the runs.
-    async fn names(&self) -> Result<Option<IndexColumn>> {
-        let project = self.project;
-        self.read(keys::index_names(project), move |column, page| column.add_names(project, page)).await
-    }
-
-    async fn read(
-        &self,
-        rows: Range,
-        add: impl Fn(&mut IndexColumn, &[(Key, Value)]) -> matyan_store::Result<()> + Clone + Send + 'static,
-    ) -> Result<Option<IndexColumn>> {
-        let mut column = IndexColumn::default();
-        let mut rest = Some(rows);
-        while let Some(range) = rest {
-            let page = self.snapshot.scan(&range, matyan_store::Scan::default()).await?;
-            rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
-            if column.len() + page.rows.len() > self.most {
-                return Ok(None);
-            }
-            let add = add.clone();
-            column = self.evaluation.run(move || add(&mut column, &page.rows).map(|()| column)).await??;
-        }
-        self.sorted(column).await.map(Some)
-    }
-
-    async fn sorted(&self, mut column: IndexColumn) -> Result<IndexColumn> {
-        let sort = move || {
-            column.sort();
-            column
-        };
-        self.evaluation.run(sort).await
-    }
-}
-
-/// The runs of a project, in any order; `None` if there are too many, or a cohort is damaged. Some may be deleted. Reading which
-/// runs are in cohorts takes a fraction of the time that reading an index of them takes.
-async fn read_all_runs(
-    evaluation: &Evaluation,
-    snapshot: &dyn Snapshot,
-    project: Project,
-    list: &ReadList,
-) -> Result<Option<Vec<RunNumber>>> {
-    // Until a migration has reached all runs, only the index has them.
-    if !format_has_every_run(snapshot).await? {
-        return read_runs(evaluation, snapshot, keys::index_archived_all(project, false)).await;
-    }
-    let mut runs: Vec<RunNumber> = list.runs().iter().copied().collect();
-    let mut rest = Some(keys::cohorts(CohortKind::Params, project));
-    while let Some(range) = rest {
-        let page = snapshot.scan(&range, matyan_store::Scan::default()).await?;
-        rest = page.rest(&range);
-        let members = evaluation.run(move || param_members(&page.rows)).await?;
-        let Some(members) = undamaged(members)? else { return Ok(None) };
-        runs.extend(members);
-        if runs.len() > MAX_VALUES {
-            return Ok(None);
-        }
-    }
-    let with_rows = if list.may_have_index_rows() {
-        read_runs(evaluation, snapshot, keys::indexed_params_all(project)).await?
-    } else {
-        Some(Vec::new())
-    };
-    let hidden = read_runs(evaluation, snapshot, keys::index_binned_all(project)).await?;
-    let (Some(with_rows), Some(hidden)) = (with_rows, hidden) else { return Ok(None) };
-    runs.extend(with_rows);
-    if !hidden.is_empty() {
-        let hidden: HashSet<RunNumber> = hidden.into_iter().collect();
-        runs.retain(|number| !hidden.contains(number));
-    }
-    Ok(Some(runs))
-}
-
-/// The runs of an index range; `None` if there are too many.
-async fn read_runs(
-    evaluation: &Evaluation,
-    snapshot: &dyn Snapshot,
-    range: Range,
-) -> Result<Option<Vec<RunNumber>>> {
-    let mut runs = Vec::new();
-    let mut rest = Some(range);
-    while let Some(range) = rest {
-        let page = snapshot.scan(&range, matyan_store::Scan::default()).await?;
-        rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
-        if runs.len() + page.rows.len() > MAX_VALUES {
-            return Ok(None);
-        }
-        runs.extend(evaluation.run(move || index_rows_runs(&page.rows)).await??);
-    }
-    Ok(Some(runs))
-}
-
-struct Columns {
-    needed: NeededColumns,
-    columns: Vec<IndexColumn>,
-}
-
-impl Columns {
-    fn start(&self, runs: &[(RunNumber, bool)]) -> ColumnProgress {
-        let positions = match runs.first() {
-            Some((first, _)) => self.columns.iter().map(|column| column.position(*first)).collect(),
-            None => Vec::new(),
-        };
-        ColumnProgress { at: 0, positions, found: ColumnVerdicts::default() }
     }
 
     /// Continues for a slice, with all steps of `limits`. Returns `None` if the query exceeds a limit,
     /// and the steps left.
     fn evaluate(
         &self,
+        rules: &GroupRules,
         mut evaluator: Evaluator<'_>,
         limits: QueryLimits,
-        runs: &[(RunNumber, bool)],
-        mut progress: ColumnProgress,
-    ) -> (Option<ColumnProgress>, u64) {
+        mut progress: GroupProgress,
+    ) -> (Option<GroupProgress>, u64) {
         let started = progress.at;
-        let mut values = vec![None; self.columns.len()];
-        for (number, archived) in &runs[started..] {
+        let mut values = vec![None; self.params.len()];
+        for (number, archived) in &self.runs[started..] {
             let steps = limits.steps_in_total - evaluator.steps_left();
             if steps > SLICE_STEPS || (progress.at - started) as u64 > SLICE_VERDICTS {
                 break;
             }
-            let columns = self.columns.iter().zip(&mut progress.positions);
+            let columns = self.params.iter().zip(&mut progress.positions);
             for (value, (column, position)) in values.iter_mut().zip(columns) {
                 *value = column.value_at(position, *number);
             }
             let row = ColumnRow {
-                paths: &self.needed.paths,
+                paths: &rules.scan.needed.paths,
                 values: &values,
-                name: values.last().copied().flatten().filter(|_| self.needed.name),
+                name: rules.runs.names.value_at(&mut progress.name, *number),
                 archived: *archived,
                 needs_document: Cell::new(false),
             };
@@ -433,12 +496,13 @@ impl Columns {
     }
 }
 
-/// The evaluation of runs as far as it has come.
-struct ColumnProgress {
+/// The evaluation of a group as far as it has come.
+struct GroupProgress {
     /// Number of runs evaluated.
     at: usize,
-    /// Positions of the next run in the columns.
+    /// Positions of the next run in the columns, and among the names.
     positions: Vec<usize>,
+    name: usize,
     found: ColumnVerdicts,
 }
 
@@ -529,9 +593,12 @@ impl RunView for ColumnRow<'_> {
 
 #[cfg(test)]
 mod tests {
-    use matyan_model::index::Scalar;
+    use matyan_maintenance::ParamCohorts;
+    use matyan_model::{ids::RunId, index::Scalar, run::run_create};
     use matyan_ql::{QueryOptions, compile};
-    use matyan_store::{Batch, Store, embedded::EmbeddedStore};
+    use matyan_store::{Batch, Store, Transaction, embedded::EmbeddedStore};
+    use matyan_value::Value::Integer;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -563,16 +630,59 @@ mod tests {
             end: keys::documents(PROJECT).end,
             limits: QueryLimits { steps_in_total, ..QueryLimits::default() },
         };
-        let snapshot = store.snapshot().await.unwrap();
-        evaluate(&Evaluation::start(2).unwrap(), snapshot.as_ref(), scan).await.unwrap()
+        let snapshot = RenewedSnapshot::open(Arc::new(store)).await.unwrap();
+        evaluate(&Evaluation::start(2).unwrap(), &snapshot, scan).await.unwrap()
     }
 
-    #[test]
-    fn runs_are_ascending_and_archived_or_not() {
-        let numbers = |numbers: &[u64]| numbers.iter().copied().map(RunNumber).collect::<Vec<_>>();
-        let flagged = flag_runs(numbers(&[7, 3, 9, 3, 1]), numbers(&[2, 3, 8]), |number| number.0 < 9);
-        let expected = [(1, false), (2, true), (3, true), (7, false), (8, true)];
-        assert_eq!(flagged, expected.map(|(number, is_archived)| (RunNumber(number), is_archived)));
+    /// Fewer runs in each cohort than any page has, and more cohorts than are tried, and than a page has.
+    #[tokio::test]
+    async fn runs_of_many_cohorts_are_evaluated() {
+        const COHORT: usize = 3;
+        const COHORT_COUNT: usize = 3 * COHORTS;
+        let directory = tempfile::TempDir::new().unwrap();
+        let store: Arc<dyn Store> =
+            Arc::new(EmbeddedStore::open(directory.path(), Default::default()).await.unwrap());
+        let clock = || 1;
+        let collector = ParamCohorts::new(&*store, &clock).of_runs(COHORT);
+        let mut numbers = Vec::new();
+        for cohort in 0..COHORT_COUNT {
+            for run in 0..COHORT {
+                let at = cohort * COHORT + run;
+                let mut transaction = Transaction::new(store.snapshot().await.unwrap());
+                let id = RunId::new(format!("run-{at}"));
+                let mut edit = run_create(&mut transaction, PROJECT, &id, at as i64).await.unwrap();
+                numbers.push(edit.number());
+                let params = edit.params(transaction.unchecked()).await.unwrap();
+                params.insert("x".into(), Integer(at as i64));
+                edit.write(transaction.batch());
+                store.commit(transaction.into_batch()).await.unwrap();
+            }
+            while collector.collect(PROJECT, 1, [8; 16], &CancellationToken::new()).await.unwrap().has_more {}
+        }
+        let snapshot = RenewedSnapshot::open(store.clone()).await.unwrap();
+        assert_eq!(param_cohort_numbers(&snapshot, PROJECT).await.unwrap().len(), COHORT_COUNT);
+        let scan = |text: &str, end: Key| {
+            let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
+            let query = Arc::new(compile(text, options).unwrap());
+            let needed = NeededColumns::new(&query).unwrap();
+            RemainingScan { project: PROJECT, needed, query, end, limits: QueryLimits::default() }
+        };
+        let end = keys::documents(PROJECT).end;
+        let evaluation = Evaluation::start(2).unwrap();
+        let all = evaluate(&evaluation, &snapshot, scan("run.x % 10 == 3", end.clone())).await.unwrap();
+        let verdicts = all.verdicts.unwrap();
+        let expected: Vec<RunNumber> = numbers.iter().copied().skip(3).step_by(10).collect();
+        assert_eq!(verdicts.remaining, expected);
+        assert_eq!(verdicts.verdicts.evaluated as usize, numbers.len() - expected.len());
+        // The documents before a run are left.
+        let end = keys::document(PROJECT, numbers[13]);
+        let older = evaluate(&evaluation, &snapshot, scan("run.x % 10 == 3", end)).await.unwrap();
+        let verdicts = older.verdicts.unwrap();
+        assert_eq!((verdicts.remaining, verdicts.verdicts.evaluated), (vec![numbers[3]], 12));
+        // Nearly all documents would have to be read.
+        let end = keys::documents(PROJECT).end;
+        let most = evaluate(&evaluation, &snapshot, scan("run.x > 3", end)).await.unwrap();
+        assert!(most.verdicts.is_none());
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use super::{
     load::CandidateLoader,
 };
 use crate::{
-    query::plan::CompiledQuery,
+    query::plan::{CompiledQuery, RenewedSnapshot},
     server::{
         deps::Deps,
         error::{Error, Result},
@@ -210,9 +210,8 @@ impl PageReader {
             limits: self.filter.limits(),
         };
         let _memory = self.deps.evaluation.columns().await;
-        // A separate snapshot, because this may take the lifetime of one.
-        let snapshot = self.deps.store.snapshot().await?;
-        let scanned = columns::evaluate(&self.deps.evaluation, snapshot.as_ref(), scan).await?;
+        let snapshot = RenewedSnapshot::open(self.deps.store.clone()).await?;
+        let scanned = columns::evaluate(&self.deps.evaluation, &snapshot, scan).await?;
         self.filter.set_steps_left(scanned.steps_left);
         if let Some(ColumnVerdicts { remaining, verdicts }) = scanned.verdicts {
             self.progress.checked += verdicts.evaluated;

@@ -20,12 +20,12 @@ impl RenewedSnapshot {
     }
 
     /// The snapshot for several reads that must agree. Their result goes to `renew`.
-    pub(super) fn current(&self) -> Arc<dyn Snapshot> {
+    pub(crate) fn current(&self) -> Arc<dyn Snapshot> {
         self.current.lock().clone()
     }
 
     /// Takes a newer snapshot if a read says that the current one is too old. Any other result is returned.
-    pub(super) async fn renew<T>(&self, read: Result<T>) -> Result<Option<T>> {
+    pub(crate) async fn renew<T>(&self, read: Result<T>) -> Result<Option<T>> {
         match read {
             Err(Error::SnapshotTooOld) => {
                 let newer = self.store.snapshot().await?;
