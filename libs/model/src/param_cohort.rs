@@ -23,7 +23,7 @@ use matyan_store::{Key, Result, Scan, Snapshot, Transaction};
 use self::collect::cohort_paths;
 pub use self::{
     collect::ParamValues,
-    page::{CohortPage, CohortParams, param_cohort_numbers},
+    page::{CohortPage, ReadRuns, param_cohort_numbers},
     read::{
         ColumnCounts, ListedParams, ParamPage, ParamReader, ReadList, param_columns_count, param_rows_within,
         undamaged,

@@ -16,20 +16,22 @@ use crate::{
     keys::{self, CohortKind},
 };
 
-/// Cohorts, and their columns of some params, as they are stored, from one snapshot.
+/// Some cohorts and their columns of some params. All rows are from one snapshot, and not decoded yet.
 pub struct CohortPage {
+    /// The range of all cohorts.
     all: Range,
     cohorts: Vec<(Key, Value)>,
+    /// In the order of the paths.
     params: Vec<StoredParam>,
 }
 
 /// The columns of a param in each cohort.
 type StoredParam = HashMap<CohortNumber, Vec<(Key, Value)>>;
 
-/// The members of cohorts, ascending, and their values of each param.
-pub struct CohortParams {
+/// Runs, in any order, and their values of each param.
+pub struct ReadRuns {
     pub runs: Vec<RunNumber>,
-    pub columns: Vec<IndexColumn>,
+    pub params: Vec<IndexColumn>,
 }
 
 impl CohortPage {
@@ -57,23 +59,22 @@ impl CohortPage {
 
     /// Decodes the page, without the runs whose documents decide. Fails if the row of a cohort is damaged, see
     /// [`undamaged`](super::undamaged).
-    pub fn decode(&self, listed: &HashSet<RunNumber>) -> Result<CohortParams> {
+    pub fn decode(&self, listed: &HashSet<RunNumber>) -> Result<ReadRuns> {
         let mut runs = Vec::new();
-        let mut columns: Vec<IndexColumn> = self.params.iter().map(|_| IndexColumn::default()).collect();
+        let mut params: Vec<IndexColumn> = self.params.iter().map(|_| IndexColumn::default()).collect();
         for (key, stored) in &self.cohorts {
             let number = cohort_number(&self.all, key)?;
             let members = cohort_runs(key, stored)?;
             runs.extend(members.members().filter(|member| !listed.contains(member)));
-            for (param, column) in self.params.iter().zip(&mut columns) {
-                let of_cohort = param.get(&number).map(Vec::as_slice).unwrap_or_default();
-                visit_columns(&members, of_cohort, listed, &mut |member, value| {
-                    column.push(member, value.as_ref());
+            for (stored, param) in self.params.iter().zip(&mut params) {
+                let columns = stored.get(&number).map(Vec::as_slice).unwrap_or_default();
+                visit_columns(&members, columns, listed, &mut |member, value| {
+                    param.push(member, value.as_ref());
                 })?;
             }
         }
-        runs.sort_unstable();
-        columns.iter_mut().for_each(IndexColumn::sort);
-        Ok(CohortParams { runs, columns })
+        params.iter_mut().for_each(IndexColumn::sort);
+        Ok(ReadRuns { runs, params })
     }
 }
 

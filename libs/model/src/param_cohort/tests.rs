@@ -198,7 +198,7 @@ async fn read(
 }
 
 /// The members of all cohorts with their values of each path, as pages of two cohorts have them.
-async fn paged(snapshot: &dyn Snapshot, listed: &HashSet<RunNumber>) -> Vec<CohortParams> {
+async fn paged(snapshot: &dyn Snapshot, listed: &HashSet<RunNumber>) -> Vec<ReadRuns> {
     let paths: Vec<_> = PATHS.iter().map(|of| path(of)).collect();
     let mut pages = Vec::new();
     let mut rest = Some(keys::cohorts(CohortKind::Params, P));
@@ -269,8 +269,7 @@ async fn check(store: &TestStore, runs: &BTreeMap<RunNumber, Map>, when: &str) {
     for (at, of) in PATHS.iter().enumerate() {
         for page in &pages {
             for number in page.runs.iter().filter(|number| runs.contains_key(*number)) {
-                let column = &page.columns[at];
-                let mut of_run = column.rows().filter(|(other, _)| other == number);
+                let mut of_run = page.params[at].rows().filter(|(other, _)| other == number);
                 let expected = scalar(&runs[number], of);
                 match (of_run.next(), expected) {
                     (Some((_, Some(value))), Some(expected)) => {

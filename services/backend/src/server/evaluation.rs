@@ -56,7 +56,8 @@ pub(crate) const PAGE_PARAMS: usize = 4 << 20;
 /// One in this number of pages may have large params, which take up to 12 MiB while their pieces are joined.
 const LARGE_PARAMS_PART: usize = 2;
 
-/// Searches at the same time that hold columns of params: each takes up to 50 MB, usually less than one.
+/// Searches at the same time that hold columns of params: about 400 kB of each param in a page of cohorts, two pages, and up to
+/// 500,000 names. Long texts take up to 64 MiB more.
 const COLUMN_SEARCHES: usize = 4;
 
 /// Searches for columns at the same time: each takes up to 64 MiB of merged params in CBOR, decoded.

@@ -5,12 +5,14 @@
 //! needed if the query reads a value that no column has, such as the run's tags or a param that is
 //! a list. If that is true of many runs, the scan of documents continues instead.
 //!
-//! The runs come in groups: those whose params only documents have, those with index rows of an earlier format, and those of
-//! some cohorts at a time.
+//! Runs whose params only documents have, and runs with index rows of an earlier format, are one group each. The other
+//! groups are the runs of a few cohorts.
+
+mod group;
+mod whole_index;
 
 use std::{
     borrow::Cow,
-    cell::Cell,
     collections::HashSet,
     sync::{
         Arc,
@@ -22,36 +24,37 @@ use matyan_model::{
     cohort::CohortKind,
     format::format_has_every_run,
     ids::{CohortNumber, Project, RunNumber},
-    index::{IndexColumn, IndexedValue, index_rows_runs, is_indexed_path},
+    index::{IndexColumn, is_indexed_path},
     keys,
-    param_cohort::{CohortPage, CohortParams, ReadList, param_cohort_numbers, undamaged},
+    param_cohort::{CohortPage, ReadList, ReadRuns, param_cohort_numbers, undamaged},
     series::COHORT_RUNS,
 };
-use matyan_ql::{
-    Datum, Endpoint, Evaluator, KeyPath, NeedSet, Outcome, ParamRead, Query, QueryLimits, RunView,
-    SequenceView,
-};
-use matyan_store::{Key, Range, Scan, Snapshot, Value};
+use matyan_ql::{Endpoint, KeyPath, NeedSet, Query, QueryLimits};
+use matyan_store::{Error as StoreError, Key, Range, Snapshot};
 use tokio::sync::Mutex;
 
+use self::{
+    group::{GroupRules, RunGroup},
+    whole_index::WholeIndexReader,
+};
 use super::filter::VerdictCounts;
 use crate::{
     query::plan::RenewedSnapshot,
     server::{
-        error::Result,
-        evaluation::{Evaluation, SLICE_STEPS, SLICE_VERDICTS},
+        error::{Error, Result},
+        evaluation::{Evaluation, SLICE_STEPS},
     },
 };
 
 /// Maximum number of columns of a query.
 const MAX_COLUMNS: usize = 4;
-/// Maximum number of rows in memory of an index or a list: 24 bytes each, plus strings.
+/// Maximum number of rows of an index, or of a list of runs, in memory: 24 bytes each, plus strings.
 const MAX_ROWS: usize = 500_000;
 /// Cohorts that are evaluated at a time. They have up to 256 KiB of each param, and usually 4 kB.
 const COHORTS: usize = 16;
 /// Scanning documents is cheaper than fetching one in this many.
 const FETCH_FROM: usize = 8;
-/// Documents are fetched if they are fewer than `FETCH_FROM` allows for so many runs.
+/// A scan of fewer runs counts as a scan of this many, because fetching the documents of so few takes little time anyway.
 const FEW_RUNS: usize = 1_000;
 /// Number of cohorts that are evaluated first, to see how many of their runs remain. They are of all ages,
 /// because runs of the same period often resemble each other.
@@ -74,11 +77,13 @@ pub(super) struct ColumnVerdicts {
 }
 
 impl ColumnVerdicts {
-    /// Whether scanning the documents of `runs`, or of all runs evaluated, costs less than fetching the documents of the runs
-    /// that remain.
-    fn is_scan_cheaper(&self, runs: usize) -> bool {
-        let evaluated = self.remaining.len() + self.verdicts.evaluated as usize;
-        self.remaining.len() > evaluated.max(runs).max(FEW_RUNS) / FETCH_FROM
+    fn evaluated(&self) -> usize {
+        self.remaining.len() + self.verdicts.evaluated as usize
+    }
+
+    /// Whether scanning the documents of `scanned` runs costs less than fetching the documents of the runs that remain.
+    fn is_scan_cheaper(&self, scanned: usize) -> bool {
+        self.remaining.len() > scanned.max(FEW_RUNS) / FETCH_FROM
     }
 
     fn add(&mut self, other: Self) {
@@ -130,7 +135,11 @@ pub(super) async fn evaluate(
     scan: RemainingScan,
 ) -> Result<ColumnScan> {
     let budget = AtomicU64::new(scan.limits.steps_in_total);
-    let verdicts = try_evaluate(evaluation, snapshot, scan, &budget).await?;
+    let verdicts = match try_evaluate(evaluation, snapshot, scan, &budget).await {
+        // The store is too slow for a page of cohorts. Pages of documents can be smaller.
+        Err(Error::Store(StoreError::SnapshotTooOld)) => None,
+        verdicts => verdicts?,
+    };
     Ok(ColumnScan { verdicts, steps_left: budget.into_inner() })
 }
 
@@ -148,30 +157,29 @@ async fn try_evaluate(
     let project = scan.project;
     let Some(list) = ReadList::read(snapshot, project, MAX_ROWS).await? else { return Ok(None) };
     let cohorts = param_cohort_numbers(snapshot, project).await?;
-    let indexes = IndexReader { evaluation, snapshot, project };
+    let indexes = WholeIndexReader { evaluation, snapshot, project };
     let Some(runs) = ScannedRuns::read(&indexes, list.clone(), &scan).await? else { return Ok(None) };
-    let groups =
-        GroupReader { evaluation, snapshot, project, budget, rules: Arc::new(GroupRules { scan, runs }) };
+    let groups = GroupReader { indexes, budget, rules: Arc::new(GroupRules { scan, runs }) };
 
-    let Some(mut found) = groups.evaluate_listed(&indexes).await? else { return Ok(None) };
-    if found.is_scan_cheaper(cohorts.len() * COHORT_RUNS) {
+    let Some(mut found) = groups.evaluate_listed().await? else { return Ok(None) };
+    if found.is_scan_cheaper(found.evaluated() + cohorts.len() * COHORT_RUNS) {
         return Ok(None);
     }
     let (tried, others) = split_sample(project, &cohorts);
     let Some(sample) = groups.evaluate_cohorts(tried).await? else { return Ok(None) };
-    if sample.is_scan_cheaper(0) {
+    if sample.is_scan_cheaper(sample.evaluated()) {
         return Ok(None);
     }
     found.add(sample);
     let Some(rest) = groups.evaluate_cohorts(others).await? else { return Ok(None) };
     found.add(rest);
     if snapshot.version() != version {
-        // A run that was listed meanwhile may have left its cohort before the cohort was read.
+        // A run that has changed since the list was read may no longer have index rows, or be in its cohort.
         let Some(listed) = ReadList::read(snapshot, project, MAX_ROWS).await? else { return Ok(None) };
-        let listed = listed.runs().difference(list.runs()).copied();
-        found.remaining.extend(listed.filter(|number| groups.rules.is_in_scan(*number)));
+        let changed = listed.runs().difference(list.runs()).copied();
+        found.remaining.extend(changed.filter(|number| groups.rules.is_in_scan(*number)));
     }
-    if found.is_scan_cheaper(0) {
+    if found.is_scan_cheaper(found.evaluated()) {
         return Ok(None);
     }
     found.remaining.sort_unstable();
@@ -179,12 +187,13 @@ async fn try_evaluate(
     Ok(Some(found))
 }
 
-/// Ranges of evenly spaced cohorts, `TRIED` of them or none if all are few, and the ranges of the others. The first of these is
-/// the newest, and includes cohorts that are made later.
+/// The ranges of `TRIED` evenly spaced cohorts, and the ranges of all others. The others start with the range of the newest
+/// cohorts, which includes cohorts that are made later. If there are few cohorts, none are tried.
 fn split_sample(project: Project, cohorts: &[CohortNumber]) -> (Vec<Range>, Vec<Range>) {
     let all = keys::cohorts(CohortKind::Params, project);
     let distance = cohorts.len() / TRIED;
-    let tried = cohorts.iter().step_by(distance.max(1)).take(if distance > 1 { TRIED } else { 0 });
+    let count = if distance > 1 { TRIED } else { 0 };
+    let tried = cohorts.iter().step_by(distance.max(1)).take(count);
     let mut sample = Vec::new();
     let mut others = Vec::new();
     let mut start = all.start.clone();
@@ -212,12 +221,17 @@ struct ScannedRuns {
 
 impl ScannedRuns {
     /// Returns `None` if it is too much.
-    async fn read(indexes: &IndexReader<'_>, list: ReadList, scan: &RemainingScan) -> Result<Option<Self>> {
-        let names =
-            async { if scan.needed.name { indexes.names().await } else { Ok(Some(IndexColumn::default())) } };
+    async fn read(
+        indexes: &WholeIndexReader<'_>,
+        list: ReadList,
+        scan: &RemainingScan,
+    ) -> Result<Option<Self>> {
+        let names = async {
+            if scan.needed.name { indexes.names(MAX_ROWS).await } else { Ok(Some(IndexColumn::default())) }
+        };
         let (archived, binned, names) = futures::try_join!(
-            indexes.runs(keys::index_archived_all(scan.project, true)),
-            indexes.runs(keys::index_binned_all(scan.project)),
+            indexes.runs(keys::index_archived_all(scan.project, true), MAX_ROWS),
+            indexes.runs(keys::index_binned_all(scan.project), MAX_ROWS),
             names,
         )?;
         let (Some(archived), Some(binned), Some(names)) = (archived, binned, names) else { return Ok(None) };
@@ -230,83 +244,9 @@ impl ScannedRuns {
     }
 }
 
-/// Reads indexes of a project. What has more than `MAX_ROWS` rows is `None`.
-struct IndexReader<'r> {
-    evaluation: &'r Evaluation,
-    snapshot: &'r RenewedSnapshot,
-    project: Project,
-}
-
-impl IndexReader<'_> {
-    /// The names of the runs.
-    async fn names(&self) -> Result<Option<IndexColumn>> {
-        let project = self.project;
-        let names = keys::index_names(project);
-        self.column(names, MAX_ROWS, move |column, rows| column.add_names(project, rows)).await
-    }
-
-    /// The values of some params in index rows of an earlier format.
-    async fn params(&self, paths: &[Vec<Cow<'_, str>>]) -> Result<Option<Vec<IndexColumn>>> {
-        let most = MAX_ROWS / paths.len().max(1);
-        let columns = paths.iter().map(|path| {
-            let all = keys::index_param_path(self.project, path);
-            self.column(all.clone(), most, move |column, rows| column.add_params(&all, rows))
-        });
-        let columns = futures::future::try_join_all(columns).await?;
-        Ok(columns.into_iter().collect())
-    }
-
-    /// The runs of the rows, in any order.
-    async fn runs(&self, rows: Range) -> Result<Option<Vec<RunNumber>>> {
-        let add = |runs: &mut Vec<RunNumber>, rows: &[(Key, Value)]| {
-            runs.extend(index_rows_runs(rows)?);
-            Ok(())
-        };
-        self.read(rows, MAX_ROWS, add).await
-    }
-
-    async fn column(
-        &self,
-        rows: Range,
-        most: usize,
-        add: impl Fn(&mut IndexColumn, &[(Key, Value)]) -> matyan_store::Result<()> + Clone + Send + 'static,
-    ) -> Result<Option<IndexColumn>> {
-        let Some(mut column) = self.read::<IndexColumn>(rows, most, add).await? else { return Ok(None) };
-        let sorted = move || {
-            column.sort();
-            column
-        };
-        self.evaluation.run(sorted).await.map(Some)
-    }
-
-    async fn read<T: Default + Send + 'static>(
-        &self,
-        rows: Range,
-        most: usize,
-        add: impl Fn(&mut T, &[(Key, Value)]) -> matyan_store::Result<()> + Clone + Send + 'static,
-    ) -> Result<Option<T>> {
-        let mut found = T::default();
-        let mut read = 0;
-        let mut rest = Some(rows);
-        while let Some(range) = rest {
-            let page = self.snapshot.scan(&range, Scan::default()).await?;
-            rest = page.rest(&range);
-            read += page.rows.len();
-            if read > most {
-                return Ok(None);
-            }
-            let add = add.clone();
-            found = self.evaluation.run(move || add(&mut found, &page.rows).map(|()| found)).await??;
-        }
-        Ok(Some(found))
-    }
-}
-
 /// Reads runs with their params, and evaluates the query on them.
 struct GroupReader<'e> {
-    evaluation: &'e Evaluation,
-    snapshot: &'e RenewedSnapshot,
-    project: Project,
+    indexes: WholeIndexReader<'e>,
     /// Steps that all groups have left together.
     budget: &'e AtomicU64,
     rules: Arc<GroupRules>,
@@ -314,25 +254,33 @@ struct GroupReader<'e> {
 
 impl GroupReader<'_> {
     /// Evaluates the runs that no cohort has; `None` if they are too many, or the query exceeds a limit.
-    async fn evaluate_listed(&self, indexes: &IndexReader<'_>) -> Result<Option<ColumnVerdicts>> {
+    async fn evaluate_listed(&self) -> Result<Option<ColumnVerdicts>> {
         let GroupRules { scan, runs } = &*self.rules;
-        let columns = scan.needed.paths.iter().map(|_| IndexColumn::default()).collect();
-        let listed = CohortParams { runs: runs.list.runs().iter().copied().collect(), columns };
-        let Some(mut found) = self.evaluate(listed).await? else { return Ok(None) };
+        let params = scan.needed.paths.iter().map(|_| IndexColumn::default()).collect();
+        let listed = ReadRuns { runs: runs.list.runs().iter().copied().collect(), params };
+        let Some(mut found) = self.evaluate(self.group(listed).await?).await? else { return Ok(None) };
         if runs.list.may_have_index_rows() {
-            let with_rows = indexes.runs(keys::indexed_params_all(self.project)).await?;
-            let columns = indexes.params(&scan.needed.key_paths()).await?;
-            let (Some(runs), Some(columns)) = (with_rows, columns) else { return Ok(None) };
-            let Some(others) = self.evaluate(CohortParams { runs, columns }).await? else { return Ok(None) };
+            let with_rows = self.indexes.runs(keys::indexed_params_all(scan.project), MAX_ROWS).await?;
+            let most = MAX_ROWS - runs.names.len();
+            let params = self.indexes.params(&scan.needed.key_paths(), most).await?;
+            let (Some(runs), Some(params)) = (with_rows, params) else { return Ok(None) };
+            let with_rows = self.group(ReadRuns { runs, params }).await?;
+            let Some(others) = self.evaluate(with_rows).await? else { return Ok(None) };
             found.add(others);
         }
         Ok(Some(found))
     }
 
-    /// Evaluates the cohorts of some ranges, of the last range first; `None` if a cohort is damaged, or the query exceeds a limit.
+    async fn group(&self, read: ReadRuns) -> Result<RunGroup> {
+        let rules = self.rules.clone();
+        self.indexes.evaluation.run(move || rules.group(read)).await
+    }
+
+    /// Evaluates the cohorts of some ranges, beginning with the last range. Returns `None` if a cohort is damaged, or the query
+    /// exceeds a limit.
     async fn evaluate_cohorts(&self, ranges: Vec<Range>) -> Result<Option<ColumnVerdicts>> {
         let rest = Mutex::new(ranges);
-        // Two threads evaluate pages, and read them one after the other.
+        // Two threads evaluate one page each. A page is read while no other page is.
         let (first, second) =
             futures::future::try_join(self.evaluate_pages(&rest), self.evaluate_pages(&rest)).await?;
         let (Some(mut first), Some(second)) = (first, second) else { return Ok(None) };
@@ -350,7 +298,11 @@ impl GroupReader<'_> {
             let (page, of_range) = self.read_cohorts(&paths, &range).await?;
             ranges.extend(of_range);
             drop(ranges);
-            let Some(found) = self.evaluate_page(page).await? else { return Ok(None) };
+            let Some(found) = self.evaluate_page(page).await? else {
+                // The other thread need not read them either.
+                rest.lock().await.clear();
+                return Ok(None);
+            };
             all.add(found);
         }
     }
@@ -361,33 +313,32 @@ impl GroupReader<'_> {
         paths: &[Vec<Cow<'_, str>>],
         range: &Range,
     ) -> Result<(CohortPage, Option<Range>)> {
+        let WholeIndexReader { snapshot, project, .. } = self.indexes;
         // Rows of a page must agree.
-        let current = self.snapshot.current();
-        let read = CohortPage::read(current.as_ref(), self.project, paths, range, COHORTS).await;
-        if let Some(page) = self.snapshot.renew(read).await? {
+        let current = snapshot.current();
+        let read = CohortPage::read(current.as_ref(), project, paths, range, COHORTS).await;
+        if let Some(page) = snapshot.renew(read).await? {
             return Ok(page);
         }
-        let current = self.snapshot.current();
-        Ok(CohortPage::read(current.as_ref(), self.project, paths, range, COHORTS).await?)
+        let current = snapshot.current();
+        Ok(CohortPage::read(current.as_ref(), project, paths, range, COHORTS).await?)
     }
 
     async fn evaluate_page(&self, page: CohortPage) -> Result<Option<ColumnVerdicts>> {
         let rules = self.rules.clone();
-        let decoded = self.evaluation.run(move || page.decode(rules.runs.list.runs())).await?;
-        match undamaged(decoded)? {
-            Some(params) => self.evaluate(params).await,
+        let decode = move || page.decode(rules.runs.list.runs()).map(|read| rules.group(read));
+        match undamaged(self.indexes.evaluation.run(decode).await?)? {
+            Some(group) => self.evaluate(group).await,
             None => Ok(None),
         }
     }
 
     /// Evaluates runs in slices on the threads of queries; `None` if the query exceeds a limit.
-    async fn evaluate(&self, params: CohortParams) -> Result<Option<ColumnVerdicts>> {
+    async fn evaluate(&self, group: RunGroup) -> Result<Option<ColumnVerdicts>> {
         let limits = self.rules.scan.limits;
-        let rules = self.rules.clone();
-        let group = self.evaluation.run(move || rules.group(params)).await?;
-        let mut progress = group.start(&self.rules);
         let group = Arc::new(group);
-        while progress.at < group.runs.len() {
+        let mut progress = group.start(&self.rules);
+        while !group.is_done(&progress) {
             let taken = take_steps(self.budget, limits);
             let limits = QueryLimits { steps_in_total: taken, ..limits };
             let rules = self.rules.clone();
@@ -396,7 +347,7 @@ impl GroupReader<'_> {
                 let evaluator = rules.scan.query.stoppable_evaluator(limits, is_stopped);
                 group.evaluate(&rules, evaluator, limits, progress)
             };
-            let (continued, steps_left) = self.evaluation.run_stoppable(slice).await?;
+            let (continued, steps_left) = self.indexes.evaluation.run_stoppable(slice).await?;
             self.budget.fetch_add(steps_left, Ordering::Relaxed);
             match continued {
                 Some(next) => progress = next,
@@ -416,300 +367,5 @@ fn take_steps(budget: &AtomicU64, limits: QueryLimits) -> u64 {
     left.unwrap_or_else(|left| left).min(most)
 }
 
-/// What is equal for all groups.
-struct GroupRules {
-    scan: RemainingScan,
-    runs: ScannedRuns,
-}
-
-impl GroupRules {
-    fn is_in_scan(&self, number: RunNumber) -> bool {
-        keys::document(self.scan.project, number) < self.scan.end
-    }
-
-    /// The runs of the scan, ascending.
-    fn group(&self, params: CohortParams) -> RunGroup {
-        let ScannedRuns { archived, binned, .. } = &self.runs;
-        let CohortParams { mut runs, columns } = params;
-        runs.sort_unstable();
-        runs.truncate(runs.partition_point(|number| self.is_in_scan(*number)));
-        let runs = runs.into_iter().filter(|number| !binned.contains(number));
-        let runs = runs.map(|number| (number, archived.contains(&number))).collect();
-        RunGroup { runs, params: columns }
-    }
-}
-
-/// Runs with their params.
-struct RunGroup {
-    /// The runs with whether they are archived, ascending.
-    runs: Vec<(RunNumber, bool)>,
-    params: Vec<IndexColumn>,
-}
-
-impl RunGroup {
-    fn start(&self, rules: &GroupRules) -> GroupProgress {
-        let first = self.runs.first().map_or(RunNumber(0), |(number, _)| *number);
-        GroupProgress {
-            at: 0,
-            positions: self.params.iter().map(|column| column.position(first)).collect(),
-            name: rules.runs.names.position(first),
-            found: ColumnVerdicts::default(),
-        }
-    }
-
-    /// Continues for a slice, with all steps of `limits`. Returns `None` if the query exceeds a limit,
-    /// and the steps left.
-    fn evaluate(
-        &self,
-        rules: &GroupRules,
-        mut evaluator: Evaluator<'_>,
-        limits: QueryLimits,
-        mut progress: GroupProgress,
-    ) -> (Option<GroupProgress>, u64) {
-        let started = progress.at;
-        let mut values = vec![None; self.params.len()];
-        for (number, archived) in &self.runs[started..] {
-            let steps = limits.steps_in_total - evaluator.steps_left();
-            if steps > SLICE_STEPS || (progress.at - started) as u64 > SLICE_VERDICTS {
-                break;
-            }
-            let columns = self.params.iter().zip(&mut progress.positions);
-            for (value, (column, position)) in values.iter_mut().zip(columns) {
-                *value = column.value_at(position, *number);
-            }
-            let row = ColumnRow {
-                paths: &rules.scan.needed.paths,
-                values: &values,
-                name: rules.runs.names.value_at(&mut progress.name, *number),
-                archived: *archived,
-                needs_document: Cell::new(false),
-            };
-            let Ok(outcome) = evaluator.run(&row) else { return (None, evaluator.steps_left()) };
-            if row.needs_document.get() || outcome == Outcome::Match {
-                progress.found.remaining.push(*number);
-            } else {
-                progress.found.verdicts.record(outcome);
-            }
-            progress.at += 1;
-        }
-        (Some(progress), evaluator.steps_left())
-    }
-}
-
-/// The evaluation of a group as far as it has come.
-struct GroupProgress {
-    /// Number of runs evaluated.
-    at: usize,
-    /// Positions of the next run in the columns, and among the names.
-    positions: Vec<usize>,
-    name: usize,
-    found: ColumnVerdicts,
-}
-
-/// A run as seen through the columns.
-struct ColumnRow<'c> {
-    paths: &'c [KeyPath],
-    values: &'c [Option<IndexedValue<'c>>],
-    name: Option<IndexedValue<'c>>,
-    archived: bool,
-    /// Set when the query reads a value that only the document has; the verdict is then
-    /// void.
-    needs_document: Cell<bool>,
-}
-
-impl ColumnRow<'_> {
-    fn unknown<T: Default>(&self) -> T {
-        self.needs_document.set(true);
-        T::default()
-    }
-}
-
-impl RunView for ColumnRow<'_> {
-    fn hash(&self) -> &str {
-        self.unknown()
-    }
-
-    fn name(&self) -> Option<&str> {
-        match self.name {
-            Some(IndexedValue::Text(name)) => Some(name),
-            _ => self.unknown(),
-        }
-    }
-
-    fn description(&self) -> Option<&str> {
-        self.unknown()
-    }
-
-    fn experiment(&self) -> Option<&str> {
-        self.unknown()
-    }
-
-    fn created_at(&self) -> f64 {
-        self.unknown()
-    }
-
-    fn end_time(&self) -> Option<f64> {
-        self.unknown()
-    }
-
-    fn active(&self) -> bool {
-        self.unknown()
-    }
-
-    fn outcome(&self) -> Option<&str> {
-        self.unknown()
-    }
-
-    fn parent(&self) -> Option<&str> {
-        self.unknown()
-    }
-
-    fn archived(&self) -> bool {
-        self.archived
-    }
-
-    fn tags(&self) -> Vec<&str> {
-        self.unknown()
-    }
-
-    fn param(&self, path: &KeyPath, _: usize) -> ParamRead<'_> {
-        let known =
-            self.paths.iter().position(|known| known == path).and_then(|position| self.values[position]);
-        let datum = match known {
-            Some(IndexedValue::Null) => Some(Datum::None),
-            Some(IndexedValue::Bool(value)) => Some(Datum::Bool(value)),
-            Some(IndexedValue::Integer(value)) => Some(Datum::Int(value)),
-            Some(IndexedValue::Float(value)) => Some(Datum::Float(value)),
-            Some(IndexedValue::Text(text)) => Some(Datum::Text(Cow::Borrowed(text))),
-            None => self.unknown(),
-        };
-        datum.into()
-    }
-
-    fn sequences(&self, _: &str) -> Vec<&dyn SequenceView> {
-        self.unknown()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use matyan_maintenance::ParamCohorts;
-    use matyan_model::{ids::RunId, index::Scalar, run::run_create};
-    use matyan_ql::{QueryOptions, compile};
-    use matyan_store::{Batch, Store, Transaction, embedded::EmbeddedStore};
-    use matyan_value::Value::Integer;
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-
-    const PROJECT: Project = Project(1);
-    const RUNS: u64 = 3_000;
-    const LONG_NAME: u64 = 5;
-
-    /// Evaluates a query on the columns of runs whose `x` is their number.
-    async fn scan(text: &str, steps_in_total: u64) -> ColumnScan {
-        let directory = tempfile::TempDir::new().unwrap();
-        let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
-        let mut batch = Batch::default();
-        for number in 1..=RUNS {
-            let value = Scalar::Number(number as f64).key();
-            // A row with this value is a float.
-            batch.set(keys::index_param(PROJECT, &["x".into()], &value, RunNumber(number)), vec![0]);
-            batch.set(keys::indexed_params(PROJECT, RunNumber(number)), vec![]);
-            // The name of one run is too long for the index.
-            let name = if number == LONG_NAME { "x".repeat(5_000) } else { format!("run {number}") };
-            batch.set(keys::index_name(PROJECT, &name, RunNumber(number)), vec![]);
-        }
-        store.commit(batch).await.unwrap();
-        let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
-        let query = Arc::new(compile(text, options).unwrap());
-        let scan = RemainingScan {
-            project: PROJECT,
-            needed: NeededColumns::new(&query).unwrap(),
-            query,
-            end: keys::documents(PROJECT).end,
-            limits: QueryLimits { steps_in_total, ..QueryLimits::default() },
-        };
-        let snapshot = RenewedSnapshot::open(Arc::new(store)).await.unwrap();
-        evaluate(&Evaluation::start(2).unwrap(), &snapshot, scan).await.unwrap()
-    }
-
-    /// Fewer runs in each cohort than any page has, and more cohorts than are tried, and than a page has.
-    #[tokio::test]
-    async fn runs_of_many_cohorts_are_evaluated() {
-        const COHORT: usize = 3;
-        const COHORT_COUNT: usize = 3 * COHORTS;
-        let directory = tempfile::TempDir::new().unwrap();
-        let store: Arc<dyn Store> =
-            Arc::new(EmbeddedStore::open(directory.path(), Default::default()).await.unwrap());
-        let clock = || 1;
-        let collector = ParamCohorts::new(&*store, &clock).of_runs(COHORT);
-        let mut numbers = Vec::new();
-        for cohort in 0..COHORT_COUNT {
-            for run in 0..COHORT {
-                let at = cohort * COHORT + run;
-                let mut transaction = Transaction::new(store.snapshot().await.unwrap());
-                let id = RunId::new(format!("run-{at}"));
-                let mut edit = run_create(&mut transaction, PROJECT, &id, at as i64).await.unwrap();
-                numbers.push(edit.number());
-                let params = edit.params(transaction.unchecked()).await.unwrap();
-                params.insert("x".into(), Integer(at as i64));
-                edit.write(transaction.batch());
-                store.commit(transaction.into_batch()).await.unwrap();
-            }
-            while collector.collect(PROJECT, 1, [8; 16], &CancellationToken::new()).await.unwrap().has_more {}
-        }
-        let snapshot = RenewedSnapshot::open(store.clone()).await.unwrap();
-        assert_eq!(param_cohort_numbers(&snapshot, PROJECT).await.unwrap().len(), COHORT_COUNT);
-        let scan = |text: &str, end: Key| {
-            let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
-            let query = Arc::new(compile(text, options).unwrap());
-            let needed = NeededColumns::new(&query).unwrap();
-            RemainingScan { project: PROJECT, needed, query, end, limits: QueryLimits::default() }
-        };
-        let end = keys::documents(PROJECT).end;
-        let evaluation = Evaluation::start(2).unwrap();
-        let all = evaluate(&evaluation, &snapshot, scan("run.x % 10 == 3", end.clone())).await.unwrap();
-        let verdicts = all.verdicts.unwrap();
-        let expected: Vec<RunNumber> = numbers.iter().copied().skip(3).step_by(10).collect();
-        assert_eq!(verdicts.remaining, expected);
-        assert_eq!(verdicts.verdicts.evaluated as usize, numbers.len() - expected.len());
-        // The documents before a run are left.
-        let end = keys::document(PROJECT, numbers[13]);
-        let older = evaluate(&evaluation, &snapshot, scan("run.x % 10 == 3", end)).await.unwrap();
-        let verdicts = older.verdicts.unwrap();
-        assert_eq!((verdicts.remaining, verdicts.verdicts.evaluated), (vec![numbers[3]], 12));
-        // Nearly all documents would have to be read.
-        let end = keys::documents(PROJECT).end;
-        let most = evaluate(&evaluation, &snapshot, scan("run.x > 3", end)).await.unwrap();
-        assert!(most.verdicts.is_none());
-    }
-
-    #[tokio::test]
-    async fn names_are_a_column() {
-        let query = "'17' in run.name and run.x % 1000 == 17 or 'y' in run.name";
-        let found = scan(query, 10_000_000).await.verdicts.unwrap();
-        assert_eq!(found.remaining, [LONG_NAME, 17, 1017, 2017].map(RunNumber));
-    }
-
-    #[tokio::test]
-    async fn steps_are_taken_from_one_budget() {
-        const BUDGET: u64 = 10_000_000;
-        let found = scan("run.x == 7", BUDGET).await;
-        let verdicts = found.verdicts.unwrap();
-        assert_eq!((verdicts.remaining, verdicts.verdicts.evaluated), (vec![RunNumber(7)], RUNS - 1));
-        let taken = BUDGET - found.steps_left;
-        assert!((RUNS..RUNS * 100).contains(&taken), "{taken}");
-        // Both halves share the rest of the budget. Each may hold a slice while the other one ends.
-        let slice = SLICE_STEPS + QueryLimits::default().steps_per_candidate;
-        let found = scan("run.x == 7", taken + slice).await;
-        assert_eq!((found.verdicts.is_some(), found.steps_left), (true, slice));
-
-        // A query that takes too much is not evaluated a second time with the whole budget, nor is a
-        // query for which most documents have to be read.
-        let exceeded = scan("run.x == 7", taken / 2).await;
-        assert!(exceeded.verdicts.is_none() && exceeded.steps_left < taken / 4, "{}", exceeded.steps_left);
-        let refused = scan("run.x > 0 and run.description == 'a'", BUDGET).await;
-        assert!(refused.verdicts.is_none() && refused.steps_left < BUDGET, "{}", refused.steps_left);
-    }
-}
+mod tests;
