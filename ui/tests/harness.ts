@@ -569,7 +569,7 @@ export async function findings(page: Page): Promise<string[]> {
   const isLoaded = await page.evaluate(() => 'axe' in globalThis);
   if (!isLoaded) await page.evaluate(axe.source);
   return page.evaluate(async () => {
-    // What elements pass would be most of the result, with a selector for each of them.
+    // By default, the result names each element that passes a rule, with a selector for it.
     const { violations } = await (globalThis as unknown as { axe: typeof axe }).axe.run({
       resultTypes: ['violations'],
       selectors: false,

@@ -34,9 +34,8 @@ impl DiskThreads {
         Ok(Self { runtime: Some(runtime), free: Arc::new(Semaphore::new(THREADS)) })
     }
 
-    /// Waits for a free thread, and then runs a call on it. The call runs to its end even if the caller gives up. Files
-    /// that a call takes or returns are held in `DroppedOnDiskThread`: if the caller gives up, they are dropped where the
-    /// caller runs.
+    /// Waits for a free thread, and then runs a call on it. The call runs to its end even if the caller gives up. What the call
+    /// holds or returns is then dropped where the caller runs, so it holds files in a `DroppedOnDiskThread`.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         action: &'static str,
