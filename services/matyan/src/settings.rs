@@ -15,6 +15,7 @@ mod fdb;
 mod flags;
 mod kafka;
 mod listing;
+mod memory;
 mod parse;
 mod project_limit;
 mod reader;
@@ -256,7 +257,9 @@ impl Settings {
             backend: BackendSettings {
                 url: reader.optional(&table::BACKEND_URL),
                 params_cache_ttl: reader.read(&table::PROJECT_PARAMS_CACHE_TTL),
-                run_table_bytes: reader.read(&table::RUN_TABLE_BYTES),
+                run_table_bytes: reader
+                    .optional(&table::RUN_TABLE_BYTES)
+                    .unwrap_or_else(memory::default_table_bytes),
                 ui: read_ui(role, reader),
             },
             control: ControlSettings {

@@ -260,7 +260,7 @@ settings! {
     /// Maximum memory in bytes of the tables that sorted and grouped lists of runs are read from, at most 2 GiB: about
     /// 60 bytes for each run of the projects that are viewed, and as many for each value that lists are sorted by
     RUN_TABLE_BYTES: usize = Setting::new("run_table_bytes", &["MATYAN_RUN_TABLE_BYTES"], parse::table_bytes)
-        .default("268435456");
+        .computed("an eighth of the memory of the machine, or of its control group, from 256 MiB to 2 GiB");
     /// Finish runs that have received no data for this number of hours; 0 disables this
     FINISH_STALE_HOURS: Option<Duration> = Setting::new("finish_stale_hours", &["MATYAN_FINISH_STALE_HOURS"], parse::hours_or_never)
         .default("24");
