@@ -96,5 +96,6 @@ class QueryResult(list[dict[str, Any]]):
 def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - optional
 
+    # The columns of an empty frame have no types, and would change the types of the result.
     frames = [frame for frame in frames if len(frame)]
     return pd.concat(frames, ignore_index=True) if frames else series_frame("", [])

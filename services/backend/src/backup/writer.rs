@@ -1,7 +1,7 @@
 //! Writes the rows of a run that is not visible yet. Each message becomes one batch, including
 //! the counters of the run and its project.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use matyan_blob::{BlobKey, RunFolder};
 use matyan_model::{
@@ -56,7 +56,8 @@ struct MessageBatch {
     snapshot: Box<dyn Snapshot>,
     written: WrittenPoints,
     changed_headers: Vec<SeriesIdentity>,
-    records: Vec<[u8; 16]>,
+    /// Digests of the log records.
+    records: HashSet<[u8; 16]>,
 }
 
 impl<'c> RunWriter<'c> {
@@ -97,7 +98,7 @@ impl<'c> RunWriter<'c> {
             snapshot: self.deps.store.snapshot().await?,
             written: WrittenPoints::default(),
             changed_headers: Vec::new(),
-            records: Vec::new(),
+            records: HashSet::new(),
         };
         for (content, value) in pieces {
             self.piece(&mut message, content, value).await?;
@@ -316,10 +317,9 @@ impl<'c> RunWriter<'c> {
         let number = self.number();
         let digest = record.digest();
         let seen = keys::log_record_seen(project, number, &digest);
-        if message.records.contains(&digest) || message.snapshot.get(&seen).await?.is_some() {
+        if !message.records.insert(digest) || message.snapshot.get(&seen).await?.is_some() {
             return Ok(());
         }
-        message.records.push(digest);
         let sequence = self.writing.next_log_record;
         let bytes = log_record_put(&mut message.batch, project, number, sequence, &record);
         self.writing.next_log_record += 1;

@@ -75,6 +75,21 @@ async fn rule_04_redelivery_changes_nothing_even_if_the_worker_numbers_steps() {
     assert_eq!(project_count(&*snapshot, P, Counter::Runs).await.unwrap(), 1);
 }
 
+/// A client without a producer id may send a record again, or the same record twice in one frame.
+#[tokio::test]
+async fn a_repeated_log_record_is_stored_once() {
+    let env = TestEnv::new().await;
+    let log_record = |message: &str| {
+        Kind::LogRecord(pb::LogRecord { message: message.into(), timestamp: 1.5, ..pb::LogRecord::default() })
+    };
+    let twice = record(0).event(log_record("started")).event(log_record("started"));
+    env.apply(vec![twice, record(1).event(log_record("started"))]).await;
+    env.apply(vec![record(2).event(log_record("started")).event(log_record("saved"))]).await;
+    let records = env.read().await.unwrap().records;
+    let found: Vec<_> = records.iter().map(|(sequence, record)| (*sequence, &*record.message)).collect();
+    assert_eq!(found, [(0, "started"), (1, "saved")]);
+}
+
 #[tokio::test]
 async fn rule_04_a_worker_that_lost_its_partition_cannot_number_steps_from_its_cache() {
     let env = TestEnv::new().await;

@@ -360,6 +360,24 @@ async fn a_parent_and_its_branch_are_restored() {
     harness.end().await;
 }
 
+/// Archives of other tools may repeat a record, within a message and in another.
+#[tokio::test]
+async fn a_repeated_log_record_is_restored_once() {
+    let harness = Harness::new().await;
+    let log_record = |message: &str| {
+        let record =
+            pb::LogRecord { message: message.into(), level: 20, timestamp: 1.5, ..Default::default() };
+        pb::Piece { content: Some(Content::Record(record)) }
+    };
+    let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
+    let pieces = ["started", "started", "saved", "saved", "started"].map(log_record).to_vec();
+    let read = RunContent { head, pieces, blobs: Vec::new() };
+    put(&harness, &read, None).await;
+    let restored = self::read(&harness, "r").await;
+    assert_eq!(restored.pieces, ["started", "saved"].map(log_record));
+    harness.end().await;
+}
+
 #[tokio::test]
 async fn an_invalid_piece_is_reported_and_nothing_of_its_message_is_stored() {
     let harness = Harness::new().await;
